@@ -1,0 +1,97 @@
+//! `CrossEntropy`: the classification loss.
+
+use std::rc::Rc;
+
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::backend::{Backend, Tensor, shape};
+use crate::error::{Error, Result};
+
+/// The mean over a batch of -ln softmax(logits)[label]; one input, the logits (B, classes); output of shape ().
+#[derive(Clone, Debug)]
+pub struct CrossEntropy {
+    /// The true class of every sample.
+    pub labels: Rc<[usize]>,
+}
+
+impl<B: Backend> Op<B> for CrossEntropy {
+    const NAME: &'static str = "cross_entropy";
+    /// The softmax.
+    type Saved = Tensor<B>;
+
+    fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
+        let [logits] = operands("cross_entropy", inputs)?;
+        self.check(logits.shape())?;
+        backend.cross_entropy(logits, &self.labels)
+    }
+
+    fn backward(&self, backend: &B, softmax: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
+        Ok(vec![Some(backend.cross_entropy_grad(&softmax, &self.labels, grad)?)])
+    }
+
+    fn oracle(&self) -> Oracle<B, Self> {
+        Oracle::FiniteDifferences
+    }
+
+    fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
+        let mut cases = Vec::new();
+        for (batch, classes, spread) in [(1, 1, 2.0), (1, 2, 2.0), (generate.size(1..=5), generate.size(2..=6), 3.0), (3, 4, 30.0), (9, 11, 3.0)] {
+            let labels = (0..batch).map(|_| generate.size(0..=classes - 1)).collect();
+            cases.push(Case::new(CrossEntropy { labels }, [generate.values(&[batch, classes], -spread, spread)]));
+        }
+        cases
+    }
+}
+
+impl CrossEntropy {
+    fn check(&self, logits: &[usize]) -> Result<()> {
+        const OP: &str = "cross_entropy";
+        shape::rank(OP, "the logits", &["batch", "classes"], logits)?;
+        let (batch, classes) = (logits[0], logits[1]);
+        if batch == 0 {
+            return Err(Error::value(OP, "the batch is empty: its mean loss means nothing"));
+        }
+        shape::exactly(OP, "the labels", &[batch], &[self.labels.len()])?;
+        match self.labels.iter().position(|&label| label >= classes) {
+            None => Ok(()),
+            Some(i) => {
+                Err(Error::value(OP, format!("label {} of sample {i} is not one of {classes} classes: labels count from 0", self.labels[i])))
+            }
+        }
+    }
+}
+
+impl<B: Backend> Var<B> {
+    /// The mean over the batch of -ln softmax(self)[label], of shape (), for logits (B, classes).
+    ///
+    /// ```
+    /// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+    /// # fn main() -> pspikessm::Result<()> {
+    /// let cpu = Cpu::<f64>::new();
+    /// let logits = Tape::new(&cpu).leaf(&cpu.from_vec(vec![0.0, 0.0, 800.0, 0.0], &[2, 2])?);
+    /// let loss = logits.cross_entropy(&[1, 0])?.item()?;
+    /// assert!((loss - 2f64.ln() / 2.0).abs() < 1e-15);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where this is not (B, classes) or there are not B labels; [`Error::Value`] where a label is not a class or the
+    /// batch is empty.
+    pub fn cross_entropy(&self, labels: &[usize]) -> Result<Var<B>> {
+        self.tape().apply(CrossEntropy { labels: labels.into() }, &[self])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_must_fit_the_logits() {
+        let message = |labels: &[usize], logits: &[usize]| CrossEntropy { labels: labels.into() }.check(logits).unwrap_err().to_string();
+        assert!(message(&[0, 3], &[2, 3]).contains("label 3 of sample 1 is not one of 3 classes"));
+        assert!(message(&[0], &[2, 3]).contains("the labels"));
+        assert!(message(&[], &[0, 3]).contains("empty"));
+        assert!(message(&[0], &[1, 0]).contains("0 classes"));
+        assert!(message(&[0], &[3]).contains("batch, classes"));
+    }
+}

@@ -1,0 +1,170 @@
+//! `DplrKernel`: the convolution kernels of diagonal-plus-low-rank SSMs, from their stored parameters.
+
+use crate::autodiff::gradcheck::Generate;
+use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var, operands};
+use crate::backend::{Backend, DtTransform, SsmParams, Tensor};
+use crate::error::{Error, Result};
+
+/// The first `take` of the `len` entries K[l] = C Abar^l Bbar of every channel's kernels, bilinear, with A = diag(Lambda) - P P*;
+/// inputs inv_dt, a_real, a_imag, b, c, p, shaped as in [`SsmParams`], where c is C~ = C (I - Abar^len).
+///
+/// S4's generating function (Gu, Goel and Re, 2022, [arXiv:2111.00396](https://arxiv.org/abs/2111.00396), section 3) at the roots of unity
+/// and one inverse FFT, in the form without its singularity at w = -1; no intermediate has more than O(H len) values.
+#[derive(Clone, Copy, Debug)]
+pub struct DplrKernel {
+    /// The length that c belongs to, at least 1.
+    pub len: usize,
+    /// How many entries are wanted, 1 to `len`.
+    pub take: usize,
+    /// How inv_dt becomes dt.
+    pub dt: DtTransform,
+}
+
+/// The parameters of an SSM on a tape, shaped as in [`SsmParams`].
+#[derive(Clone, Debug)]
+pub struct SsmVars<'a, B: Backend> {
+    /// (H).
+    pub inv_dt: &'a Var<B>,
+    /// (S, M).
+    pub a_real: &'a Var<B>,
+    /// (S, M).
+    pub a_imag: &'a Var<B>,
+    /// (2, S, M).
+    pub b: &'a Var<B>,
+    /// (2, c, H, M): C~ of the kernel's length for DPLR, C for diagonal systems.
+    pub c: &'a Var<B>,
+    /// (2, R, S, M) for DPLR, `None` for diagonal systems.
+    pub p: Option<&'a Var<B>>,
+    /// How inv_dt becomes dt.
+    pub dt: DtTransform,
+}
+
+impl<B: Backend> Op<B> for DplrKernel {
+    const NAME: &'static str = "dplr_kernel";
+    type Saved = SsmParams<B>;
+
+    fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
+        let [inv_dt, a_real, a_imag, b, c, p] = operands("dplr_kernel", inputs)?.map(Tensor::clone);
+        let ssm = SsmParams { inv_dt, a_real, a_imag, b, c, p: Some(p), dt: self.dt };
+        ssm.sizes("dplr_kernel")?;
+        if self.len == 0 || self.take == 0 {
+            return Err(Error::value("dplr_kernel", "a kernel has at least one entry: give len and take of 1 or more"));
+        }
+        if self.take > self.len {
+            let help = format!("a kernel of length {} has no more entries: double its length first", self.len);
+            return Err(Error::config("take", self.take, help));
+        }
+        Ok((backend.dplr_kernel(&ssm, self.len, self.take)?, ssm))
+    }
+
+    fn backward(&self, backend: &B, saved: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
+        Ok(in_order(backend.dplr_kernel_grad(&saved, self.len, grad)?, needs))
+    }
+
+    fn oracle(&self) -> Oracle<B, Self> {
+        Oracle::FiniteDifferences
+    }
+
+    fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
+        let mut cases = Vec::new();
+        for rank in [1, 2] {
+            for len in [1, 2, 2 * generate.size(2..=8), 2 * generate.size(1..=8) + 1] {
+                let dt = generate.pick(&[DtTransform::Softplus, DtTransform::Exp]);
+                let op = DplrKernel { len, take: generate.size(1..=len), dt };
+                cases.push(Case::new(op, parameters(generate, dt, rank)));
+                cases.push(Case::new(DplrKernel { take: len, ..op }, parameters(generate, dt, rank)));
+            }
+            let (len, dt) = (generate.size(100..=140), DtTransform::Softplus);
+            cases.push(Case::new(DplrKernel { len, take: generate.size(80..=len), dt }, parameters(generate, dt, rank)));
+        }
+        cases
+    }
+}
+
+/// The gradients that are needed, in the order of the ops' inputs.
+pub(super) fn in_order<B: Backend>(grads: SsmParams<B>, needs: Needs) -> Grads<B> {
+    let SsmParams { inv_dt, a_real, a_imag, b, c, p, .. } = grads;
+    let grads = [inv_dt, a_real, a_imag, b, c].into_iter().chain(p);
+    grads.enumerate().map(|(i, grad)| needs.input(i).then_some(grad)).collect()
+}
+
+/// Random inputs of a kernel: one or two kernels a channel, A shared by all, some or no channels; no P for rank 0.
+///
+/// Steps in [0.01, 0.5], decays around 1/2, frequencies in [0.1, 10]: the ranges of a trained layer, where the kernel is smooth enough
+/// in its parameters for finite differences.
+pub(super) fn parameters(generate: &mut Generate, dt: DtTransform, rank: usize) -> Vec<Array> {
+    let [copies, n_ssm, half_state] = [generate.size(1..=3), generate.size(1..=2), generate.size(1..=5)];
+    let (d_model, channels) = (copies * n_ssm, generate.size(1..=2));
+    let mut inv_dt = generate.values(&[d_model], 0.01f64.ln(), 0.5f64.ln());
+    if dt == DtTransform::Softplus {
+        inv_dt.values.iter_mut().for_each(|v| *v = v.exp().exp_m1().ln());
+    }
+    let mut inputs = vec![
+        inv_dt,
+        generate.values(&[n_ssm, half_state], -1.0, 0.0),
+        generate.values(&[n_ssm, half_state], 0.1, 10.0),
+        generate.normal(&[2, n_ssm, half_state]),
+        generate.normal(&[2, channels, d_model, half_state]),
+    ];
+    if rank > 0 {
+        inputs.push(generate.normal(&[2, rank, n_ssm, half_state]));
+    }
+    inputs
+}
+
+/// The first `take` of the `len` entries K[l] = C Abar^l Bbar of DPLR SSMs: (c, H, take), through the bilinear discretisation.
+///
+/// `inputs.c` is C~ = C (I - Abar^len); [`Backend::dplr_advance`] gives the C Abar^len to subtract.
+///
+/// # Errors
+/// [`Error::Shape`], [`Error::Config`] or [`Error::Value`] where the parameters' shapes do not fit each other, P is missing, `len` or
+/// `take` is 0, or `take` exceeds `len`.
+pub fn dplr_kernel<B: Backend>(inputs: SsmVars<'_, B>, len: usize, take: usize) -> Result<Var<B>> {
+    let SsmVars { inv_dt, a_real, a_imag, b, c, p, dt } = inputs;
+    let Some(p) = p else {
+        return Err(Error::value("dplr_kernel", "P is missing: give it, or call diag_kernel for a diagonal system"));
+    };
+    inv_dt.tape().apply(DplrKernel { len, take, dt }, &[inv_dt, a_real, a_imag, b, c, p])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autodiff::Tape;
+    use crate::backend::Cpu;
+
+    type Vars = Vec<Var<Cpu<f64>>>;
+
+    fn vars(generate: &mut Generate) -> Vars {
+        let cpu = Cpu::<f64>::new();
+        let tape = Tape::new(&cpu);
+        let inputs = parameters(generate, DtTransform::Softplus, 1);
+        inputs.into_iter().map(|a| tape.leaf(&cpu.from_vec(a.values, &a.shape).unwrap())).collect()
+    }
+
+    fn ssm(v: &Vars, with_p: bool) -> SsmVars<'_, Cpu<f64>> {
+        let p = with_p.then_some(&v[5]);
+        SsmVars { inv_dt: &v[0], a_real: &v[1], a_imag: &v[2], b: &v[3], c: &v[4], p, dt: DtTransform::Softplus }
+    }
+
+    #[test]
+    fn taking_fewer_entries_truncates() {
+        let v = vars(&mut Generate::new(1));
+        let whole = dplr_kernel(ssm(&v, true), 12, 12).unwrap();
+        let part = dplr_kernel(ssm(&v, true), 12, 5).unwrap();
+        assert_eq!(part.shape()[2], 5);
+        for (whole, part) in whole.to_vec().unwrap().chunks(12).zip(part.to_vec().unwrap().chunks(5)) {
+            assert_eq!(&whole[..5], part);
+        }
+    }
+
+    #[test]
+    fn impossible_requests_are_refused() {
+        let v = vars(&mut Generate::new(2));
+        assert!(matches!(dplr_kernel(ssm(&v, true), 4, 5), Err(Error::Config { name: "take", .. })));
+        assert!(matches!(dplr_kernel(ssm(&v, true), 0, 0), Err(Error::Value { op: "dplr_kernel", .. })));
+        assert!(dplr_kernel(ssm(&v, false), 4, 4).unwrap_err().to_string().contains("diag_kernel"));
+        let wrong = SsmVars { b: &v[1], ..ssm(&v, true) };
+        assert!(matches!(dplr_kernel(wrong, 4, 4), Err(Error::Shape { op: "dplr_kernel", .. })));
+    }
+}

@@ -1,0 +1,82 @@
+//! The differentiable operations, one a file, and the registry that the gradient tests walk.
+//!
+//! A file holds an op's struct, forward, backward, oracle, cases, and its method on [`Var`](super::Var). A new op is a new file and
+//! one line below: an op that is not registered is not compiled.
+
+use super::{Op, Report, check_op};
+use crate::backend::Cpu;
+use crate::error::Result;
+
+/// An operation of the crate, ready to be checked in f64 on the CPU.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The op's name, as in error messages.
+    pub name: &'static str,
+    /// The file that it stands in, without its ending.
+    pub file: &'static str,
+    /// Checks all cases drawn from a seed, as [`check_op`] does.
+    pub check: fn(seed: u64) -> Result<Report>,
+}
+
+impl Entry {
+    fn of<O: Op<Cpu<f64>>>(file: &'static str) -> Self {
+        Entry { name: O::NAME, file, check: |seed| check_op::<O, _>(&Cpu::<f64>::new(), seed) }
+    }
+}
+
+/// `file: Type, ..;` declares the module and registers its ops.
+macro_rules! ops {
+    ($($file:ident: $($op:ty),+;)*) => {
+        $(pub mod $file;)*
+
+        /// Every operation of the crate.
+        pub fn registry() -> Vec<Entry> {
+            vec![$($(Entry::of::<$op>(stringify!($file))),+),*]
+        }
+    };
+}
+
+ops! {
+    unary: unary::UnaryOp;
+    binary: binary::BinaryOp;
+    sum: sum::Sum;
+    reshape: reshape::Reshape;
+    permute: permute::Permute;
+    slice: slice::Slice;
+    concat: concat::Concat;
+    flip: flip::Flip;
+    matmul: matmul::Matmul;
+    fft: fft::Rfft, fft::Irfft;
+    embed: embed::Embed;
+    cross_entropy: cross_entropy::CrossEntropy;
+    dropout: dropout::Dropout;
+    affine: affine::Affine;
+    normalize: normalize::Normalize<Cpu<f64>>;
+    spike: spike::SpikeOp<Cpu<f64>>;
+    lif: lif::LifOp;
+    long_conv: long_conv::LongConvOp;
+    mix: mix::Mix;
+    dplr: dplr::DplrKernel;
+    diag: diag::DiagKernel;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_file_is_registered_and_every_name_is_its_own() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/autodiff/ops");
+        let on_disk: BTreeSet<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_suffix(".rs")?.to_owned()))
+            .filter(|file| file != "mod")
+            .collect();
+        let registered: BTreeSet<String> = registry().iter().map(|entry| entry.file.to_owned()).collect();
+        assert_eq!(on_disk, registered);
+        let names: BTreeSet<&str> = registry().iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), registry().len(), "{names:?}");
+    }
+}

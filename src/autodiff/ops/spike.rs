@@ -1,0 +1,284 @@
+//! `SpikeOp`: probabilistic spikes, optionally of an affine potential, with a surrogate gradient.
+
+use super::affine;
+use crate::autodiff::gradcheck::Generate;
+use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
+use crate::backend::{Backend, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, shape, unit_f32};
+use crate::error::{Error, Result};
+
+/// S(y, u) = 1 where y > u, strict, else 0; inputs x with y = x, or x (B, H, L) or (B, H), scale (H), shift (H) with
+/// y = scale[h] x + shift[h].
+///
+/// For u uniform in [0, 1) the expected spike is clamp(y, 0, 1), whose derivative is the default surrogate: the SpikeSampler of
+/// P-SpikeSSM (Bal and Sengupta, 2024; [arXiv:2406.02923](https://arxiv.org/abs/2406.02923)). The noise is no input: it has no gradient.
+#[derive(Clone, Debug)]
+pub struct SpikeOp<B: Backend> {
+    /// Noise, mode and surrogate.
+    pub spike: Spike<B>,
+}
+
+/// What backward remembers: x, and scale with shift where the potential is affine.
+pub type Saved<B> = (Tensor<B>, Option<(Tensor<B>, Tensor<B>)>);
+
+impl<B: Backend> Op<B> for SpikeOp<B> {
+    const NAME: &'static str = "spike";
+    type Saved = Saved<B>;
+
+    fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
+        let (x, affine) = match *inputs {
+            [x] => (x, None),
+            [x, scale, shift] => {
+                affine::check_shapes("spike", x.shape(), scale.shape(), shift.shape())?;
+                (x, Some((scale, shift)))
+            }
+            _ => return Err(wrong_inputs()),
+        };
+        check_surrogate(self.spike.surrogate)?;
+        if let Noise::Given(noise) = &self.spike.noise {
+            shape::exactly("spike", "the given noise, like x,", x.shape(), noise.shape())?;
+        }
+        let output = backend.spike(&self.spike, x, affine)?;
+        Ok((output, (x.clone(), affine.map(|(scale, shift)| (scale.clone(), shift.clone())))))
+    }
+
+    fn backward(&self, backend: &B, (x, affine): Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
+        let grads = backend.spike_grad(&self.spike, &x, affine.as_ref().map(|(scale, shift)| (scale, shift)), grad, needs.flags())?;
+        Ok(grads.into_iter().take(if affine.is_some() { 3 } else { 1 }).collect())
+    }
+
+    fn oracle(&self) -> Oracle<B, Self> {
+        match (self.spike.mode, self.spike.surrogate) {
+            (SpikeMode::Expected, _) => Oracle::FiniteDifferences,
+            (SpikeMode::Sampled, Surrogate::Clamp) => Oracle::Expectation {
+                expected: |op| SpikeOp { spike: Spike { mode: SpikeMode::Expected, ..op.spike.clone() } },
+                redraw: |op, seed| SpikeOp { spike: Spike { noise: Noise::Stream(Key::new(seed)), ..op.spike.clone() } },
+            },
+            (SpikeMode::Sampled, _) => Oracle::Smooth(primitive_of_surrogate),
+        }
+    }
+
+    fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
+        let alpha = generate.pick(&[0.5, 1.0, 2.0, 4.0]);
+        let surrogates = [Surrogate::Clamp, Surrogate::Sigmoid { alpha }, Surrogate::Atan { alpha }, Surrogate::FastSigmoid { alpha }];
+        let mut draws: Vec<_> = surrogates.map(|surrogate| (SpikeMode::Sampled, surrogate)).into();
+        draws.push((SpikeMode::Expected, generate.pick(&surrogates)));
+        let mut cases = Vec::new();
+        for (mode, surrogate) in draws {
+            let [batch, channels, length] = [generate.size(1..=3), generate.size(1..=4), generate.size(1..=12)];
+            let long = generate.size(100..=300);
+            let key = Key::new(generate.seed());
+            let op = SpikeOp { spike: Spike { noise: Noise::Stream(key), mode, surrogate } };
+            for shape in [vec![batch, channels, length], vec![length], vec![2, 3, long]] {
+                cases.push(Case::new(op.clone(), [potentials(generate, key, &shape)]));
+            }
+            for shape in [vec![batch, channels, length], vec![batch, channels], vec![2, 3, long]] {
+                let potential = potentials(generate, key, &shape);
+                cases.push(Case::new(op.clone(), with_affine(generate, &potential)));
+            }
+        }
+        cases
+    }
+}
+
+/// Potentials inside and outside of [0, 1], where finite differences are sound: at least 0.02 from the kinks of the expected spike at
+/// 0 and 1, and from the stream's noise, where the fast sigmoid's curvature jumps.
+fn potentials(generate: &mut Generate, key: Key, shape: &[usize]) -> Array {
+    let Array { mut values, shape } = generate.values(shape, 0.0, 1.0);
+    for (t, u) in values.iter_mut().zip(unit_noise(key)) {
+        *t = match *t {
+            t if t < 0.2 => -0.02 - 3.0 * t,
+            t if t < 0.4 => 1.02 + 3.0 * (t - 0.2),
+            t => {
+                let y = 0.02 + 0.96 * (t - 0.4) / 0.6;
+                let beside = if u < 0.5 { u + 0.03 } else { u - 0.03 };
+                if (y - u).abs() < 0.02 { beside } else { y }
+            }
+        };
+    }
+    Array { values, shape }
+}
+
+/// Word i of the stream as the number that decides element i.
+fn unit_noise(key: Key) -> impl Iterator<Item = f64> {
+    let mut words = key.words(0);
+    std::iter::repeat_with(move || words.next_lanes()).flatten().map(|word| f64::from(unit_f32(word)))
+}
+
+/// x, scale and shift whose affine potential is this one.
+fn with_affine(generate: &mut Generate, potential: &Array) -> Vec<Array> {
+    let channels = potential.shape[1];
+    let length = potential.shape.get(2).copied().unwrap_or(1);
+    let mut scale = generate.values(&[channels], 0.5, 2.0);
+    scale.values.iter_mut().for_each(|a| *a *= generate.pick(&[-1.0, 1.0]));
+    let shift = generate.values(&[channels], -0.5, 0.5);
+    let mut x = potential.clone();
+    for (i, y) in x.values.iter_mut().enumerate() {
+        let h = i / length % channels;
+        *y = (*y - shift.values[h]) / scale.values[h];
+    }
+    vec![x, scale, shift]
+}
+
+fn wrong_inputs() -> Error {
+    Error::value("spike", "takes x, or x, scale and shift")
+}
+
+/// Steepness is positive and finite.
+pub(super) fn check_surrogate(surrogate: Surrogate) -> Result<()> {
+    let alpha = match surrogate {
+        Surrogate::Clamp => return Ok(()),
+        Surrogate::Sigmoid { alpha } | Surrogate::Atan { alpha } | Surrogate::FastSigmoid { alpha } => alpha,
+    };
+    if alpha > 0.0 && alpha.is_finite() {
+        return Ok(());
+    }
+    Err(Error::config("alpha", alpha, "the steepness of a surrogate must be positive and finite"))
+}
+
+/// The smooth function that has the surrogate for a derivative, element by element, with the noise of the draw itself. It is only ever
+/// differentiated numerically, so it leaves the tape and needs no op.
+fn primitive_of_surrogate<B: Backend>(op: &SpikeOp<B>, inputs: &[Var<B>]) -> Result<Var<B>> {
+    let y = match inputs {
+        [x] => x.clone(),
+        [x, scale, shift] => x.affine(scale, shift)?,
+        _ => return Err(wrong_inputs()),
+    };
+    let backend = y.tape().backend();
+    let noise = match &op.spike.noise {
+        Noise::Stream(key) => backend.uniform(*key, y.shape())?,
+        Noise::Given(noise) => noise.clone(),
+    };
+    let values = y.to_vec()?.into_iter().zip(backend.to_vec(&noise)?);
+    let values = values.map(|(y, u)| B::Elem::of(primitive(op.spike.surrogate, y.f64(), u.f64()))).collect();
+    Ok(y.tape().constant(&backend.from_vec(values, y.shape())?))
+}
+
+/// A function of y whose derivative is the surrogate.
+fn primitive(surrogate: Surrogate, y: f64, u: f64) -> f64 {
+    match surrogate {
+        Surrogate::Clamp => y.clamp(0.0, 1.0),
+        Surrogate::Sigmoid { alpha } => 1.0 / (1.0 + (-alpha * (y - u)).exp()),
+        Surrogate::Atan { alpha } => (std::f64::consts::FRAC_PI_2 * alpha * (y - u)).atan() / std::f64::consts::PI + 0.5,
+        Surrogate::FastSigmoid { alpha } => (y - u) / (1.0 + alpha * (y - u).abs()),
+    }
+}
+
+impl<B: Backend> Var<B> {
+    /// Spikes of the potential x, of any shape: 1 where x > u, else 0 (also where x is NaN); in expected mode clamp(x, 0, 1).
+    ///
+    /// ```
+    /// use pspikessm::autodiff::Tape;
+    /// use pspikessm::backend::{Backend, Cpu, Key, Noise, Spike, SpikeMode, Surrogate};
+    /// # fn main() -> pspikessm::Result<()> {
+    /// let cpu = Cpu::<f64>::new();
+    /// let x = Tape::new(&cpu).leaf(&cpu.from_vec(vec![-1.0, 2.0], &[2])?);
+    /// let spike = Spike { noise: Noise::Stream(Key::new(7)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
+    /// assert_eq!(x.spike(spike)?.to_vec()?, [0.0, 1.0]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where given noise has another shape; [`Error::Config`] where a surrogate's alpha is not positive.
+    pub fn spike(&self, spike: Spike<B>) -> Result<Var<B>> {
+        self.tape().apply(SpikeOp { spike }, &[self])
+    }
+
+    /// Spikes of the potential scale[h] x + shift[h], for x (B, H, L) or (B, H), scale (H), shift (H); the potential is not stored.
+    ///
+    /// # Errors
+    /// As [`Var::spike`] and [`Var::affine`].
+    pub fn spike_affine(&self, scale: &Var<B>, shift: &Var<B>, spike: Spike<B>) -> Result<Var<B>> {
+        self.tape().apply(SpikeOp { spike }, &[self, scale, shift])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autodiff::Tape;
+    use crate::backend::Cpu;
+
+    fn sampled<B: Backend>(noise: Noise<B>, surrogate: Surrogate) -> Spike<B> {
+        Spike { noise, mode: SpikeMode::Sampled, surrogate }
+    }
+
+    /// Spikes, and the gradient for a gradient of 1, of potentials `y` with noise `u`.
+    fn spikes(y: &[f64], u: &[f64], surrogate: Surrogate) -> (Vec<f64>, Vec<f64>) {
+        let cpu = Cpu::<f64>::new();
+        let x = Tape::new(&cpu).leaf(&cpu.from_vec(y.to_vec(), &[y.len()]).unwrap());
+        let noise = Noise::Given(cpu.from_vec(u.to_vec(), &[u.len()]).unwrap());
+        let s = x.spike(sampled(noise, surrogate)).unwrap();
+        let gradients = s.sum().unwrap().backward().unwrap();
+        (s.to_vec().unwrap(), cpu.to_vec(gradients.of(&x).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_tie_does_not_spike_and_the_clamp_surrogate_is_open_at_both_ends() {
+        let below = -f64::MIN_POSITIVE;
+        let above = 1.0 + f64::EPSILON;
+        let y = [0.0, 0.5, 1.0, below, above, 0.25, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let u = [0.0, 0.5, 0.75, 0.0, 0.5, 0.75, 0.5, 0.5, 0.0];
+        let (s, g) = spikes(&y, &u, Surrogate::Clamp);
+        assert_eq!(s, [0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(g, [1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn surrogates_at_a_tie_have_their_peak() {
+        let alpha = 2.0;
+        for (surrogate, peak) in
+            [(Surrogate::Sigmoid { alpha }, alpha / 4.0), (Surrogate::Atan { alpha }, alpha / 2.0), (Surrogate::FastSigmoid { alpha }, 1.0)]
+        {
+            let (s, g) = spikes(&[0.5, 0.25], &[0.5, 0.75], surrogate);
+            assert_eq!((s, g[0]), (vec![0.0, 0.0], peak), "{surrogate:?}");
+            assert!(g[1] > 0.0 && g[1] < peak, "{surrogate:?}");
+        }
+    }
+
+    #[test]
+    fn word_i_decides_element_i() {
+        let cpu = Cpu::<f64>::new();
+        let key = Key::new(3).fold(9);
+        let shape = [2, 3, 101];
+        let want: Vec<f64> = unit_noise(key).take(2 * 3 * 101).collect();
+        assert_eq!(cpu.to_vec(&cpu.uniform(key, &shape).unwrap()).unwrap(), want);
+        // Just above its word every potential spikes, on it none does.
+        let spike = || sampled(Noise::Stream(key), Surrogate::Clamp);
+        let x = |offset: f64| Tape::off(&cpu).constant(&cpu.from_vec(want.iter().map(|u| u + offset).collect(), &shape).unwrap());
+        assert!(x(0.0).spike(spike()).unwrap().to_vec().unwrap().iter().all(|&s| s == 0.0));
+        assert!(x(1e-9).spike(spike()).unwrap().to_vec().unwrap().iter().all(|&s| s == 1.0));
+    }
+
+    #[test]
+    fn given_noise_is_as_good_as_the_stream() {
+        let cpu = Cpu::<f64>::new();
+        let key = Key::new(11);
+        let shape = [2, 3, 40];
+        let value = cpu.normal(Key::new(1), &shape).unwrap();
+        let [scale, shift] = [2, 3].map(|seed| cpu.normal(Key::new(seed), &[3]).unwrap());
+        for surrogate in [Surrogate::Clamp, Surrogate::Atan { alpha: 2.0 }] {
+            let run = |noise| {
+                let tape = Tape::new(&cpu);
+                let [x, a, b] = [&value, &scale, &shift].map(|v| tape.leaf(v));
+                let s = x.spike_affine(&a, &b, sampled(noise, surrogate)).unwrap();
+                let gradients = s.backward_from(&value).unwrap();
+                let mut all = vec![s.to_vec().unwrap()];
+                all.extend([&x, &a, &b].map(|v| cpu.to_vec(gradients.of(v).unwrap()).unwrap()));
+                all
+            };
+            assert_eq!(run(Noise::Stream(key)), run(Noise::Given(cpu.uniform(key, &shape).unwrap())));
+        }
+    }
+
+    #[test]
+    fn wrong_noise_and_wrong_steepness_are_refused() {
+        let cpu = Cpu::<f64>::new();
+        let x = Tape::new(&cpu).leaf(&cpu.full(&[2, 3], 0.5).unwrap());
+        let noise = || Noise::Given(cpu.full(&[3], 0.5).unwrap());
+        assert!(matches!(x.spike(sampled(noise(), Surrogate::Clamp)), Err(Error::Shape { op: "spike", .. })));
+        for alpha in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let spike = sampled(Noise::Stream(Key::new(0)), Surrogate::Sigmoid { alpha });
+            assert!(matches!(x.spike(spike), Err(Error::Config { name: "alpha", .. })));
+        }
+    }
+}

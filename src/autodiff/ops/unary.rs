@@ -1,0 +1,196 @@
+//! `UnaryOp`: a function of every element.
+
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::backend::{Backend, Tensor, Unary};
+use crate::error::{Error, Result};
+
+/// f(x) for every element; one input, of any shape.
+#[derive(Clone, Copy, Debug)]
+pub struct UnaryOp(pub Unary);
+
+impl<B: Backend> Op<B> for UnaryOp {
+    const NAME: &'static str = "unary";
+    /// x.
+    type Saved = Tensor<B>;
+
+    fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
+        let [x] = operands("unary", inputs)?;
+        if let Unary::Clamp(low, high) = self.0
+            && (low.is_nan() || high.is_nan() || low > high)
+        {
+            return Err(Error::config("clamp", format!("[{low}, {high}]"), "the lower end must not lie above the upper"));
+        }
+        Ok((backend.unary(self.0, x)?, x.clone()))
+    }
+
+    fn backward(&self, backend: &B, x: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
+        Ok(vec![Some(backend.unary_grad(self.0, &x, grad)?)])
+    }
+
+    fn oracle(&self) -> Oracle<B, Self> {
+        match self.0 {
+            Unary::Neg | Unary::Linear(..) => Oracle::Linear,
+            _ => Oracle::FiniteDifferences,
+        }
+    }
+
+    fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
+        let (low, high) = (generate.value(-1.5, -0.5), generate.value(0.5, 1.5));
+        let linear = Unary::Linear(generate.value(-2.0, 2.0), generate.value(-1.0, 1.0));
+        let functions: [(Unary, [f64; 2], &[f64]); 14] = [
+            (Unary::Neg, [-3.0, 3.0], &[]),
+            (Unary::Exp, [-3.0, 3.0], &[]),
+            (Unary::Ln, [0.2, 5.0], &[]),
+            (Unary::Sqrt, [0.2, 5.0], &[]),
+            (Unary::Recip, [0.3, 3.0], &[]),
+            (Unary::Recip, [-3.0, -0.3], &[]),
+            (Unary::Square, [-3.0, 3.0], &[]),
+            (Unary::Tanh, [-4.0, 4.0], &[]),
+            (Unary::Sigmoid, [-30.0, 30.0], &[]),
+            (Unary::Softplus, [-30.0, 30.0], &[]),
+            (Unary::Relu, [-3.0, 3.0], &[0.0]),
+            (Unary::Gelu, [-6.0, 6.0], &[]),
+            (Unary::Clamp(low, high), [-2.0, 2.0], &[low, high]),
+            (linear, [-3.0, 3.0], &[]),
+        ];
+        let mut cases = Vec::new();
+        for (f, [from, to], kinks) in functions {
+            for shape in [generate.shape(0..=4, 1..=3), vec![5, generate.size(11..=40)]] {
+                cases.push(Case::new(UnaryOp(f), [generate.values_off(&shape, from, to, kinks, 0.05)]));
+            }
+        }
+        cases
+    }
+}
+
+/// Functions of every element; all keep the shape, none has an error but the device's.
+impl<B: Backend> Var<B> {
+    fn unary(&self, f: Unary) -> Result<Var<B>> {
+        self.tape().apply(UnaryOp(f), &[self])
+    }
+
+    /// -x.
+    pub fn neg(&self) -> Result<Var<B>> {
+        self.unary(Unary::Neg)
+    }
+
+    /// e^x.
+    pub fn exp(&self) -> Result<Var<B>> {
+        self.unary(Unary::Exp)
+    }
+
+    /// The natural logarithm; NaN below 0.
+    pub fn ln(&self) -> Result<Var<B>> {
+        self.unary(Unary::Ln)
+    }
+
+    /// The square root; NaN below 0, an infinite derivative at 0.
+    pub fn sqrt(&self) -> Result<Var<B>> {
+        self.unary(Unary::Sqrt)
+    }
+
+    /// 1 / x.
+    pub fn recip(&self) -> Result<Var<B>> {
+        self.unary(Unary::Recip)
+    }
+
+    /// x^2.
+    pub fn square(&self) -> Result<Var<B>> {
+        self.unary(Unary::Square)
+    }
+
+    /// The hyperbolic tangent.
+    pub fn tanh(&self) -> Result<Var<B>> {
+        self.unary(Unary::Tanh)
+    }
+
+    /// 1 / (1 + e^-x).
+    pub fn sigmoid(&self) -> Result<Var<B>> {
+        self.unary(Unary::Sigmoid)
+    }
+
+    /// ln(1 + e^x), without overflow.
+    pub fn softplus(&self) -> Result<Var<B>> {
+        self.unary(Unary::Softplus)
+    }
+
+    /// max(x, 0), with derivative 0 at 0.
+    pub fn relu(&self) -> Result<Var<B>> {
+        self.unary(Unary::Relu)
+    }
+
+    /// x Phi(x), with the error function.
+    pub fn gelu(&self) -> Result<Var<B>> {
+        self.unary(Unary::Gelu)
+    }
+
+    /// x limited to [low, high], with derivative 1 at both ends.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where `low` lies above `high`.
+    pub fn clamp(&self, low: f64, high: f64) -> Result<Var<B>> {
+        self.unary(Unary::Clamp(low, high))
+    }
+
+    /// factor * x.
+    pub fn scale(&self, factor: f64) -> Result<Var<B>> {
+        self.unary(Unary::Linear(factor, 0.0))
+    }
+
+    /// scale * x + shift.
+    ///
+    /// ```
+    /// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+    /// # fn main() -> pspikessm::Result<()> {
+    /// let cpu = Cpu::<f64>::new();
+    /// let x = Tape::new(&cpu).leaf(&cpu.from_vec(vec![1.0, 2.0], &[2])?);
+    /// assert_eq!(x.linear_map(3.0, -1.0)?.to_vec()?, [2.0, 5.0]);
+    /// # Ok(()) }
+    /// ```
+    pub fn linear_map(&self, scale: f64, shift: f64) -> Result<Var<B>> {
+        self.unary(Unary::Linear(scale, shift))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autodiff::Tape;
+    use crate::backend::Cpu;
+
+    /// Values and derivatives at `x`.
+    fn at(x: &[f64], f: Unary) -> (Vec<f64>, Vec<f64>) {
+        let cpu = Cpu::<f64>::new();
+        let leaf = Tape::new(&cpu).leaf(&cpu.from_vec(x.to_vec(), &[x.len()]).unwrap());
+        let y = leaf.unary(f).unwrap();
+        let gradients = y.sum().unwrap().backward().unwrap();
+        (y.to_vec().unwrap(), cpu.to_vec(gradients.of(&leaf).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn kinks_have_the_documented_derivatives() {
+        assert_eq!(at(&[-1.0, -0.0, 0.0, 1.0], Unary::Relu), (vec![0.0, 0.0, 0.0, 1.0], vec![0.0, 0.0, 0.0, 1.0]));
+        let x = [-1.5, -1.0, 0.25, 2.0, 2.5];
+        assert_eq!(at(&x, Unary::Clamp(-1.0, 2.0)), (vec![-1.0, -1.0, 0.25, 2.0, 2.0], vec![0.0, 1.0, 1.0, 1.0, 0.0]));
+        assert_eq!(at(&[0.0], Unary::Sqrt), (vec![0.0], vec![f64::INFINITY]));
+    }
+
+    #[test]
+    fn saturation_neither_overflows_nor_makes_nan() {
+        let x = [-800.0, 800.0];
+        assert_eq!(at(&x, Unary::Sigmoid), (vec![0.0, 1.0], vec![0.0, 0.0]));
+        assert_eq!(at(&x, Unary::Softplus), (vec![0.0, 800.0], vec![0.0, 1.0]));
+        assert_eq!(at(&x, Unary::Tanh), (vec![-1.0, 1.0], vec![0.0, 0.0]));
+        let (gelu, slope) = at(&x, Unary::Gelu);
+        assert!(gelu[0].abs() == 0.0 && gelu[1] == 800.0 && slope == [0.0, 1.0]);
+    }
+
+    #[test]
+    fn a_clamp_that_is_upside_down_is_refused() {
+        let cpu = Cpu::<f64>::new();
+        let x = Tape::off(&cpu).leaf(&cpu.full(&[2], 1.0).unwrap());
+        assert!(x.clamp(1.0, 0.0).unwrap_err().to_string().contains("[1, 0]"));
+        assert!(x.clamp(f64::NAN, 0.0).is_err());
+        assert!(x.clamp(1.0, 1.0).is_ok());
+    }
+}

@@ -1,0 +1,297 @@
+//! The tape: records what was computed, and runs it backwards.
+//!
+//! A node remembers where its inputs came from and one closure, its backward. Going backwards, the tape hands every closure the
+//! gradient of its output, and adds what it returns to the gradients of the inputs. Nothing else in the crate accumulates.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::op::{Grads, Needs, Op};
+use crate::backend::{Backend, Binary, Tensor};
+use crate::error::{Error, Result};
+
+type Backward<B> = Box<dyn FnOnce(&B, &Tensor<B>) -> Result<Grads<B>>>;
+
+struct Node<B: Backend> {
+    name: &'static str,
+    /// Of the value, and so of its gradient.
+    shape: Vec<usize>,
+    inputs: Vec<Option<usize>>,
+    /// `None` for a leaf.
+    backward: Option<Backward<B>>,
+}
+
+/// The node of what is computed on a spent tape: it is not stored.
+const SPENT: usize = usize::MAX;
+
+struct Recording<B: Backend> {
+    nodes: Vec<Node<B>>,
+    /// The leaf of every parameter that was used, so that using it twice gives one gradient.
+    parameters: HashMap<u64, Var<B>>,
+    spent: bool,
+}
+
+/// A recording of operations on one backend. Clones share the recording.
+///
+/// ```
+/// use pspikessm::autodiff::Tape;
+/// use pspikessm::backend::{Backend, Cpu};
+/// # fn main() -> pspikessm::Result<()> {
+/// let cpu = Cpu::<f64>::new();
+/// let tape = Tape::new(&cpu);
+/// let x = tape.leaf(&cpu.from_vec(vec![1.0, 2.0, 3.0], &[3])?);
+/// let loss = x.mul(&x)?.sum()?;
+/// let gradients = loss.backward()?;
+/// assert_eq!(cpu.to_vec(gradients.of(&x).unwrap())?, [2.0, 4.0, 6.0]);
+/// # Ok(()) }
+/// ```
+pub struct Tape<B: Backend> {
+    backend: B,
+    /// `None` where recording is off.
+    recording: Option<Rc<RefCell<Recording<B>>>>,
+}
+
+impl<B: Backend> Clone for Tape<B> {
+    fn clone(&self) -> Self {
+        Tape { backend: self.backend.clone(), recording: self.recording.clone() }
+    }
+}
+
+impl<B: Backend> Tape<B> {
+    /// A tape that records.
+    pub fn new(backend: &B) -> Self {
+        let recording = Recording { nodes: Vec::new(), parameters: HashMap::new(), spent: false };
+        Tape { backend: backend.clone(), recording: Some(Rc::new(RefCell::new(recording))) }
+    }
+
+    /// A tape that records nothing, for inference: no node is stored and nothing is saved.
+    pub fn off(backend: &B) -> Self {
+        Tape { backend: backend.clone(), recording: None }
+    }
+
+    /// The backend that the ops run on.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Whether operations are recorded.
+    pub fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// The number of recorded nodes, leaves included.
+    pub fn len(&self) -> usize {
+        self.recording.as_ref().map_or(0, |r| r.borrow().nodes.len())
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A value that gets no gradient.
+    pub fn constant(&self, value: &Tensor<B>) -> Var<B> {
+        Var { tape: self.clone(), value: value.clone(), node: None }
+    }
+
+    /// A value that gets a gradient.
+    pub fn leaf(&self, value: &Tensor<B>) -> Var<B> {
+        let node = self.push(Node { name: "leaf", shape: value.shape().into(), inputs: Vec::new(), backward: None });
+        Var { tape: self.clone(), value: value.clone(), node }
+    }
+
+    /// The leaf of the parameter with this identity; the same variable every time it is asked for.
+    pub fn parameter(&self, identity: u64, value: &Tensor<B>) -> Var<B> {
+        let Some(recording) = &self.recording else { return self.constant(value) };
+        if let Some(var) = recording.borrow().parameters.get(&identity) {
+            return Var { tape: self.clone(), value: var.value.clone(), node: var.node };
+        }
+        let var = self.leaf(value);
+        // The stored variable must not hold the tape that holds it.
+        let stored = Var { tape: Tape::off(&self.backend), value: var.value.clone(), node: var.node };
+        recording.borrow_mut().parameters.insert(identity, stored);
+        var
+    }
+
+    /// Runs `op` and records it if any input needs a gradient.
+    ///
+    /// # Errors
+    /// What the op's forward answers; [`Error::Value`] where an input belongs to another recording, or there are more than
+    /// [`Needs::MAX`] of them.
+    pub fn apply<O: Op<B>>(&self, op: O, inputs: &[&Var<B>]) -> Result<Var<B>> {
+        if inputs.len() > Needs::MAX {
+            return Err(Error::value(O::NAME, format!("an op takes at most {} inputs, not {}: apply it in groups", Needs::MAX, inputs.len())));
+        }
+        if inputs.iter().any(|v| v.node.is_some() && !self.shares(&v.tape)) {
+            return Err(Error::value(O::NAME, "an input was recorded on another tape: use one tape for a computation"));
+        }
+        let values: Vec<&Tensor<B>> = inputs.iter().map(|v| &v.value).collect();
+        let needs = Needs::of(inputs.iter().map(|v| v.node.is_some()));
+        let (value, saved) = op.forward(&self.backend, &values, needs)?;
+        let node = if needs.any() {
+            let backward: Backward<B> = Box::new(move |backend, grad| op.backward(backend, saved, grad, needs));
+            let inputs = inputs.iter().map(|v| v.node).collect();
+            self.push(Node { name: O::NAME, shape: value.shape().into(), inputs, backward: Some(backward) })
+        } else {
+            None
+        };
+        Ok(Var { tape: self.clone(), value, node })
+    }
+
+    fn push(&self, node: Node<B>) -> Option<usize> {
+        let mut recording = self.recording.as_ref()?.borrow_mut();
+        if recording.spent {
+            return Some(SPENT);
+        }
+        recording.nodes.push(node);
+        Some(recording.nodes.len() - 1)
+    }
+
+    fn shares(&self, other: &Tape<B>) -> bool {
+        matches!((&self.recording, &other.recording), (Some(a), Some(b)) if Rc::ptr_eq(a, b))
+    }
+
+    /// Runs the recording backwards from `root`, whose gradient is `seed`, and spends it.
+    fn backward(&self, root: &Var<B>, seed: Tensor<B>) -> Result<Gradients<B>> {
+        const OP: &str = "backward";
+        crate::backend::shape::exactly(OP, "the gradient of the root", root.shape(), seed.shape())?;
+        let (Some(recording), Some(start)) = (&self.recording, root.node) else {
+            return Err(Error::NotDifferentiable { op: OP, help: "nothing was recorded: make the tape with Tape::new and the inputs with leaf".into() });
+        };
+        if std::mem::replace(&mut recording.borrow_mut().spent, true) {
+            return Err(Error::NotDifferentiable { op: OP, help: "this tape was run backwards before: record the computation again".into() });
+        }
+        // Nothing stays borrowed while ops run: they are free to use the tape.
+        let mut nodes = std::mem::take(&mut recording.borrow_mut().nodes);
+        let parameters = std::mem::take(&mut recording.borrow_mut().parameters);
+        let parameters = parameters.into_iter().filter_map(|(id, var)| Some((id, var.node?))).collect();
+        let mut gradients = Gradients { tape: self.clone(), by_node: HashMap::from([(start, seed)]), parameters };
+        for index in (0..=start).rev() {
+            // Popping drops what a node saved as soon as it is used.
+            nodes.truncate(index + 1);
+            let Some(Node { name, inputs, backward: Some(backward), .. }) = nodes.pop() else { continue };
+            let Some(grad) = gradients.by_node.remove(&index) else { continue };
+            let mut grads = backward(&self.backend, &grad)?.into_iter();
+            for (i, input) in inputs.iter().enumerate() {
+                let (grad, Some(input)) = (grads.next().flatten(), input) else { continue };
+                let Some(grad) = grad else {
+                    return Err(Error::Gradient { op: name.into(), help: format!("input {i} needs a gradient, but the op gave none") });
+                };
+                crate::backend::shape::exactly(name, &format!("the gradient of input {i}"), &nodes[*input].shape, grad.shape())?;
+                gradients.add(&self.backend, *input, grad)?;
+            }
+        }
+        Ok(gradients)
+    }
+}
+
+/// The gradients of the leaves, after a run backwards.
+pub struct Gradients<B: Backend> {
+    tape: Tape<B>,
+    by_node: HashMap<usize, Tensor<B>>,
+    parameters: HashMap<u64, usize>,
+}
+
+impl<B: Backend> Gradients<B> {
+    /// The gradient of a leaf; `None` where the root does not depend on it, or it is a leaf of another tape.
+    pub fn of(&self, leaf: &Var<B>) -> Option<&Tensor<B>> {
+        self.by_node.get(&leaf.node?).filter(|_| self.tape.shares(&leaf.tape))
+    }
+
+    /// The gradient of the parameter with this identity.
+    pub fn of_parameter(&self, identity: u64) -> Option<&Tensor<B>> {
+        self.by_node.get(self.parameters.get(&identity)?)
+    }
+
+    fn add(&mut self, backend: &B, node: usize, grad: Tensor<B>) -> Result<()> {
+        let sum = match self.by_node.remove(&node) {
+            Some(earlier) => backend.binary(Binary::Add, &earlier, &grad)?,
+            None => grad,
+        };
+        self.by_node.insert(node, sum);
+        Ok(())
+    }
+}
+
+/// A value on a tape. Cloning is free.
+pub struct Var<B: Backend> {
+    tape: Tape<B>,
+    value: Tensor<B>,
+    node: Option<usize>,
+}
+
+impl<B: Backend> Clone for Var<B> {
+    fn clone(&self) -> Self {
+        Var { tape: self.tape.clone(), value: self.value.clone(), node: self.node }
+    }
+}
+
+impl<B: Backend> Var<B> {
+    /// The value.
+    pub fn value(&self) -> &Tensor<B> {
+        &self.value
+    }
+
+    /// The length of every axis.
+    pub fn shape(&self) -> &[usize] {
+        self.value.shape()
+    }
+
+    /// The tape.
+    pub fn tape(&self) -> &Tape<B> {
+        &self.tape
+    }
+
+    /// Whether a gradient flows to this value.
+    pub fn needs_gradient(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The same value, cut off from its history.
+    pub fn detach(&self) -> Var<B> {
+        self.tape.constant(&self.value)
+    }
+
+    /// The values on the host, row-major.
+    pub fn to_vec(&self) -> Result<Vec<B::Elem>> {
+        self.tape.backend.to_vec(&self.value)
+    }
+
+    /// The only value of a tensor with one element, in f64.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where there are more elements, or none.
+    pub fn item(&self) -> Result<f64> {
+        match self.to_vec()?.as_slice() {
+            [value] => Ok(crate::backend::Real::f64(*value)),
+            values => Err(Error::value("item", format!("shape {:?} has {} elements, not one: reduce it first", self.shape(), values.len()))),
+        }
+    }
+
+    /// Runs the tape backwards from this scalar, and spends it.
+    ///
+    /// # Errors
+    /// [`Error::NotDifferentiable`] where this is not one number, nothing was recorded, or the tape is spent.
+    pub fn backward(&self) -> Result<Gradients<B>> {
+        if self.value.numel() != 1 {
+            let help = format!("shape {:?} is not one number: reduce it, or call backward_from with a gradient of this shape", self.shape());
+            return Err(Error::NotDifferentiable { op: "backward", help });
+        }
+        self.backward_from(&self.tape.backend.full(self.shape(), 1.0)?)
+    }
+
+    /// Runs the tape backwards with this gradient of the value.
+    ///
+    /// # Errors
+    /// As [`Var::backward`]; [`Error::Shape`] where `grad` has another shape.
+    pub fn backward_from(&self, grad: &Tensor<B>) -> Result<Gradients<B>> {
+        self.tape.backward(self, grad.clone())
+    }
+}
+
+impl<B: Backend> std::fmt::Debug for Var<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Var{:?}", self.shape())
+    }
+}

@@ -1,0 +1,299 @@
+//! Elementwise functions, broadcasting, and its adjoint, the sum over broadcast axes.
+
+use num_traits::Float;
+
+use super::simd::{Isa, dispatch};
+use super::threads::{CHUNK, for_each_chunk};
+use crate::backend::{Binary, Real, Unary};
+
+/// f(x).
+pub fn unary<E: Real>(f: Unary, x: &[E], out: &mut [E]) {
+    for_each_chunk(out, CHUNK, |i, out| unary_chunk(f, &x[i * CHUNK..][..out.len()], out));
+}
+
+/// f'(x) g.
+pub fn unary_grad<E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) {
+    for_each_chunk(out, CHUNK, |i, out| {
+        let range = i * CHUNK..i * CHUNK + out.len();
+        unary_grad_chunk(f, &x[range.clone()], &g[range], out);
+    });
+}
+
+dispatch! { fn unary_chunk<E: Real>(f: Unary, x: &[E], out: &mut [E]) = unary_body; }
+dispatch! { fn unary_grad_chunk<E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) = unary_grad_body; }
+
+#[inline(always)]
+fn map<E: Real>(x: &[E], out: &mut [E], f: impl Fn(E) -> E) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = f(x);
+    }
+}
+
+#[inline(always)]
+fn map2<E: Real>(x: &[E], y: &[E], out: &mut [E], f: impl Fn(E, E) -> E) {
+    for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+        *out = f(x, y);
+    }
+}
+
+/// ln(1 + e^x) without overflow.
+#[inline(always)]
+pub fn softplus<E: Real>(x: E) -> E {
+    x.max(E::zero()) + (-Float::abs(x)).exp().ln_1p()
+}
+
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub fn sigmoid<E: Real>(x: E) -> E {
+    E::one() / (E::one() + (-x).exp())
+}
+
+#[inline(always)]
+fn unary_body<I: Isa, E: Real>(f: Unary, x: &[E], out: &mut [E]) {
+    match f {
+        Unary::Neg => map(x, out, |x| -x),
+        Unary::Exp => map(x, out, E::exp),
+        Unary::Ln => map(x, out, E::ln),
+        Unary::Sqrt => map(x, out, E::sqrt),
+        Unary::Recip => map(x, out, |x| E::one() / x),
+        Unary::Square => map(x, out, |x| x * x),
+        Unary::Tanh => map(x, out, E::tanh),
+        Unary::Sigmoid => map(x, out, sigmoid),
+        Unary::Softplus => map(x, out, softplus),
+        // Comparisons, not max and min, so that NaN stays NaN.
+        Unary::Relu => map(x, out, |x| if x < E::zero() { E::zero() } else { x }),
+        Unary::Gelu => map(x, out, gelu),
+        Unary::Clamp(low, high) => {
+            let (low, high) = (E::of(low), E::of(high));
+            map(x, out, |x| if x < low { low } else if x > high { high } else { x });
+        }
+        Unary::Linear(scale, shift) => {
+            let (scale, shift) = (E::of(scale), E::of(shift));
+            map(x, out, |x| I::fma(scale, x, shift));
+        }
+    }
+}
+
+#[inline(always)]
+fn unary_grad_body<I: Isa, E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) {
+    let two = E::of(2.0);
+    match f {
+        Unary::Neg => map2(x, g, out, |_, g| -g),
+        Unary::Exp => map2(x, g, out, |x, g| x.exp() * g),
+        Unary::Ln => map2(x, g, out, |x, g| g / x),
+        Unary::Sqrt => map2(x, g, out, |x, g| g / (two * x.sqrt())),
+        Unary::Recip => map2(x, g, out, |x, g| -g / (x * x)),
+        Unary::Square => map2(x, g, out, |x, g| two * x * g),
+        Unary::Tanh => map2(x, g, out, |x, g| (E::one() - x.tanh() * x.tanh()) * g),
+        Unary::Sigmoid => map2(x, g, out, |x, g| sigmoid(x) * sigmoid(-x) * g),
+        Unary::Softplus => map2(x, g, out, |x, g| sigmoid(x) * g),
+        Unary::Relu => map2(x, g, out, |x, g| if x > E::zero() { g } else { E::zero() }),
+        Unary::Gelu => map2(x, g, out, |x, g| gelu_grad(x) * g),
+        Unary::Clamp(low, high) => {
+            let (low, high) = (E::of(low), E::of(high));
+            map2(x, g, out, |x, g| if x >= low && x <= high { g } else { E::zero() });
+        }
+        Unary::Linear(scale, _) => {
+            let scale = E::of(scale);
+            map2(x, g, out, |_, g| scale * g);
+        }
+    }
+}
+
+/// x Phi(x).
+#[inline(always)]
+pub fn gelu<E: Real>(x: E) -> E {
+    x * x.normal_cdf_pdf().0
+}
+
+/// Phi(x) + x phi(x).
+#[inline(always)]
+pub fn gelu_grad<E: Real>(x: E) -> E {
+    let (cdf, pdf) = x.normal_cdf_pdf();
+    cdf + x * pdf
+}
+
+/// f(x, y), broadcast to `shape`.
+pub fn binary<E: Real>(f: Binary, x: (&[E], &[usize]), y: (&[E], &[usize]), shape: &[usize], out: &mut [E]) {
+    let axes = collapse(shape, x.1, y.1);
+    for_each_chunk(out, CHUNK, |i, out| binary_piece(f, &axes, x.0, y.0, i * CHUNK, out));
+}
+
+/// One axis of a broadcast: its length and how far a step along it moves in either operand (0 where that is stretched).
+#[derive(Clone, Copy)]
+struct Axis {
+    len: usize,
+    x: usize,
+    y: usize,
+}
+
+/// The fewest axes that describe how two shapes broadcast; the last one is the innermost.
+fn collapse(shape: &[usize], x: &[usize], y: &[usize]) -> Vec<Axis> {
+    let strides = |from: &[usize]| {
+        let mut stride = 1;
+        let mut strides = vec![0; shape.len()];
+        for axis in (0..from.len()).rev() {
+            strides[axis + shape.len() - from.len()] = if from[axis] == 1 { 0 } else { stride };
+            stride *= from[axis];
+        }
+        strides
+    };
+    let (x, y) = (strides(x), strides(y));
+    let mut axes: Vec<Axis> = Vec::new();
+    for (i, &len) in shape.iter().enumerate().filter(|&(_, &len)| len != 1) {
+        match axes.last_mut() {
+            Some(last) if last.x == len * x[i] && last.y == len * y[i] => *last = Axis { len: last.len * len, x: x[i], y: y[i] },
+            _ => axes.push(Axis { len, x: x[i], y: y[i] }),
+        }
+    }
+    if axes.is_empty() {
+        axes.push(Axis { len: 1, x: 0, y: 0 });
+    }
+    axes
+}
+
+/// Elements from `start` on, one run along the innermost axis after another.
+fn binary_piece<E: Real>(f: Binary, axes: &[Axis], x: &[E], y: &[E], start: usize, out: &mut [E]) {
+    let inner = axes[axes.len() - 1];
+    let mut done = 0;
+    while done < out.len() {
+        let position = start + done;
+        let (mut outer, at) = (position / inner.len, position % inner.len);
+        let (mut x_at, mut y_at) = (at * inner.x, at * inner.y);
+        for axis in axes[..axes.len() - 1].iter().rev() {
+            x_at += outer % axis.len * axis.x;
+            y_at += outer % axis.len * axis.y;
+            outer /= axis.len;
+        }
+        let run = (inner.len - at).min(out.len() - done);
+        let operand = |values: &'_ [E], at: usize, stride: usize| -> (usize, usize) { (at, if stride == 0 { 1 } else { run.min(values.len() - at) }) };
+        let ((x_at, x_len), (y_at, y_len)) = (operand(x, x_at, inner.x), operand(y, y_at, inner.y));
+        binary_run(f, &x[x_at..][..x_len], &y[y_at..][..y_len], &mut out[done..done + run]);
+        done += run;
+    }
+}
+
+dispatch! { fn binary_run<E: Real>(f: Binary, x: &[E], y: &[E], out: &mut [E]) = binary_body; }
+
+#[inline(always)]
+fn binary_body<I: Isa, E: Real>(f: Binary, x: &[E], y: &[E], out: &mut [E]) {
+    match f {
+        Binary::Add => run2(x, y, out, |x, y| x + y),
+        Binary::Sub => run2(x, y, out, |x, y| x - y),
+        Binary::Mul => run2(x, y, out, |x, y| x * y),
+        Binary::Div => run2(x, y, out, |x, y| x / y),
+    }
+}
+
+/// An operand of one element is repeated.
+#[inline(always)]
+fn run2<E: Real>(x: &[E], y: &[E], out: &mut [E], f: impl Fn(E, E) -> E) {
+    match (x, y) {
+        (x, y) if x.len() == out.len() && y.len() == out.len() => map2(x, y, out, f),
+        (x, [y]) => map(x, out, |x| f(x, *y)),
+        ([x], y) => map(y, out, |y| f(*x, y)),
+        _ => {}
+    }
+}
+
+/// The sum of x (of shape `from`) over the axes along which `to` is stretched.
+pub fn sum_to<E: Real>(x: &[E], from: &[usize], to: &[usize]) -> Vec<E> {
+    let target = |axis: usize| (axis + to.len()).checked_sub(from.len()).map_or(1, |i| to[i]);
+    // Neighbouring axes of the same fate are one axis.
+    let mut axes: Vec<(usize, bool)> = Vec::new();
+    for (axis, &len) in from.iter().enumerate().filter(|&(_, &len)| len != 1) {
+        let summed = target(axis) == 1;
+        match axes.last_mut() {
+            Some((last, fate)) if *fate == summed => *last *= len,
+            _ => axes.push((len, summed)),
+        }
+    }
+    let mut values: Option<Vec<E>> = None;
+    // From the innermost summed axis outwards, so that later passes are over less.
+    while let Some(at) = axes.iter().rposition(|&(_, summed)| summed) {
+        let (len, _) = axes.remove(at);
+        let inner: usize = axes[at..].iter().map(|a| a.0).product();
+        values = Some(sum_axis(values.as_deref().unwrap_or(x), len, inner));
+    }
+    values.unwrap_or_else(|| x.to_vec())
+}
+
+/// (outer, len, inner) summed over its middle axis.
+fn sum_axis<E: Real>(x: &[E], len: usize, inner: usize) -> Vec<E> {
+    if len == 0 || inner == 0 {
+        return vec![E::zero(); inner.max(1)];
+    }
+    let mut out = vec![E::zero(); x.len() / len];
+    if inner == 1 {
+        for_each_chunk(&mut out, CHUNK.div_ceil(len), |i, out| {
+            let first = i * CHUNK.div_ceil(len);
+            for (j, out) in out.iter_mut().enumerate() {
+                *out = E::of(sum(&x[(first + j) * len..][..len]));
+            }
+        });
+        return out;
+    }
+    for_each_chunk(&mut out, inner, |outer, out| {
+        let mut total = vec![0.0f64; inner];
+        for row in x[outer * len * inner..][..len * inner].chunks_exact(inner) {
+            total.iter_mut().zip(row).for_each(|(t, v)| *t += v.f64());
+        }
+        out.iter_mut().zip(total).for_each(|(out, total)| *out = E::of(total));
+    });
+    out
+}
+
+/// Values that are added in their own precision before the partial sum joins a total in f64.
+const BLOCK: usize = 1024;
+
+/// The sum of all values: lanes within blocks, blocks in f64.
+pub fn sum<E: Real>(x: &[E]) -> f64 {
+    x.chunks(BLOCK).map(|block| sum_block(block).f64()).sum()
+}
+
+/// The sum of all products: lanes within blocks, blocks in f64.
+pub fn dot<E: Real>(x: &[E], y: &[E]) -> f64 {
+    x.chunks(BLOCK).zip(y.chunks(BLOCK)).map(|(x, y)| dot_block(x, y).f64()).sum()
+}
+
+dispatch! { fn sum_block<E: Real>(x: &[E]) -> E = sum_block_body; }
+dispatch! { fn dot_block<E: Real>(x: &[E], y: &[E]) -> E = dot_block_body; }
+
+const LANES: usize = 32;
+
+#[inline(always)]
+fn sum_block_body<I: Isa, E: Real>(x: &[E]) -> E {
+    let mut lanes = [E::zero(); LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for chunk in whole {
+        for (lane, &v) in lanes.iter_mut().zip(chunk) {
+            *lane += v;
+        }
+    }
+    fold_lanes(lanes) + rest.iter().copied().sum::<E>()
+}
+
+#[inline(always)]
+fn dot_block_body<I: Isa, E: Real>(x: &[E], y: &[E]) -> E {
+    let mut lanes = [E::zero(); LANES];
+    let ((x_whole, x_rest), (y_whole, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x_whole.iter().zip(y_whole) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane = I::fma(x, y, *lane);
+        }
+    }
+    fold_lanes(lanes) + x_rest.iter().zip(y_rest).map(|(&x, &y)| x * y).sum::<E>()
+}
+
+#[inline(always)]
+fn fold_lanes<E: Real>(mut lanes: [E; LANES]) -> E {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            let upper = lanes[i + width];
+            lanes[i] += upper;
+        }
+    }
+    lanes[0]
+}

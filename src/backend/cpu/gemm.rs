@@ -1,0 +1,271 @@
+//! Matrix products by the `gemm` crates: a safe wrapper, batches, and the SpikeMixer's channel mix.
+//!
+//! One call computes one block on one thread; blocks are of fixed size, so results do not depend on how many threads share them.
+
+use gemm_common::Parallelism;
+
+use super::threads::{for_each, for_each_chunk, for_each_with};
+use crate::backend::{Real, shape::Product};
+
+/// A gemm function: m, n, k; destination with column and row stride, whether to read it; left and right operands with theirs;
+/// the factors of destination and product; conjugations; parallelism.
+type Kernel<T> = unsafe fn(
+    usize,
+    usize,
+    usize,
+    *mut T,
+    isize,
+    isize,
+    bool,
+    *const T,
+    isize,
+    isize,
+    *const T,
+    isize,
+    isize,
+    T,
+    T,
+    bool,
+    bool,
+    bool,
+    Parallelism,
+);
+
+/// Scalars that a gemm crate serves.
+pub trait Gemm: Sized {
+    /// The fastest kernel for this machine.
+    fn kernel() -> Kernel<Self>;
+}
+
+impl Gemm for f32 {
+    fn kernel() -> Kernel<f32> {
+        gemm_f32::gemm::f32::get_gemm_fn()
+    }
+}
+
+impl Gemm for f64 {
+    fn kernel() -> Kernel<f64> {
+        gemm_f64::gemm::f64::get_gemm_fn()
+    }
+}
+
+/// A matrix in a slice.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a, E> {
+    values: &'a [E],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, E> Matrix<'a, E> {
+    /// Row-major, contiguous.
+    pub fn new(values: &'a [E], rows: usize, columns: usize) -> Self {
+        Matrix { values, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// Rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        Matrix { values: self.values, rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride }
+    }
+
+    /// `count` columns from `start` on.
+    pub fn columns(self, start: usize, count: usize) -> Self {
+        assert!(start + count <= self.columns, "columns {start}..{} of {}", start + count, self.columns);
+        let skip = (start * self.column_stride).min(self.values.len());
+        Matrix { values: &self.values[skip..], columns: count, ..self }
+    }
+
+    /// The position of the last element plus one.
+    fn extent(&self) -> usize {
+        if self.rows == 0 || self.columns == 0 { 0 } else { (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride + 1 }
+    }
+}
+
+/// c = a b, or c += a b; c is row-major with `row_stride` elements from row to row.
+pub fn gemm<E: Real>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: &mut [E], row_stride: usize, accumulate: bool) {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    assert_eq!(k, b.rows, "inner sizes");
+    assert!(a.extent() <= a.values.len() && b.extent() <= b.values.len(), "operands fit their slices");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(row_stride >= n && (m - 1) * row_stride + n <= c.len(), "the result fits its slice");
+    let stride = |s: usize| s as isize;
+    // The kernels are column-major: a row-major product is computed as its transpose, c^T = b^T a^T.
+    // SAFETY: the pointers come from slices that hold every element the strides reach (asserted above); c is borrowed mutably, so it
+    // overlaps neither operand.
+    unsafe {
+        E::kernel()(
+            n,
+            m,
+            k,
+            c.as_mut_ptr(),
+            stride(row_stride),
+            1,
+            accumulate,
+            b.values.as_ptr(),
+            stride(b.row_stride),
+            stride(b.column_stride),
+            a.values.as_ptr(),
+            stride(a.row_stride),
+            stride(a.column_stride),
+            if accumulate { E::one() } else { E::zero() },
+            E::one(),
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+/// The index of every batch entry of an operand under broadcasting: `shape` is the operand's batch axes.
+fn batch_index(entry: usize, batch: &[usize], shape: &[usize]) -> usize {
+    let (mut rest, mut index, mut stride) = (entry, 0, 1);
+    for axis in (0..batch.len()).rev() {
+        let at = rest % batch[axis];
+        rest /= batch[axis];
+        if let Some(own) = (axis + shape.len()).checked_sub(batch.len()) {
+            index += if shape[own] == 1 { 0 } else { at * stride };
+            stride *= shape[own];
+        }
+    }
+    index
+}
+
+/// An operand of a batched product.
+#[derive(Clone, Copy)]
+pub struct Operand<'a, E> {
+    /// (.., rows, columns).
+    pub values: &'a [E],
+    /// The batch axes.
+    pub batch: &'a [usize],
+    /// Stored transposed.
+    pub transposed: bool,
+}
+
+impl<'a, E> Operand<'a, E> {
+    fn matrix(&self, entry: usize, batch: &[usize], rows: usize, columns: usize) -> Matrix<'a, E> {
+        let values = &self.values[batch_index(entry, batch, self.batch) * rows * columns..][..rows * columns];
+        if self.transposed { Matrix::new(values, columns, rows).transposed() } else { Matrix::new(values, rows, columns) }
+    }
+}
+
+/// Columns of a block of work: a wide product is shared between threads in blocks of this many.
+const COLUMNS: usize = 1024;
+
+/// All products of a batch.
+pub fn matmul<E: Real>(x: Operand<'_, E>, y: Operand<'_, E>, product: &Product, out: &mut [E]) {
+    let Product { batch, m, n, k } = product;
+    for_each_chunk(out, m * n, |entry, out| {
+        gemm(x.matrix(entry, batch, *m, *k), y.matrix(entry, batch, *k, *n), out, *n, false);
+    });
+}
+
+/// The channel mix's sizes.
+#[derive(Clone, Copy)]
+pub struct MixShape {
+    /// B.
+    pub batch: usize,
+    /// Rows of W: output channels.
+    pub d_out: usize,
+    /// Columns of W: input channels of all parts.
+    pub d_in: usize,
+    /// L.
+    pub length: usize,
+}
+
+/// W [x_1; x_2; ..] + bias, the parts given with their channels.
+pub fn mix<E: Real>(parts: &[(&[E], usize)], weight: &[E], bias: &[E], shape: MixShape, out: &mut [E]) {
+    let MixShape { d_out, d_in, length, .. } = shape;
+    let weight = Matrix::new(weight, d_out, d_in);
+    for_each_chunk(out, d_out * length, |b, out| {
+        out.chunks_exact_mut(length).zip(bias).for_each(|(row, &bias)| row.fill(bias));
+        let mut at = 0;
+        for &(part, channels) in parts {
+            let x = Matrix::new(&part[b * channels * length..][..channels * length], channels, length);
+            gemm(weight.columns(at, channels), x, out, length, true);
+            at += channels;
+        }
+    });
+}
+
+/// The gradient of a part whose columns of W start at `at`.
+pub fn mix_part_grad<E: Real>(weight: &[E], g: &[E], at: usize, channels: usize, shape: MixShape, out: &mut [E]) {
+    let MixShape { d_out, d_in, length, .. } = shape;
+    let weight = Matrix::new(weight, d_out, d_in).columns(at, channels).transposed();
+    for_each_chunk(out, channels * length, |b, out| {
+        let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
+        gemm(weight, g, out, length, false);
+    });
+}
+
+/// Batch entries whose share of the weight's gradient is summed by one task: fixed, whatever the number of threads.
+const ENTRIES: usize = 4;
+
+/// The gradient of W: every task sums its batch entries, then the tasks' sums are added in order.
+pub fn mix_weight_grad<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: MixShape, out: &mut [E]) {
+    let MixShape { batch, d_out, d_in, length } = shape;
+    let mut partial = vec![E::zero(); batch.div_ceil(ENTRIES) * d_out * d_in];
+    for_each_chunk(&mut partial, d_out * d_in, |task, out| {
+        for b in task * ENTRIES..((task + 1) * ENTRIES).min(batch) {
+            let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
+            let mut at = 0;
+            for &(part, channels) in parts {
+                let x = Matrix::new(&part[b * channels * length..][..channels * length], channels, length);
+                gemm(g, x.transposed(), &mut out[at..], d_in, true);
+                at += channels;
+            }
+        }
+    });
+    let rows: Vec<&mut [E]> = out.chunks_mut(COLUMNS).collect();
+    for_each(rows, |i, out| {
+        out.fill(E::zero());
+        for partial in partial.chunks_exact(d_out * d_in) {
+            out.iter_mut().zip(&partial[i * COLUMNS..]).for_each(|(out, &v)| *out += v);
+        }
+    });
+}
+
+/// The gradient of the bias: the sum of g over batch and length.
+pub fn mix_bias_grad<E: Real>(g: &[E], shape: MixShape, out: &mut [E]) {
+    let MixShape { d_out, length, .. } = shape;
+    let work: Vec<&mut E> = out.iter_mut().collect();
+    for_each_with(work, || (), |(), h, out| {
+        *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(super::elementwise::sum).sum());
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_agree_with_three_loops_and_never_read_what_they_overwrite() {
+        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (17, 33, 65), (1, 9, 1), (5, 1, 3), (2, 3, 2000), (3, 4, 0)] {
+            for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
+                let a: Vec<f64> = (0..m * k).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
+                let b: Vec<f64> = (0..k * n).map(|i| ((i * 53 % 97) as f64 - 48.0) / 48.0).collect();
+                let view = |v, r, c, t: bool| if t { Matrix::new(v, c, r).transposed() } else { Matrix::new(v, r, c) };
+                let mut c = vec![f64::NAN; m * n];
+                gemm(view(&a, m, k, ta), view(&b, k, n, tb), &mut c, n, false);
+                gemm(view(&a, m, k, ta), view(&b, k, n, tb), &mut c, n, true);
+                let at = |v: &[f64], i: usize, j: usize, r: usize, c: usize, t: bool| if t { v[j * r + i] } else { v[i * c + j] };
+                for i in 0..m {
+                    for j in 0..n {
+                        let want: f64 = (0..k).map(|p| at(&a, i, p, m, k, ta) * at(&b, p, j, k, n, tb)).sum();
+                        assert!((c[i * n + j] - 2.0 * want).abs() < 1e-12 * (k as f64 + 1.0), "{m} {n} {k} {ta} {tb}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn batches_broadcast() {
+        assert_eq!((0..6).map(|e| batch_index(e, &[2, 3], &[3])).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
+        assert_eq!((0..6).map(|e| batch_index(e, &[2, 3], &[2, 1])).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1]);
+    }
+}

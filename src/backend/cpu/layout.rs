@@ -1,0 +1,91 @@
+//! Moving values: permute, slice, concat, flip, embedding rows.
+
+use super::threads::{CHUNK, for_each_chunk, for_each_with};
+use crate::backend::Real;
+
+/// Axis i of the result is axis `axes[i]` of x.
+pub fn permute<E: Real>(x: &[E], shape: &[usize], axes: &[usize], out: &mut [E]) {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    let new: Vec<(usize, usize)> = axes.iter().map(|&a| (shape[a], strides[a])).collect();
+    for_each_chunk(out, CHUNK, |i, out| {
+        let mut position = i * CHUNK;
+        let mut index: Vec<usize> = vec![0; new.len()];
+        for (index, &(len, _)) in index.iter_mut().zip(&new).rev() {
+            *index = position % len;
+            position /= len;
+        }
+        let mut from: usize = index.iter().zip(&new).map(|(i, &(_, stride))| i * stride).sum();
+        for out in out {
+            *out = x[from];
+            for (index, &(len, stride)) in index.iter_mut().zip(&new).rev() {
+                *index += 1;
+                from += stride;
+                if *index < len {
+                    break;
+                }
+                from -= stride * len;
+                *index = 0;
+            }
+        }
+    });
+}
+
+/// (outer, axis, inner) sizes of a shape around an axis.
+fn around(shape: &[usize], axis: usize) -> (usize, usize) {
+    (shape[axis], shape[axis + 1..].iter().product())
+}
+
+/// `len` entries from `start` on along `axis`.
+pub fn slice<E: Real>(x: &[E], shape: &[usize], axis: usize, start: usize, len: usize, out: &mut [E]) {
+    let (size, inner) = around(shape, axis);
+    for_each_chunk(out, len * inner, |outer, out| out.copy_from_slice(&x[(outer * size + start) * inner..][..len * inner]));
+}
+
+/// The parts (with their shapes) one after another along `axis`.
+pub fn concat<E: Real>(parts: &[(&[E], &[usize])], axis: usize, out: &mut [E]) {
+    let widths: Vec<usize> = parts.iter().map(|(_, shape)| shape[axis..].iter().product()).collect();
+    for_each_chunk(out, widths.iter().sum(), |outer, mut out| {
+        for ((part, _), &width) in parts.iter().zip(&widths) {
+            let (head, tail) = out.split_at_mut(width);
+            head.copy_from_slice(&part[outer * width..][..width]);
+            out = tail;
+        }
+    });
+}
+
+/// The entries along `axis` in reverse order.
+pub fn flip<E: Real>(x: &[E], shape: &[usize], axis: usize, out: &mut [E]) {
+    let (size, inner) = around(shape, axis);
+    for_each_chunk(out, size * inner, |outer, out| {
+        let rows = x[outer * size * inner..][..size * inner].chunks_exact(inner.max(1));
+        out.chunks_exact_mut(inner.max(1)).rev().zip(rows).for_each(|(out, row)| out.copy_from_slice(row));
+    });
+}
+
+/// Rows of `table` (V, H) for tokens (batch, L), as (batch, H, L).
+pub fn embed<E: Real>(table: &[E], d_model: usize, tokens: &[u32], length: usize, out: &mut [E]) {
+    for_each_chunk(out, d_model * length, |b, out| {
+        let tokens = &tokens[b * length..][..length];
+        for (h, row) in out.chunks_exact_mut(length).enumerate() {
+            row.iter_mut().zip(tokens).for_each(|(out, &t)| *out = table[t as usize * d_model + h]);
+        }
+    });
+}
+
+/// The gradient of `table`, (V, H): every channel sums over the batch in order, in f64.
+pub fn embed_grad<E: Real>(rows: usize, tokens: &[u32], g: &[E], [batch, d_model, length]: [usize; 3], out: &mut [E]) {
+    let mut columns = vec![0.0f64; rows * d_model];
+    let work: Vec<&mut [f64]> = columns.chunks_exact_mut(rows).collect();
+    for_each_with(work, || (), |(), h, column| {
+        for b in 0..batch {
+            let g = &g[(b * d_model + h) * length..][..length];
+            tokens[b * length..][..length].iter().zip(g).for_each(|(&t, &g)| column[t as usize] += g.f64());
+        }
+    });
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = E::of(columns[i % d_model * rows + i / d_model]);
+    }
+}

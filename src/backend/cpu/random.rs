@@ -1,0 +1,38 @@
+//! Draws from the random stream, any block of them by itself.
+
+use super::simd::{Isa, dispatch};
+use super::threads::{CHUNK, for_each_chunk};
+use crate::backend::{Key, LANES, Real, Words, normal_f64, unit_f32};
+
+/// Uniform in [0, 1): element i from word i.
+pub fn uniform<E: Real>(key: Key, out: &mut [E]) {
+    for_each_chunk(out, CHUNK, |i, out| uniform_at(key, (i * CHUNK) as u64, out));
+}
+
+/// Elements `offset..` of a uniform draw.
+pub fn uniform_at<E: Real>(key: Key, offset: u64, out: &mut [E]) {
+    uniform_fill(&mut key.words(offset), out);
+}
+
+dispatch! { fn uniform_fill<E: Real>(words: &mut Words, out: &mut [E]) = uniform_body; }
+
+#[inline(always)]
+fn uniform_body<I: Isa, E: Real>(words: &mut Words, out: &mut [E]) {
+    for out in out.chunks_mut(LANES) {
+        let lanes = words.next_lanes();
+        for (out, word) in out.iter_mut().zip(lanes) {
+            *out = E::of(f64::from(unit_f32(word)));
+        }
+    }
+}
+
+/// Standard normal: element i from words 2i and 2i + 1.
+pub fn normal<E: Real>(key: Key, out: &mut [E]) {
+    for_each_chunk(out, CHUNK, |i, out| {
+        let mut words = key.words(2 * (i * CHUNK) as u64);
+        for out in out.chunks_mut(LANES / 2) {
+            let lanes = words.next_lanes();
+            out.iter_mut().zip(lanes.as_chunks::<2>().0).for_each(|(out, pair)| *out = E::of(normal_f64(pair[0], pair[1])));
+        }
+    });
+}

@@ -1,0 +1,86 @@
+//! `Real`: the scalars that a backend computes in, f32 and f64.
+
+use std::fmt::{Debug, Display};
+use std::iter::Sum;
+
+use num_traits::{Float, FloatConst, NumAssign};
+
+use super::cpu::gemm::Gemm;
+
+/// A real scalar: `f32` or `f64`.
+pub trait Real: Gemm + Float + FloatConst + NumAssign + realfft::FftNum + Default + Sum + Debug + Display + Send + Sync + 'static {
+    /// The name of the type, `"f32"` or `"f64"`.
+    const NAME: &'static str;
+
+    /// The nearest value to `x`.
+    fn of(x: f64) -> Self;
+
+    /// The value in f64, exact.
+    fn f64(self) -> f64;
+
+    /// The standard normal's distribution function Phi(x) and density phi(x): what GELU(x) = x Phi(x) and its derivative are made of.
+    ///
+    /// Relative error below 1e-6 in f32 (tails included), below 1e-14 in f64. Branch-free in f32, so that loops over it vectorise.
+    fn normal_cdf_pdf(self) -> (Self, Self);
+
+    /// The little-endian bytes of `values`.
+    fn to_le_bytes(values: &[Self]) -> Vec<u8>;
+
+    /// The values in little-endian `bytes`.
+    fn from_le_bytes(bytes: &[u8]) -> Vec<Self>;
+}
+
+impl Real for f32 {
+    const NAME: &'static str = "f32";
+
+    #[inline(always)]
+    fn of(x: f64) -> f32 {
+        x as f32
+    }
+
+    #[inline(always)]
+    fn f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline(always)]
+    fn normal_cdf_pdf(self) -> (f32, f32) {
+        crate::backend::cpu::math::normal_cdf_pdf_f32(self)
+    }
+
+    fn to_le_bytes(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    fn from_le_bytes(bytes: &[u8]) -> Vec<f32> {
+        bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+}
+
+impl Real for f64 {
+    const NAME: &'static str = "f64";
+
+    #[inline(always)]
+    fn of(x: f64) -> f64 {
+        x
+    }
+
+    #[inline(always)]
+    fn f64(self) -> f64 {
+        self
+    }
+
+    #[inline]
+    fn normal_cdf_pdf(self) -> (f64, f64) {
+        let density = (-0.5 * self * self).exp() * (0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2);
+        (0.5 * libm::erfc(-self * std::f64::consts::FRAC_1_SQRT_2), density)
+    }
+
+    fn to_le_bytes(values: &[f64]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    fn from_le_bytes(bytes: &[u8]) -> Vec<f64> {
+        bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
+    }
+}

@@ -1,0 +1,282 @@
+//! Every shape rule of the crate: broadcasting, axes, products, and what the domain kernels expect.
+//!
+//! Rules are asked before a backend method runs; the backend trusts them.
+
+use crate::error::{Error, Result};
+
+/// The shape that `left` and `right` broadcast to: axes align from the right, an axis of 1 stretches.
+pub fn broadcast(op: &'static str, left: &[usize], right: &[usize]) -> Result<Vec<usize>> {
+    let rank = left.len().max(right.len());
+    let at = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
+    (0..rank)
+        .map(|axis| match (at(left, axis), at(right, axis)) {
+            (l, r) if l == r => Ok(l),
+            (1, r) => Ok(r),
+            (l, 1) => Ok(l),
+            _ => Err(Error::shape(op, axis, left, right, "axes must be equal or 1 to broadcast: reshape one of the two")),
+        })
+        .collect()
+}
+
+/// Whether a tensor of shape `from` broadcasts to exactly `to`.
+pub fn broadcasts_to(op: &'static str, from: &[usize], to: &[usize]) -> Result<()> {
+    match broadcast(op, from, to) {
+        Ok(joint) if joint == to => Ok(()),
+        _ => Err(Error::shape(op, None, from, to, "the first shape must broadcast to the second")),
+    }
+}
+
+/// Both shapes hold as many elements.
+pub fn same_numel(op: &'static str, left: &[usize], right: &[usize]) -> Result<()> {
+    if left.iter().product::<usize>() == right.iter().product::<usize>() {
+        return Ok(());
+    }
+    let (l, r): (usize, usize) = (left.iter().product(), right.iter().product());
+    Err(Error::shape(op, None, left, right, format!("{l} elements cannot be laid out as {r}: give a shape with the same product")))
+}
+
+/// `given` is exactly `wanted`; `what` names the tensor in the message.
+pub fn exactly(op: &'static str, what: &str, wanted: &[usize], given: &[usize]) -> Result<()> {
+    if wanted == given {
+        return Ok(());
+    }
+    let axis = (wanted.len() == given.len()).then(|| wanted.iter().zip(given).position(|(w, g)| w != g)).flatten();
+    Err(Error::shape(op, axis, wanted, given, format!("{what} must have the first of these shapes")))
+}
+
+/// The tensor called `what` has `rank` axes, named by `axes`.
+pub fn rank(op: &'static str, what: &str, axes: &[&str], given: &[usize]) -> Result<()> {
+    if axes.len() == given.len() {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op,
+        axis: None,
+        left: vec![0; axes.len()],
+        right: given.into(),
+        help: format!("{what} must have {} axes: ({})", axes.len(), axes.join(", ")),
+    })
+}
+
+/// (batch, channels, length) of a sequence tensor, none of them zero.
+pub fn sequence(op: &'static str, what: &str, given: &[usize]) -> Result<[usize; 3]> {
+    rank(op, what, &["batch", "channels", "length"], given)?;
+    let [b, h, l] = [given[0], given[1], given[2]];
+    if b == 0 || h == 0 || l == 0 {
+        return Err(Error::value(op, format!("{what} has shape {given:?}: batch, channels and length must be at least 1")));
+    }
+    Ok([b, h, l])
+}
+
+/// `axis` exists in `shape`.
+pub fn axis(op: &'static str, axis: usize, given: &[usize]) -> Result<usize> {
+    if axis < given.len() {
+        return Ok(axis);
+    }
+    Err(Error::value(op, format!("axis {axis} does not exist in shape {given:?}: axes count from 0 to {}", given.len().saturating_sub(1))))
+}
+
+/// `lengths` gives one true length, from 1 to `length`, for every one of `batch` sequences.
+pub fn lengths(op: &'static str, lengths: Option<&[usize]>, batch: usize, length: usize) -> Result<()> {
+    let Some(lengths) = lengths else { return Ok(()) };
+    if lengths.len() != batch {
+        return Err(Error::shape(op, 0, &[batch], &[lengths.len()], "give one true length for every sequence of the batch"));
+    }
+    match lengths.iter().position(|&l| l == 0 || l > length) {
+        None => Ok(()),
+        Some(i) => Err(Error::value(op, format!("length {} of sequence {i} must lie between 1 and the padded length {length}", lengths[i]))),
+    }
+}
+
+/// A matrix product's shapes: `left` (.., m, k) times `right` (.., k, n) after the transpositions, with batch axes that broadcast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// The batch axes of the result.
+    pub batch: Vec<usize>,
+    /// Rows of the result.
+    pub m: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// The axis that is summed.
+    pub k: usize,
+}
+
+/// Checks a matrix product and names its sizes.
+pub fn product(left: &[usize], transpose_left: bool, right: &[usize], transpose_right: bool) -> Result<Product> {
+    if left.len() < 2 || right.len() < 2 {
+        return Err(Error::shape("matmul", None, left, right, "both operands need at least two axes: reshape a vector to (1, n) or (n, 1)"));
+    }
+    let split = |shape: &[usize], transpose: bool| {
+        let (rows, columns) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+        if transpose { (columns, rows) } else { (rows, columns) }
+    };
+    let ((m, k), (k_right, n)) = (split(left, transpose_left), split(right, transpose_right));
+    if k != k_right {
+        return Err(Error::shape("matmul", left.len() - 1, left, right, format!("the summed axes have lengths {k} and {k_right}: transpose one operand?")));
+    }
+    let batch = broadcast("matmul", &left[..left.len() - 2], &right[..right.len() - 2])?;
+    Ok(Product { batch, m, n, k })
+}
+
+/// The sizes of a DPLR or diagonal SSM, read off its parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ssm {
+    /// Channels, H.
+    pub d_model: usize,
+    /// Independent copies of A, B, P: S, a divisor of H.
+    pub n_ssm: usize,
+    /// Stored half of the conjugate pairs: M = d_state / 2.
+    pub half_state: usize,
+    /// Rank of the correction: 1 or 2 (0 for a diagonal SSM).
+    pub rank: usize,
+    /// Kernels a channel: 1 (causal) or 2 (causal and anticausal).
+    pub channels: usize,
+}
+
+/// Checks the stored parameters of an SSM against each other.
+pub fn ssm(op: &'static str, inv_dt: &[usize], a_real: &[usize], a_imag: &[usize], b: &[usize], c: &[usize], p: Option<&[usize]>) -> Result<Ssm> {
+    rank(op, "inv_dt", &["d_model"], inv_dt)?;
+    rank(op, "A_real", &["n_ssm", "d_state / 2"], a_real)?;
+    rank(op, "C", &["2", "channels", "d_model", "d_state / 2"], c)?;
+    let (d_model, n_ssm, half_state, channels) = (inv_dt[0], a_real[0], a_real[1], c[1]);
+    if d_model == 0 || n_ssm == 0 || half_state == 0 {
+        return Err(Error::value(op, "d_model, n_ssm and d_state must be at least 1, 1 and 2"));
+    }
+    if !d_model.is_multiple_of(n_ssm) {
+        return Err(Error::config("n_ssm", n_ssm, format!("must divide d_model = {d_model}")));
+    }
+    if channels != 1 && channels != 2 {
+        return Err(Error::shape(op, 1, &[2, 2, d_model, half_state], c, "C holds one kernel (causal) or two (bidirectional)"));
+    }
+    exactly(op, "A_imag", a_real, a_imag)?;
+    exactly(op, "B", &[2, n_ssm, half_state], b)?;
+    exactly(op, "C", &[2, channels, d_model, half_state], c)?;
+    let mut of_rank = 0;
+    if let Some(p) = p {
+        rank(op, "P", &["2", "rank", "n_ssm", "d_state / 2"], p)?;
+        of_rank = p[1];
+        if of_rank != 1 && of_rank != 2 {
+            return Err(Error::shape(op, 1, &[2, 1, n_ssm, half_state], p, "the low-rank correction has rank 1 or 2"));
+        }
+        exactly(op, "P", &[2, of_rank, n_ssm, half_state], p)?;
+    }
+    Ok(Ssm { d_model, n_ssm, half_state, rank: of_rank, channels })
+}
+
+/// Checks a long convolution: input (B, H, L), kernels (c, H, Lk), optional skip (H).
+pub fn long_conv(input: &[usize], kernel: &[usize], skip: Option<&[usize]>, true_lengths: Option<&[usize]>) -> Result<[usize; 3]> {
+    const OP: &str = "long_conv";
+    let [batch, channels, length] = sequence(OP, "the input", input)?;
+    rank(OP, "the kernel", &["1 or 2", "channels", "length"], kernel)?;
+    if kernel[0] != 1 && kernel[0] != 2 {
+        return Err(Error::shape(OP, 0, &[2, channels, length], kernel, "give one kernel (causal) or two (causal and anticausal)"));
+    }
+    if kernel[1] != channels {
+        return Err(Error::shape(OP, 1, input, kernel, "the kernel must have as many channels as the input"));
+    }
+    if kernel[2] == 0 {
+        return Err(Error::value(OP, "the kernel is empty: its length must be at least 1"));
+    }
+    if let Some(skip) = skip {
+        exactly(OP, "D", &[channels], skip)?;
+    }
+    lengths(OP, true_lengths, batch, length)?;
+    Ok([batch, channels, length])
+}
+
+/// `len` entries from `start` on, at least one, exist along `axis`; the shape of the slice.
+pub fn slice(op: &'static str, given: &[usize], along: usize, start: usize, len: usize) -> Result<Vec<usize>> {
+    axis(op, along, given)?;
+    if len == 0 || start.checked_add(len).is_none_or(|end| end > given[along]) {
+        let help = format!("{len} entries from {start} on do not lie in axis {along} of shape {given:?}: take at least one, up to {}", given[along]);
+        return Err(Error::value(op, help));
+    }
+    let mut shape = given.to_vec();
+    shape[along] = len;
+    Ok(shape)
+}
+
+/// `axes` names every axis of `given` once; the shape in that order.
+pub fn permutation(op: &'static str, given: &[usize], axes: &[usize]) -> Result<Vec<usize>> {
+    let complete = axes.len() == given.len() && (0..given.len()).all(|axis| axes.contains(&axis));
+    if !complete {
+        return Err(Error::value(op, format!("axes {axes:?} do not name every axis of shape {given:?} once")));
+    }
+    Ok(axes.iter().map(|&axis| given[axis]).collect())
+}
+
+/// The shape of `shapes` one after another along `axis`: at least one, equal in all other axes.
+pub fn concat(op: &'static str, shapes: &[&[usize]], along: usize) -> Result<Vec<usize>> {
+    let Some(&first) = shapes.first() else {
+        return Err(Error::value(op, "there is nothing to join: give at least one part"));
+    };
+    axis(op, along, first)?;
+    let mut joint = first.to_vec();
+    for (i, &part) in shapes.iter().enumerate().skip(1) {
+        let help = || format!("parts 0 and {i} must be equal in every axis but {along}");
+        if part.len() != first.len() {
+            return Err(Error::shape(op, None, first, part, help()));
+        }
+        if let Some(axis) = (0..first.len()).find(|&axis| axis != along && first[axis] != part[axis]) {
+            return Err(Error::shape(op, axis, first, part, help()));
+        }
+        joint[along] += part[along];
+    }
+    Ok(joint)
+}
+
+/// `given` is the planar spectrum (2, .., n / 2 + 1) of a real signal of length `n`; the signal's shape.
+pub fn spectrum(op: &'static str, given: &[usize], n: usize) -> Result<Vec<usize>> {
+    let [2, middle @ .., bins] = given else {
+        return Err(Error::shape(op, 0, &[2, n / 2 + 1], given, "a spectrum is planar: (2, .., bins), real plane first"));
+    };
+    if n == 0 || *bins != n / 2 + 1 {
+        let wanted: Vec<usize> = [2].iter().chain(middle).copied().chain([n / 2 + 1]).collect();
+        return Err(Error::shape(op, given.len() - 1, &wanted, given, format!("a signal of length {n} (at least 1) has n / 2 + 1 bins")));
+    }
+    Ok(middle.iter().copied().chain([n]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broadcasting_aligns_from_the_right() {
+        assert_eq!(broadcast("add", &[2, 1, 4], &[3, 1]).unwrap(), [2, 3, 4]);
+        assert_eq!(broadcast("add", &[], &[3]).unwrap(), [3]);
+        let message = broadcast("add", &[2, 3], &[4]).unwrap_err().to_string();
+        assert!(message.contains("add") && message.contains("[2, 3]") && message.contains("[4]") && message.contains("axis 1"), "{message}");
+    }
+
+    #[test]
+    fn products_know_their_sizes() {
+        let p = product(&[5, 3, 2], true, &[4, 3], true).unwrap();
+        assert_eq!(p, Product { batch: vec![5], m: 2, n: 4, k: 3 });
+        assert!(product(&[3, 2], false, &[3, 2], false).unwrap_err().to_string().contains("lengths 2 and 3"));
+        assert!(product(&[3], false, &[3, 2], false).is_err());
+    }
+
+    #[test]
+    fn moving_values_keeps_within_the_shape() {
+        assert_eq!(slice("slice", &[2, 5], 1, 2, 3).unwrap(), [2, 3]);
+        for (axis, start, len) in [(2, 0, 1), (1, 3, 3), (1, 0, 0), (1, usize::MAX, 2)] {
+            assert!(slice("slice", &[2, 5], axis, start, len).unwrap_err().to_string().contains("[2, 5]"));
+        }
+        assert_eq!(permutation("permute", &[2, 3, 4], &[2, 0, 1]).unwrap(), [4, 2, 3]);
+        assert!(permutation("permute", &[2, 3], &[0, 0]).is_err() && permutation("permute", &[2], &[0, 1]).is_err());
+        assert_eq!(concat("concat", &[&[2, 3], &[2, 1]], 1).unwrap(), [2, 4]);
+        let message = concat("concat", &[&[2, 3], &[4, 1]], 1).unwrap_err().to_string();
+        assert!(message.contains("axis 0") && message.contains("[2, 3]") && message.contains("[4, 1]"), "{message}");
+        assert!(concat("concat", &[], 0).is_err() && concat("concat", &[&[2], &[2, 1]], 0).is_err());
+    }
+
+    #[test]
+    fn spectra_are_planar_and_half() {
+        assert_eq!(spectrum("irfft", &[2, 3, 5], 8).unwrap(), [3, 8]);
+        assert_eq!(spectrum("irfft", &[2, 1], 1).unwrap(), [1]);
+        let message = spectrum("irfft", &[2, 3, 5], 10).unwrap_err().to_string();
+        assert!(message.contains("axis 2") && message.contains("[2, 3, 6]") && message.contains("[2, 3, 5]"), "{message}");
+        assert!(spectrum("irfft", &[3, 5], 8).is_err() && spectrum("irfft", &[2], 8).is_err() && spectrum("irfft", &[2, 1], 0).is_err());
+    }
+}

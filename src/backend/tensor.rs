@@ -1,0 +1,58 @@
+//! `Tensor`: shared storage with a shape, always contiguous and row-major.
+
+use super::{Backend, shape};
+use crate::error::Result;
+
+/// Values on a backend. Cloning shares the storage: no backend method ever changes a tensor.
+pub struct Tensor<B: Backend> {
+    storage: B::Storage,
+    shape: Vec<usize>,
+}
+
+impl<B: Backend> Tensor<B> {
+    /// Joins a backend's storage with the shape of what it holds. For backends: the sizes are trusted.
+    pub fn from_storage(storage: B::Storage, shape: &[usize]) -> Self {
+        Tensor { storage, shape: shape.into() }
+    }
+
+    /// The backend's storage.
+    pub fn storage(&self) -> &B::Storage {
+        &self.storage
+    }
+
+    /// The length of every axis.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of axes.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The same values under another shape with as many elements; no copy.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where the number of elements differs.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
+        shape::same_numel("reshape", &self.shape, shape)?;
+        Ok(Tensor { storage: self.storage.clone(), shape: shape.into() })
+    }
+}
+
+impl<B: Backend> Clone for Tensor<B> {
+    fn clone(&self) -> Self {
+        Tensor { storage: self.storage.clone(), shape: self.shape.clone() }
+    }
+}
+
+impl<B: Backend> std::fmt::Debug for Tensor<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor<{}>{:?}", std::any::type_name::<B>(), self.shape)
+    }
+}

@@ -1,0 +1,41 @@
+//! Data sets as plain slices and shapes: what they hold, how they are batched, in which order an epoch visits them.
+//!
+//! Nothing here knows a tensor or a tape. A data set is read or generated into a [`Dataset`], which hands out [`Batch`]es padded
+//! to their longest sequence; [`order`] says which samples come when:
+//!
+//! ```
+//! use pspikessm::data::{self, listops};
+//!
+//! let rules = listops::Rules { train: 100, val: 20, test: 20, ..listops::Rules::small() };
+//! let splits = listops::generate(&rules, 7)?;
+//! for epoch in 0..2 {
+//!     for indices in data::order(splits.train.len(), 7, epoch).chunks(32) {
+//!         let batch = splits.train.batch(indices)?;
+//!         assert_eq!(batch.shape(), [batch.batch, batch.length]);
+//!     }
+//! }
+//! # Ok::<(), pspikessm::error::Error>(())
+//! ```
+
+mod batch;
+mod dataset;
+mod file;
+pub mod listops;
+mod random;
+mod vocabulary;
+
+pub use batch::{Batch, Inputs};
+pub use dataset::Dataset;
+pub use random::order;
+pub use vocabulary::Vocabulary;
+
+/// The three parts of a data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Splits {
+    /// What the parameters are fitted to.
+    pub train: Dataset,
+    /// What the model and the stopping point are chosen by.
+    pub val: Dataset,
+    /// What is reported.
+    pub test: Dataset,
+}

@@ -1,0 +1,7 @@
+//! Probabilistic spiking state space models.
+pub mod error;
+pub mod backend;
+pub mod autodiff;
+pub mod nn;
+pub mod data;
+pub use error::{Error, Result};
