@@ -1,5 +1,6 @@
 //! Probabilistic spiking state space models.
 pub mod error;
+mod file;
 pub mod backend;
 pub mod autodiff;
 pub mod nn;

@@ -114,6 +114,11 @@ impl<B: Backend> Tape<B> {
         var
     }
 
+    /// Whether the parameter with this identity was used on this tape.
+    pub fn has_parameter(&self, identity: u64) -> bool {
+        self.recording.as_ref().is_some_and(|r| r.borrow().parameters.contains_key(&identity))
+    }
+
     /// Runs `op` and records it if any input needs a gradient.
     ///
     /// # Errors

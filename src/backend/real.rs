@@ -24,10 +24,10 @@ pub trait Real: Gemm + Float + FloatConst + NumAssign + realfft::FftNum + Defaul
     fn normal_cdf_pdf(self) -> (Self, Self);
 
     /// The little-endian bytes of `values`.
-    fn to_le_bytes(values: &[Self]) -> Vec<u8>;
+    fn bytes_of(values: &[Self]) -> Vec<u8>;
 
     /// The values in little-endian `bytes`.
-    fn from_le_bytes(bytes: &[u8]) -> Vec<Self>;
+    fn values_of(bytes: &[u8]) -> Vec<Self>;
 }
 
 impl Real for f32 {
@@ -48,11 +48,11 @@ impl Real for f32 {
         crate::backend::cpu::math::normal_cdf_pdf_f32(self)
     }
 
-    fn to_le_bytes(values: &[f32]) -> Vec<u8> {
+    fn bytes_of(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|v| v.to_le_bytes()).collect()
     }
 
-    fn from_le_bytes(bytes: &[u8]) -> Vec<f32> {
+    fn values_of(bytes: &[u8]) -> Vec<f32> {
         bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }
 }
@@ -76,11 +76,11 @@ impl Real for f64 {
         (0.5 * libm::erfc(-self * std::f64::consts::FRAC_1_SQRT_2), density)
     }
 
-    fn to_le_bytes(values: &[f64]) -> Vec<u8> {
+    fn bytes_of(values: &[f64]) -> Vec<u8> {
         values.iter().flat_map(|v| v.to_le_bytes()).collect()
     }
 
-    fn from_le_bytes(bytes: &[u8]) -> Vec<f64> {
+    fn values_of(bytes: &[u8]) -> Vec<f64> {
         bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
     }
 }

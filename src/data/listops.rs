@@ -12,7 +12,7 @@ pub use generate::{Generator, Rules};
 pub use tokens::{encode, evaluate, value, vocabulary};
 pub use tsv::read;
 
-use super::file::write_atomically;
+use crate::file::write_atomically;
 use super::{Dataset, Splits, Vocabulary};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};

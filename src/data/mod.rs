@@ -19,7 +19,6 @@
 
 mod batch;
 mod dataset;
-mod file;
 pub mod listops;
 mod random;
 mod vocabulary;

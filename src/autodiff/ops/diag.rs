@@ -70,27 +70,47 @@ pub fn diag_kernel<B: Backend>(inputs: SsmVars<'_, B>, disc: Discretisation, len
 
 #[cfg(test)]
 mod tests {
+    use realfft::num_complex::Complex;
+
     use super::*;
-    use crate::autodiff::Tape;
+    use crate::autodiff::{Array, Tape};
     use crate::backend::Cpu;
 
+    /// K[l] of channel h and kernel k, by the formula.
+    fn entry(inputs: &[Array], disc: Discretisation, [k, h, l]: [usize; 3]) -> f64 {
+        let [inv_dt, a_real, a_imag, b, c] = inputs else { panic!("five inputs") };
+        let (n_ssm, half_state) = (a_real.shape[0], a_real.shape[1]);
+        let (b_plane, c_plane) = (b.values.len() / 2, c.values.len() / 2);
+        let dt = inv_dt.values[h].exp();
+        let modes = (0..half_state).map(|n| {
+            let (i, j) = (h % n_ssm * half_state + n, (k * inv_dt.values.len() + h) * half_state + n);
+            let a = Complex::new(-a_real.values[i].exp(), -a_imag.values[i]);
+            let (abar, bbar) = match disc {
+                Discretisation::Zoh => ((a * dt).exp(), ((a * dt).exp() - 1.0) / a),
+                Discretisation::Bilinear => ((a * dt / 2.0 + 1.0) / (-a * dt / 2.0 + 1.0), (-a * dt / 2.0 + 1.0).inv() * dt),
+            };
+            let (b, c) = (Complex::new(b.values[i], b.values[b_plane + i]), Complex::new(c.values[j], c.values[c_plane + j]));
+            2.0 * (c * b * bbar * abar.powu(l as u32)).re
+        });
+        modes.sum()
+    }
+
     #[test]
-    fn zero_order_hold_and_bilinear_agree_with_the_formula_by_hand() {
-        // One state with A = -1: K[l] = 2 c b abar^l.
+    fn kernels_agree_with_the_formula() {
         let cpu = Cpu::<f64>::new();
         let tape = Tape::off(&cpu);
-        let of = |values: &[f64], shape: &[usize]| tape.constant(&cpu.from_vec(values.to_vec(), shape).unwrap());
-        let (inv_dt, zero) = (of(&[0.25f64.ln()], &[1]), of(&[0.0], &[1, 1]));
-        let (b, c) = (of(&[1.0, 0.0], &[2, 1, 1]), of(&[0.5, 0.0], &[2, 1, 1, 1]));
-        let kernel = |disc| {
-            let ssm = SsmVars { inv_dt: &inv_dt, a_real: &zero, a_imag: &zero, b: &b, c: &c, p: None, dt: DtTransform::Exp };
-            diag_kernel(ssm, disc, 4).unwrap().to_vec().unwrap()
-        };
-        let zoh = (-0.25f64).exp();
-        let bilinear = 0.875 / 1.125;
-        for (disc, abar, bbar) in [(Discretisation::Zoh, zoh, 1.0 - zoh), (Discretisation::Bilinear, bilinear, 0.25 / 1.125)] {
-            for (l, k) in kernel(disc).into_iter().enumerate() {
-                approx::assert_relative_eq!(k, bbar * abar.powi(l as i32), max_relative = 1e-13);
+        for (seed, len) in [1, 2, 7, 16, 33, 200].into_iter().enumerate() {
+            let inputs = parameters(&mut Generate::new(seed as u64), DtTransform::Exp, 0);
+            let v: Vec<_> = inputs.iter().map(|a| tape.constant(&cpu.from_vec(a.values.clone(), &a.shape).unwrap())).collect();
+            for disc in [Discretisation::Zoh, Discretisation::Bilinear] {
+                let ssm = SsmVars { inv_dt: &v[0], a_real: &v[1], a_imag: &v[2], b: &v[3], c: &v[4], p: None, dt: DtTransform::Exp };
+                let kernel = diag_kernel(ssm, disc, len).unwrap();
+                let d_model = inputs[0].values.len();
+                assert_eq!(kernel.shape(), [inputs[4].shape[1], d_model, len]);
+                for (i, k) in kernel.to_vec().unwrap().into_iter().enumerate() {
+                    let at = [i / (d_model * len), i / len % d_model, i % len];
+                    approx::assert_relative_eq!(k, entry(&inputs, disc, at), epsilon = 1e-12, max_relative = 1e-12);
+                }
             }
         }
     }

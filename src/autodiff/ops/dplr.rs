@@ -129,6 +129,8 @@ pub fn dplr_kernel<B: Backend>(inputs: SsmVars<'_, B>, len: usize, take: usize) 
 
 #[cfg(test)]
 mod tests {
+    use realfft::num_complex::Complex64;
+
     use super::*;
     use crate::autodiff::Tape;
     use crate::backend::Cpu;
@@ -145,6 +147,92 @@ mod tests {
     fn ssm(v: &Vars, with_p: bool) -> SsmVars<'_, Cpu<f64>> {
         let p = with_p.then_some(&v[5]);
         SsmVars { inv_dt: &v[0], a_real: &v[1], a_imag: &v[2], b: &v[3], c: &v[4], p, dt: DtTransform::Softplus }
+    }
+
+    /// Row `row` of an array of planar complex rows, followed by its conjugate.
+    fn both_halves(array: &Array, row: usize) -> Vec<Complex64> {
+        let (re, im) = array.values.split_at(array.values.len() / 2);
+        let half_state = array.shape[array.shape.len() - 1];
+        let half = (row * half_state..(row + 1) * half_state).map(|i| Complex64::new(re[i], im[i]));
+        half.clone().chain(half.map(|v| v.conj())).collect()
+    }
+
+    /// X with left X = right, by elimination (the matrices here are diagonally dominant enough to need no pivots).
+    fn solve(mut left: Vec<Vec<Complex64>>, mut right: Vec<Vec<Complex64>>) -> Vec<Vec<Complex64>> {
+        let n = left.len();
+        for pivot in 0..n {
+            for row in (0..n).filter(|&row| row != pivot) {
+                let factor = left[row][pivot] / left[pivot][pivot];
+                let (l, r) = (left[pivot].clone(), right[pivot].clone());
+                left[row].iter_mut().zip(l).for_each(|(x, y)| *x -= factor * y);
+                right[row].iter_mut().zip(r).for_each(|(x, y)| *x -= factor * y);
+            }
+        }
+        (0..n).map(|i| right[i].iter().map(|x| x / left[i][i]).collect()).collect()
+    }
+
+    /// Abar and Bbar of channel h over the full state, as the rows of [Abar | Bbar].
+    fn dense(inputs: &[Array], h: usize) -> Vec<Vec<Complex64>> {
+        let [inv_dt, a_real, a_imag, b, _, p] = inputs else { panic!("six inputs") };
+        let (n_ssm, half_state, rank) = (a_real.shape[0], a_real.shape[1], p.shape[1]);
+        let (s, half_dt) = (h % n_ssm, 0.5 * inv_dt.values[h].exp());
+        let b = both_halves(b, s);
+        let p: Vec<_> = (0..rank).map(|k| both_halves(p, k * n_ssm + s)).collect();
+        let a = |i: usize, j: usize| {
+            let at = s * half_state + i % half_state;
+            let lambda = Complex64::new(-a_real.values[at].exp(), if i < half_state { -a_imag.values[at] } else { a_imag.values[at] });
+            let diagonal = if i == j { lambda } else { Complex64::ZERO };
+            diagonal - p.iter().map(|p| p[i] * p[j].conj()).sum::<Complex64>()
+        };
+        let one = |i, j| if i == j { Complex64::ONE } else { Complex64::ZERO };
+        let state = 0..2 * half_state;
+        let left = state.clone().map(|i| state.clone().map(|j| one(i, j) - a(i, j) * half_dt).collect()).collect();
+        let right = state.clone().map(|i| {
+            let row = state.clone().map(|j| one(i, j) + a(i, j) * half_dt);
+            row.chain([b[i] * 2.0 * half_dt]).collect()
+        });
+        solve(left, right.collect())
+    }
+
+    /// K[l] = C Abar^l Bbar, and C (I - Abar^len).
+    fn unrolled(system: &[Vec<Complex64>], c: &[Complex64], len: usize) -> (Vec<f64>, Vec<Complex64>) {
+        let n = c.len();
+        let times = |row: &[Complex64], j: usize| (0..n).map(|i| row[i] * system[i][j]).sum::<Complex64>();
+        let mut row = c.to_vec();
+        let mut kernel = Vec::new();
+        for _ in 0..len {
+            kernel.push(times(&row, n).re);
+            row = (0..n).map(|j| times(&row, j)).collect();
+        }
+        (kernel, c.iter().zip(row).map(|(c, r)| c - r).collect())
+    }
+
+    #[test]
+    fn the_kernel_is_that_of_the_recurrence() {
+        let cpu = Cpu::<f64>::new();
+        let tape = Tape::off(&cpu);
+        for (seed, len) in [1, 2, 3, 4, 7, 8, 15, 16, 33, 64, 101, 128].into_iter().enumerate() {
+            for rank in [1, 2] {
+                let mut inputs = parameters(&mut Generate::new(seed as u64), DtTransform::Exp, rank);
+                let (plain, d_model) = (inputs[4].clone(), inputs[0].values.len());
+                let (plane, half_state) = (plain.values.len() / 2, plain.shape[3]);
+                let mut want = Vec::new();
+                for row in 0..plane / half_state {
+                    let (kernel, tilde) = unrolled(&dense(&inputs, row % d_model), &both_halves(&plain, row), len);
+                    want.extend(kernel);
+                    for (n, c) in tilde.iter().take(half_state).enumerate() {
+                        (inputs[4].values[row * half_state + n], inputs[4].values[plane + row * half_state + n]) = (c.re, c.im);
+                    }
+                }
+                let v: Vars = inputs.into_iter().map(|a| tape.constant(&cpu.from_vec(a.values, &a.shape).unwrap())).collect();
+                let kernel = dplr_kernel(SsmVars { dt: DtTransform::Exp, ..ssm(&v, true) }, len, len).unwrap();
+                assert_eq!(kernel.shape(), [plain.shape[1], d_model, len]);
+                let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+                for (k, want) in kernel.to_vec().unwrap().iter().zip(want) {
+                    approx::assert_abs_diff_eq!(*k, want, epsilon = 1e-11 * largest);
+                }
+            }
+        }
     }
 
     #[test]

@@ -96,15 +96,16 @@ fn shifted_sum<B: Backend>(op: &LongConvOp, inputs: &[Var<B>]) -> Result<Var<B>>
     let lengths = op.lengths.as_deref().map_or(vec![length; batch], <[usize]>::to_vec);
     let mask = lengths.iter().flat_map(|&end| (0..length).map(move |t| B::Elem::of(f64::from(u8::from(t < end))))).collect();
     let u = u.mul(&u.tape().constant(&backend.from_vec(mask, &[batch, 1, length])?))?;
-    let zeros = |steps| Ok::<_, Error>(u.tape().constant(&backend.full(&[batch, channels, steps], 0.0)?));
+    // Zeros on both sides: u[t + shift], for any shift, is a slice.
+    let zeros = u.tape().constant(&backend.full(u.shape(), 0.0)?);
+    let padded = Var::concat(&[&zeros, &u, &zeros], 2)?;
     let tap = |side: usize, m| kernel.slice(0, side, 1)?.slice(2, m, 1);
     let d = skip.first().map_or_else(|| Ok(u.tape().constant(&backend.full(&[1, 1], 0.0)?)), |d| d.reshape(&[channels, 1]))?;
     let mut y = u.mul(&d)?;
     for m in 0..kernel.shape()[2].min(length) {
-        let (past, future) = (u.slice(2, 0, length - m)?, u.slice(2, (m + 1).min(length), (length - m).saturating_sub(1))?);
-        y = y.add(&Var::concat(&[&zeros(m)?, &past], 2)?.mul(&tap(0, m)?)?)?;
+        y = y.add(&padded.slice(2, length - m, length)?.mul(&tap(0, m)?)?)?;
         if kernel.shape()[0] == 2 {
-            y = y.add(&Var::concat(&[&future, &zeros(m + 1)?], 2)?.mul(&tap(1, m)?)?)?;
+            y = y.add(&padded.slice(2, length + 1 + m, length)?.mul(&tap(1, m)?)?)?;
         }
     }
     Ok(y)

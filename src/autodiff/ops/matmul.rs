@@ -33,7 +33,7 @@ impl<B: Backend> Op<B> for Matmul {
         // One matrix y for all of a batch: its rows are multiplied as one tall matrix, and no gradient a batch entry is made.
         let tall = !transpose_x && y.rank() == 2 && x.rank() > 2 && x.numel() > 0 && grad.numel() > 0;
         let (x, grad) = if tall { (as_matrix(&x)?, as_matrix(grad)?) } else { (x, grad.clone()) };
-        let reduced = |full: Tensor<B>, shape: &[usize]| match full.numel() == shape.iter().product() {
+        let reduced = |full: Tensor<B>, shape: &[usize]| match full.numel() == shape.iter().product::<usize>() {
             true => full.reshape(shape),
             false => backend.sum_to(&full, shape),
         };

@@ -1,0 +1,250 @@
+//! The P-SpikeSSM block: SpikeSampler, SSM, SpikeSampler, SpikeMixer, ClampFuse, in one or two branches.
+
+use super::{Activation, ClampFuse, Context, Module, Names, Norm, NormKind, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig};
+use crate::autodiff::Var;
+use crate::backend::{Backend, Key, Noise, Real, Tensor, shape};
+use crate::error::{Error, Result};
+
+/// The configuration of a block. [`BlockConfig::new`] gives the official bidirectional one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockConfig {
+    /// The SSM of every branch; its d_model is the block's.
+    pub ssm: SsmConfig,
+    /// A second branch with its own SSM; the SpikeMixer then mixes both.
+    pub bidirectional: bool,
+    /// Add the block's input to its output through ClampFuse.
+    pub residual: bool,
+    /// The normalisation, if any.
+    pub norm: Option<NormKind>,
+    /// Normalise before the first SpikeSampler instead of after the block.
+    pub prenorm: bool,
+    /// Dropout of the residual branch, tied over the length.
+    pub dropout: f64,
+    /// The SpikeMixer's non-linearity.
+    pub activation: Activation,
+    /// How potentials become spikes.
+    pub source: SpikeSource,
+    /// Own uniform numbers for every draw; the official code uses the first ones again for the spikes that are mixed.
+    pub own_noise: bool,
+    /// Run the second branch backwards in time; the official code runs both in the same order.
+    pub flip_reverse: bool,
+    /// Clamp the residual itself to [0, 1].
+    pub clamp_residual: bool,
+}
+
+impl BlockConfig {
+    /// Two branches, residual, BatchNorm after the block, no dropout: the ListOps block.
+    pub fn new(ssm: SsmConfig) -> Self {
+        BlockConfig {
+            ssm,
+            bidirectional: true,
+            residual: true,
+            norm: Some(NormKind::Batch),
+            prenorm: false,
+            dropout: 0.0,
+            activation: Activation::Gelu,
+            source: SpikeSource::default(),
+            own_noise: false,
+            flip_reverse: false,
+            clamp_residual: false,
+        }
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: what [`SsmConfig::check`] refuses, dropout outside [0, 1).
+    pub fn check(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::config("dropout", self.dropout, "must lie in [0, 1)"));
+        }
+        self.ssm.check()
+    }
+
+    /// The number of uniform draws in a forward pass, each of the input's shape.
+    pub fn draws(&self) -> usize {
+        if self.bidirectional && self.own_noise { 4 } else { 2 }
+    }
+}
+
+/// The uniform numbers of a block's draws.
+#[derive(Clone, Debug)]
+pub enum BlockNoise<B: Backend> {
+    /// Streams below the context's key.
+    Stream,
+    /// u1, u2 (and two more with own noise), drawn by the caller, (B, H, L) each.
+    Given(Vec<Tensor<B>>),
+}
+
+impl<B: Backend> BlockNoise<B> {
+    fn draw(&self, key: Key, index: usize) -> Noise<B> {
+        match self {
+            BlockNoise::Stream => Noise::Stream(key.fold(index as u64)),
+            BlockNoise::Given(draws) => Noise::Given(draws[index].clone()),
+        }
+    }
+}
+
+/// One branch from the block's input to a potential: a SpikeSampler and an SSM.
+#[derive(Debug)]
+struct Branch<B: Backend> {
+    sampler: SpikeSampler<B>,
+    ssm: Ssm<B>,
+}
+
+impl<B: Backend> Branch<B> {
+    fn new(backend: &B, key: Key, config: &BlockConfig) -> Result<Self> {
+        let sampler = SpikeSampler::new(backend, config.ssm.d_model, config.source)?;
+        Ok(Branch { sampler, ssm: Ssm::new(backend, key, &config.ssm)? })
+    }
+}
+
+impl<B: Backend> Module<B> for Branch<B> {
+    fn names(&self, names: &mut Names<'_, B>) {
+        names.module("sampler", &self.sampler);
+        names.module("ssm", &self.ssm);
+    }
+}
+
+/// A block, (B, H, L) to (B, H, L):
+///
+/// ```text
+/// a = inp x + inp_b          normalised if prenorm
+/// f = out SSM(a > u1) + out_b
+/// r = SSM_r(inp2 x + inp2_b > u2)        the second branch, if any: no norm, no out affine
+/// m = GELU(W [f > u1; r > u1] + b)       one branch: f > u2
+/// o = x + dropout(m), or m               normalised if not prenorm
+/// ```
+///
+/// Source: the paper's equations; which uniform numbers are used again is the official code's doing ([`BlockConfig::own_noise`]).
+#[derive(Debug)]
+pub struct Block<B: Backend> {
+    forward: Branch<B>,
+    output: SpikeSampler<B>,
+    reverse: Option<Branch<B>>,
+    mixer: SpikeMixer<B>,
+    norm: Option<Norm<B>>,
+    config: BlockConfig,
+}
+
+/// Keys of a block's parts, below which their random numbers lie; draws use 0 to 3.
+const FORWARD: u64 = 16;
+const REVERSE: u64 = 17;
+const FUSE: u64 = 18;
+
+impl<B: Backend> Block<B> {
+    /// A block as configured.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what [`BlockConfig::check`] refuses.
+    pub fn new(backend: &B, key: Key, config: &BlockConfig) -> Result<Self> {
+        config.check()?;
+        let d_model = config.ssm.d_model;
+        let branches = if config.bidirectional { 2 } else { 1 };
+        Ok(Block {
+            forward: Branch::new(backend, key.fold(0), config)?,
+            output: SpikeSampler::new(backend, d_model, config.source)?,
+            reverse: config.bidirectional.then(|| Branch::new(backend, key.fold(1), config)).transpose()?,
+            mixer: SpikeMixer::new(backend, key.fold(2), d_model, branches, config.activation)?,
+            norm: config.norm.map(|kind| Norm::new(backend, kind, d_model)).transpose()?,
+            config: config.clone(),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &BlockConfig {
+        &self.config
+    }
+
+    /// The block's output for x (B, H, L) with true lengths.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where x has another number of channels; [`Error::Value`] where given noise has too few draws.
+    pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>, noise: &BlockNoise<B>) -> Result<Var<B>> {
+        self.check_input(x, lengths, noise)?;
+        let draw = |index| noise.draw(cx.key, index);
+        let (output_draw, reverse_draw) = match (self.config.bidirectional, self.config.own_noise) {
+            (true, false) => (0, 0),
+            (true, true) => (2, 3),
+            (false, _) => (1, 1),
+        };
+        let spikes = self.input_spikes(cx, x, draw(0))?;
+        let f = self.forward.ssm.forward(&cx.part(FORWARD), &spikes, lengths)?;
+        let f = self.output.forward(cx, &f, draw(output_draw))?;
+        let m = match &self.reverse {
+            None => self.mixer.forward(cx, &[&f])?,
+            Some(branch) => {
+                let spikes = branch.sampler.forward(cx, x, draw(1))?;
+                let r = self.run_reverse(&cx.part(REVERSE), branch, spikes, lengths)?;
+                let r = self.config.source.spikes(cx, &r, draw(reverse_draw))?;
+                self.mixer.forward(cx, &[&f, &r])?
+            }
+        };
+        self.close(cx, x, m)
+    }
+
+    fn check_input(&self, x: &Var<B>, lengths: Option<&[usize]>, noise: &BlockNoise<B>) -> Result<()> {
+        const OP: &str = "Block";
+        let [batch, channels, length] = shape::sequence(OP, "the input", x.shape())?;
+        shape::exactly(OP, "the input", &[batch, self.config.ssm.d_model, length], &[batch, channels, length])?;
+        shape::lengths(OP, lengths, batch, length)?;
+        if let BlockNoise::Given(draws) = noise {
+            if draws.len() < self.config.draws() {
+                return Err(Error::value(OP, format!("{} draws of noise were given, {} are needed", draws.len(), self.config.draws())));
+            }
+        }
+        Ok(())
+    }
+
+    /// The spikes that enter the forward SSM: of the affine, or of its normalisation.
+    fn input_spikes(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
+        match &self.norm {
+            Some(norm) if self.config.prenorm => {
+                let potential = norm.forward(cx, &self.forward.sampler.potential(cx, x)?)?;
+                self.config.source.spikes(cx, &potential, noise)
+            }
+            _ => self.forward.sampler.forward(cx, x, noise),
+        }
+    }
+
+    fn run_reverse(&self, cx: &Context<'_, B>, branch: &Branch<B>, spikes: Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
+        if !self.config.flip_reverse {
+            return branch.ssm.forward(cx, &spikes, lengths);
+        }
+        // Padding is silenced before the flip moves it to the front, where lengths could not mask it.
+        let spikes = match lengths {
+            Some(lengths) => spikes.mul(&cx.tape().constant(&mask(cx.backend(), lengths, spikes.shape()[2])?))?,
+            None => spikes,
+        };
+        branch.ssm.forward(cx, &spikes.flip(2)?, None)?.flip(2)
+    }
+
+    fn close(&self, cx: &Context<'_, B>, x: &Var<B>, m: Var<B>) -> Result<Var<B>> {
+        let fuse = ClampFuse { dropout: self.config.dropout, clamp: self.config.clamp_residual };
+        let o = if self.config.residual { fuse.forward(&cx.part(FUSE), x, m)? } else { m };
+        match &self.norm {
+            Some(norm) if !self.config.prenorm => norm.forward(cx, &o),
+            _ => Ok(o),
+        }
+    }
+}
+
+/// (B, 1, L): 1 below the true length, else 0.
+pub(super) fn mask<B: Backend>(backend: &B, lengths: &[usize], length: usize) -> Result<Tensor<B>> {
+    let values = lengths.iter().flat_map(|&true_length| (0..length).map(move |t| B::Elem::of(f64::from(u8::from(t < true_length)))));
+    backend.from_vec(values.collect(), &[lengths.len(), 1, length])
+}
+
+impl<B: Backend> Module<B> for Block<B> {
+    fn names(&self, names: &mut Names<'_, B>) {
+        names.module("forward", &self.forward);
+        names.module("output", &self.output);
+        if let Some(reverse) = &self.reverse {
+            names.module("reverse", reverse);
+        }
+        names.module("mixer", &self.mixer);
+        if let Some(norm) = &self.norm {
+            names.module("norm", norm);
+        }
+    }
+}

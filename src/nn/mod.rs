@@ -1,0 +1,37 @@
+//! Layers, losses and optimisers, built from ops and generic over the backend.
+//!
+//! Sequences are (batch, d_model, length). A layer's `forward` takes a [`Context`]: the tape, whether this is training, and the key
+//! from which all of its random numbers come.
+
+mod block;
+mod clamp_fuse;
+mod context;
+mod dropout;
+mod embedding;
+pub mod hippo;
+mod linear;
+mod model;
+mod module;
+mod norm;
+pub mod official;
+mod optim;
+mod schedule;
+mod spike_mixer;
+mod spike_sampler;
+pub mod ssm;
+pub mod store;
+
+pub use block::{Block, BlockConfig, BlockNoise};
+pub use clamp_fuse::ClampFuse;
+pub use context::{Context, SpikeMeter};
+pub use dropout::{dropout, dropout_tied};
+pub use embedding::Embedding;
+pub use linear::Linear;
+pub use model::{Encoder, Input, Model, ModelConfig, Noises, Pooling};
+pub use module::{Module, Names, Param, ParamOptions};
+pub use norm::{Norm, NormKind};
+pub use optim::{AdamWConfig, Optimizer};
+pub use schedule::{Cosine, Plateau};
+pub use spike_mixer::{Activation, SpikeMixer};
+pub use spike_sampler::{SpikeSampler, SpikeSource};
+pub use ssm::{Ssm, SsmConfig, SsmInit};

@@ -1,0 +1,78 @@
+//! BatchNorm and LayerNorm of (batch, d_model, length) sequences.
+
+use super::{Context, Module, Names, Param, ParamOptions};
+use crate::autodiff::Var;
+use crate::backend::{Backend, Binary, Tensor, Unary};
+use crate::error::{Error, Result};
+
+const EPS: f64 = 1e-5;
+const MOMENTUM: f64 = 0.1;
+
+/// Which normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// Statistics of a channel over batch and length, padding included.
+    Batch,
+    /// Statistics of a position over the channels.
+    Layer,
+}
+
+/// A normalisation with gain and bias; eps 1e-5, momentum 0.1, as PyTorch.
+#[derive(Debug)]
+pub struct Norm<B: Backend> {
+    /// gamma, (d_model).
+    pub weight: Param<B>,
+    /// beta, (d_model).
+    pub bias: Param<B>,
+    /// Running mean and (unbiased) variance of a BatchNorm.
+    pub running: Option<(Param<B>, Param<B>)>,
+}
+
+impl<B: Backend> Norm<B> {
+    /// Gain 1, bias 0, running mean 0 and variance 1. No weight decay.
+    pub fn new(backend: &B, kind: NormKind, d_model: usize) -> Result<Self> {
+        if d_model == 0 {
+            return Err(Error::config("d_model", d_model, "must be at least 1"));
+        }
+        let full = |value, options| Param::full(backend, &[d_model], value, options);
+        let running = match kind {
+            NormKind::Batch => Some((full(0.0, ParamOptions::Buffer)?, full(1.0, ParamOptions::Buffer)?)),
+            NormKind::Layer => None,
+        };
+        Ok(Norm { weight: full(1.0, ParamOptions::PLAIN)?, bias: full(0.0, ParamOptions::PLAIN)?, running })
+    }
+
+    /// (B, H, L) normalised. In training a BatchNorm also moves its running statistics.
+    pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Var<B>> {
+        let (gamma, beta) = (cx.var(&self.weight), cx.var(&self.bias));
+        let Some((mean, var)) = &self.running else { return x.layer_norm(&gamma, &beta, EPS) };
+        if cx.training {
+            let (y, batch_mean, batch_var) = x.batch_norm(&gamma, &beta, EPS)?;
+            let count = x.value().numel() as f64 / x.shape()[1] as f64;
+            track(cx.backend(), mean, &batch_mean, 1.0)?;
+            track(cx.backend(), var, &batch_var, count / (count - 1.0))?;
+            return Ok(y);
+        }
+        let scale = cx.var(var).linear_map(1.0, EPS)?.sqrt()?.recip()?.mul(&gamma)?;
+        let shift = beta.sub(&cx.var(mean).mul(&scale)?)?;
+        x.affine(&scale, &shift)
+    }
+}
+
+/// running += momentum (factor new - running).
+fn track<B: Backend>(backend: &B, running: &Param<B>, new: &Tensor<B>, factor: f64) -> Result<()> {
+    let kept = backend.unary(Unary::Linear(1.0 - MOMENTUM, 0.0), &running.value())?;
+    let added = backend.unary(Unary::Linear(MOMENTUM * factor, 0.0), new)?;
+    running.set(backend.binary(Binary::Add, &kept, &added)?)
+}
+
+impl<B: Backend> Module<B> for Norm<B> {
+    fn names(&self, names: &mut Names<'_, B>) {
+        names.param("weight", &self.weight);
+        names.param("bias", &self.bias);
+        if let Some((mean, var)) = &self.running {
+            names.param("running_mean", mean);
+            names.param("running_var", var);
+        }
+    }
+}

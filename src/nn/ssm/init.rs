@@ -1,0 +1,145 @@
+//! How an SSM layer is configured, and the values its parameters start from.
+
+use crate::backend::{Discretisation, DtTransform, Key, normal_f64, unit_f32};
+use crate::error::{Error, Result};
+use crate::nn::hippo::{self, CLIP_B, Complex64, DiagInit, Measure};
+
+/// The family of the state matrix and where it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SsmInit {
+    /// Diagonal plus low rank (S4): the normal-plus-low-rank form of a HiPPO matrix, bilinear discretisation.
+    Dplr(Measure),
+    /// Diagonal (S4D).
+    Diag(DiagInit, Discretisation),
+}
+
+/// The configuration of an SSM layer. [`SsmConfig::new`] gives the recipes' common values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SsmConfig {
+    /// Channels, H.
+    pub d_model: usize,
+    /// State size, N: even, half of it is stored.
+    pub d_state: usize,
+    /// Independent copies of A, B and P over the channels: a divisor of d_model, or `None` for one a channel.
+    pub n_ssm: Option<usize>,
+    /// The state matrix.
+    pub init: SsmInit,
+    /// The smallest initial step size.
+    pub dt_min: f64,
+    /// The largest initial step size.
+    pub dt_max: f64,
+    /// How the stored inv_dt becomes dt.
+    pub dt_transform: DtTransform,
+    /// The length that C~ is made for; kernels are cut to it. `None`: the first length seen, doubled when a longer one comes.
+    pub l_max: Option<usize>,
+    /// A causal and an anticausal kernel instead of a causal one.
+    pub bidirectional: bool,
+    /// Dropout before (elementwise) and after (tied) the GELU.
+    pub dropout: f64,
+    /// GELU after the convolution.
+    pub gelu: bool,
+    /// The learning rate of A, B and P (`None`: the recipe's).
+    pub lr: Option<f64>,
+    /// Whether dt and C learn at `lr` too.
+    pub lr_for_all: bool,
+}
+
+impl SsmConfig {
+    /// DPLR from HiPPO-LegS, one copy, dt log-uniform in [1e-3, 1e-1] through softplus, both directions, A, B and P at 1e-3.
+    pub fn new(d_model: usize, d_state: usize) -> Self {
+        SsmConfig {
+            d_model,
+            d_state,
+            n_ssm: Some(1),
+            init: SsmInit::Dplr(Measure::LegS),
+            dt_min: 1e-3,
+            dt_max: 1e-1,
+            dt_transform: DtTransform::Softplus,
+            l_max: None,
+            bidirectional: true,
+            dropout: 0.0,
+            gelu: true,
+            lr: Some(1e-3),
+            lr_for_all: false,
+        }
+    }
+
+    /// S, the number of copies.
+    pub fn copies(&self) -> usize {
+        self.n_ssm.unwrap_or(self.d_model)
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the name of the value: sizes of 0, an odd d_state, n_ssm that does not divide d_model, step sizes that are
+    /// not 0 < dt_min <= dt_max, l_max of 0, dropout outside [0, 1).
+    pub fn check(&self) -> Result<()> {
+        let bad = |name, value: &dyn std::fmt::Display, help: &str| Err(Error::config(name, value, help));
+        if self.d_model == 0 {
+            return bad("d_model", &0, "must be at least 1");
+        }
+        if self.d_state == 0 || !self.d_state.is_multiple_of(2) {
+            return bad("d_state", &self.d_state, "must be even and at least 2: states come in conjugate pairs");
+        }
+        let copies = self.copies();
+        if copies == 0 || !self.d_model.is_multiple_of(copies) {
+            return Err(Error::config("n_ssm", copies, format!("must divide d_model = {}", self.d_model)));
+        }
+        let steps = format!("[{}, {}]", self.dt_min, self.dt_max);
+        if !(self.dt_min > 0.0 && self.dt_min <= self.dt_max && self.dt_max.is_finite()) {
+            return bad("[dt_min, dt_max]", &steps, "must satisfy 0 < dt_min <= dt_max: exchange them?");
+        }
+        if self.l_max == Some(0) {
+            return bad("l_max", &0, "must be at least 1, or None");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return bad("dropout", &self.dropout, "must lie in [0, 1)");
+        }
+        Ok(())
+    }
+
+    /// Lambda, B and the rows of P of one copy.
+    pub(super) fn system(&self) -> Result<(Vec<Complex64>, Vec<Complex64>, Option<Vec<Complex64>>)> {
+        Ok(match self.init {
+            SsmInit::Dplr(measure) => {
+                let nplr = hippo::nplr(measure, self.d_state, Some(CLIP_B))?;
+                (nplr.lambda, nplr.b, Some(nplr.p))
+            }
+            SsmInit::Diag(init, _) => {
+                let (lambda, b) = hippo::s4d(init, self.d_state)?;
+                (lambda, b, None)
+            }
+        })
+    }
+
+    /// inv_dt of every channel: dt log-uniform in [dt_min, dt_max], through the inverse of its transform.
+    pub(super) fn inverse_steps(&self, key: Key) -> Vec<f64> {
+        let (low, high) = (self.dt_min.ln(), self.dt_max.ln());
+        uniforms(key, self.d_model)
+            .map(|u| {
+                let dt = (low + u * (high - low)).exp();
+                match self.dt_transform {
+                    // The official code clamps the argument of the inverse softplus.
+                    DtTransform::Softplus => dt.max(1e-4).exp_m1().ln(),
+                    DtTransform::Exp => dt.ln(),
+                }
+            })
+            .collect()
+    }
+}
+
+fn uniforms(key: Key, count: usize) -> impl Iterator<Item = f64> {
+    words(key).map(|word| f64::from(unit_f32(word))).take(count)
+}
+
+/// Standard normal numbers.
+pub(super) fn normals(key: Key) -> impl Iterator<Item = f64> {
+    let mut words = words(key);
+    std::iter::from_fn(move || Some(normal_f64(words.next()?, words.next()?)))
+}
+
+fn words(key: Key) -> impl Iterator<Item = u32> {
+    let mut words = key.words(0);
+    std::iter::from_fn(move || Some(words.next_lanes())).flatten()
+}

@@ -1,0 +1,76 @@
+//! The SSM layer: a long convolution with a generated kernel, and its step form.
+
+mod init;
+mod kernel;
+mod step;
+
+pub use init::{SsmConfig, SsmInit};
+pub use kernel::SsmKernel;
+pub use step::Stepper;
+
+use super::{Context, Module, Names, Param, ParamOptions, dropout, dropout_tied};
+use crate::autodiff::Var;
+use crate::backend::{Backend, Key};
+use crate::error::Result;
+
+/// dropout_tied(GELU(dropout(conv(u * mask)))), channel by channel.
+#[derive(Debug)]
+pub struct Ssm<B: Backend> {
+    /// Generates the convolution kernels.
+    pub kernel: SsmKernel<B>,
+    /// D, the skip, (d_model).
+    pub skip: Param<B>,
+    config: SsmConfig,
+}
+
+impl<B: Backend> Ssm<B> {
+    /// A layer as configured; D is standard normal.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] for what [`SsmConfig::check`] refuses.
+    pub fn new(backend: &B, key: Key, config: &SsmConfig) -> Result<Self> {
+        config.check()?;
+        Ok(Ssm {
+            kernel: SsmKernel::new(backend, key.fold(0), config)?,
+            skip: Param::new(backend.normal(key.fold(1), &[config.d_model])?, ParamOptions::DECAYED),
+            config: config.clone(),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &SsmConfig {
+        &self.config
+    }
+
+    /// The convolution alone, of u (B, H, L) with true lengths: y = k * u + D u.
+    pub fn convolve(&self, cx: &Context<'_, B>, u: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
+        let [_, _, length] = crate::backend::shape::sequence("Ssm", "the input", u.shape())?;
+        let kernel = self.kernel.forward(cx, self.config.l_max.map_or(length, |l_max| length.min(l_max)))?;
+        u.long_conv(&kernel, Some(&cx.var(&self.skip)), lengths)
+    }
+
+    /// (B, H, L) to (B, H, L).
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where u has another number of channels.
+    pub fn forward(&self, cx: &Context<'_, B>, u: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
+        let y = dropout(&cx.part(0), self.convolve(cx, u, lengths)?, self.config.dropout)?;
+        let y = if self.config.gelu { y.gelu()? } else { y };
+        dropout_tied(&cx.part(1), y, self.config.dropout)
+    }
+
+    /// The convolution as a recurrence, one time step at a time, for one sequence.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] for a bidirectional layer: its anticausal kernel looks into the future.
+    pub fn stepper(&self, backend: &B) -> Result<Stepper> {
+        Stepper::new(self, backend)
+    }
+}
+
+impl<B: Backend> Module<B> for Ssm<B> {
+    fn names(&self, names: &mut Names<'_, B>) {
+        names.param("D", &self.skip);
+        names.module("kernel", &self.kernel);
+    }
+}

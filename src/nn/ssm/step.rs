@@ -1,0 +1,122 @@
+//! The step form of an SSM layer: the causal convolution as a recurrence, one input at a time.
+
+use super::{Ssm, SsmInit};
+use crate::backend::cpu::dplr::{DplrDims, Recurrence, recurrence};
+use crate::backend::cpu::ssm_common::{Reader, System, SystemParams};
+use crate::backend::{Backend, Discretisation, Real, Tensor};
+use crate::error::{Error, Result};
+use crate::nn::hippo::Complex64;
+
+/// The recurrence x <- Abar x + Bbar u, y = 2 Re(C x) + D u of every channel, for one sequence, in f64 on the host: O(N) a step.
+///
+/// It gives what the convolution gives, with C recovered from C~ by C = C~ (I - Abar^Lk)^-1. The official code's own step form is stale.
+#[derive(Clone, Debug)]
+pub struct Stepper {
+    channels: Vec<Channel>,
+}
+
+#[derive(Clone, Debug)]
+struct Channel {
+    transition: Transition,
+    c: Vec<Complex64>,
+    skip: f64,
+    state: Vec<Complex64>,
+}
+
+/// How a state moves on.
+#[derive(Clone, Debug)]
+enum Transition {
+    Dplr(Recurrence),
+    Diagonal { a: Vec<Complex64>, b: Vec<Complex64> },
+}
+
+impl Transition {
+    fn diagonal(system: &System, disc: Discretisation) -> Self {
+        let discrete = |(a, b): (&Complex64, &Complex64)| {
+            let x = a * system.dt;
+            match disc {
+                Discretisation::Zoh => (x.exp(), b * (x.exp() - 1.0) / a),
+                Discretisation::Bilinear => ((1.0 + x / 2.0) / (1.0 - x / 2.0), b * system.dt / (1.0 - x / 2.0)),
+            }
+        };
+        let (a, b) = system.a.iter().zip(&system.b).map(discrete).unzip();
+        Transition::Diagonal { a, b }
+    }
+
+    fn step(&self, state: &mut [Complex64], u: f64) {
+        match self {
+            Transition::Dplr(recurrence) => recurrence.step(state, u),
+            Transition::Diagonal { a, b } => {
+                for ((x, a), b) in state.iter_mut().zip(a).zip(b) {
+                    *x = a * *x + b * u;
+                }
+            }
+        }
+    }
+}
+
+/// The stored parameters on the host, in f64.
+struct Host {
+    inv_dt: Vec<f64>,
+    a_real: Vec<f64>,
+    a_imag: Vec<f64>,
+    b: Vec<f64>,
+    c: Vec<f64>,
+    p: Vec<f64>,
+}
+
+impl Stepper {
+    pub(super) fn new<B: Backend>(ssm: &Ssm<B>, backend: &B) -> Result<Self> {
+        if ssm.config().bidirectional {
+            let help = "the anticausal kernel reads the future, so the layer has no step form: configure bidirectional = false";
+            return Err(Error::config("bidirectional", true, help));
+        }
+        let params = ssm.kernel.params();
+        let fetch = |x: &Tensor<B>| -> Result<Vec<f64>> { Ok(backend.to_vec(x)?.into_iter().map(Real::f64).collect()) };
+        let host = Host {
+            inv_dt: fetch(&params.inv_dt)?,
+            a_real: fetch(&params.a_real)?,
+            a_imag: fetch(&params.a_imag)?,
+            b: fetch(&params.b)?,
+            c: fetch(&params.c)?,
+            p: params.p.as_ref().map(fetch).transpose()?.unwrap_or_default(),
+        };
+        let Host { inv_dt, a_real, a_imag, b, c, p } = &host;
+        let system = SystemParams { inv_dt, a_real, a_imag, b, c, p };
+        let (sizes, l_kernel) = (params.sizes("Stepper")?, ssm.kernel.l_kernel(backend)?);
+        let dims = DplrDims { sizes, dt: params.dt, len: l_kernel.max(1), take: l_kernel.max(1) };
+        let reader = Reader::new(sizes, params.dt, system);
+        let skips = fetch(&ssm.skip.value())?;
+        let channel = |(h, skip): (usize, f64)| {
+            let own = reader.system(h);
+            let state = vec![Complex64::ZERO; sizes.half_state];
+            Ok(match ssm.kernel.init() {
+                SsmInit::Diag(_, disc) => Channel { transition: Transition::diagonal(&own, disc), c: own.c, skip, state },
+                SsmInit::Dplr(_) => {
+                    let transition = recurrence(&dims, system, h);
+                    let c = if l_kernel == 0 { own.c } else { transition.solve_plain_c(&own.c, l_kernel)? };
+                    Channel { transition: Transition::Dplr(transition), c, skip, state }
+                }
+            })
+        };
+        Ok(Stepper { channels: skips.into_iter().enumerate().map(channel).collect::<Result<_>>()? })
+    }
+
+    /// Forgets everything: the state before the first input.
+    pub fn reset(&mut self) {
+        self.channels.iter_mut().for_each(|channel| channel.state.fill(Complex64::ZERO));
+    }
+
+    /// The convolution's output for the next input, one value a channel (H).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `u` has another number of channels.
+    pub fn step(&mut self, u: &[f64]) -> Result<Vec<f64>> {
+        crate::backend::shape::exactly("Stepper::step", "the input", &[self.channels.len()], &[u.len()])?;
+        let one = |(channel, &u): (&mut Channel, &f64)| {
+            channel.transition.step(&mut channel.state, u);
+            2.0 * channel.c.iter().zip(&channel.state).map(|(c, x)| (c * x).re).sum::<f64>() + channel.skip * u
+        };
+        Ok(self.channels.iter_mut().zip(u).map(one).collect())
+    }
+}
