@@ -1,8 +1,76 @@
-//! Probabilistic spiking state space models.
+//! Probabilistic spiking state space models (P-SpikeSSM; Bal and Sengupta, ICLR 2025) on a tape-based autodiff engine of their own.
+//!
+//! A P-SpikeSSM layer replaces leaky integrate-and-fire neurons by state space models whose output is a spiking *probability*.
+//! A [`SpikeSampler`](nn::SpikeSampler) draws spikes from it for all time steps in parallel, with the gradient of the expected spike
+//! as surrogate; a [`SpikeMixer`](nn::SpikeMixer) lets the neurons of a layer talk; [`ClampFuse`](nn::ClampFuse) closes the residual.
+//!
+//! | module | what it holds | may use |
+//! |---|---|---|
+//! | [`error`] | one error type that says what is wrong and what to do | |
+//! | [`backend`] | what a device can do: arithmetic and the domain kernels with their adjoints | `error` |
+//! | [`autodiff`] | the tape, the ops, the checker of their gradients | `backend` |
+//! | [`nn`] | HiPPO, SSM kernels, layers, optimiser, safetensors | `autodiff` |
+//! | [`data`] | data sets as plain slices | `error` |
+//! | `train` | recipes, the training loop, checkpoints (feature `train`) | all |
+//!
+//! # A model
+//!
+//! ```
+//! use pspikessm::prelude::*;
+//! # fn main() -> pspikessm::Result<()> {
+//! let cpu = Cpu::<f32>::new();
+//! let config = ModelConfig {
+//!     encoder: Encoder::Tokens(18),
+//!     block: BlockConfig::new(SsmConfig::new(16, 8)),
+//!     layers: 2,
+//!     pooling: Pooling::Mean,
+//!     classes: 10,
+//!     retrieval: false,
+//! };
+//! let model = Model::new(&cpu, Key::new(0), &config)?;
+//! let mut optimizer = Optimizer::new(AdamWConfig::new(1e-3, 0.01))?;
+//! let (tokens, labels) = ([3, 1, 4, 1, 5, 9, 2, 6], [7, 0]);
+//! for step in 0..3 {
+//!     let tape = Tape::new(&cpu);
+//!     let cx = Context::training(&tape, Key::new(1).fold(step));
+//!     let logits = model.forward(&cx, Input::Tokens(&tokens), 2, None, &Noises::Stream)?;
+//!     let loss = logits.cross_entropy(&labels)?;
+//!     optimizer.update(&cpu, &model, &loss.backward()?, 1.0)?;
+//! }
+//! // Inference: the same code on a tape that records nothing.
+//! let tape = Tape::off(&cpu);
+//! let cx = Context::evaluation(&tape, Key::new(2));
+//! assert_eq!(model.forward(&cx, Input::Tokens(&tokens), 2, None, &Noises::Stream)?.shape(), [2, 10]);
+//! # Ok(()) }
+//! ```
+//!
+//! # Randomness, threads, errors
+//!
+//! Every draw has a [`Key`](backend::Key); nothing is global. The same key gives the same bits whatever the number of threads. What a
+//! user can get wrong is an [`Error`] that says what to do; nothing panics.
+//!
+//! # Features
+//!
+//! `parallel` (default): rayon. `train` (default): the training loop with its progress bar, checkpoints and command line.
+
+pub mod autodiff;
+pub mod backend;
+pub mod data;
 pub mod error;
 mod file;
-pub mod backend;
-pub mod autodiff;
 pub mod nn;
-pub mod data;
+#[cfg(feature = "train")]
+pub mod train;
+
 pub use error::{Error, Result};
+
+/// What most programs need, in one import.
+pub mod prelude {
+    pub use crate::autodiff::{Gradients, Tape, Var, gradcheck};
+    pub use crate::backend::{Backend, Cpu, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor};
+    pub use crate::error::{Error, Result};
+    pub use crate::nn::{
+        AdamWConfig, Block, BlockConfig, BlockNoise, ClampFuse, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind,
+        Optimizer, Pooling, SpikeMeter, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit,
+    };
+}

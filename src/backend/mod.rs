@@ -12,7 +12,7 @@ mod tensor;
 
 pub use cpu::Cpu;
 pub use real::Real;
-pub use rng::{Key, LANES, Words, normal_f64, unit_f32};
+pub use rng::{Key, LANES, Words, normal_f64};
 pub use spec::*;
 pub use tensor::Tensor;
 

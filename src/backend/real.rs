@@ -18,6 +18,9 @@ pub trait Real: Gemm + Float + FloatConst + NumAssign + realfft::FftNum + Defaul
     /// The value in f64, exact.
     fn f64(self) -> f64;
 
+    /// The uniform number in [0, 1) that a random word stands for: its upper 24 bits, so that every type draws the same numbers.
+    fn unit(word: u32) -> Self;
+
     /// The standard normal's distribution function Phi(x) and density phi(x): what GELU(x) = x Phi(x) and its derivative are made of.
     ///
     /// Relative error below 1e-6 in f32 (tails included), below 1e-14 in f64. Branch-free in f32, so that loops over it vectorise.
@@ -41,6 +44,12 @@ impl Real for f32 {
     #[inline(always)]
     fn f64(self) -> f64 {
         f64::from(self)
+    }
+
+    #[inline(always)]
+    fn unit(word: u32) -> f32 {
+        // Signed, because that conversion is one instruction everywhere.
+        (word >> 8) as i32 as f32 * (1.0 / 16_777_216.0)
     }
 
     #[inline(always)]
@@ -68,6 +77,11 @@ impl Real for f64 {
     #[inline(always)]
     fn f64(self) -> f64 {
         self
+    }
+
+    #[inline(always)]
+    fn unit(word: u32) -> f64 {
+        f64::from(f32::unit(word))
     }
 
     #[inline]

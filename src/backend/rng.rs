@@ -112,12 +112,6 @@ fn mix(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The uniform number in [0, 1) that a word stands for: its upper 24 bits, so that f32 and f64 draw the same numbers.
-#[inline(always)]
-pub fn unit_f32(word: u32) -> f32 {
-    (word >> 8) as i32 as f32 * (1.0 / 16_777_216.0)
-}
-
 /// Two words to one standard normal number (Box and Muller), in f64.
 pub fn normal_f64(first: u32, second: u32) -> f64 {
     let radius = (-2.0 * ((f64::from(first) + 0.5) / 4_294_967_296.0).ln()).sqrt();
@@ -127,6 +121,7 @@ pub fn normal_f64(first: u32, second: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Real;
     use rand_core::Rng;
 
     #[test]
@@ -145,8 +140,9 @@ mod tests {
 
     #[test]
     fn unit_stays_below_one_and_normals_have_unit_variance() {
-        assert!(unit_f32(u32::MAX) < 1.0);
-        assert_eq!(unit_f32(0), 0.0);
+        assert!(f32::unit(u32::MAX) < 1.0);
+        assert_eq!(f32::unit(0), 0.0);
+        assert_eq!(f64::unit(0x8000_01FF), 0.5 + 1.0 / 16_777_216.0);
         let mut words = Key::new(5).words(0);
         let normals: Vec<f64> = (0..4000).flat_map(|_| words.next_lanes().as_chunks::<2>().0.iter().map(|w| normal_f64(w[0], w[1])).collect::<Vec<_>>()).collect();
         let mean = normals.iter().sum::<f64>() / normals.len() as f64;

@@ -28,11 +28,15 @@ pub fn broadcasts_to(op: &'static str, from: &[usize], to: &[usize]) -> Result<(
 
 /// Both shapes hold as many elements.
 pub fn same_numel(op: &'static str, left: &[usize], right: &[usize]) -> Result<()> {
-    if left.iter().product::<usize>() == right.iter().product::<usize>() {
-        return Ok(());
+    // A shape that no machine can hold is as wrong as any other.
+    let numel = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &len| product.checked_mul(len));
+    match (numel(left), numel(right)) {
+        (Some(l), Some(r)) if l == r => Ok(()),
+        (Some(l), Some(r)) => {
+            Err(Error::shape(op, None, left, right, format!("{l} elements cannot be laid out as {r}: give a shape with the same product")))
+        }
+        _ => Err(Error::shape(op, None, left, right, "a product of lengths is beyond all counting: give a shape with the same product")),
     }
-    let (l, r): (usize, usize) = (left.iter().product(), right.iter().product());
-    Err(Error::shape(op, None, left, right, format!("{l} elements cannot be laid out as {r}: give a shape with the same product")))
 }
 
 /// `given` is exactly `wanted`; `what` names the tensor in the message.

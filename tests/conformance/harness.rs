@@ -68,8 +68,8 @@ impl Array {
 }
 
 /// Every index of `shape`, in row-major order.
-pub fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> {
-    (0..shape.iter().product()).map(|mut position| {
+pub fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + use<'_> {
+    (0..shape.iter().product()).map(move |mut position| {
         let mut index = vec![0; shape.len()];
         for (i, len) in index.iter_mut().zip(shape).rev() {
             (*i, position) = (position % len, position / len);

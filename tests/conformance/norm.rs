@@ -84,10 +84,12 @@ fn inputs<B: Backend>(lab: &Lab<B>, dice: &mut Dice, shape: [usize; 3], offset: 
 
 const EPS: f64 = 1e-5;
 
-/// The largest 1 / sqrt(var + eps): what a rounding of x grows by.
-fn steepest(axes: NormAxes, shape: [usize; 3], x: &Array) -> f64 {
-    let x = super::dual::constants(x);
-    groups(axes, shape).iter().map(|group| (statistics(&x, group).1.value + EPS).sqrt().recip()).fold(0.0, f64::max)
+/// The largest 1 / sqrt(var + eps) of groups with at least `members` values. Of groups of two or more, it is what a rounding of x grows
+/// by; a group of one is its own mean.
+fn steepest(axes: NormAxes, shape: [usize; 3], x: &Array, members: usize) -> f64 {
+    let (x, groups) = (super::dual::constants(x), groups(axes, shape));
+    let large = groups.iter().filter(|group| group.len() >= members);
+    large.map(|group| (statistics(&x, group).1.value + EPS).sqrt().recip()).fold(0.0, f64::max)
 }
 
 pub fn normalize<B: Backend>(lab: &Lab<B>) {
@@ -102,7 +104,7 @@ pub fn normalize<B: Backend>(lab: &Lab<B>) {
         lab.near("the mean", &got.mean, &Array::new(&of_groups, mean), lab.tolerance.sums, x.largest())?;
         lab.near("the variance", &got.var, &Array::new(&of_groups, var), lab.tolerance.sums, x.largest())?;
         let want = evaluate(&[&x, &gamma, &beta], &shape, |inputs| define(axes, shape, EPS, inputs));
-        lab.near(&format!("{axes:?} norm"), &got.output, &want, lab.tolerance.sums, x.largest() * steepest(axes, shape, &x))
+        lab.near(&format!("{axes:?} norm"), &got.output, &want, lab.tolerance.sums, x.largest() * steepest(axes, shape, &x, 2))
     });
 }
 
@@ -115,9 +117,9 @@ pub fn normalize_gradient<B: Backend>(lab: &Lab<B>) {
         let there = lab.backend.normalize(axes, &x_there, &gamma_there, &lab.put(&beta)?, EPS)?;
         let got = lab.backend.normalize_grad(axes, &x_there, &gamma_there, (&there.mean, &there.var), EPS, &lab.put(&g)?)?;
         let want = gradient(&[&x, &gamma, &beta], &g, |inputs| define(axes, shape, EPS, inputs));
-        let steep = steepest(axes, shape, &x);
-        // A rounding of x moves the normalised x by `steep`, and that moves gx, itself of the size of `steep`.
-        let terms = [gamma.largest() * steep * (1.0 + x.largest() * steep), 1.0 + x.largest() * steep, 1.0];
+        // A rounding of x moves the normalised x by `sway`, and that moves gx, itself of the size of `steep`.
+        let (steep, sway) = (steepest(axes, shape, &x, 1), x.largest() * steepest(axes, shape, &x, 2));
+        let terms = [gamma.largest() * steep * (1.0 + sway), 1.0 + sway, 1.0];
         for (i, ((got, want), terms)) in got.iter().zip(&want).zip(terms).enumerate() {
             lab.near(&format!("gradient {i} of {axes:?} norm"), got, want, lab.tolerance.sums, terms * g.largest())?;
         }

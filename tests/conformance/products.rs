@@ -33,7 +33,8 @@ fn sizes() -> impl Strategy<Value = [usize; 3]> {
 /// Matrices that broadcast to `batch`; an axis of either may be missing or 1. A matrix axis of 1 must stay what it is.
 fn operand<B: Backend>(lab: &Lab<B>, dice: &mut Dice, batch: &[usize], transposed: bool, rows: usize, columns: usize) -> Array {
     let last = if transposed { [columns, rows] } else { [rows, columns] };
-    lab.signed(dice, &[narrowed(dice, batch).as_slice(), &last].concat())
+    let shape = [narrowed(dice, batch).as_slice(), &last].concat();
+    lab.signed(dice, &shape)
 }
 
 pub fn matmul<B: Backend>(lab: &Lab<B>) {

@@ -32,7 +32,8 @@ impl<B: Backend> Op<B> for Affine {
 
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
         let [batch, channels, length] = [generate.size(1..=3), generate.size(1..=5), generate.size(1..=20)];
-        let long = generate.size(200..=700);
+        // Long enough for several vectors a row, and for buffers that are used again.
+        let long = generate.size(700..=900);
         [vec![batch, channels, length], vec![batch, channels], vec![1, 1, 1], vec![1, 1], vec![2, 3, long]]
             .into_iter()
             .map(|shape| Case::new(Affine, [generate.normal(&shape), generate.normal(&[shape[1]]), generate.normal(&[shape[1]])]))

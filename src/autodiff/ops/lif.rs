@@ -63,7 +63,7 @@ impl<B: Backend> Op<B> for LifOp {
                 let threshold = generate.pick(&[-0.25, 0.5, 1.0]);
                 let op = LifOp { lif: Lif { decay, threshold, soft_reset, surrogate } };
                 let shape = [generate.size(1..=3), generate.size(1..=4), generate.size(1..=20)];
-                let rows = generate.size(1..=40);
+                let rows = generate.size(90..=100);
                 // Drive around the threshold, so that neurons spike now and then.
                 cases.push(Case::new(op, [generate.values(&shape, -0.5, 1.5)]));
                 cases.push(Case::new(op, [generate.values(&[rows, 50], -0.5, 1.5)]));

@@ -73,6 +73,11 @@ impl<B: Backend> Op<B> for LongConvOp {
         u.values[length..2 * length].fill(0.0);
         cases.push(Case::new(LongConvOp { lengths: None }, [u, generate.normal(&[2, 3, length]), generate.normal(&[3])]));
         cases.push(spikes(generate, length));
+        // Long enough for buffers that are used again: what lies behind the true length must be written, too.
+        let long = generate.size(700..=800);
+        let lengths: Rc<[usize]> = [long, generate.size(1..=long)].into();
+        let inputs = [generate.normal(&[2, 3, long]), generate.normal(&[2, 3, 4]), generate.normal(&[3])];
+        cases.push(Case::new(LongConvOp { lengths: Some(lengths) }, inputs));
         cases
     }
 }

@@ -39,7 +39,7 @@ impl<B: Backend> Op<B> for Mix {
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
         let [batch, length, outputs] = [generate.size(1..=3), generate.size(1..=20), generate.size(1..=6)];
         let [one, two, three] = [generate.size(1..=5), generate.size(1..=5), generate.size(1..=5)];
-        let long = generate.size(200..=400);
+        let long = generate.size(600..=700);
         let sizes: [([usize; 3], &[usize]); 5] = [
             ([batch, outputs, length], &[one]),
             ([batch, outputs, length], &[one, two]),

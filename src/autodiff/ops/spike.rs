@@ -3,7 +3,7 @@
 use super::affine;
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
-use crate::backend::{Backend, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, shape, unit_f32};
+use crate::backend::{Backend, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, shape};
 use crate::error::{Error, Result};
 
 /// S(y, u) = 1 where y > u, strict, else 0; inputs x with y = x, or x (B, H, L) or (B, H), scale (H), shift (H) with
@@ -65,7 +65,7 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
         let mut cases = Vec::new();
         for (mode, surrogate) in draws {
             let [batch, channels, length] = [generate.size(1..=3), generate.size(1..=4), generate.size(1..=12)];
-            let long = generate.size(100..=300);
+            let long = generate.size(700..=800);
             let key = Key::new(generate.seed());
             let op = SpikeOp { spike: Spike { noise: Noise::Stream(key), mode, surrogate } };
             for shape in [vec![batch, channels, length], vec![length], vec![2, 3, long]] {
@@ -101,7 +101,7 @@ fn potentials(generate: &mut Generate, key: Key, shape: &[usize]) -> Array {
 /// Word i of the stream as the number that decides element i.
 fn unit_noise(key: Key) -> impl Iterator<Item = f64> {
     let mut words = key.words(0);
-    std::iter::repeat_with(move || words.next_lanes()).flatten().map(|word| f64::from(unit_f32(word)))
+    std::iter::repeat_with(move || words.next_lanes()).flatten().map(f64::unit)
 }
 
 /// x, scale and shift whose affine potential is this one.
@@ -239,14 +239,22 @@ mod tests {
     fn word_i_decides_element_i() {
         let cpu = Cpu::<f64>::new();
         let key = Key::new(3).fold(9);
-        let shape = [2, 3, 101];
-        let want: Vec<f64> = unit_noise(key).take(2 * 3 * 101).collect();
-        assert_eq!(cpu.to_vec(&cpu.uniform(key, &shape).unwrap()).unwrap(), want);
-        // Just above its word every potential spikes, on it none does.
-        let spike = || sampled(Noise::Stream(key), Surrogate::Clamp);
-        let x = |offset: f64| Tape::off(&cpu).constant(&cpu.from_vec(want.iter().map(|u| u + offset).collect(), &shape).unwrap());
-        assert!(x(0.0).spike(spike()).unwrap().to_vec().unwrap().iter().all(|&s| s == 0.0));
-        assert!(x(1e-9).spike(spike()).unwrap().to_vec().unwrap().iter().all(|&s| s == 1.0));
+        let shape = [2, 3, 5003];
+        let noise: Vec<f64> = unit_noise(key).take(2 * 3 * 5003).collect();
+        assert_eq!(cpu.to_vec(&cpu.uniform(key, &shape).unwrap()).unwrap(), noise);
+        // On its word no potential spikes, and the surrogate has its peak; just above every one does.
+        for (offset, want) in [(0.0, 0.0), (1e-9, 1.0)] {
+            for affine in [false, true] {
+                let tape = Tape::new(&cpu);
+                let x = tape.leaf(&cpu.from_vec(noise.iter().map(|u| u + offset).collect(), &shape).unwrap());
+                let [one, zero] = [1.0, 0.0].map(|value| tape.constant(&cpu.full(&[3], value).unwrap()));
+                let spike = sampled(Noise::Stream(key), Surrogate::Atan { alpha: 2.0 });
+                let s = if affine { x.spike_affine(&one, &zero, spike) } else { x.spike(spike) }.unwrap();
+                assert!(s.to_vec().unwrap().iter().all(|&s| s == want));
+                let gradients = s.sum().unwrap().backward().unwrap();
+                assert!(cpu.to_vec(gradients.of(&x).unwrap()).unwrap().iter().all(|g| (g - 1.0).abs() < 1e-12));
+            }
+        }
     }
 
     #[test]

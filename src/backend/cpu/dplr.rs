@@ -220,7 +220,7 @@ impl Factors {
         let mut rows = vec![C64::ZERO; self.rows.len()];
         let mut cols = vec![C64::ZERO; self.cols.len()];
         for (n, (a, sums)) in self.a.iter().zip(sums.chunks_exact(2 * products + 2)).enumerate() {
-            let mut da = a * (2.0 * sums[2 * products]) + 2.0 * sums[2 * products + 1];
+            let mut da = a * (2.0 * sums[2 * products]) + sums[2 * products + 1];
             for (v, (r, c)) in self.pairs(n).enumerate() {
                 let (dalpha, dbeta) = (2.0 * sums[v], 2.0 * sums[products + v]);
                 let dv = C64::new(dalpha - a.re * dbeta, -a.im * dbeta);
@@ -249,8 +249,6 @@ fn dot(g: C64, z: C64) -> f64 {
 
 /// Real and imaginary parts of one value for each of T frequencies.
 type Tile<E, const T: usize> = [[E; T]; 2];
-/// A product's row gradient times i chord, and times cosine.
-type Row<E, const T: usize> = [Tile<E, T>; 2];
 
 dispatch! {
     /// The spectra (c, bins) of a channel's kernels.
@@ -421,14 +419,11 @@ fn pull_combine<E: Real, const R: usize, const CH: usize, const V: usize, const 
     cosine: &[E; T],
     products: &[Tile<E, T>; V],
     spectra: &[Tile<E, T>; CH],
-) -> [Row<E, T>; V] {
-    let mut out = [[[[E::zero(); T]; 2]; 2]; V];
+) -> [Tile<E, T>; V] {
+    let mut out = [[[E::zero(); T]; 2]; V];
     for i in 0..T {
         let t = |v: usize| Complex::new(products[v][0][i], products[v][1][i]);
-        let mut set = |v: usize, z: Complex<E>| {
-            (out[v][0][0][i], out[v][0][1][i]) = (-(chord[i] * z.im), chord[i] * z.re);
-            (out[v][1][0][i], out[v][1][1][i]) = (cosine[i] * z.re, cosine[i] * z.im);
-        };
+        let mut set = |v: usize, z: Complex<E>| (out[v][0][i], out[v][1][i]) = (z.re, z.im);
         let (x, f) = woodbury::<E, R, CH>(t, cosine[i]);
         let twice_half_turn = Complex::new(cosine[i] + cosine[i], chord[i]);
         let mut hf = [Complex::new(E::zero(), E::zero()); R];
@@ -475,7 +470,7 @@ fn pull_blocks<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize,
     let zero = [E::zero(); T];
     let mut mode_sums = vec![ModeSums { alpha: [zero; V], beta: [zero; V], square: zero, real: zero }; m];
     let mut inv = vec![[zero; 2]; BLOCK * m];
-    let mut rows = [[[[zero; 2]; 2]; V]; BLOCK];
+    let mut rows = [[[zero; 2]; V]; BLOCK];
     let tiles: Vec<_> = grid.tiles::<T>().collect();
     for block in tiles.chunks(BLOCK) {
         for (tile, &(start, chord, cosine)) in block.iter().enumerate() {
@@ -510,29 +505,33 @@ fn load<E: Real, const T: usize>(values: &[Complex<E>]) -> Tile<E, T> {
 }
 
 /// Adds one tile's part of one mode's gradient.
+///
+/// With w = h_inv cosine inv: cosine^2 z = w cosine inv and cosine chord z = -i w (i chord inv).
 #[inline(always)]
 fn pull_mode<I: Isa, E: Real, const V: usize, const T: usize>(
     chord: &[E; T],
     cosine: &[E; T],
     inv: &Tile<E, T>,
     (alpha, beta): (&[E; V], &[E; V]),
-    rows: &[Row<E, T>; V],
+    rows: &[Tile<E, T>; V],
     sums: &mut ModeSums<E, V, T>,
 ) {
     for i in 0..T {
-        let (ir, ii) = (inv[0][i], inv[1][i]);
-        let (mut hr, mut hi) = (E::zero(), E::zero());
+        let (sr, si) = (-(chord[i] * inv[1][i]), chord[i] * inv[0][i]);
+        let (cr, ci) = (cosine[i] * inv[0][i], cosine[i] * inv[1][i]);
+        let [mut ar, mut ai, mut br, mut bi] = [E::zero(); 4];
         for v in 0..V {
-            let (sr, si, cr, ci) = (rows[v][0][0][i], rows[v][0][1][i], rows[v][1][0][i], rows[v][1][1][i]);
-            sums.alpha[v][i] = I::fma(sr, ir, I::fma(-si, ii, sums.alpha[v][i]));
-            sums.beta[v][i] = I::fma(cr, ir, I::fma(-ci, ii, sums.beta[v][i]));
-            hr = I::fma(alpha[v], sr, I::fma(beta[v], cr, hr));
-            hi = I::fma(alpha[v], si, I::fma(beta[v], ci, hi));
+            let (hr, hi) = (rows[v][0][i], rows[v][1][i]);
+            sums.alpha[v][i] = I::fma(hr, sr, I::fma(-hi, si, sums.alpha[v][i]));
+            sums.beta[v][i] = I::fma(hr, cr, I::fma(-hi, ci, sums.beta[v][i]));
+            (ar, ai) = (I::fma(alpha[v], hr, ar), I::fma(alpha[v], hi, ai));
+            (br, bi) = (I::fma(beta[v], hr, br), I::fma(beta[v], hi, bi));
         }
-        let (wr, wi) = (I::fma(hr, ir, -(hi * ii)), I::fma(hr, ii, hi * ir));
-        let (zr, zi) = (I::fma(wr, ir, -(wi * ii)), I::fma(wr, ii, wi * ir));
-        sums.square[i] = I::fma(-zr, cosine[i] * cosine[i], sums.square[i]);
-        sums.real[i] = I::fma(-zi, cosine[i] * chord[i], sums.real[i]);
+        let (hr, hi) = (I::fma(cosine[i], br, -(chord[i] * ai)), I::fma(cosine[i], bi, chord[i] * ar));
+        let (wr, wi) = (I::fma(hr, cr, -(hi * ci)), I::fma(hr, ci, hi * cr));
+        sums.square[i] = I::fma(wi, ci, I::fma(-wr, cr, sums.square[i]));
+        let twice = I::fma(wr, sr, -(wi * si));
+        sums.real[i] = sums.real[i] + (twice + twice);
     }
 }
 

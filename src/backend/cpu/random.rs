@@ -2,7 +2,7 @@
 
 use super::simd::{Isa, dispatch};
 use super::threads::{CHUNK, for_each_chunk};
-use crate::backend::{Key, LANES, Real, Words, normal_f64, unit_f32};
+use crate::backend::{Key, LANES, Real, Words, normal_f64};
 
 /// Uniform in [0, 1): element i from word i.
 pub fn uniform<E: Real>(key: Key, out: &mut [E]) {
@@ -21,7 +21,7 @@ fn uniform_body<I: Isa, E: Real>(words: &mut Words, out: &mut [E]) {
     for out in out.chunks_mut(LANES) {
         let lanes = words.next_lanes();
         for (out, word) in out.iter_mut().zip(lanes) {
-            *out = E::of(f64::from(unit_f32(word)));
+            *out = E::unit(word);
         }
     }
 }

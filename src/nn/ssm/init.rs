@@ -1,6 +1,6 @@
 //! How an SSM layer is configured, and the values its parameters start from.
 
-use crate::backend::{Discretisation, DtTransform, Key, normal_f64, unit_f32};
+use crate::backend::{Discretisation, DtTransform, Key, Real, normal_f64};
 use crate::error::{Error, Result};
 use crate::nn::hippo::{self, CLIP_B, Complex64, DiagInit, Measure};
 
@@ -130,7 +130,7 @@ impl SsmConfig {
 }
 
 fn uniforms(key: Key, count: usize) -> impl Iterator<Item = f64> {
-    words(key).map(|word| f64::from(unit_f32(word))).take(count)
+    words(key).map(f64::unit).take(count)
 }
 
 /// Standard normal numbers.

@@ -1,0 +1,30 @@
+//! A gradient by hand: the tape's derivative of mean(GELU(a x)^2) by a, against the chain rule written out.
+
+use pspikessm::autodiff::Tape;
+use pspikessm::backend::{Backend, Cpu, Real};
+
+fn main() -> pspikessm::Result<()> {
+    let cpu = Cpu::<f64>::new();
+    let (a, xs) = (0.8, [-1.5, -0.3, 0.0, 0.4, 2.0]);
+
+    // The tape.
+    let tape = Tape::new(&cpu);
+    let scale = tape.leaf(&cpu.full(&[], a)?);
+    let x = tape.constant(&cpu.from_vec(xs.to_vec(), &[5])?);
+    let loss = scale.mul(&x)?.gelu()?.square()?.mean()?;
+    let gradients = loss.backward()?;
+    let by_tape = gradients.of(&scale).map(|g| cpu.to_vec(g)).transpose()?.unwrap_or_default()[0];
+
+    // The chain rule: d/da mean(g(ax)^2) = mean(2 g(ax) g'(ax) x), with g(z) = z Phi(z) and g'(z) = Phi(z) + z phi(z).
+    let term = |x: f64| {
+        let z = a * x;
+        let (cdf, pdf) = z.normal_cdf_pdf();
+        2.0 * (z * cdf) * (cdf + z * pdf) * x
+    };
+    let by_hand = xs.iter().map(|&x| term(x)).sum::<f64>() / xs.len() as f64;
+
+    println!("by the tape {by_tape:.15}");
+    println!("by hand     {by_hand:.15}");
+    assert!((by_tape - by_hand).abs() < 1e-14, "the two must agree");
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! SpikeSampler and the leaky integrate-and-fire neuron: spikes are held exactly, on potentials that every float type computes exactly.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use pspikessm::backend::{Backend, Key, Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
+use rand_core::Rng;
+
+use super::dual::Dual;
+use super::harness::{Array, Dice, Lab, cases, once, seed, sequence, shape, wanted};
+
+/// Multiples of 1 / `fine` from `low` to `high`: sums and products of a few of them have no rounding in any float type.
+fn grid(dice: &mut Dice, shape: &[usize], low: f64, high: f64, fine: f64) -> Array {
+    Array::of(shape, |_| (dice.between(low, high) * fine).round() / fine)
+}
+
+/// A draw: y = scale[h] x + shift[h] or y = x, against u.
+struct Case {
+    x: Array,
+    affine: Option<(Array, Array)>,
+    u: Array,
+    key: Key,
+}
+
+impl Case {
+    /// On grids so coarse that y = u, y = 0 and y = 1 all happen.
+    fn new(shape: &[usize], has_affine: bool, seed: u64) -> Self {
+        let (mut dice, key) = (Dice::new(seed), Key::new(seed));
+        let x = grid(&mut dice, shape, -1.0, 2.0, 64.0);
+        let affine = has_affine.then(|| (grid(&mut dice, &shape[1..2], -2.0, 2.0, 8.0), grid(&mut dice, &shape[1..2], -0.5, 1.0, 64.0)));
+        let u = grid(&mut dice, shape, 0.0, 0.99, 64.0);
+        Case { x, affine, u, key }
+    }
+
+    fn potential(&self, i: &[usize]) -> f64 {
+        self.affine.as_ref().map_or(self.x.at(i), |(scale, shift)| scale.at(&i[1..2]) * self.x.at(i) + shift.at(&i[1..2]))
+    }
+
+    /// The uniform numbers that the key stands for.
+    fn stream(&self) -> Array {
+        let mut generator = self.key.generator();
+        Array::of(&self.x.shape, |_| f64::from(generator.next_u32() >> 8) / 16_777_216.0)
+    }
+
+    /// The draw on the device, and the uniform numbers it uses.
+    fn draw<B: Backend>(&self, lab: &Lab<B>, given: bool, mode: SpikeMode, surrogate: Surrogate) -> Result<(Spike<B>, Array), TestCaseError> {
+        if given {
+            return Ok((Spike { noise: Noise::Given(lab.put(&self.u)?), mode, surrogate }, self.u.clone()));
+        }
+        Ok((Spike { noise: Noise::Stream(self.key), mode, surrogate }, self.stream()))
+    }
+
+    /// x, scale and shift on the device.
+    fn put<B: Backend>(&self, lab: &Lab<B>) -> Result<There<B>, TestCaseError> {
+        let affine = self.affine.as_ref().map(|(scale, shift)| Ok::<_, TestCaseError>((lab.put(scale)?, lab.put(shift)?)));
+        Ok(There { x: lab.put(&self.x)?, affine: affine.transpose()? })
+    }
+}
+
+struct There<B: Backend> {
+    x: Tensor<B>,
+    affine: Option<(Tensor<B>, Tensor<B>)>,
+}
+
+impl<B: Backend> There<B> {
+    fn affine(&self) -> Option<(&Tensor<B>, &Tensor<B>)> {
+        self.affine.as_ref().map(|(scale, shift)| (scale, shift))
+    }
+}
+
+/// Any shape without an affine; (B, H, L) or (B, H) with one.
+fn draws() -> impl Strategy<Value = (Vec<usize>, bool, u64)> {
+    let with = prop_oneof![4 => sequence().prop_map(|s| s.to_vec()), 1 => (1..40usize, 1..20usize).prop_map(|(b, h)| vec![b, h]), 1 => Just(vec![3, 41, 173])];
+    let without = shape().prop_filter("not empty", |s| !s.contains(&0));
+    prop_oneof![2 => (with, Just(true), seed()), 1 => (without, Just(false), seed())]
+}
+
+pub fn sampled<B: Backend>(lab: &Lab<B>) {
+    cases(32, 60, (draws(), any::<bool>()), |((shape, has_affine, seed), given)| {
+        let case = Case::new(&shape, has_affine, seed);
+        let (spike, u) = case.draw(lab, given, SpikeMode::Sampled, Surrogate::Clamp)?;
+        let there = case.put(lab)?;
+        let want = Array::of(&shape, |i| f64::from(case.potential(i) > u.at(i)));
+        lab.same("spikes", &lab.backend.spike(&spike, &there.x, there.affine())?, &want)
+    });
+}
+
+pub fn expected<B: Backend>(lab: &Lab<B>) {
+    cases(32, 61, (draws(), any::<bool>()), |((shape, has_affine, seed), given)| {
+        let case = Case::new(&shape, has_affine, seed);
+        let (spike, _) = case.draw(lab, given, SpikeMode::Expected, Surrogate::Atan { alpha: 2.0 })?;
+        let there = case.put(lab)?;
+        let want = Array::of(&shape, |i| case.potential(i).clamp(0.0, 1.0));
+        lab.same("expected spikes", &lab.backend.spike(&spike, &there.x, there.affine())?, &want)
+    });
+}
+
+pub fn given_noise_is_as_good_as_the_stream<B: Backend>(lab: &Lab<B>) {
+    cases(16, 62, draws(), |(shape, has_affine, seed)| {
+        // Any potentials here: both ways must round alike.
+        let mut case = Case::new(&shape, has_affine, seed);
+        case.x = lab.array(&mut Dice::new(seed), &shape, -0.5, 1.5);
+        let there = case.put(lab)?;
+        for surrogate in SURROGATES {
+            let stream = Spike { noise: Noise::Stream(case.key), mode: SpikeMode::Sampled, surrogate };
+            let given = Spike { noise: Noise::Given(lab.backend.uniform(case.key, &shape)?), ..stream.clone() };
+            let want = lab.get(&lab.backend.spike(&stream, &there.x, there.affine())?)?;
+            lab.same("spikes of given noise", &lab.backend.spike(&given, &there.x, there.affine())?, &want)?;
+            let all = [true, has_affine, has_affine];
+            let want = lab.backend.spike_grad(&stream, &there.x, there.affine(), &there.x, all)?;
+            lab.only_the_wanted("gradients of given noise", &all, &lab.backend.spike_grad(&given, &there.x, there.affine(), &there.x, all)?, &want)?;
+        }
+        Ok(())
+    });
+}
+
+pub fn ties_and_nan_do_not_spike<B: Backend>(lab: &Lab<B>) {
+    once(|| {
+        let u = Array::new(&[1, 2, 3], vec![0.25, 0.0, 0.5, 0.75, 0.0, 0.0]);
+        let x = Array::new(&[1, 2, 3], vec![0.25, 0.0, 0.500_001, 0.75, f64::NAN, -1.0]);
+        let spike = Spike { noise: Noise::Given(lab.put(&u)?), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
+        let want = Array::new(&[1, 2, 3], vec![0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+        lab.same("ties", &lab.backend.spike(&spike, &lab.put(&x)?, None)?, &want)?;
+        let (scale, shift) = (lab.put(&Array::new(&[2], vec![1.0, 1.0]))?, lab.put(&Array::zeros(&[2]))?);
+        lab.same("ties after an affine", &lab.backend.spike(&spike, &lab.put(&x)?, Some((&scale, &shift)))?, &want)
+    });
+}
+
+const SURROGATES: [Surrogate; 4] =
+    [Surrogate::Clamp, Surrogate::Sigmoid { alpha: 4.0 }, Surrogate::Atan { alpha: 2.0 }, Surrogate::FastSigmoid { alpha: 10.0 }];
+
+/// The derivative that stands in for that of a spike, by the potential `y`.
+fn slope(surrogate: Surrogate, y: f64, u: f64) -> f64 {
+    let d = Dual { value: y - u, slope: 1.0 };
+    match surrogate {
+        Surrogate::Clamp => f64::from((0.0..=1.0).contains(&y)),
+        Surrogate::Sigmoid { alpha } => (d * alpha).sigmoid().slope,
+        Surrogate::Atan { alpha } => ((d * (std::f64::consts::PI * alpha / 2.0)).atan() * std::f64::consts::FRAC_1_PI).slope,
+        Surrogate::FastSigmoid { alpha } => (1.0 + alpha * d.value.abs()).powi(-2),
+    }
+}
+
+fn modes() -> impl Strategy<Value = (SpikeMode, Surrogate, bool)> {
+    (select(vec![SpikeMode::Sampled, SpikeMode::Sampled, SpikeMode::Expected]), select(SURROGATES.to_vec()), any::<bool>())
+}
+
+pub fn surrogate_gradient<B: Backend>(lab: &Lab<B>) {
+    cases(64, 63, (draws(), modes()), |((shape, has_affine, seed), (mode, surrogate, given))| {
+        let (case, mut dice) = (Case::new(&shape, has_affine, seed), Dice::new(!seed));
+        let (g, (spike, u), there) = (lab.signed(&mut dice, &shape), case.draw(lab, given, mode, surrogate)?, case.put(lab)?);
+        // The expectation clamp(y, 0, 1) has its own derivative.
+        let surrogate = if mode == SpikeMode::Expected { Surrogate::Clamp } else { surrogate };
+        let gy = Array::of(&shape, |i| g.at(i) * slope(surrogate, case.potential(i), u.at(i)));
+        let mut want = vec![gy.clone()];
+        if let Some((scale, _)) = &case.affine {
+            want = vec![Array::of(&shape, |i| scale.at(&i[1..2]) * gy.at(i)), Array::zeros(&shape[1..2]), Array::zeros(&shape[1..2])];
+            for i in super::harness::indices(&shape) {
+                want[1].values[i[1]] += gy.at(&i) * case.x.at(&i);
+                want[2].values[i[1]] += gy.at(&i);
+            }
+        }
+        let g = lab.put(&g)?;
+        let all = lab.backend.spike_grad(&spike, &there.x, there.affine(), &g, [true, has_affine, has_affine])?;
+        for (i, (got, want)) in all.iter().zip(&want).enumerate() {
+            let terms = if i == 0 { 0.0 } else { gy.largest() * case.x.largest().max(1.0) };
+            lab.near(&format!("gradient {i} of {mode:?} {surrogate:?}"), wanted(got)?, want, lab.tolerance.sums, terms)?;
+        }
+        let needs = dice.flags().map(|flag| flag && has_affine);
+        lab.only_the_wanted("spike", &needs, &lab.backend.spike_grad(&spike, &there.x, there.affine(), &g, needs)?, &all)
+    });
+}
+
+pub fn clamp_surrogate_includes_its_ends<B: Backend>(lab: &Lab<B>) {
+    once(|| {
+        let x = Array::new(&[1, 1, 7], vec![0.0, -0.0, 1.0, -1e-6, 1.0 + 1e-6, 0.5, 2.0]);
+        let want = Array::new(&[1, 1, 7], vec![3.0, 3.0, 3.0, 0.0, 0.0, 3.0, 0.0]);
+        let (x, g) = (lab.put(&x)?, lab.backend.full(&[1, 1, 7], 3.0)?);
+        let (one, zero) = (lab.backend.full(&[1], 1.0)?, lab.backend.full(&[1], 0.0)?);
+        for (mode, affine) in [SpikeMode::Sampled, SpikeMode::Expected].into_iter().flat_map(|m| [(m, None), (m, Some((&one, &zero)))]) {
+            let spike = Spike { noise: Noise::Stream(Key::new(1)), mode, surrogate: Surrogate::Clamp };
+            let got = lab.backend.spike_grad(&spike, &x, affine, &g, [true, false, false])?;
+            lab.same(&format!("{mode:?} at the ends"), wanted(&got[0])?, &want)?;
+        }
+        Ok(())
+    });
+}
+
+/// What a neuron does with one row: potentials before the reset, spikes, and d v[t] / d v[t-1].
+fn run(lif: &Lif, x: &[f64]) -> Vec<(f64, bool, f64)> {
+    let mut steps = Vec::new();
+    let (mut v, mut s) = (0.0, 0.0);
+    for y in x {
+        v = if lif.soft_reset { lif.decay * v - lif.threshold * s + y } else { lif.decay * v * (1.0 - s) + y };
+        let keep = if lif.soft_reset { lif.decay } else { lif.decay * (1.0 - s) };
+        s = f64::from(v > lif.threshold);
+        steps.push((v, s == 1.0, keep));
+    }
+    steps
+}
+
+/// Inputs whose potentials keep away from the threshold and from the ends of the clamp's window, so that no rounding decides a spike.
+fn decided<B: Backend>(lab: &Lab<B>, dice: &mut Dice, lif: &Lif, shape: &[usize]) -> Array {
+    let mut x = lab.array(dice, shape, -0.5, 1.2);
+    let length = *shape.last().unwrap_or(&1);
+    for row in x.values.chunks_exact_mut(length) {
+        for t in 0..length {
+            let close = |row: &[f64]| {
+                let distance = run(lif, &row[..=t])[t].0 - lif.threshold;
+                [-0.5, 0.0, 0.5].iter().any(|edge| (distance - edge).abs() < 1e-3)
+            };
+            while close(row) {
+                row[t] += 1.0 / 128.0;
+            }
+        }
+    }
+    lab.hold(x)
+}
+
+fn neurons() -> impl Strategy<Value = Lif> {
+    let numbers = (select(vec![0.0, 0.5, 0.9, 1.0]), select(vec![0.5, 1.0]));
+    (numbers, any::<bool>(), select(SURROGATES.to_vec()))
+        .prop_map(|((decay, threshold), soft_reset, surrogate)| Lif { decay, threshold, soft_reset, surrogate })
+}
+
+fn trains() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![sequence().prop_filter("short", |s| s[2] < 101).prop_map(|s| s.to_vec()), (1..20usize).prop_map(|l| vec![l]), Just(vec![7, 33])]
+}
+
+pub fn lif<B: Backend>(lab: &Lab<B>) {
+    cases(32, 64, (neurons(), trains(), seed()), |(lif, shape, seed)| {
+        let x = decided(lab, &mut Dice::new(seed), &lif, &shape);
+        let rows = x.values.chunks_exact(shape[shape.len() - 1]);
+        let want = Array::new(&shape, rows.flat_map(|row| run(&lif, row)).map(|(_, spike, _)| f64::from(spike)).collect());
+        lab.same(&format!("spikes of {lif:?}"), &lab.backend.lif(&lif, &lab.put(&x)?)?, &want)
+    });
+}
+
+pub fn lif_ties_and_resets<B: Backend>(lab: &Lab<B>) {
+    once(|| {
+        let hard = Lif { decay: 0.5, threshold: 1.0, soft_reset: false, surrogate: Surrogate::Clamp };
+        let soft = Lif { soft_reset: true, ..hard };
+        // v: 1 (a tie), 1.5 (spike), then 0.75 after a hard reset and 0.5 after a soft one, then 1.125 (spike) and 1 (a tie).
+        let x = lab.put(&Array::new(&[4], vec![1.0, 1.0, 0.75, 0.75]))?;
+        lab.same("hard reset", &lab.backend.lif(&hard, &x)?, &Array::new(&[4], vec![0.0, 1.0, 0.0, 1.0]))?;
+        lab.same("soft reset", &lab.backend.lif(&soft, &x)?, &Array::new(&[4], vec![0.0, 1.0, 0.0, 0.0]))?;
+        // The window's ends, 1/2 around the threshold, are in it.
+        let (ends, g) = (lab.put(&Array::new(&[5, 1], vec![0.5, 1.5, 0.499_999, 1.500_001, 1.0]))?, lab.backend.full(&[5, 1], 2.0)?);
+        lab.same("the window", &lab.backend.lif_grad(&hard, &ends, &g)?, &Array::new(&[5, 1], vec![2.0, 2.0, 0.0, 0.0, 2.0]))
+    });
+}
+
+pub fn lif_gradient<B: Backend>(lab: &Lab<B>) {
+    cases(48, 65, (neurons(), trains(), seed()), |(lif, shape, seed)| {
+        let mut dice = Dice::new(seed);
+        let (x, g) = (decided(lab, &mut dice, &lif, &shape), lab.signed(&mut dice, &shape));
+        let length = shape[shape.len() - 1];
+        let window = |d: f64| if lif.surrogate == Surrogate::Clamp { f64::from(d.abs() <= 0.5) } else { slope(lif.surrogate, d, 0.0) };
+        // Every input's gradient by itself: through the potentials that it decays into, to each of their spikes.
+        let mut want = Array::zeros(&shape);
+        for (row, want) in want.values.chunks_exact_mut(length).enumerate() {
+            let (steps, g) = (run(&lif, &x.values[row * length..][..length]), &g.values[row * length..][..length]);
+            for (t, want) in want.iter_mut().enumerate() {
+                let mut share = 1.0;
+                for later in t..length {
+                    share *= if later > t { steps[later].2 } else { 1.0 };
+                    *want += g[later] * window(steps[later].0 - lif.threshold) * share;
+                }
+            }
+        }
+        lab.near(&format!("the gradient of {lif:?}"), &lab.backend.lif_grad(&lif, &lab.put(&x)?, &lab.put(&g)?)?, &want, lab.tolerance.sums, 0.0)
+    });
+}

@@ -1,0 +1,33 @@
+//! The memory of a long DPLR kernel: linear in its length, never channels times states times length. Alone in its process, whose peak it reads.
+
+#![cfg(target_os = "linux")]
+
+use pspikessm::autodiff::Tape;
+use pspikessm::backend::{Cpu, Key};
+use pspikessm::nn::ssm::SsmKernel;
+use pspikessm::nn::{Context, Module, SsmConfig};
+
+/// The largest resident set of this process so far, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_long_kernel_and_its_gradient_stay_below_a_gigabyte() {
+    let (d_model, d_state, length) = (256, 64, 16_384);
+    let cpu = Cpu::<f32>::new();
+    let kernel = SsmKernel::new(&cpu, Key::new(0), &SsmConfig::new(d_model, d_state)).unwrap();
+    let tape = Tape::new(&cpu);
+    let k = kernel.forward(&Context::training(&tape, Key::new(0)), length).unwrap();
+    assert_eq!(k.shape(), [2, d_model, length]);
+    // The kernel itself stands for a gradient of ordinary size.
+    let gradients = k.backward_from(k.value()).unwrap();
+    for (name, param) in kernel.parameters().into_iter().filter(|(_, param)| param.is_trained()) {
+        assert!(gradients.of_parameter(param.identity()).is_some(), "{name}");
+    }
+    let peak = peak();
+    println!("{:.0} MB", peak as f64 / 1e6);
+    assert!(peak < 1_000_000_000, "{peak} bytes");
+}
