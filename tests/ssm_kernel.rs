@@ -201,7 +201,7 @@ fn configs(inits: Vec<SsmInit>) -> impl Strategy<Value = SsmConfig> {
 }
 
 fn low_rank_inits() -> Vec<SsmInit> {
-    [Measure::LegS, Measure::LegT, Measure::LagT, Measure::Fout].map(SsmInit::Dplr).into()
+    [Measure::LegS, Measure::LegT, Measure::LagT, Measure::Fourier].map(SsmInit::Dplr).into()
 }
 
 fn diagonal_inits() -> Vec<SsmInit> {

@@ -143,6 +143,11 @@ impl<B: Backend> Lab<B> {
         let got = self.get(got)?;
         prop_assert_eq!(&got.shape, &want.shape, "the shape of {}", what);
         let scale = want.largest().max(terms);
+        if std::env::var("CONF_MEASURE").is_ok() && tolerance > 0.0 {
+            let worst = got.values.iter().zip(&want.values).filter(|(_, w)| w.is_finite()).fold(0.0f64, |m, (g, w)| m.max((g - w).abs() / scale));
+            let strict = worst * scale / want.largest();
+            eprintln!("MEASURE {} | {what} | {worst:.3e} | {strict:.3e} | {tolerance:.1e}", B::Elem::NAME);
+        }
         for (i, (&g, &w)) in got.values.iter().zip(&want.values).enumerate() {
             let right = if w.is_finite() { (g - w).abs() <= tolerance * scale } else { g == w || g.is_nan() && w.is_nan() };
             prop_assert!(right, "{what}, entry {i} of {:?}: {g} and not {w}; off by {:.2e} of {scale}", want.shape, (g - w).abs() / scale);

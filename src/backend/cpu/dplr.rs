@@ -203,7 +203,7 @@ impl Factors {
         let mut modes =
             Modes { pole: Vec::with_capacity(self.a.len()), alpha: Vec::with_capacity(products), beta: Vec::with_capacity(products) };
         for (n, a) in self.a.iter().enumerate() {
-            modes.pole.push([E::of(a.norm()), E::of(-2.0 * a.re)]);
+            modes.pole.push([E::of(a.norm_sqr().sqrt()), E::of(-2.0 * a.re)]);
             for (r, c) in self.pairs(n) {
                 let v = self.rows[r] * self.cols[c];
                 modes.alpha.push(E::of(2.0 * v.re));
@@ -488,9 +488,26 @@ fn pull_blocks<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize,
         }
     }
     for (sums, lanes) in sums.chunks_exact_mut(2 * V + 2).zip(&mode_sums) {
-        let lanes = lanes.alpha.iter().chain(&lanes.beta).chain([&lanes.square, &lanes.real]);
-        sums.iter_mut().zip(lanes).for_each(|(sum, lanes)| *sum = lanes.iter().map(|x| x.f64()).sum());
+        for v in 0..V {
+            sums[v] = total(lanes.alpha[v]);
+            sums[V + v] = total(lanes.beta[v]);
+        }
+        sums[2 * V] = total(lanes.square);
+        sums[2 * V + 1] = total(lanes.real);
     }
+}
+
+/// The sum of the lanes, halves first.
+#[inline(always)]
+fn total<E: Real, const T: usize>(mut lanes: [E; T]) -> f64 {
+    let mut width = T / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = lanes[i] + lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0].f64()
 }
 
 /// The first T values, or zeros where there are fewer.

@@ -212,18 +212,18 @@ pub fn sum_to<E: Real>(x: &[E], from: &[usize], to: &[usize]) -> Vec<E> {
     // From the innermost summed axis outwards, so that later passes are over less.
     while let Some(at) = axes.iter().rposition(|&(_, summed)| summed) {
         let (len, _) = axes.remove(at);
-        let inner: usize = axes[at..].iter().map(|a| a.0).product();
-        values = Some(sum_axis(values.as_deref().unwrap_or(x), len, inner));
+        let sizes = |axes: &[(usize, bool)]| axes.iter().map(|a| a.0).product();
+        values = Some(sum_axis(values.as_deref().unwrap_or(x), [sizes(&axes[..at]), len, sizes(&axes[at..])]));
     }
     values.unwrap_or_else(|| x.to_vec())
 }
 
 /// (outer, len, inner) summed over its middle axis.
-fn sum_axis<E: Real>(x: &[E], len: usize, inner: usize) -> Vec<E> {
-    if len == 0 || inner == 0 {
-        return vec![E::zero(); inner.max(1)];
+fn sum_axis<E: Real>(x: &[E], [outer, len, inner]: [usize; 3]) -> Vec<E> {
+    let mut out = vec![E::zero(); outer * inner];
+    if x.is_empty() {
+        return out;
     }
-    let mut out = vec![E::zero(); x.len() / len];
     if inner == 1 {
         for_each_chunk(&mut out, CHUNK.div_ceil(len), |i, out| {
             let first = i * CHUNK.div_ceil(len);

@@ -117,7 +117,7 @@ struct Channel<'a, E> {
 
 /// The surrogate gradients for the spikes' gradient `g`.
 pub fn backward<E: Real>(draw: Draw<'_, E>, x: &[E], g: &[E], wanted: Wanted<'_, E>) {
-    let channels = draw.affine.map_or(x.len() / draw.row.max(1), |(scale, _)| scale.len());
+    let channels = draw.affine.map_or(x.len().div_ceil(draw.row.max(1)), |(scale, _)| scale.len());
     let mut work: Vec<Channel<'_, E>> = (0..channels).map(|_| Channel { rows: Vec::new(), scale: 0.0, shift: 0.0 }).collect();
     for (i, row) in wanted.x.into_iter().flat_map(|g| g.chunks_mut(draw.row)).enumerate() {
         work[i % channels].rows.push(row);
