@@ -1,0 +1,82 @@
+//! The training loop: steps, validation, metrics, checkpoints, until the run is done or someone stops it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::output::Output;
+use super::progress::Progress;
+use super::trainer::Trainer;
+use crate::backend::Backend;
+use crate::error::Result;
+
+/// How often what is written, and what is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FitOptions {
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Steps between lines of metrics, 100 at most.
+    pub metrics_every: u64,
+    /// Show no progress bar. (There is none either where stderr is no terminal.)
+    pub quiet: bool,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        FitOptions { checkpoint_every: 100, metrics_every: 10, quiet: false }
+    }
+}
+
+/// How a loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps are taken.
+    Finished,
+    /// Someone set `stop`; what was reached is saved.
+    Stopped,
+}
+
+/// Takes the steps that are left. Validates at the end of every epoch; writes metrics and checkpoints to `output`, if any.
+///
+/// `stop` is looked at before every step and every batch of a validation: where it is set, the run is saved, and the loop ends.
+///
+/// # Errors
+/// What a step, a validation or a file answers. The last checkpoint stays as it was.
+pub fn fit<B: Backend>(
+    trainer: &mut Trainer<B>,
+    mut output: Option<&mut Output>,
+    options: FitOptions,
+    stop: &AtomicBool,
+) -> Result<Ending> {
+    let progress = Progress::new(trainer.task(), trainer.steps_done(), trainer.steps_total(), options.quiet);
+    let mut saved = None;
+    loop {
+        let mut validated = None;
+        if trainer.validation_due() {
+            validated = trainer.validate(stop)?;
+        }
+        if let (Some(output), Some(found)) = (output.as_deref_mut(), &validated) {
+            output.evaluation("validation", trainer, found)?;
+        }
+        let done = trainer.steps_done();
+        let ending = match stop.load(Ordering::Relaxed) {
+            true => Some(Ending::Stopped),
+            false => trainer.is_finished().then_some(Ending::Finished),
+        };
+        if let Some(output) = output.as_deref().filter(|_| saved != Some(done) && (ending.is_some() || due(done, options.checkpoint_every))) {
+            trainer.save(output.checkpoint())?;
+            saved = Some(done);
+        }
+        if let Some(ending) = ending {
+            return Ok(ending);
+        }
+        trainer.step()?;
+        progress.show(trainer.steps_done(), trainer.recent(usize::MAX));
+        if let Some(output) = output.as_deref_mut().filter(|_| due(trainer.steps_done(), options.metrics_every)) {
+            output.train(trainer, options.metrics_every as usize)?;
+        }
+    }
+}
+
+/// Whether something that happens `every` so many steps happens after step `done`; 0 means never.
+fn due(done: u64, every: u64) -> bool {
+    done > 0 && every > 0 && done.is_multiple_of(every)
+}

@@ -1,0 +1,33 @@
+//! Ctrl-C: asks a run to save and leave.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+
+/// The exit code of a run that was interrupted, as shells know it.
+pub const EXIT_CODE: u8 = 130;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// A flag that is set on the first Ctrl-C (or SIGTERM, SIGHUP); the second one ends the process at once.
+///
+/// # Errors
+/// [`Error::Value`] where the process has another handler, or the system refuses.
+pub fn on_ctrl_c() -> Result<&'static AtomicBool> {
+    if INSTALLED.swap(true, Ordering::SeqCst) {
+        return Ok(&STOP);
+    }
+    let handler = || {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(EXIT_CODE));
+        }
+    };
+    match ctrlc::try_set_handler(handler) {
+        Ok(()) => Ok(&STOP),
+        Err(error) => {
+            INSTALLED.store(false, Ordering::SeqCst);
+            Err(Error::value("interrupt::on_ctrl_c", format!("Ctrl-C cannot be caught ({error}): make a flag of your own and set that")))
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Training: recipes, the loop with checkpoints that resume bit for bit, evaluation, and the command line of the examples.
+//!
+//! A [`Trainer`] is one run: a model, its optimiser and a position in the data. Its [`step`](Trainer::step) is one step;
+//! [`fit`] is the loop around it, with progress bar, validation, metrics and checkpoints. Nothing random is kept between steps:
+//! every draw comes from the recipe's seed and the number of the step, and so a run that is saved and resumed computes the same
+//! bits as one that was never interrupted.
+//!
+//! ```
+//! use pspikessm::backend::Cpu;
+//! use pspikessm::data::listops::{self, Rules};
+//! use pspikessm::train::{Recipe, Trainer};
+//! use std::sync::atomic::AtomicBool;
+//!
+//! let rules = Rules { max_depth: 2, min_tokens: 4, max_tokens: 7, train: 40, val: 10, test: 10, ..Rules::small() };
+//! let mut recipe = Recipe::listops_small().with_steps(2);
+//! (recipe.batch, recipe.block.ssm.d_model) = (4, 8);
+//! let mut trainer = Trainer::new(&Cpu::<f32>::new(), "listops", recipe, listops::generate(&rules, 0)?)?;
+//! while !trainer.is_finished() {
+//!     let report = trainer.step()?;
+//!     assert!(report.loss.is_finite());
+//! }
+//! let never = AtomicBool::new(false);
+//! let test = trainer.test(2, &never)?.unwrap();
+//! assert!((0.0..=1.0).contains(&test.accuracy));
+//! # Ok::<(), pspikessm::Error>(())
+//! ```
+
+mod checkpoint;
+pub mod cli;
+mod evaluate;
+mod fit;
+mod flags;
+pub mod interrupt;
+mod metrics;
+mod output;
+mod progress;
+mod recipe;
+pub mod tasks;
+mod trainer;
+
+pub use checkpoint::load_weights;
+pub use evaluate::{Evaluation, Evaluator, logits};
+pub use fit::{Ending, FitOptions, fit};
+pub use flags::{Command, Flags};
+pub use output::Output;
+pub use recipe::{Length, Recipe, Schedule};
+pub use tasks::{Preset, Task};
+pub use trainer::{StepReport, Trainer};

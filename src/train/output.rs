@@ -1,0 +1,110 @@
+//! Output: the folder of a run, with its checkpoint and its metrics.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use super::evaluate::Evaluation;
+use super::metrics::Metrics;
+use super::trainer::Trainer;
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::nn::Module;
+
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const PREVIOUS: &str = "checkpoint.previous.safetensors";
+const METRICS: &str = "metrics.jsonl";
+
+/// The folder of a run: `checkpoint.safetensors`, and `metrics.jsonl` with one JSON object a line.
+///
+/// Each line has `kind`, `step` and `seconds` (since this process started). `kind` is `run` (what the run is), `train` (`epoch`, `loss`,
+/// `accuracy` and `lr`, the first two means over the steps since the last such line), `validation` or `test` (`epoch`, `loss`, `accuracy`,
+/// `spike_rate`, `passes`).
+#[derive(Debug)]
+pub struct Output {
+    dir: PathBuf,
+    metrics: Metrics,
+    started: Instant,
+}
+
+impl Output {
+    /// Opens the folder, and makes it where it is missing. What is in it stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the folder cannot be made or written to.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self> {
+        let dir = dir.into();
+        fs::create_dir_all(&dir).map_err(|error| Error::io("create the folder", &dir, error))?;
+        let metrics = Metrics::open(dir.join(METRICS))?;
+        Ok(Output { dir, metrics, started: Instant::now() })
+    }
+
+    /// Opens the folder of a run that is to go on.
+    ///
+    /// # Errors
+    /// As [`Output::open`]; [`Error::Checkpoint`] where no checkpoint is in it, and then nothing is made.
+    pub fn reopen(dir: impl Into<PathBuf>) -> Result<Self> {
+        let dir = dir.into();
+        let checkpoint = dir.join(CHECKPOINT);
+        if !checkpoint.exists() {
+            return Err(Error::checkpoint(checkpoint, "is not there: correct --out, or start without --resume"));
+        }
+        Self::open(dir)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the checkpoint is, or will be.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.dir.join(CHECKPOINT)
+    }
+
+    /// Makes the folder ready for `trainer`. Before its first step an earlier run's metrics are dropped and its checkpoint is put aside as
+    /// `checkpoint.previous.safetensors`; later on only metrics of steps that will be taken again are dropped.
+    pub fn begin<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
+        let done = trainer.steps_done();
+        if done > 0 {
+            return self.metrics.rewind(|step| step <= done);
+        }
+        self.metrics.rewind(|_| false)?;
+        let checkpoint = self.checkpoint();
+        if checkpoint.exists() {
+            fs::rename(&checkpoint, self.dir.join(PREVIOUS)).map_err(|error| Error::io("put aside", &checkpoint, error))?;
+        }
+        let recipe: Map<String, Value> = trainer.recipe().fields().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let line = json!({
+            "task": trainer.task(), "backend": trainer.backend.name(), "parameters": trainer.model().num_parameters(),
+            "steps": trainer.steps_total(), "samples": trainer.splits().train.len(), "recipe": recipe,
+        });
+        self.add("run", 0, line)
+    }
+
+    /// Notes the mean of the last `steps` steps.
+    pub(super) fn train<B: Backend>(&mut self, trainer: &Trainer<B>, steps: usize) -> Result<()> {
+        let Some(mean) = trainer.recent(steps) else { return Ok(()) };
+        let lr = trainer.recipe().optimizer.lr * trainer.rate_factor();
+        let line = json!({ "epoch": trainer.epochs_done(), "loss": mean.loss, "accuracy": mean.accuracy, "lr": lr });
+        self.add("train", trainer.steps_done(), line)
+    }
+
+    /// Notes an evaluation; `kind` says of what.
+    pub(super) fn evaluation<B: Backend>(&mut self, kind: &str, trainer: &Trainer<B>, found: &Evaluation) -> Result<()> {
+        let line = json!({
+            "epoch": trainer.epochs_done(), "loss": found.loss, "accuracy": found.accuracy,
+            "spike_rate": found.spike_rate, "passes": found.passes,
+        });
+        self.add(kind, trainer.steps_done(), line)
+    }
+
+    fn add(&mut self, kind: &str, step: u64, mut line: Value) -> Result<()> {
+        line["kind"] = kind.into();
+        line["step"] = step.into();
+        line["seconds"] = self.started.elapsed().as_secs_f64().into();
+        self.metrics.add(&line)
+    }
+}

@@ -1,0 +1,407 @@
+//! The block against the official code's values, and what its options, padding and noise do.
+
+mod common;
+
+use common::{Array, assert_close, assign, distance, fetch, fixture, gradient, host, largest, official_in_block, whole_numbers};
+use pspikessm::autodiff::{Tape, Var};
+use pspikessm::backend::{Backend, Cpu, Key, Lif, Real, Surrogate, Tensor};
+use pspikessm::nn::{Activation, Block, BlockConfig, BlockNoise, Context, Module, NormKind, Ssm, SsmConfig, SpikeSource};
+
+type B = Cpu<f64>;
+
+// ---------------------------------------------------------------- the official code's values
+
+/// A block with the parameters of a fixture, whose C is C~ of length 16.
+fn official_block(cpu: &B, fixture: &serde_json::Value, config: &BlockConfig) -> Block<B> {
+    let block = Block::new(cpu, Key::new(0), config).unwrap();
+    for (name, param) in block.parameters() {
+        let shape = param.value().shape().to_vec();
+        if name.ends_with("l_kernel") {
+            param.set(cpu.full(&shape, 16.0).unwrap()).unwrap();
+        } else if param.is_trained() {
+            let official = official_in_block(&name, config.bidirectional);
+            param.set(Array::read(&fixture["params"][&official]).parameter(&official, &shape).tensor(cpu)).unwrap();
+        }
+    }
+    block
+}
+
+fn check_official(what: &str, bidirectional: bool, prenorm: bool, norm: NormKind) {
+    let cpu = B::new();
+    let fixture = fixture(what);
+    let read = |name: &str| Array::read(&fixture[name]).sequence();
+    let ssm = SsmConfig { l_max: Some(16), ..SsmConfig::new(4, 8) };
+    let config = BlockConfig { bidirectional, prenorm, norm: Some(norm), ..BlockConfig::new(ssm) };
+    let block = official_block(&cpu, &fixture, &config);
+    let (tape, lengths) = (Tape::new(&cpu), whole_numbers(&fixture["lengths"]));
+    let x = tape.leaf(&read("x").tensor(&cpu));
+    let noise = BlockNoise::Given(vec![read("u1").tensor(&cpu), read("u2").tensor(&cpu)]);
+    let y = block.forward(&Context::training(&tape, Key::new(0)), &x, lengths.as_deref(), &noise).unwrap();
+    assert_close(&format!("{what} y"), &y.to_vec().unwrap(), &read("y").values, 1e-10);
+    let gradients = y.backward_from(&read("gy").tensor(&cpu)).unwrap();
+    assert_close(&format!("{what} dx"), &host(&cpu, gradients.of(&x).unwrap()), &read("gx").values, 1e-10);
+    for (name, param) in block.parameters().into_iter().filter(|(_, param)| param.is_trained()) {
+        let official = official_in_block(&name, bidirectional);
+        let want = Array::read(&fixture["grads"][&official]).parameter(&official, param.value().shape()).values;
+        let got = gradient(&cpu, &gradients, &param);
+        if official == "inp_b" && prenorm && norm == NormKind::Batch {
+            // A BatchNorm takes out what is added to its input: zero in exact arithmetic, and the official value is round-off.
+            assert!(largest(&got) < 1e-10 && largest(&want) < 1e-10, "{what} d{official}: {got:?}");
+        } else {
+            assert_close(&format!("{what} d{official}"), &got, &want, 1e-10);
+        }
+    }
+}
+
+#[test]
+fn blocks_are_the_official_ones() {
+    check_official("block_bi_post_batch", true, false, NormKind::Batch);
+    check_official("block_bi_post_layer", true, false, NormKind::Layer);
+    check_official("block_bi_pre_batch", true, true, NormKind::Batch);
+    check_official("block_uni_post_batch", false, false, NormKind::Batch);
+    check_official("block_uni_post_layer", false, false, NormKind::Layer);
+    check_official("block_uni_pre_batch", false, true, NormKind::Batch);
+}
+
+// ---------------------------------------------------------------- a small block of our own
+
+const H: usize = 5;
+const L: usize = 21;
+const LENGTHS: [usize; 3] = [21, 1, 13];
+const SHAPE: [usize; 3] = [LENGTHS.len(), H, L];
+
+/// No norm, so that sequences do not see each other; large steps, so that short sequences see the kernel.
+fn plain() -> BlockConfig {
+    let ssm = SsmConfig { dt_min: 0.05, dt_max: 0.5, l_max: Some(L), ..SsmConfig::new(H, 4) };
+    BlockConfig { norm: None, ..BlockConfig::new(ssm) }
+}
+
+fn block(cpu: &B, config: &BlockConfig) -> Block<B> {
+    Block::new(cpu, Key::new(1), config).unwrap()
+}
+
+/// Potentials on both sides of 0 and 1.
+fn input(cpu: &B) -> Array {
+    Array::new(&SHAPE, host(cpu, &cpu.normal(Key::new(2), &SHAPE).unwrap()).into_iter().map(|z| 0.5 + 0.7 * z).collect())
+}
+
+fn draws(cpu: &B, count: u64) -> Vec<Array> {
+    (0..count).map(|i| Array::new(&SHAPE, host(cpu, &cpu.uniform(Key::new(3).fold(i), &SHAPE).unwrap()))).collect()
+}
+
+fn given(cpu: &B, draws: &[Array]) -> BlockNoise<B> {
+    BlockNoise::Given(draws.iter().map(|u| u.tensor(cpu)).collect())
+}
+
+/// A cotangent of the output.
+fn cotangent(cpu: &B) -> Array {
+    Array::new(&SHAPE, host(cpu, &cpu.normal(Key::new(4), &SHAPE).unwrap()))
+}
+
+/// What a training pass and its way back give.
+#[derive(Debug, PartialEq)]
+struct Pass {
+    y: Vec<f64>,
+    gx: Vec<f64>,
+    grads: Vec<(String, Vec<f64>)>,
+}
+
+impl Pass {
+    fn run(cpu: &B, block: &Block<B>, key: u64, x: &Array, lengths: Option<&[usize]>, noise: &BlockNoise<B>, gy: &Array) -> Self {
+        let tape = Tape::new(cpu);
+        let x = tape.leaf(&x.tensor(cpu));
+        let y = block.forward(&Context::training(&tape, Key::new(key)), &x, lengths, noise).unwrap();
+        assert_eq!(y.shape(), x.shape());
+        let gradients = y.backward_from(&gy.tensor(cpu)).unwrap();
+        let trained = block.parameters().into_iter().filter(|(_, param)| param.is_trained());
+        let grads = trained.map(|(name, param)| (name, gradient(cpu, &gradients, &param))).collect();
+        Pass { y: y.to_vec().unwrap(), gx: host(cpu, gradients.of(&x).unwrap()), grads }
+    }
+
+    /// The usual input, lengths and cotangent, with noise of the key's streams.
+    fn streamed(cpu: &B, config: &BlockConfig, key: u64) -> Self {
+        Pass::run(cpu, &block(cpu, config), key, &input(cpu), Some(&LENGTHS), &BlockNoise::Stream, &cotangent(cpu))
+    }
+
+    fn grad(&self, name: &str) -> &[f64] {
+        &self.grads.iter().find(|(own, _)| own == name).unwrap_or_else(|| panic!("no {name}")).1
+    }
+}
+
+// ---------------------------------------------------------------- options
+
+#[test]
+fn every_option_runs_with_finite_gradients_that_reach_every_parameter() {
+    let cpu = B::new();
+    let lif = Lif { decay: 0.8, threshold: 0.6, soft_reset: true, surrogate: Surrogate::Atan { alpha: 2.0 } };
+    let ssm = plain().ssm;
+    let variants = [
+        BlockConfig { own_noise: true, ..plain() },
+        BlockConfig { flip_reverse: true, ..plain() },
+        BlockConfig { ssm: SsmConfig { gelu: false, ..ssm.clone() }, ..plain() },
+        BlockConfig { ssm: SsmConfig { bidirectional: false, ..ssm }, ..plain() },
+        BlockConfig { activation: Activation::Relu, ..plain() },
+        BlockConfig { clamp_residual: true, ..plain() },
+        BlockConfig { residual: false, ..plain() },
+        BlockConfig { bidirectional: false, ..plain() },
+        BlockConfig { dropout: 0.3, ..plain() },
+        BlockConfig { norm: Some(NormKind::Layer), prenorm: true, ..plain() },
+        BlockConfig { norm: Some(NormKind::Batch), ..plain() },
+        BlockConfig { source: SpikeSource::Lif(lif), ..plain() },
+    ];
+    let base = Pass::streamed(&cpu, &plain(), 7);
+    for config in &variants {
+        let pass = Pass::streamed(&cpu, config, 7);
+        assert!(distance(&pass.y, &base.y) > 1e-3, "{config:?} changes nothing");
+        for (name, grad) in [("x".to_owned(), pass.gx.clone())].iter().chain(&pass.grads) {
+            assert!(grad.iter().all(|g| g.is_finite()), "{name} of {config:?}");
+            assert!(largest(grad) > 0.0, "{name} of {config:?} gets no gradient");
+        }
+    }
+}
+
+#[test]
+fn a_surrogate_changes_gradients_but_no_spike() {
+    let cpu = B::new();
+    let base = Pass::streamed(&cpu, &plain(), 7);
+    let alpha = 2.0;
+    for surrogate in [Surrogate::Sigmoid { alpha }, Surrogate::Atan { alpha }, Surrogate::FastSigmoid { alpha }] {
+        let pass = Pass::streamed(&cpu, &BlockConfig { source: SpikeSource::Probability(surrogate), ..plain() }, 7);
+        assert_eq!(pass.y, base.y, "{surrogate:?}");
+        assert!(pass.grads.iter().all(|(name, grad)| grad.iter().all(|g| g.is_finite()) && largest(grad) > 0.0 || panic!("{name}")));
+        assert!(distance(&pass.gx, &base.gx) > 1e-3 && distance(pass.grad("forward.ssm.D"), base.grad("forward.ssm.D")) > 1e-3);
+    }
+}
+
+#[test]
+fn integrate_and_fire_neurons_draw_nothing() {
+    let cpu = B::new();
+    let lif = Lif { decay: 0.5, threshold: 1.0, soft_reset: false, surrogate: Surrogate::Clamp };
+    let config = BlockConfig { source: SpikeSource::Lif(lif), ..plain() };
+    assert_eq!(Pass::streamed(&cpu, &config, 7), Pass::streamed(&cpu, &config, 8));
+}
+
+#[test]
+fn the_residual_adds_the_input_and_clamps_on_request() {
+    let cpu = B::new();
+    let x = input(&cpu).values;
+    let open = Pass::streamed(&cpu, &plain(), 7).y;
+    let mixed = Pass::streamed(&cpu, &BlockConfig { residual: false, ..plain() }, 7).y;
+    assert_close("x + m", &open, &x.iter().zip(&mixed).map(|(x, m)| x + m).collect::<Vec<_>>(), 1e-14);
+    let clamped = Pass::streamed(&cpu, &BlockConfig { clamp_residual: true, ..plain() }, 7).y;
+    assert!(open.iter().any(|&y| y < 0.0) && open.iter().any(|&y| y > 1.0), "the residual stays open");
+    assert_eq!(clamped, open.iter().map(|y| y.clamp(0.0, 1.0)).collect::<Vec<_>>());
+    // Without a residual there is nothing to drop or clamp.
+    let bare = BlockConfig { residual: false, dropout: 0.5, clamp_residual: true, ..plain() };
+    assert_eq!(Pass::streamed(&cpu, &bare, 7).y, mixed);
+}
+
+#[test]
+fn relu_has_no_negative_output_and_gelu_has() {
+    let cpu = B::new();
+    let mixed = |activation| Pass::streamed(&cpu, &BlockConfig { residual: false, activation, ..plain() }, 7).y;
+    let (relu, gelu) = (mixed(Activation::Relu), mixed(Activation::Gelu));
+    assert!(relu.iter().all(|&m| m >= 0.0) && relu.contains(&0.0));
+    assert!(gelu.iter().any(|&m| m < 0.0));
+    assert!(relu.iter().zip(&gelu).all(|(relu, gelu)| (*relu > 0.0) == (*gelu > 0.0)));
+}
+
+#[test]
+fn a_norm_after_the_block_normalises_its_output() {
+    let cpu = B::new();
+    let plain_y = Array::new(&SHAPE, Pass::streamed(&cpu, &plain(), 7).y);
+    let normed = |kind| Pass::streamed(&cpu, &BlockConfig { norm: Some(kind), ..plain() }, 7).y;
+    let normalised = |values: &[f64]| -> Vec<f64> {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let var = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        values.iter().map(|v| (v - mean) / (var + 1e-5).sqrt()).collect()
+    };
+    // One row a position, then one row a channel.
+    let by_position = plain_y.sequence();
+    let layer = Array::new(&by_position.shape, by_position.values.chunks(H).flat_map(normalised).collect()).sequence();
+    assert_close("LayerNorm", &normed(NormKind::Layer), &layer.values, 1e-12);
+    let by_channel = plain_y.permute(&[1, 0, 2]);
+    let rows = by_channel.values.chunks(SHAPE[0] * L).flat_map(normalised).collect();
+    assert_close("BatchNorm", &normed(NormKind::Batch), &Array::new(&by_channel.shape, rows).permute(&[1, 0, 2]).values, 1e-12);
+}
+
+#[test]
+fn own_noise_uses_a_draw_for_every_spike() {
+    let cpu = B::new();
+    let (official, own) = (plain(), BlockConfig { own_noise: true, ..plain() });
+    assert_eq!((official.draws(), own.draws(), BlockConfig { bidirectional: false, ..own.clone() }.draws()), (2, 4, 2));
+    let draws = draws(&cpu, 4);
+    let y = |config: &BlockConfig, picked: [usize; 4]| {
+        let noise = given(&cpu, &picked.map(|i| draws[i].clone())[..config.draws()]);
+        Pass::run(&cpu, &block(&cpu, config), 0, &input(&cpu), Some(&LENGTHS), &noise, &cotangent(&cpu)).y
+    };
+    // The official code draws the mixed spikes with the first numbers again.
+    assert_eq!(y(&own, [0, 1, 0, 0]), y(&official, [0, 1, 0, 0]));
+    for other in [[0, 1, 2, 0], [0, 1, 0, 2], [2, 1, 0, 0], [0, 2, 0, 0]] {
+        assert_ne!(y(&own, other), y(&own, [0, 1, 0, 0]), "{other:?}");
+    }
+}
+
+// ---------------------------------------------------------------- time and padding
+
+/// The true part of every sequence in reverse order, its padding where it was.
+fn reversed(x: &Array, lengths: &[usize]) -> Array {
+    let mut out = x.clone();
+    for (row, values) in out.values.chunks_mut(L).enumerate() {
+        values[..lengths[row / H]].reverse();
+    }
+    out
+}
+
+/// Zero behind the true lengths.
+fn silenced(x: &Array, lengths: &[usize]) -> Array {
+    let mut out = x.clone();
+    for (row, values) in out.values.chunks_mut(L).enumerate() {
+        values[lengths[row / H]..].fill(0.0);
+    }
+    out
+}
+
+/// The block with the half of the SpikeMixer's weights that reads one branch set to zero.
+fn deaf_to(cpu: &B, config: &BlockConfig, reverse: bool) -> Block<B> {
+    let block = block(cpu, config);
+    let mut weight = fetch(cpu, &block, "mixer.weight");
+    weight.iter_mut().enumerate().filter(|(i, _)| (i % (2 * H) >= H) == reverse).for_each(|(_, w)| *w = 0.0);
+    assign(cpu, &block, "mixer.weight", &weight);
+    block
+}
+
+#[test]
+fn flipping_reverses_the_true_part_of_the_second_branch_only() {
+    let cpu = B::new();
+    let (straight, flipped) = (plain(), BlockConfig { flip_reverse: true, ..plain() });
+    for lengths in [LENGTHS, [L; 3]] {
+        let (x, u, gy) = (input(&cpu), draws(&cpu, 2), silenced(&cotangent(&cpu), &lengths));
+        let run = |block: Block<B>, x: &Array, u: &[Array], gy: &Array| {
+            let pass = Pass::run(&cpu, &block, 0, x, Some(&lengths), &given(&cpu, u), gy);
+            let part = |values| silenced(&Array::new(&SHAPE, values), &lengths);
+            (part(pass.y), part(pass.gx), pass.grads.into_iter().find(|(name, _)| name == "reverse.ssm.kernel.C").unwrap().1)
+        };
+        let back = |x: &Array| reversed(x, &lengths);
+        // Only the first branch is heard: a flip of the second is not.
+        assert_eq!(run(deaf_to(&cpu, &flipped, true), &x, &u, &gy), run(deaf_to(&cpu, &straight, true), &x, &u, &gy));
+        // Only the second branch is heard: a flip is the unflipped block on sequences that run backwards.
+        let (y, gx, gc) = run(deaf_to(&cpu, &flipped, false), &x, &u, &gy);
+        let u_back: Vec<_> = u.iter().map(back).collect();
+        let (y_back, gx_back, gc_back) = run(deaf_to(&cpu, &straight, false), &back(&x), &u_back, &back(&gy));
+        assert_close("y", &y.values, &back(&y_back).values, 1e-12);
+        assert_close("dx", &gx.values, &back(&gx_back).values, 1e-12);
+        assert_close("dC", &gc, &gc_back, 1e-12);
+        let (unflipped, ..) = run(deaf_to(&cpu, &straight, false), &x, &u, &gy);
+        assert!(distance(&y.values, &unflipped.values) > 1e-3, "the flip does nothing");
+    }
+}
+
+#[test]
+fn a_padded_sequence_gives_what_it_gives_alone() {
+    let cpu = B::new();
+    for (bidirectional, flip_reverse, norm) in [(false, false, None), (true, false, Some(NormKind::Layer)), (true, true, None)] {
+        let config = BlockConfig { bidirectional, flip_reverse, norm, ..plain() };
+        let (block, x, u) = (block(&cpu, &config), input(&cpu), draws(&cpu, 2));
+        let y = Pass::run(&cpu, &block, 0, &x, Some(&LENGTHS), &given(&cpu, &u), &cotangent(&cpu)).y;
+        for (b, length) in LENGTHS.into_iter().enumerate() {
+            let cut = |x: &Array| {
+                let rows = x.values[b * H * L..(b + 1) * H * L].chunks(L);
+                Array::new(&[1, H, length], rows.flat_map(|row| row[..length].to_vec()).collect())
+            };
+            let noise = given(&cpu, &u.iter().map(cut).collect::<Vec<_>>());
+            let alone = Pass::run(&cpu, &block, 0, &cut(&x), None, &noise, &cut(&cotangent(&cpu))).y;
+            assert_close(&format!("sequence {b} of {config:?}"), &cut(&Array::new(&SHAPE, y.clone())).values, &alone, 1e-12);
+        }
+    }
+}
+
+// ---------------------------------------------------------------- noise
+
+#[test]
+fn the_same_key_spikes_the_same_and_another_key_does_not() {
+    let cpu = B::new();
+    let config = BlockConfig { dropout: 0.2, ssm: SsmConfig { dropout: 0.2, ..plain().ssm }, ..plain() };
+    assert_eq!(Pass::streamed(&cpu, &config, 7), Pass::streamed(&cpu, &config, 7));
+    assert_ne!(Pass::streamed(&cpu, &config, 7).y, Pass::streamed(&cpu, &config, 8).y);
+}
+
+#[test]
+fn streams_are_the_given_uniform_numbers_of_their_keys() {
+    let cpu = B::new();
+    for config in [plain(), BlockConfig { own_noise: true, ..plain() }, BlockConfig { bidirectional: false, ..plain() }] {
+        let drawn = (0..config.draws() as u64).map(|i| cpu.uniform(Key::new(7).fold(i), &SHAPE).unwrap()).collect();
+        let pass = Pass::run(&cpu, &block(&cpu, &config), 7, &input(&cpu), Some(&LENGTHS), &BlockNoise::Given(drawn), &cotangent(&cpu));
+        assert_eq!(pass, Pass::streamed(&cpu, &config, 7), "{config:?}");
+    }
+}
+
+#[test]
+fn expected_spikes_need_no_noise() {
+    let cpu = B::new();
+    let block = block(&cpu, &plain());
+    let run = |key: u64, noise: &BlockNoise<B>| {
+        let tape = Tape::off(&cpu);
+        let cx = Context::evaluation(&tape, Key::new(key)).expected();
+        block.forward(&cx, &tape.constant(&input(&cpu).tensor(&cpu)), Some(&LENGTHS), noise).unwrap().to_vec().unwrap()
+    };
+    let y = run(1, &BlockNoise::Stream);
+    assert_eq!(y, run(2, &BlockNoise::Stream));
+    let nothing = vec![cpu.full(&SHAPE, f64::NAN).unwrap(); 2];
+    assert_eq!(y, run(1, &BlockNoise::Given(nothing)), "noise was read");
+    assert!(y.iter().all(|v| v.is_finite()) && distance(&y, &Pass::streamed(&cpu, &plain(), 1).y) > 1e-3);
+}
+
+// ---------------------------------------------------------------- silence
+
+fn silent_channels<C: Backend>(backend: &C) -> (Vec<C::Elem>, usize) {
+    let (d_model, length) = (6, 37);
+    let layer = Ssm::new(backend, Key::new(5), &SsmConfig::new(d_model, 8)).unwrap();
+    let tape = Tape::off(backend);
+    // Every other channel never spikes; the others do at random.
+    let noise = host(backend, &backend.uniform(Key::new(6), &[2, d_model, length]).unwrap());
+    let spikes = noise.iter().enumerate().map(|(i, u)| f64::from(u8::from(i / length % 2 == 1 && *u > 0.5)));
+    let spikes = Array::new(&[2, d_model, length], spikes.collect()).tensor(backend);
+    let cx = Context::training(&tape, Key::new(0));
+    (layer.forward(&cx, &tape.constant(&spikes), None).unwrap().to_vec().unwrap(), length)
+}
+
+#[test]
+fn a_channel_without_a_spike_stays_exactly_zero() {
+    fn check<E: Real>((y, length): (Vec<E>, usize)) {
+        for (row, y) in y.chunks(length).enumerate() {
+            assert!(y.iter().all(|v| (*v == E::zero()) == (row % 2 == 0)), "row {row}: {y:?}");
+        }
+    }
+    check(silent_channels(&Cpu::<f32>::new()));
+    check(silent_channels(&Cpu::<f64>::new()));
+}
+
+/// The mixer's GELU derivative for the bias alone, times the cotangent, through W: the gradient that reaches the mixed spikes when all of
+/// them are zero.
+fn gradient_of_silence(cpu: &B, block: &Block<B>, gy: &Array) -> Vec<f64> {
+    let (weight, bias) = (fetch(cpu, block, "mixer.weight"), fetch(cpu, block, "mixer.bias"));
+    let tape = Tape::new(cpu);
+    let leaf: Var<B> = tape.leaf(&Array::new(&[H], bias).tensor(cpu));
+    let slope: &Tensor<B> = &cpu.full(&[H], 1.0).unwrap();
+    let slope = host(cpu, leaf.gelu().unwrap().backward_from(slope).unwrap().of(&leaf).unwrap());
+    let inputs = weight.len() / H;
+    let mut sums = vec![0.0; inputs];
+    for (row, gy) in gy.values.chunks(L).enumerate() {
+        let o = row % H;
+        let g = slope[o] * gy.iter().sum::<f64>();
+        sums.iter_mut().enumerate().for_each(|(i, sum)| *sum += weight[o * inputs + i] * g);
+    }
+    sums
+}
+
+#[test]
+fn the_surrogate_is_open_where_nothing_spikes() {
+    let cpu = B::new();
+    let (block, gy) = (block(&cpu, &plain()), cotangent(&cpu));
+    let silence = Array::new(&SHAPE, vec![-0.5; SHAPE.iter().product()]);
+    let pass = Pass::run(&cpu, &block, 7, &silence, None, &BlockNoise::Stream, &gy);
+    // f is exactly 0, on the surrogate's end: every position's gradient passes. Round-off would close half of them.
+    assert_close("d out_b", pass.grad("output.shift"), &gradient_of_silence(&cpu, &block, &gy)[..H], 1e-12);
+    assert!(pass.grad("output.scale").iter().all(|&g| g == 0.0), "the SSM put out something");
+}
