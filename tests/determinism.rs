@@ -1,1 +1,235 @@
-//! stub
+//! The same bits from every method of the CPU backend, whatever the number of threads, and once more in the same pool.
+#![cfg(feature = "parallel")]
+
+use pspikessm::Result;
+use pspikessm::backend::{
+    AdamW, Backend, Binary, Cpu, Discretisation, DtTransform, Key, Lif, LongConv, Noise, NormAxes, Spike, SpikeMode, SsmParams, Surrogate,
+    Tensor, Unary,
+};
+use rand_core::Rng;
+use rand_pcg::Pcg32;
+
+type Device = Cpu<f32>;
+type Values = Tensor<Device>;
+
+/// More elements than one piece of elementwise work, more batch entries than one partial sum of a weight's gradient.
+const BATCH: usize = 9;
+const CHANNELS: usize = 7;
+const LENGTH: usize = 400;
+const SHAPE: [usize; 3] = [BATCH, CHANNELS, LENGTH];
+
+/// Values in (-1, 1), another set for every `salt`.
+fn values(cpu: &Device, salt: u64, shape: &[usize]) -> Result<Values> {
+    let mut generator = Pcg32::new(salt, 11);
+    cpu.from_vec((0..shape.iter().product()).map(|_| generator.next_u32() as i32 as f32 / 2_147_483_648.0).collect(), shape)
+}
+
+fn tokens(count: usize, rows: u32) -> Vec<u32> {
+    let mut generator = Pcg32::new(3, 3);
+    (0..count).map(|_| generator.next_u32() % rows).collect()
+}
+
+fn bits(cpu: &Device, results: &[Values]) -> Result<Vec<u32>> {
+    let values: Result<Vec<_>> = results.iter().map(|x| cpu.to_vec(x)).collect();
+    Ok(values?.iter().flatten().map(|v| v.to_bits()).collect())
+}
+
+/// Holds `method` to one answer in pools of 1, 2, 3 and 5 threads, twice in each, by a new device every time.
+fn one_answer(name: &str, method: impl Fn(&Device) -> Result<Vec<Values>> + Sync) {
+    let mut first: Option<Vec<u32>> = None;
+    for threads in [1, 2, 3, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+        let cpu = Device::new();
+        for run in 0..2 {
+            let answer = pool.install(|| method(&cpu).and_then(|results| bits(&cpu, &results))).expect(name);
+            assert!(answer.iter().any(|&bits| bits != 0), "{name}: all zero, so nothing is compared");
+            let first = first.get_or_insert_with(|| answer.clone());
+            let differing = first.iter().zip(&answer).filter(|(a, b)| a != b).count();
+            assert!(*first == answer, "{name}: {differing} of {} values differ with {threads} threads, run {run}", first.len());
+        }
+    }
+}
+
+fn some(grads: impl IntoIterator<Item = Option<Values>>) -> Vec<Values> {
+    grads.into_iter().flatten().collect()
+}
+
+#[test]
+fn elementwise_work() {
+    let functions = [
+        Unary::Exp,
+        Unary::Tanh,
+        Unary::Sigmoid,
+        Unary::Softplus,
+        Unary::Gelu,
+        Unary::Relu,
+        Unary::Clamp(-0.5, 0.5),
+        Unary::Linear(1.1, 0.3),
+    ];
+    for f in functions.into_iter().chain([Unary::Neg, Unary::Ln, Unary::Sqrt, Unary::Recip, Unary::Square]) {
+        one_answer(&format!("{f:?}"), |cpu| {
+            let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
+            Ok(vec![cpu.unary(f, &x)?, cpu.unary_grad(f, &x, &g)?])
+        });
+    }
+    for shape in [&SHAPE[..], &[CHANNELS, 1], &[LENGTH], &[BATCH, 1, LENGTH], &[]] {
+        one_answer(&format!("binary and sum_to with {shape:?}"), |cpu| {
+            let (x, y) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, shape)?);
+            let mut results = vec![cpu.sum_to(&x, shape)?];
+            for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+                results.extend([cpu.binary(f, &x, &y)?, cpu.binary(f, &y, &x)?]);
+            }
+            Ok(results)
+        });
+    }
+    one_answer("full and all_finite", |cpu| {
+        let full = cpu.full(&SHAPE, 0.3)?;
+        let finite = cpu.all_finite(&full)?;
+        Ok(vec![full, cpu.full(&[], f64::from(u8::from(finite)))?])
+    });
+}
+
+#[test]
+fn products_and_transforms() {
+    for (left, right) in [(&[3, 1, 90, 70][..], &[4, 50, 90][..]), (&[300, 200], &[150, 300])] {
+        one_answer("matmul", |cpu| Ok(vec![cpu.matmul(&values(cpu, 1, left)?, true, &values(cpu, 2, right)?, true)?]));
+    }
+    one_answer("rfft and irfft", |cpu| {
+        let spectrum = cpu.rfft(&values(cpu, 1, &SHAPE)?)?;
+        let back = cpu.irfft(&spectrum, LENGTH)?;
+        Ok(vec![spectrum, back])
+    });
+    one_answer("mix", |cpu| {
+        let parts = [values(cpu, 1, &SHAPE)?, values(cpu, 2, &[BATCH, 3, LENGTH])?];
+        let (weight, bias, g) = (values(cpu, 3, &[40, CHANNELS + 3])?, values(cpu, 4, &[40])?, values(cpu, 5, &[BATCH, 40, LENGTH])?);
+        let parts: Vec<&Values> = parts.iter().collect();
+        let mut results = some(cpu.mix_grad(&parts, &weight, &g, &[true; 4])?);
+        results.push(cpu.mix(&parts, &weight, &bias)?);
+        Ok(results)
+    });
+}
+
+#[test]
+fn moving_values() {
+    one_answer("permute, slice, concat, flip", |cpu| {
+        let (x, y) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &[BATCH, 4, LENGTH])?);
+        let permuted = cpu.permute(&x, &[2, 0, 1])?;
+        Ok(vec![permuted, cpu.slice(&x, 1, 2, 4)?, cpu.concat(&[&x, &y], 1)?, cpu.flip(&x, 2)?, cpu.flip(&x, 0)?])
+    });
+    one_answer("embed", |cpu| {
+        let tokens = tokens(BATCH * LENGTH, 30);
+        let embedded = cpu.embed(&values(cpu, 1, &[30, CHANNELS])?, &tokens, BATCH)?;
+        Ok(vec![embedded, cpu.embed_grad(30, &tokens, &values(cpu, 2, &SHAPE)?)?])
+    });
+}
+
+#[test]
+fn draws() {
+    one_answer("uniform and normal", |cpu| Ok(vec![cpu.uniform(Key::new(1), &[70_001])?, cpu.normal(Key::new(2), &[70_001])?]));
+}
+
+#[test]
+fn normalisations() {
+    one_answer("affine", |cpu| {
+        let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
+        let (scale, shift) = (values(cpu, 3, &[CHANNELS])?, values(cpu, 4, &[CHANNELS])?);
+        let mut results = some(cpu.affine_grad(&x, &scale, &g, [true; 3])?);
+        results.push(cpu.affine(&x, &scale, &shift)?);
+        Ok(results)
+    });
+    for axes in [NormAxes::Batch, NormAxes::Layer] {
+        one_answer(&format!("{axes:?} norm"), |cpu| {
+            let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
+            let (gamma, beta) = (values(cpu, 3, &[CHANNELS])?, values(cpu, 4, &[CHANNELS])?);
+            let there = cpu.normalize(axes, &x, &gamma, &beta, 1e-5)?;
+            let grads = cpu.normalize_grad(axes, &x, &gamma, (&there.mean, &there.var), 1e-5, &g)?;
+            Ok([there.output, there.mean, there.var].into_iter().chain(grads).collect())
+        });
+    }
+}
+
+#[test]
+fn spikes() {
+    let surrogates =
+        [Surrogate::Clamp, Surrogate::Sigmoid { alpha: 4.0 }, Surrogate::Atan { alpha: 2.0 }, Surrogate::FastSigmoid { alpha: 10.0 }];
+    for (surrogate, mode) in surrogates.into_iter().flat_map(|s| [(s, SpikeMode::Sampled), (s, SpikeMode::Expected)]) {
+        one_answer(&format!("spike, {mode:?} {surrogate:?}"), |cpu| {
+            let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
+            let affine = (&values(cpu, 3, &[CHANNELS])?, &values(cpu, 4, &[CHANNELS])?);
+            let spike = Spike { noise: Noise::Stream(Key::new(5)), mode, surrogate };
+            let mut results = some(cpu.spike_grad(&spike, &x, Some(affine), &g, [true; 3])?);
+            results.extend(some(cpu.spike_grad(&spike, &x, None, &g, [true, false, false])?));
+            results.extend([cpu.spike(&spike, &x, Some(affine))?, cpu.spike(&spike, &x, None)?]);
+            Ok(results)
+        });
+        one_answer(&format!("lif, {surrogate:?}"), |cpu| {
+            let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
+            let lif = Lif { decay: 0.9, threshold: 0.5, soft_reset: mode == SpikeMode::Sampled, surrogate };
+            Ok(vec![cpu.lif(&lif, &x)?, cpu.lif_grad(&lif, &x, &g)?])
+        });
+    }
+}
+
+#[test]
+fn convolutions() {
+    for (kernels, len) in [(1, LENGTH), (2, LENGTH / 3), (2, LENGTH + 5)] {
+        one_answer("long_conv", |cpu| {
+            let (x, g, kernel) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?, values(cpu, 3, &[kernels, CHANNELS, len])?);
+            let (skip, lengths) = (values(cpu, 4, &[CHANNELS])?, [400, 1, 7, 399, 200, 33, 400, 64, 100]);
+            let conv = LongConv { input: &x, kernel: &kernel, skip: Some(&skip), lengths: Some(&lengths) };
+            let mut results = some(cpu.long_conv_grad(conv.clone(), &g, [true; 3])?);
+            results.push(cpu.long_conv(conv)?);
+            Ok(results)
+        });
+    }
+}
+
+/// A system of 9 channels, tied in threes, 8 modes.
+fn system(cpu: &Device, rank: usize) -> Result<SsmParams<Device>> {
+    Ok(SsmParams {
+        inv_dt: cpu.unary(Unary::Linear(0.5, -4.0), &values(cpu, 1, &[9])?)?,
+        a_real: values(cpu, 2, &[3, 8])?,
+        a_imag: cpu.unary(Unary::Linear(20.0, 0.0), &values(cpu, 3, &[3, 8])?)?,
+        b: values(cpu, 4, &[2, 3, 8])?,
+        c: values(cpu, 5, &[2, 2, 9, 8])?,
+        p: if rank == 0 { None } else { Some(values(cpu, 6, &[2, rank, 3, 8])?) },
+        dt: DtTransform::Softplus,
+    })
+}
+
+fn parts(ssm: SsmParams<Device>) -> impl Iterator<Item = Values> {
+    [ssm.inv_dt, ssm.a_real, ssm.a_imag, ssm.b, ssm.c].into_iter().chain(ssm.p)
+}
+
+#[test]
+fn kernels() {
+    for rank in [1, 2] {
+        one_answer("dplr", |cpu| {
+            let (ssm, g) = (system(cpu, rank)?, values(cpu, 7, &[2, 9, 999])?);
+            let results = [cpu.dplr_kernel(&ssm, 1000, 999)?, cpu.dplr_advance(&ssm, 500)?];
+            Ok(results.into_iter().chain(parts(cpu.dplr_kernel_grad(&ssm, 1000, &g)?)).collect())
+        });
+    }
+    for disc in [Discretisation::Zoh, Discretisation::Bilinear] {
+        one_answer(&format!("diagonal, {disc:?}"), |cpu| {
+            let (ssm, g) = (system(cpu, 0)?, values(cpu, 7, &[2, 9, 1001])?);
+            let kernel = cpu.diag_kernel(&ssm, disc, 1001)?;
+            Ok(std::iter::once(kernel).chain(parts(cpu.diag_kernel_grad(&ssm, disc, &g)?)).collect())
+        });
+    }
+}
+
+#[test]
+fn losses_and_steps() {
+    one_answer("cross_entropy", |cpu| {
+        let labels: Vec<usize> = tokens(500, 37).iter().map(|&t| t as usize).collect();
+        let (loss, softmax) = cpu.cross_entropy(&values(cpu, 1, &[500, 37])?, &labels)?;
+        let grad = cpu.cross_entropy_grad(&softmax, &labels, &cpu.full(&[], 0.7)?)?;
+        Ok(vec![loss, softmax, grad])
+    });
+    one_answer("adamw", |cpu| {
+        let step = AdamW { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05, step: 3 };
+        let second = cpu.unary(Unary::Square, &values(cpu, 3, &SHAPE)?)?;
+        Ok(cpu.adamw(&step, [&values(cpu, 1, &SHAPE)?, &values(cpu, 2, &SHAPE)?, &second], &values(cpu, 4, &SHAPE)?)?.into())
+    });
+}

@@ -43,7 +43,7 @@ enum Fault {
     Transposed,
     /// The gradients stand in each other's place.
     Swapped,
-    /// One element is off by a part in a hundred thousand.
+    /// One element is off by one in the fourth place.
     OneElement,
     /// No gradient for the second input.
     Dropped,
@@ -110,7 +110,7 @@ impl<const ORACLE: u8> Op<Host> for Product<ORACLE> {
             Fault::Swapped => vec![Some(towards_y), Some(towards_x)],
             Fault::OneElement => {
                 let mut values = cpu.to_vec(&towards_x)?;
-                values[1] *= 1.0 + 1e-5;
+                values[1] += 1e-4;
                 vec![Some(cpu.from_vec(values, x.shape())?), Some(towards_y)]
             }
             Fault::Dropped => vec![Some(towards_x), None],
@@ -145,7 +145,8 @@ fn verdicts(fault: Fault) -> Vec<Result<(), String>> {
     let mut verdicts = Vec::new();
     for side in [3, 8] {
         SIDE.set(side);
-        let checks: [fn(&Host, u64) -> Result<_>; 4] = [check_op::<Product<0>, _>, check_op::<Product<1>, _>, check_op::<Product<2>, _>, check_op::<Product<3>, _>];
+        let checks: [fn(&Host, u64) -> Result<_>; 4] =
+            [check_op::<Product<0>, _>, check_op::<Product<1>, _>, check_op::<Product<2>, _>, check_op::<Product<3>, _>];
         for check in checks {
             verdicts.push(check(&cpu, 5).map(drop).map_err(|error| error.to_string()));
         }
@@ -215,7 +216,7 @@ impl<const SHIFT: i32> Op<Host> for Coin<SHIFT> {
 
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
         let spike = Spike { noise: Noise::Stream(Key::new(1)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
-        vec![Case::new(Coin { spike }, [generate.values_off(&[12], -0.4, 1.4, &[0.0, 1.0], 0.05)])]
+        [12, 1500].map(|len| Case::new(Coin { spike: spike.clone() }, [generate.values_off(&[len], -0.4, 1.4, &[0.0, 1.0], 0.05)])).into()
     }
 }
 
@@ -223,9 +224,45 @@ impl<const SHIFT: i32> Op<Host> for Coin<SHIFT> {
 fn an_expectation_is_held_against_the_mean_of_draws() {
     let cpu = Host::new();
     check_op::<Coin<0>, _>(&cpu, 3).unwrap();
-    for wrong in [check_op::<Coin<15>, _>(&cpu, 3), check_op::<Coin<{ -15 }>, _>(&cpu, 3)] {
-        assert!(wrong.unwrap_err().to_string().contains("in the mean over"));
+    for wrong in [check_op::<Coin<20>, _>(&cpu, 3), check_op::<Coin<{ -20 }>, _>(&cpu, 3)] {
+        let message = wrong.unwrap_err().to_string();
+        assert!(message.contains("case 0") && message.contains("in the mean over") && message.contains("element"), "{message}");
     }
+    // Too little to see in one element.
+    let message = check_op::<Coin<3>, _>(&cpu, 3).unwrap_err().to_string();
+    assert!(message.contains("case 1") && message.contains("the sum of all elements"), "{message}");
+}
+
+/// Zero, with a gradient of zero: nothing contradicts it.
+#[derive(Clone)]
+struct Nothing;
+
+impl Op<Host> for Nothing {
+    const NAME: &'static str = "nothing";
+    type Saved = Value;
+
+    fn forward(&self, cpu: &Host, inputs: &[&Value], _: Needs) -> Result<(Value, Value)> {
+        let zeros = cpu.full(inputs[0].shape(), 0.0)?;
+        Ok((zeros.clone(), zeros))
+    }
+
+    fn backward(&self, _: &Host, zeros: Value, _: &Value, _: Needs) -> Result<Grads<Host>> {
+        Ok(vec![Some(zeros)])
+    }
+
+    fn oracle(&self) -> Oracle<Host, Self> {
+        Oracle::Linear
+    }
+
+    fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
+        vec![Case::new(Nothing, [generate.normal(&[3])])]
+    }
+}
+
+#[test]
+fn a_gradient_that_is_always_zero_proves_nothing() {
+    let message = check_op::<Nothing, _>(&Host::new(), 0).unwrap_err().to_string();
+    assert!(message.contains("input 0 is zero in every case"), "{message}");
 }
 
 /// An op that has nothing to show.

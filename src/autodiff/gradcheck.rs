@@ -85,7 +85,7 @@ impl Report {
 /// Checks all cases of an op: `check_op::<MyOp, _>(&Cpu::<f64>::new(), seed)`.
 ///
 /// For every case: the output is finite and the same bits in every run; every input gets a gradient of its shape, the one that the
-/// op's [`Oracle`] vouches for; it stays the same where other inputs are constants, adds up where the op is run twice or one variable is
+/// op's [`Oracle`] vouches for, and in some case is not all zero; it stays the same where other inputs are constants, adds up where the op is run twice or one variable is
 /// used as two inputs; and with recording off, or on constants, nothing is recorded. A seed always makes the same cases.
 ///
 /// See the [module's page](self) for a custom op that is checked so.
@@ -100,10 +100,10 @@ pub fn check_op<O: Op<B>, B: Backend>(backend: &B, seed: u64) -> Result<Report> 
     if cases.is_empty() {
         return Err(Error::Gradient { op: O::NAME.into(), help: "there are no cases to check it on".into() });
     }
-    let mut report = Report::default();
+    let (mut report, mut live) = (Report::default(), Vec::new());
     for (index, case) in cases.iter().enumerate() {
         let random = Generate::new(generate.seed());
-        report.absorb(check_case(backend, case, random).map_err(|error| {
+        report.absorb(check_case(backend, case, random, &mut live).map_err(|error| {
             let cause = match error {
                 Error::Gradient { help, .. } => help,
                 other => other.to_string(),
@@ -112,13 +112,20 @@ pub fn check_op<O: Op<B>, B: Backend>(backend: &B, seed: u64) -> Result<Report> 
             Error::Gradient { op: O::NAME.into(), help: format!("case {index} of seed {seed}, inputs {shapes:?}: {cause}") }
         })?);
     }
-    Ok(report)
+    // A gradient of zero agrees with an output of zero.
+    match live.iter().position(|live| !live) {
+        None => Ok(report),
+        Some(i) => Err(Error::Gradient { op: O::NAME.into(), help: format!("the gradient of input {i} is zero in every case") }),
+    }
 }
 
-fn check_case<O: Op<B>, B: Backend>(backend: &B, case: &Case<O>, random: Generate) -> Result<Report> {
+/// Checks one case, and notes in `live` which inputs had a gradient that is not all zero.
+fn check_case<O: Op<B>, B: Backend>(backend: &B, case: &Case<O>, random: Generate, live: &mut Vec<bool>) -> Result<Report> {
     let probe = |op: O| Probe::new(backend, O::NAME, move |tape, vars| tape.apply(op.clone(), &vars.iter().collect::<Vec<_>>()));
     let subject = probe(case.op.clone());
     let mut check = Check::start(&subject, &case.inputs, random)?;
+    live.resize(live.len().max(case.inputs.len()), false);
+    live.iter_mut().zip(check.live()).for_each(|(live, now)| *live |= now);
     check.recording()?;
     check.subsets()?;
     check.used_twice()?;

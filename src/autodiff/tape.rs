@@ -126,7 +126,10 @@ impl<B: Backend> Tape<B> {
     /// [`Needs::MAX`] of them.
     pub fn apply<O: Op<B>>(&self, op: O, inputs: &[&Var<B>]) -> Result<Var<B>> {
         if inputs.len() > Needs::MAX {
-            return Err(Error::value(O::NAME, format!("an op takes at most {} inputs, not {}: apply it in groups", Needs::MAX, inputs.len())));
+            return Err(Error::value(
+                O::NAME,
+                format!("an op takes at most {} inputs, not {}: apply it in groups", Needs::MAX, inputs.len()),
+            ));
         }
         if inputs.iter().any(|v| v.node.is_some() && !self.shares(&v.tape)) {
             return Err(Error::value(O::NAME, "an input was recorded on another tape: use one tape for a computation"));
@@ -162,10 +165,16 @@ impl<B: Backend> Tape<B> {
         const OP: &str = "backward";
         crate::backend::shape::exactly(OP, "the gradient of the root", root.shape(), seed.shape())?;
         let (Some(recording), Some(start)) = (&self.recording, root.node) else {
-            return Err(Error::NotDifferentiable { op: OP, help: "nothing was recorded: make the tape with Tape::new and the inputs with leaf".into() });
+            return Err(Error::NotDifferentiable {
+                op: OP,
+                help: "nothing was recorded: make the tape with Tape::new and the inputs with leaf".into(),
+            });
         };
         if std::mem::replace(&mut recording.borrow_mut().spent, true) {
-            return Err(Error::NotDifferentiable { op: OP, help: "this tape was run backwards before: record the computation again".into() });
+            return Err(Error::NotDifferentiable {
+                op: OP,
+                help: "this tape was run backwards before: record the computation again".into(),
+            });
         }
         // Nothing stays borrowed while ops run: they are free to use the tape.
         let mut nodes = std::mem::take(&mut recording.borrow_mut().nodes);
@@ -270,7 +279,9 @@ impl<B: Backend> Var<B> {
     pub fn item(&self) -> Result<f64> {
         match self.to_vec()?.as_slice() {
             [value] => Ok(crate::backend::Real::f64(*value)),
-            values => Err(Error::value("item", format!("shape {:?} has {} elements, not one: reduce it first", self.shape(), values.len()))),
+            values => {
+                Err(Error::value("item", format!("shape {:?} has {} elements, not one: reduce it first", self.shape(), values.len())))
+            }
         }
     }
 
@@ -280,7 +291,8 @@ impl<B: Backend> Var<B> {
     /// [`Error::NotDifferentiable`] where this is not one number, nothing was recorded, or the tape is spent.
     pub fn backward(&self) -> Result<Gradients<B>> {
         if self.value.numel() != 1 {
-            let help = format!("shape {:?} is not one number: reduce it, or call backward_from with a gradient of this shape", self.shape());
+            let help =
+                format!("shape {:?} is not one number: reduce it, or call backward_from with a gradient of this shape", self.shape());
             return Err(Error::NotDifferentiable { op: "backward", help });
         }
         self.backward_from(&self.tape.backend.full(self.shape(), 1.0)?)

@@ -146,7 +146,8 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// [`Error::NonFinite`] where the loss, a gradient or an updated parameter is; the run cannot go on after that.
     pub fn step(&mut self) -> Result<StepReport> {
-        let batch = self.splits.train.batch(&self.next_indices())?;
+        let indices = self.next_indices();
+        let batch = self.splits.train.batch(&indices)?;
         let tape = Tape::new(&self.backend);
         let cx = Context::training(&tape, self.key(NOISE).fold(self.steps_done()));
         let logits = logits(&self.model, &cx, &batch)?;

@@ -95,7 +95,7 @@ pub fn adamw<B: Backend>(lab: &Lab<B>) {
     });
     once(|| {
         // From nothing, the first step is the learning rate against the gradient's sign; without a gradient there is none.
-        let step = AdamW { lr: 0.25, beta1: 0.9, beta2: 0.999, eps: 1e-12, weight_decay: 0.0, step: 1 };
+        let step = AdamW { lr: 0.25, beta1: 0.9, beta2: 0.999, eps: 1e-30, weight_decay: 0.0, step: 1 };
         let (zero, g) = (lab.put(&Array::zeros(&[3]))?, lab.put(&Array::new(&[3], vec![1e-3, -5.0, 0.0]))?);
         let [p, _, _] = lab.backend.adamw(&step, [&zero, &zero, &zero], &g)?;
         lab.near("the first step", &p, &Array::new(&[3], vec![-0.25, 0.25, 0.0]), lab.tolerance.sums, 0.0)

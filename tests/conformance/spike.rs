@@ -42,7 +42,13 @@ impl Case {
     }
 
     /// The draw on the device, and the uniform numbers it uses.
-    fn draw<B: Backend>(&self, lab: &Lab<B>, given: bool, mode: SpikeMode, surrogate: Surrogate) -> Result<(Spike<B>, Array), TestCaseError> {
+    fn draw<B: Backend>(
+        &self,
+        lab: &Lab<B>,
+        given: bool,
+        mode: SpikeMode,
+        surrogate: Surrogate,
+    ) -> Result<(Spike<B>, Array), TestCaseError> {
         if given {
             return Ok((Spike { noise: Noise::Given(lab.put(&self.u)?), mode, surrogate }, self.u.clone()));
         }
@@ -107,7 +113,12 @@ pub fn given_noise_is_as_good_as_the_stream<B: Backend>(lab: &Lab<B>) {
             lab.same("spikes of given noise", &lab.backend.spike(&given, &there.x, there.affine())?, &want)?;
             let all = [true, has_affine, has_affine];
             let want = lab.backend.spike_grad(&stream, &there.x, there.affine(), &there.x, all)?;
-            lab.only_the_wanted("gradients of given noise", &all, &lab.backend.spike_grad(&given, &there.x, there.affine(), &there.x, all)?, &want)?;
+            lab.only_the_wanted(
+                "gradients of given noise",
+                &all,
+                &lab.backend.spike_grad(&given, &there.x, there.affine(), &there.x, all)?,
+                &want,
+            )?;
         }
         Ok(())
     });
@@ -136,6 +147,13 @@ fn slope(surrogate: Surrogate, y: f64, u: f64) -> f64 {
         Surrogate::Sigmoid { alpha } => (d * alpha).sigmoid().slope,
         Surrogate::Atan { alpha } => ((d * (std::f64::consts::PI * alpha / 2.0)).atan() * std::f64::consts::FRAC_1_PI).slope,
         Surrogate::FastSigmoid { alpha } => (1.0 + alpha * d.value.abs()).powi(-2),
+    }
+}
+
+fn steepness(surrogate: Surrogate) -> f64 {
+    match surrogate {
+        Surrogate::Clamp => 1.0,
+        Surrogate::Sigmoid { alpha } | Surrogate::Atan { alpha } | Surrogate::FastSigmoid { alpha } => alpha,
     }
 }
 
@@ -217,12 +235,20 @@ fn decided<B: Backend>(lab: &Lab<B>, dice: &mut Dice, lif: &Lif, shape: &[usize]
 
 fn neurons() -> impl Strategy<Value = Lif> {
     let numbers = (select(vec![0.0, 0.5, 0.9, 1.0]), select(vec![0.5, 1.0]));
-    (numbers, any::<bool>(), select(SURROGATES.to_vec()))
-        .prop_map(|((decay, threshold), soft_reset, surrogate)| Lif { decay, threshold, soft_reset, surrogate })
+    (numbers, any::<bool>(), select(SURROGATES.to_vec())).prop_map(|((decay, threshold), soft_reset, surrogate)| Lif {
+        decay,
+        threshold,
+        soft_reset,
+        surrogate,
+    })
 }
 
 fn trains() -> impl Strategy<Value = Vec<usize>> {
-    prop_oneof![sequence().prop_filter("short", |s| s[2] < 101).prop_map(|s| s.to_vec()), (1..20usize).prop_map(|l| vec![l]), Just(vec![7, 33])]
+    prop_oneof![
+        sequence().prop_filter("short", |s| s[2] < 101).prop_map(|s| s.to_vec()),
+        (1..20usize).prop_map(|l| vec![l]),
+        Just(vec![7, 33])
+    ]
 }
 
 pub fn lif<B: Backend>(lab: &Lab<B>) {
@@ -266,6 +292,10 @@ pub fn lif_gradient<B: Backend>(lab: &Lab<B>) {
                 }
             }
         }
-        lab.near(&format!("the gradient of {lif:?}"), &lab.backend.lif_grad(&lif, &lab.put(&x)?, &lab.put(&g)?)?, &want, lab.tolerance.sums, 0.0)
+        // A potential is a sum of inputs; how far its rounding moves the surrogate goes with the steepness.
+        let potentials =
+            x.values.chunks_exact(length).flat_map(|row| run(&lif, row)).fold(0.0f64, |largest, step| largest.max(step.0.abs()));
+        let got = lab.backend.lif_grad(&lif, &lab.put(&x)?, &lab.put(&g)?)?;
+        lab.near(&format!("the gradient of {lif:?}"), &got, &want, lab.tolerance.sums, g.largest() * potentials * steepness(lif.surrogate))
     });
 }

@@ -7,7 +7,7 @@ use crate::backend::{Backend, shape};
 use crate::error::{Error, Result};
 
 /// What central differences must agree to, relative to the magnitudes that are summed: the stencil's own error stays below it.
-const DIFFERENCES: f64 = 1e-7;
+const DIFFERENCES: f64 = 1e-8;
 /// Gradients by two routes that differ in the order of their roundings.
 const COMPOSITION: f64 = 1e-10;
 /// Both sides of the adjoint identity.
@@ -22,9 +22,11 @@ const COORDINATES: usize = 40;
 /// Random directions over all inputs, for more elements.
 const DIRECTIONS: usize = 8;
 /// Draws whose mean is held against the expected output.
-const DRAWS: usize = 2000;
+const DRAWS: usize = 1000;
 /// The mean of n draws from [0, 1] strays so far that n KL(mean, expected) > 32 with a probability below 2 e^-32 = 3e-14 (Hoeffding 1963).
 const SURPRISE: f64 = 32.0;
+/// Standard errors by which the sum over all elements may stray in the mean of the draws.
+const STANDARD_ERRORS: f64 = 8.0;
 
 /// A function, its inputs, and what the tape says of its gradient.
 pub(super) struct Check<'a, B: Backend> {
@@ -60,6 +62,11 @@ impl<'a, B: Backend> Check<'a, B> {
 
     pub fn finish(self) -> Report {
         self.report
+    }
+
+    /// For every input, whether any element of its gradient is not zero.
+    pub fn live(&self) -> impl Iterator<Item = bool> {
+        self.gradients.iter().map(|gradient| gradient.iter().any(|v| *v != 0.0))
     }
 
     /// Notes that nothing vouches for the gradient's values.
@@ -154,28 +161,42 @@ impl<'a, B: Backend> Check<'a, B> {
         Ok(())
     }
 
-    /// The mean over redraws is `expected`'s output, element by element; both lie in [0, 1].
+    /// The mean over redraws is `expected`'s output, in every element and in their sum; both lie in [0, 1].
     pub fn mean(&mut self, expected: &Probe<B>, redraw: impl Fn(u64) -> Result<Array>) -> Result<()> {
         let expected = expected.output(self.inputs)?;
         shape::exactly("gradcheck", "the expected output", &self.output.shape, &expected.shape)?;
-        let mut sums = vec![0.0; expected.values.len()];
+        let (mut sums, mut excesses) = (vec![0.0; expected.values.len()], Vec::with_capacity(DRAWS));
         for _ in 0..DRAWS {
             let draw = redraw(self.random.seed())?;
             shape::exactly("gradcheck", "a redrawn output", &expected.shape, &draw.shape)?;
-            for (sum, value) in sums.iter_mut().zip(&draw.values) {
-                if !(0.0..=1.0).contains(value) {
-                    return Err(self.probe.fail(format!("an expectation is checked of outputs in [0, 1], but {value} was drawn")));
-                }
-                *sum += value;
+            if let Some(value) = draw.values.iter().find(|v| !(0.0..=1.0).contains(*v)) {
+                return Err(self.probe.fail(format!("an expectation is checked of outputs in [0, 1], but {value} was drawn")));
             }
+            sums.iter_mut().zip(&draw.values).for_each(|(sum, value)| *sum += value);
+            excesses.push(draw.values.iter().zip(&expected.values).map(|(v, e)| v - e).sum());
         }
         for (j, (sum, expected)) in sums.iter().zip(&expected.values).enumerate() {
             let mean = sum / DRAWS as f64;
             let surprise = DRAWS as f64 * divergence(mean, *expected);
-            self.report.comparisons += 1;
             if surprise.is_nan() || surprise > SURPRISE {
-                return Err(self.probe.fail(format!("element {j} is {mean} in the mean over {DRAWS} draws, and {expected} in expectation")));
+                return Err(self
+                    .probe
+                    .fail(format!("element {j} is {mean} in the mean over {DRAWS} draws, and {expected} in expectation")));
             }
+        }
+        self.report.comparisons += sums.len() + 1;
+        self.unbiased(&excesses)
+    }
+
+    /// Numbers that are zero in expectation are so in the mean, up to their standard error and, for rare large ones, their range
+    /// (after Bernstein's inequality).
+    fn unbiased(&self, excesses: &[f64]) -> Result<()> {
+        let count = excesses.len() as f64;
+        let mean = excesses.iter().sum::<f64>() / count;
+        let variance = excesses.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
+        let allowed = STANDARD_ERRORS * (variance / count).sqrt() + SURPRISE / 3.0 * largest(excesses).max(1.0) / count;
+        if mean.is_nan() || mean.abs() > allowed {
+            return Err(self.probe.fail(format!("the sum of all elements is {mean} above its expectation in the mean over {DRAWS} draws")));
         }
         Ok(())
     }
@@ -299,7 +320,9 @@ fn same_bits<B: Backend>(probe: &Probe<B>, what: &str, first: &Array, second: &A
     shape::exactly("gradcheck", "the output of a second run", &first.shape, &second.shape)?;
     match first.values.iter().zip(&second.values).position(|(a, b)| a.to_bits() != b.to_bits()) {
         None => Ok(()),
-        Some(j) => Err::<(), Error>(probe.fail(format!("element {j} of the output is {:e}, and {:e} in {what}", first.values[j], second.values[j]))),
+        Some(j) => Err::<(), Error>(
+            probe.fail(format!("element {j} of the output is {:e}, and {:e} in {what}", first.values[j], second.values[j])),
+        ),
     }
 }
 

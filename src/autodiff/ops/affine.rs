@@ -5,7 +5,7 @@ use crate::autodiff::{Case, Grads, Needs, Op, Oracle, Var, operands};
 use crate::backend::{Backend, Tensor};
 use crate::error::{Error, Result};
 
-/// scale[h] x + shift[h]; inputs x (B, H, L) or (B, H), scale (H), shift (H).
+/// `scale[h] x + shift[h]`; inputs x (B, H, L) or (B, H), scale (H), shift (H).
 ///
 /// The official code's `inp_a * x + inp_b` and `out_a * x + out_b`.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,7 @@ fn broadcast_product<B: Backend>(_: &Affine, inputs: &[Var<B>]) -> Result<Var<B>
 }
 
 impl<B: Backend> Var<B> {
-    /// scale[h] x + shift[h] for x (B, H, L) or (B, H), scale (H) and shift (H); of x's shape.
+    /// `scale[h] x + shift[h]` for x (B, H, L) or (B, H), scale (H) and shift (H); of x's shape.
     ///
     /// # Errors
     /// [`Error::Shape`] where x has neither two nor three axes or the others are not (H); [`Error::Value`] where x is empty.

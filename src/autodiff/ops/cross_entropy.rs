@@ -6,7 +6,7 @@ use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
 use crate::backend::{Backend, Tensor, shape};
 use crate::error::{Error, Result};
 
-/// The mean over a batch of -ln softmax(logits)[label]; one input, the logits (B, classes); output of shape ().
+/// The mean over a batch of `-ln softmax(logits)[label]`; one input, the logits (B, classes); output of shape ().
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
     /// The true class of every sample.
@@ -34,7 +34,9 @@ impl<B: Backend> Op<B> for CrossEntropy {
 
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
         let mut cases = Vec::new();
-        for (batch, classes, spread) in [(1, 1, 2.0), (1, 2, 2.0), (generate.size(1..=5), generate.size(2..=6), 3.0), (3, 4, 30.0), (9, 11, 3.0)] {
+        for (batch, classes, spread) in
+            [(1, 1, 2.0), (1, 2, 2.0), (generate.size(1..=5), generate.size(2..=6), 3.0), (3, 4, 30.0), (9, 11, 3.0)]
+        {
             let labels = (0..batch).map(|_| generate.size(0..=classes - 1)).collect();
             cases.push(Case::new(CrossEntropy { labels }, [generate.values(&[batch, classes], -spread, spread)]));
         }
@@ -53,15 +55,16 @@ impl CrossEntropy {
         shape::exactly(OP, "the labels", &[batch], &[self.labels.len()])?;
         match self.labels.iter().position(|&label| label >= classes) {
             None => Ok(()),
-            Some(i) => {
-                Err(Error::value(OP, format!("label {} of sample {i} is not one of {classes} classes: labels count from 0", self.labels[i])))
-            }
+            Some(i) => Err(Error::value(
+                OP,
+                format!("label {} of sample {i} is not one of {classes} classes: labels count from 0", self.labels[i]),
+            )),
         }
     }
 }
 
 impl<B: Backend> Var<B> {
-    /// The mean over the batch of -ln softmax(self)[label], of shape (), for logits (B, classes).
+    /// The mean over the batch of `-ln softmax(self)[label]`, of shape (), for logits (B, classes).
     ///
     /// ```
     /// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};

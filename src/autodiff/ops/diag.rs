@@ -6,7 +6,8 @@ use crate::autodiff::{Case, Grads, Needs, Op, Oracle, Var, operands};
 use crate::backend::{Backend, Discretisation, DtTransform, SsmParams, Tensor};
 use crate::error::{Error, Result};
 
-/// K[l] = 2 Re sum_n C_n B_n b_n abar_n^l, l = 0..len, for every channel; inputs inv_dt, a_real, a_imag, b, c, shaped as in [`SsmParams`].
+/// `K[l] = 2 Re sum_n C_n B_n b_n abar_n^l`, l = 0..len, for every channel; inputs inv_dt, a_real, a_imag, b, c, shaped as in
+/// [`SsmParams`].
 ///
 /// Zero-order hold: abar = exp(dt A), b = (exp(dt A) - 1) / A; bilinear: abar = (1 + dt A / 2) / (1 - dt A / 2),
 /// b = dt / (1 - dt A / 2). S4D (Gu, Gupta, Goel and Re, 2022, [arXiv:2206.11893](https://arxiv.org/abs/2206.11893)).

@@ -5,7 +5,7 @@ use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var, operands};
 use crate::backend::{Backend, DtTransform, SsmParams, Tensor};
 use crate::error::{Error, Result};
 
-/// The first `take` of the `len` entries K[l] = C Abar^l Bbar of every channel's kernels, bilinear, with A = diag(Lambda) - P P*;
+/// The first `take` of the `len` entries `K[l] = C Abar^l Bbar` of every channel's kernels, bilinear, with A = diag(Lambda) - P P*;
 /// inputs inv_dt, a_real, a_imag, b, c, p, shaped as in [`SsmParams`], where c is C~ = C (I - Abar^len).
 ///
 /// S4's generating function (Gu, Goel and Re, 2022, [arXiv:2111.00396](https://arxiv.org/abs/2111.00396), section 3) at the roots of unity
@@ -112,7 +112,7 @@ pub(super) fn parameters(generate: &mut Generate, dt: DtTransform, rank: usize) 
     inputs
 }
 
-/// The first `take` of the `len` entries K[l] = C Abar^l Bbar of DPLR SSMs: (c, H, take), through the bilinear discretisation.
+/// The first `take` of the `len` entries `K[l] = C Abar^l Bbar` of DPLR SSMs: (c, H, take), through the bilinear discretisation.
 ///
 /// `inputs.c` is C~ = C (I - Abar^len); [`Backend::dplr_advance`] gives the C Abar^len to subtract.
 ///

@@ -37,8 +37,8 @@ impl<B: Backend> Op<B> for Embed {
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
         // Short vocabularies repeat tokens, long ones leave rows unused.
         let mut cases = Vec::new();
-        for vocabulary in [1, 3, 50] {
-            let [batch, length, features] = [generate.size(1..=3), generate.size(1..=9), generate.size(1..=5)];
+        for (vocabulary, batches) in [(1, 1..=3), (3, 1..=3), (50, 2..=3)] {
+            let [batch, length, features] = [generate.size(batches), generate.size(1..=9), generate.size(1..=5)];
             let tokens = (0..batch * length).map(|_| generate.size(0..=vocabulary - 1) as u32).collect();
             cases.push(Case::new(Embed { tokens, batch }, [generate.normal(&[vocabulary, features])]));
         }

@@ -94,7 +94,7 @@ fn lengths(generate: &mut Generate) -> [(Vec<usize>, usize); 9] {
 }
 
 impl<B: Backend> Var<B> {
-    /// The discrete Fourier transform of the last axis, X[k] = sum_j x[j] e^(-2 pi i jk / n): real (.., n) to planar complex
+    /// The discrete Fourier transform of the last axis, `X[k] = sum_j x[j] e^(-2 pi i jk / n)`: real (.., n) to planar complex
     /// (2, .., n / 2 + 1), for any n.
     ///
     /// ```

@@ -6,12 +6,12 @@ use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var, operands};
 use crate::backend::{Backend, Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
 use crate::error::{Error, Result};
 
-/// Spikes of v[t] = decay v[t-1] (1 - s[t-1]) + x[t] (hard reset) or v[t] = decay v[t-1] - threshold s[t-1] + x[t] (soft reset),
-/// s[t] = v[t] > threshold, from v = 0 on; input x (.., L).
+/// Spikes `s[t] = v[t] > threshold` of `v[t] = decay v[t-1] (1 - s[t-1]) + x[t]` (hard reset) or
+/// `v[t] = decay v[t-1] - threshold s[t-1] + x[t]` (soft reset), from v = 0 on; input x (.., L).
 ///
 /// The deterministic sampler that the P-SpikeSSM paper compares with. Its gradient is the usual one of surrogate gradient learning
 /// (Neftci, Mostafa and Zenke, 2019): the surrogate of v - threshold stands for ds/dv, and the reset carries no gradient, so that
-/// dv[t]/dv[t-1] is decay (1 - s[t-1]), or decay.
+/// `dv[t] / dv[t-1]` is `decay (1 - s[t-1])`, or decay.
 #[derive(Clone, Copy, Debug)]
 pub struct LifOp {
     /// The neuron.

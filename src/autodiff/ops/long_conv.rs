@@ -7,7 +7,8 @@ use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
 use crate::backend::{Backend, LongConv, Real, Tensor, shape};
 use crate::error::{Error, Result};
 
-/// y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t]; inputs u (B, H, L), kernels (1 or 2, H, Lk), and optionally D (H).
+/// `y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t]`; inputs u (B, H, L), kernels (1 or 2, H, Lk), and optionally
+/// D (H).
 ///
 /// How S4 applies its kernel (Gu, Goel and Re, 2022, [arXiv:2111.00396](https://arxiv.org/abs/2111.00396)), by FFT; the second kernel
 /// looks ahead and starts at the next step, as in the official code. Lk may be shorter or longer than L.
@@ -118,7 +119,7 @@ fn shifted_sum<B: Backend>(op: &LongConvOp, inputs: &[Var<B>]) -> Result<Var<B>>
 
 impl<B: Backend> Var<B> {
     /// The long convolution of u (B, H, L) with kernels (1, H, Lk), causal, or (2, H, Lk), causal and anticausal, plus D u with D (H):
-    /// y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t], of u's shape.
+    /// `y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t]`, of u's shape.
     ///
     /// From `lengths[b]` on, sequence b counts as zero. A channel that is all zero comes out exactly zero.
     ///
@@ -156,7 +157,7 @@ mod tests {
         let tape = Tape::off(&cpu);
         for length in [1, 2, 7, 64, 513] {
             let channels = 5;
-            let silent = |h: usize| h % 2 == 0;
+            let silent = |h: usize| h.is_multiple_of(2);
             let mut u = cpu.to_vec(&cpu.normal(Key::new(length as u64), &[3, channels, length]).unwrap()).unwrap();
             u.chunks_mut(length).enumerate().filter(|(row, _)| silent(row % channels)).for_each(|(_, row)| row.fill(0.0));
             let u = tape.constant(&cpu.from_vec(u, &[3, channels, length]).unwrap());

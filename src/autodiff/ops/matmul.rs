@@ -63,7 +63,7 @@ impl<B: Backend> Op<B> for Matmul {
         for (transpose_x, transpose_y) in [(false, false), (false, true), (true, false), (true, true)] {
             let op = Matmul { transpose_x, transpose_y };
             // Square, tall enough for the product's blocks, one matrix for a batch, and anything.
-            let side = generate.size(1..=4);
+            let side = generate.size(2..=4);
             let batch = generate.size(2..=4);
             let fixed = [([vec![], vec![]], [side; 3]), ([vec![], vec![]], [33, 9, 18]), ([vec![batch, 2], vec![]], [3, 2, 5])];
             let free = (0..3).map(|_| (broadcasting_pair(generate), [(); 3].map(|()| generate.size(1..=4)))).collect::<Vec<_>>();

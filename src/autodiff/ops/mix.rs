@@ -39,12 +39,13 @@ impl<B: Backend> Op<B> for Mix {
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
         let [batch, length, outputs] = [generate.size(1..=3), generate.size(1..=20), generate.size(1..=6)];
         let [one, two, three] = [generate.size(1..=5), generate.size(1..=5), generate.size(1..=5)];
-        let long = generate.size(600..=700);
-        let sizes: [([usize; 3], &[usize]); 5] = [
+        let (many, long) = (generate.size(5..=13), generate.size(600..=700));
+        let sizes: [([usize; 3], &[usize]); 6] = [
             ([batch, outputs, length], &[one]),
             ([batch, outputs, length], &[one, two]),
             ([batch, outputs, length], &[one, two, three]),
             ([1, 1, 1], &[1]),
+            ([many, outputs, length], &[one, two]),
             ([2, 4, long], &[4, 4]),
         ];
         sizes.into_iter().map(|(sizes, channels)| Self::case(generate, sizes, channels)).collect()
@@ -67,8 +68,8 @@ fn check_shapes(parts: &[&[usize]], weight: &[usize], bias: &[usize]) -> Result<
     };
     let mut channels = 0;
     for (i, &part) in parts.iter().enumerate() {
-        let [batch, part_channels, length] = shape::sequence(OP, &format!("part {i}"), part)?;
-        if let Some(axis) = [(0, batch), (2, length)].into_iter().find_map(|(axis, size)| (first[axis] != size).then_some(axis)) {
+        let [_, part_channels, _] = shape::sequence(OP, &format!("part {i}"), part)?;
+        if let Some(axis) = [0, 2].into_iter().find(|&axis| first[axis] != part[axis]) {
             return Err(Error::shape(OP, axis, first, part, format!("parts 0 and {i} must have the same batch and length")));
         }
         channels += part_channels;

@@ -162,17 +162,18 @@ mod tests {
     use crate::autodiff::Tape;
     use crate::backend::Cpu;
 
-    fn vars(values: Vec<f64>, shape: &[usize]) -> (Var<Cpu<f64>>, Var<Cpu<f64>>, Var<Cpu<f64>>) {
+    /// x, and gamma and beta that change nothing.
+    fn vars(values: Vec<f64>, shape: &[usize]) -> [Var<Cpu<f64>>; 3] {
         let cpu = Cpu::<f64>::new();
         let tape = Tape::new(&cpu);
         let x = tape.leaf(&cpu.from_vec(values, shape).unwrap());
-        let one = |v| tape.leaf(&cpu.full(&[shape[1]], v).unwrap());
-        (x, one(1.0), one(0.0))
+        let all = |v| tape.leaf(&cpu.full(&[shape[1]], v).unwrap());
+        [x, all(1.0), all(0.0)]
     }
 
     #[test]
     fn batch_norm_hands_out_mean_and_biased_variance() {
-        let (x, gamma, beta) = vars(vec![1.0, 3.0, 0.0, 0.0, 5.0, 7.0, 4.0, 4.0], &[2, 2, 2]);
+        let [x, gamma, beta] = vars(vec![1.0, 3.0, 0.0, 0.0, 5.0, 7.0, 4.0, 4.0], &[2, 2, 2]);
         let (y, mean, var) = x.batch_norm(&gamma, &beta, 1e-5).unwrap();
         let cpu = x.tape().backend();
         assert_eq!((mean.shape(), var.shape()), (&[2][..], &[2][..]));
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_has_no_variance_or_no_eps_is_refused() {
-        let (x, gamma, beta) = vars(vec![1.0, 2.0], &[1, 2, 1]);
+        let [x, gamma, beta] = vars(vec![1.0, 2.0], &[1, 2, 1]);
         let message = x.batch_norm(&gamma, &beta, 1e-5).unwrap_err().to_string();
         assert!(message.contains("batch_norm") && message.contains("no variance") && message.contains("running"), "{message}");
         assert!(x.layer_norm(&gamma, &beta, 1e-5).is_ok());

@@ -7,7 +7,7 @@ use crate::backend::{Backend, Key, Noise, Real, Spike, SpikeMode, Surrogate, Ten
 use crate::error::{Error, Result};
 
 /// S(y, u) = 1 where y > u, strict, else 0; inputs x with y = x, or x (B, H, L) or (B, H), scale (H), shift (H) with
-/// y = scale[h] x + shift[h].
+/// `y = scale[h] x + shift[h]`.
 ///
 /// For u uniform in [0, 1) the expected spike is clamp(y, 0, 1), whose derivative is the default surrogate: the SpikeSampler of
 /// P-SpikeSSM (Bal and Sengupta, 2024; [arXiv:2406.02923](https://arxiv.org/abs/2406.02923)). The noise is no input: it has no gradient.
@@ -183,7 +183,7 @@ impl<B: Backend> Var<B> {
         self.tape().apply(SpikeOp { spike }, &[self])
     }
 
-    /// Spikes of the potential scale[h] x + shift[h], for x (B, H, L) or (B, H), scale (H), shift (H); the potential is not stored.
+    /// Spikes of the potential `scale[h] x + shift[h]`, for x (B, H, L) or (B, H), scale (H), shift (H); the potential is not stored.
     ///
     /// # Errors
     /// As [`Var::spike`] and [`Var::affine`].

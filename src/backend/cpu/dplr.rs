@@ -35,7 +35,7 @@ use realfft::RealFftPlanner;
 use realfft::num_complex::Complex;
 
 use super::simd::{Isa, dispatch};
-use super::ssm_common::{C64, Reader, System, SystemGrad, SystemGrads, SystemParams, rows_by_channel, to_planar};
+use super::ssm_common::{C64, Reader, System, SystemGrad, SystemGrads, SystemParams, rows_by_channel, sum_lanes, to_planar};
 use super::threads;
 use crate::backend::{DtTransform, Real, shape::Ssm};
 use crate::error::{Error, Result};
@@ -489,25 +489,12 @@ fn pull_blocks<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize,
     }
     for (sums, lanes) in sums.chunks_exact_mut(2 * V + 2).zip(&mode_sums) {
         for v in 0..V {
-            sums[v] = total(lanes.alpha[v]);
-            sums[V + v] = total(lanes.beta[v]);
+            sums[v] = sum_lanes(lanes.alpha[v]);
+            sums[V + v] = sum_lanes(lanes.beta[v]);
         }
-        sums[2 * V] = total(lanes.square);
-        sums[2 * V + 1] = total(lanes.real);
+        sums[2 * V] = sum_lanes(lanes.square);
+        sums[2 * V + 1] = sum_lanes(lanes.real);
     }
-}
-
-/// The sum of the lanes, halves first.
-#[inline(always)]
-fn total<E: Real, const T: usize>(mut lanes: [E; T]) -> f64 {
-    let mut width = T / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] = lanes[i] + lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0].f64()
 }
 
 /// The first T values, or zeros where there are fewer.

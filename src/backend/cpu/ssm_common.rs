@@ -176,3 +176,16 @@ pub fn rows_by_channel<E>(out: &mut [E], d_model: usize, take: usize) -> Vec<Vec
     }
     channels
 }
+
+/// The sum of the lanes, a power of two of them, halves first.
+#[inline(always)]
+pub fn sum_lanes<E: Real, const T: usize>(mut lanes: [E; T]) -> f64 {
+    let mut width = T / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = lanes[i] + lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0].f64()
+}
