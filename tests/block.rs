@@ -5,7 +5,7 @@ mod common;
 use common::{Array, assert_close, assign, distance, fetch, fixture, gradient, host, largest, official_in_block, whole_numbers};
 use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::{Backend, Cpu, Key, Lif, Real, Surrogate, Tensor};
-use pspikessm::nn::{Activation, Block, BlockConfig, BlockNoise, Context, Module, NormKind, Ssm, SsmConfig, SpikeSource};
+use pspikessm::nn::{Activation, Block, BlockConfig, BlockNoise, Context, Module, NormKind, SpikeSource, Ssm, SsmConfig};
 
 type B = Cpu<f64>;
 

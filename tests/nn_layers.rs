@@ -115,8 +115,7 @@ fn names_and_shapes_are_those_of_old_checkpoints() {
     let mixer = |inputs| [format!("blocks.0.mixer.weight [4, {inputs}]"), "blocks.0.mixer.bias [4]".into()];
     let norm = |of: &str| ["weight", "bias", "running_mean", "running_var"].map(|name| format!("{of}norm.{name} [4]"));
     let table = ["encoder.weight [7, 4]".to_owned()];
-    let pairs =
-        ["decoder.0.weight [4, 16]", "decoder.0.bias [4]", "decoder.1.weight [3, 4]", "decoder.1.bias [3]"].map(String::from);
+    let pairs = ["decoder.0.weight [4, 16]", "decoder.0.bias [4]", "decoder.1.weight [3, 4]", "decoder.1.bias [3]"].map(String::from);
     let classes = ["decoder.weight [3, 4]", "decoder.bias [3]"].map(String::from);
     let whole = [&table[..], &forward, &output, &reverse, &mixer(8), &norm("blocks.0."), &norm(""), &pairs].concat();
     assert_eq!(listing(&small(true)), whole);
@@ -134,16 +133,15 @@ fn an_ssm_starts_from_hippo_and_its_step_sizes_from_their_range() {
         let legs = nplr(Measure::LegS, 16, Some(2.0)).unwrap();
         let tied = |one: &[f64]| one.repeat(config.copies());
         let values = |name: &str| fetch(&cpu, &layer, name);
-        let split = |values: &[_]| (values.iter().map(|z: &pspikessm::nn::hippo::Complex64| z.re).collect(), values.iter().map(|z| z.im).collect());
+        let split =
+            |values: &[_]| (values.iter().map(|z: &pspikessm::nn::hippo::Complex64| z.re).collect(), values.iter().map(|z| z.im).collect());
         let [(b_re, b_im), (p_re, p_im)]: [(Vec<f64>, Vec<f64>); 2] = [split(&legs.b), split(&legs.p)];
         assert_close("B", &values("kernel.B"), &[tied(&b_re), tied(&b_im)].concat(), 1e-15);
         assert_close("P", &values("kernel.P"), &[tied(&p_re), tied(&p_im)].concat(), 1e-15);
         assert_close("A_real", &values("kernel.A_real"), &tied(&[0.5f64.ln(); 8]), 1e-15);
         assert_close("A_imag", &values("kernel.A_imag"), &tied(&legs.lambda.iter().map(|z| -z.im).collect::<Vec<_>>()), 1e-15);
-        let logs: Vec<f64> = values("kernel.inv_dt")
-            .into_iter()
-            .map(|x| if dt_transform == DtTransform::Exp { x } else { x.exp().ln_1p().ln() })
-            .collect();
+        let logs: Vec<f64> =
+            values("kernel.inv_dt").into_iter().map(|x| if dt_transform == DtTransform::Exp { x } else { x.exp().ln_1p().ln() }).collect();
         let (low, high) = (1e-3f64.ln(), 1e-1f64.ln());
         assert!(logs.iter().all(|x| (low - 1e-9..high + 1e-9).contains(x)));
         // Uniform in the logarithm: the mean within five standard deviations.
@@ -259,7 +257,10 @@ fn another_architecture_is_named_by_its_first_parameter() {
     let message = refusal(ModelConfig { layers: 2, ..small(true) });
     assert!(message.contains("blocks.1.forward.sampler.scale is missing"), "{message}");
     let message = refusal(ModelConfig { layers: 0, ..small(true) });
-    assert!(message.contains("the model has no blocks.0.forward.sampler.scale") || message.contains("the model has no blocks.0."), "{message}");
+    assert!(
+        message.contains("the model has no blocks.0.forward.sampler.scale") || message.contains("the model has no blocks.0."),
+        "{message}"
+    );
     let diagonal = SsmInit::Diag(Default::default(), pspikessm::backend::Discretisation::Zoh);
     let message = refusal(ModelConfig { block: block(SsmConfig { init: diagonal, ..SsmConfig::new(4, 6) }), ..small(true) });
     assert!(message.contains("the model has no blocks.0.forward.ssm.kernel.P"), "{message}");
@@ -304,7 +305,8 @@ fn batch_norm_tracks_unbiased_statistics_and_evaluates_with_them() {
     }
     let x = normal(&cpu, 9, &SHAPE);
     let scale = |h: usize| [2.0, -0.5][h] / (var[h] + 1e-5).sqrt();
-    let want: Vec<f64> = x.values.iter().enumerate().map(|(i, x)| (i / 5 % 2, x)).map(|(h, x)| scale(h) * (x - mean[h]) + [0.25, 3.0][h]).collect();
+    let want: Vec<f64> =
+        x.values.iter().enumerate().map(|(i, x)| (i / 5 % 2, x)).map(|(h, x)| scale(h) * (x - mean[h]) + [0.25, 3.0][h]).collect();
     assert_close("evaluation", &normed(&cpu, &norm, &x, false), &want, 1e-13);
     assert_close("running mean after evaluation", &fetch(&cpu, &norm, "running_mean"), &mean, 1e-14);
 }
@@ -349,7 +351,9 @@ fn dropout_keeps_its_share_in_training_and_everything_in_evaluation() {
     let (p, shape) = (0.3, [40, 50, 10]);
     let tape = Tape::off(&cpu);
     let x = tape.constant(&cpu.full(&shape, 2.0).unwrap());
-    let run = |drop: fn(&Context<'_, B>, Var<B>, f64) -> pspikessm::Result<Var<B>>, cx: &Context<'_, B>| drop(cx, x.clone(), p).unwrap().to_vec().unwrap();
+    let run = |drop: fn(&Context<'_, B>, Var<B>, f64) -> pspikessm::Result<Var<B>>, cx: &Context<'_, B>| {
+        drop(cx, x.clone(), p).unwrap().to_vec().unwrap()
+    };
     let (training, evaluation) = (Context::training(&tape, Key::new(4)), Context::evaluation(&tape, Key::new(4)));
     for drop in [dropout, dropout_tied] {
         let y = run(drop, &training);
@@ -476,7 +480,11 @@ fn a_linear_layer_takes_vectors_and_sequences() {
     let cx = Context::training(&tape, Key::new(0));
     let x = normal(&cpu, 2, &[4, 3]);
     let (weight, bias) = (fetch(&cpu, &linear, "weight"), fetch(&cpu, &linear, "bias"));
-    let want: Vec<f64> = x.values.chunks(3).flat_map(|x| (0..2).map(|o| bias[o] + (0..3).map(|i| weight[3 * o + i] * x[i]).sum::<f64>()).collect::<Vec<_>>()).collect();
+    let want: Vec<f64> = x
+        .values
+        .chunks(3)
+        .flat_map(|x| (0..2).map(|o| bias[o] + (0..3).map(|i| weight[3 * o + i] * x[i]).sum::<f64>()).collect::<Vec<_>>())
+        .collect();
     let y = linear.forward(&cx, &tape.constant(&x.tensor(&cpu))).unwrap();
     assert_eq!(y.shape(), [4, 2]);
     assert_close("vectors", &y.to_vec().unwrap(), &want, 1e-14);

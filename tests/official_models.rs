@@ -9,7 +9,7 @@ use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::{Cpu, Key};
 use pspikessm::nn::official::import;
 use pspikessm::nn::store::{Archive, Stored};
-use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Noises, Pooling, SsmConfig};
+use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind, Pooling, SsmConfig};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::Value;
 

@@ -36,6 +36,7 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
     // Storage and transfer.
 
     /// Moves host values, row-major, to the device.
+    #[allow(clippy::wrong_self_convention, reason = "from_vec and to_vec are a pair, and the device is the receiver of both")]
     fn from_vec(&self, values: Vec<Self::Elem>, shape: &[usize]) -> Result<Tensor<Self>>;
     /// Copies the values to the host, row-major.
     fn to_vec(&self, x: &Tensor<Self>) -> Result<Vec<Self::Elem>>;
@@ -88,7 +89,7 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     // Domain kernels.
 
-    /// scale[h] x + shift[h] for x (B, H, L) or (B, H).
+    /// `scale[h] x + shift[h]` for x (B, H, L) or (B, H).
     fn affine(&self, x: &Tensor<Self>, scale: &Tensor<Self>, shift: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// Gradients of x, scale, shift.
     fn affine_grad(&self, x: &Tensor<Self>, scale: &Tensor<Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]>;
@@ -104,7 +105,7 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
         eps: f64,
         g: &Tensor<Self>,
     ) -> Result<[Tensor<Self>; 3]>;
-    /// Spikes of y = scale[h] x + shift[h] (or y = x): `y > u`, strict.
+    /// Spikes of `y = scale[h] x + shift[h]` (or y = x): `y > u`, strict.
     fn spike(&self, spike: &Spike<Self>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>>;
     /// Surrogate gradients of x, scale, shift.
     fn spike_grad(
@@ -126,7 +127,13 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// W [x_1; x_2; ..] + bias over the channels of (B, K_i, L) parts, W (H, sum K_i): (B, H, L).
     fn mix(&self, parts: &[&Tensor<Self>], weight: &Tensor<Self>, bias: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// Gradients of every part, of weight and bias.
-    fn mix_grad(&self, parts: &[&Tensor<Self>], weight: &Tensor<Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>>;
+    fn mix_grad(
+        &self,
+        parts: &[&Tensor<Self>],
+        weight: &Tensor<Self>,
+        g: &Tensor<Self>,
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor<Self>>>>;
     /// The first `take` entries of the DPLR kernels of length `len`: (c, H, take).
     fn dplr_kernel(&self, ssm: &SsmParams<Self>, len: usize, take: usize) -> Result<Tensor<Self>>;
     /// Gradients of every parameter (`dt` is carried over).

@@ -144,7 +144,9 @@ mod tests {
         assert_eq!(f32::unit(0), 0.0);
         assert_eq!(f64::unit(0x8000_01FF), 0.5 + 1.0 / 16_777_216.0);
         let mut words = Key::new(5).words(0);
-        let normals: Vec<f64> = (0..4000).flat_map(|_| words.next_lanes().as_chunks::<2>().0.iter().map(|w| normal_f64(w[0], w[1])).collect::<Vec<_>>()).collect();
+        let normals: Vec<f64> = (0..4000)
+            .flat_map(|_| words.next_lanes().as_chunks::<2>().0.iter().map(|w| normal_f64(w[0], w[1])).collect::<Vec<_>>())
+            .collect();
         let mean = normals.iter().sum::<f64>() / normals.len() as f64;
         let variance = normals.iter().map(|x| x * x).sum::<f64>() / normals.len() as f64;
         assert!(mean.abs() < 4.0 / (normals.len() as f64).sqrt() && (variance - 1.0).abs() < 0.04);

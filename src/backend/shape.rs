@@ -53,13 +53,7 @@ pub fn rank(op: &'static str, what: &str, axes: &[&str], given: &[usize]) -> Res
     if axes.len() == given.len() {
         return Ok(());
     }
-    Err(Error::Shape {
-        op,
-        axis: None,
-        left: vec![0; axes.len()],
-        right: given.into(),
-        help: format!("{what} must have {} axes: ({})", axes.len(), axes.join(", ")),
-    })
+    Err(Error::value(op, format!("{what} has shape {given:?}, but it must have {} axes: ({})", axes.len(), axes.join(", "))))
 }
 
 /// (batch, channels, length) of a sequence tensor, none of them zero.
@@ -88,7 +82,9 @@ pub fn lengths(op: &'static str, lengths: Option<&[usize]>, batch: usize, length
     }
     match lengths.iter().position(|&l| l == 0 || l > length) {
         None => Ok(()),
-        Some(i) => Err(Error::value(op, format!("length {} of sequence {i} must lie between 1 and the padded length {length}", lengths[i]))),
+        Some(i) => {
+            Err(Error::value(op, format!("length {} of sequence {i} must lie between 1 and the padded length {length}", lengths[i])))
+        }
     }
 }
 
@@ -108,7 +104,13 @@ pub struct Product {
 /// Checks a matrix product and names its sizes.
 pub fn product(left: &[usize], transpose_left: bool, right: &[usize], transpose_right: bool) -> Result<Product> {
     if left.len() < 2 || right.len() < 2 {
-        return Err(Error::shape("matmul", None, left, right, "both operands need at least two axes: reshape a vector to (1, n) or (n, 1)"));
+        return Err(Error::shape(
+            "matmul",
+            None,
+            left,
+            right,
+            "both operands need at least two axes: reshape a vector to (1, n) or (n, 1)",
+        ));
     }
     let split = |shape: &[usize], transpose: bool| {
         let (rows, columns) = (shape[shape.len() - 2], shape[shape.len() - 1]);
@@ -116,7 +118,13 @@ pub fn product(left: &[usize], transpose_left: bool, right: &[usize], transpose_
     };
     let ((m, k), (k_right, n)) = (split(left, transpose_left), split(right, transpose_right));
     if k != k_right {
-        return Err(Error::shape("matmul", left.len() - 1, left, right, format!("the summed axes have lengths {k} and {k_right}: transpose one operand?")));
+        return Err(Error::shape(
+            "matmul",
+            left.len() - 1,
+            left,
+            right,
+            format!("the summed axes have lengths {k} and {k_right}: transpose one operand?"),
+        ));
     }
     let batch = broadcast("matmul", &left[..left.len() - 2], &right[..right.len() - 2])?;
     Ok(Product { batch, m, n, k })
@@ -138,7 +146,15 @@ pub struct Ssm {
 }
 
 /// Checks the stored parameters of an SSM against each other.
-pub fn ssm(op: &'static str, inv_dt: &[usize], a_real: &[usize], a_imag: &[usize], b: &[usize], c: &[usize], p: Option<&[usize]>) -> Result<Ssm> {
+pub fn ssm(
+    op: &'static str,
+    inv_dt: &[usize],
+    a_real: &[usize],
+    a_imag: &[usize],
+    b: &[usize],
+    c: &[usize],
+    p: Option<&[usize]>,
+) -> Result<Ssm> {
     rank(op, "inv_dt", &["d_model"], inv_dt)?;
     rank(op, "A_real", &["n_ssm", "d_state / 2"], a_real)?;
     rank(op, "C", &["2", "channels", "d_model", "d_state / 2"], c)?;
@@ -192,7 +208,10 @@ pub fn long_conv(input: &[usize], kernel: &[usize], skip: Option<&[usize]>, true
 pub fn slice(op: &'static str, given: &[usize], along: usize, start: usize, len: usize) -> Result<Vec<usize>> {
     axis(op, along, given)?;
     if len == 0 || start.checked_add(len).is_none_or(|end| end > given[along]) {
-        let help = format!("{len} entries from {start} on do not lie in axis {along} of shape {given:?}: take at least one, up to {}", given[along]);
+        let help = format!(
+            "{len} entries from {start} on do not lie in axis {along} of shape {given:?}: take at least one, up to {}",
+            given[along]
+        );
         return Err(Error::value(op, help));
     }
     let mut shape = given.to_vec();
@@ -250,7 +269,10 @@ mod tests {
         assert_eq!(broadcast("add", &[2, 1, 4], &[3, 1]).unwrap(), [2, 3, 4]);
         assert_eq!(broadcast("add", &[], &[3]).unwrap(), [3]);
         let message = broadcast("add", &[2, 3], &[4]).unwrap_err().to_string();
-        assert!(message.contains("add") && message.contains("[2, 3]") && message.contains("[4]") && message.contains("axis 1"), "{message}");
+        assert!(
+            message.contains("add") && message.contains("[2, 3]") && message.contains("[4]") && message.contains("axis 1"),
+            "{message}"
+        );
     }
 
     #[test]

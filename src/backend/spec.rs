@@ -97,8 +97,8 @@ pub struct Spike<B: Backend> {
     pub surrogate: Surrogate,
 }
 
-/// A leaky integrate-and-fire neuron: v[t] = decay v[t-1] (1 - s[t-1]) + y[t] (hard reset) or v[t] = decay v[t-1] - threshold s[t-1] + y[t]
-/// (soft reset), s[t] = v[t] > threshold.
+/// A leaky integrate-and-fire neuron: `v[t] = decay v[t-1] (1 - s[t-1]) + y[t]` (hard reset) or
+/// `v[t] = decay v[t-1] - threshold s[t-1] + y[t]` (soft reset), `s[t] = v[t] > threshold`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lif {
     /// The share of the membrane potential that a step keeps, in [0, 1].
@@ -177,7 +177,7 @@ impl<B: Backend> SsmParams<B> {
     }
 }
 
-/// A long convolution's operands: y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t].
+/// A long convolution's operands: `y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t]`.
 #[derive(Clone, Copy, Debug)]
 pub struct LongConv<'a, B: Backend> {
     /// u, (B, H, L); positions from `lengths[b]` on count as zero, in D's term too.

@@ -12,9 +12,9 @@ pub use generate::{Generator, Rules};
 pub use tokens::{encode, evaluate, value, vocabulary};
 pub use tsv::read;
 
-use crate::file::write_atomically;
 use super::{Dataset, Splits, Vocabulary};
 use crate::error::{Error, Result};
+use crate::file::write_atomically;
 use std::path::{Path, PathBuf};
 
 /// The number of classes: the digits.

@@ -188,10 +188,10 @@ impl<B: Backend> Block<B> {
         let [batch, channels, length] = shape::sequence(OP, "the input", x.shape())?;
         shape::exactly(OP, "the input", &[batch, self.config.ssm.d_model, length], &[batch, channels, length])?;
         shape::lengths(OP, lengths, batch, length)?;
-        if let BlockNoise::Given(draws) = noise {
-            if draws.len() < self.config.draws() {
-                return Err(Error::value(OP, format!("{} draws of noise were given, {} are needed", draws.len(), self.config.draws())));
-            }
+        if let BlockNoise::Given(draws) = noise
+            && draws.len() < self.config.draws()
+        {
+            return Err(Error::value(OP, format!("{} draws of noise were given, {} are needed", draws.len(), self.config.draws())));
         }
         Ok(())
     }

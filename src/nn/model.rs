@@ -184,7 +184,8 @@ impl<B: Backend> Model<B> {
                 let d_input = linear.weight.value().shape()[1];
                 let length = values.len() / (batch * d_input);
                 if length == 0 || values.len() != batch * length * d_input {
-                    let help = format!("{} values are not {batch} sequences of equal length with {d_input} values a position", values.len());
+                    let help =
+                        format!("{} values are not {batch} sequences of equal length with {d_input} values a position", values.len());
                     return Err(Error::value(OP, help));
                 }
                 if let Some(i) = values.iter().position(|v| !v.is_finite()) {
@@ -210,9 +211,7 @@ impl<B: Backend> Model<B> {
                 let mask = cx.backend().to_vec(&mask(cx.backend(), lengths, length)?)?;
                 mask.chunks_exact(length).zip(lengths).flat_map(|(row, &n)| row.iter().map(move |&v| v / B::Elem::of(n as f64))).collect()
             }
-            Pooling::Last => {
-                lengths.iter().flat_map(|&n| (0..length).map(move |t| B::Elem::of(f64::from(u8::from(t + 1 == n))))).collect()
-            }
+            Pooling::Last => lengths.iter().flat_map(|&n| (0..length).map(move |t| B::Elem::of(f64::from(u8::from(t + 1 == n))))).collect(),
         };
         let weights = cx.tape().constant(&cx.backend().from_vec(weights, &[batch, length, 1])?);
         x.matmul(&weights)?.reshape(&[batch, channels])
@@ -224,7 +223,10 @@ impl<B: Backend> Model<B> {
             Head::Retrieval(first, second) => {
                 let rows = pooled.shape()[0];
                 if !rows.is_multiple_of(2) {
-                    return Err(Error::value("Model", format!("{rows} documents are not pairs: give all first ones, then all second ones")));
+                    return Err(Error::value(
+                        "Model",
+                        format!("{rows} documents are not pairs: give all first ones, then all second ones"),
+                    ));
                 }
                 let (a, b) = (pooled.slice(0, 0, rows / 2)?, pooled.slice(0, rows / 2, rows / 2)?);
                 let features = Var::concat(&[&a, &b, &a.sub(&b)?, &a.mul(&b)?], 1)?;

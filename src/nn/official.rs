@@ -31,16 +31,18 @@ pub fn import<B: Backend>(backend: &B, model: &Model<B>, path: impl AsRef<Path>)
         let Some(stored) = archive.tensors.get(&official) else {
             return Err(Error::checkpoint(path, format!("does not belong to this architecture: {official} is missing (here {name})")));
         };
-        let value = converted(backend, &name, stored, param.value().shape()).map_err(|help| {
-            Error::checkpoint(path, format!("does not belong to this architecture: {official} {help} (here {name})"))
-        })?;
+        let value = converted(backend, &name, stored, param.value().shape())
+            .map_err(|help| Error::checkpoint(path, format!("does not belong to this architecture: {official} {help} (here {name})")))?;
         values.push((param, value));
         used.push(official);
     }
     let (skipped, unknown): (Vec<String>, Vec<String>) =
         archive.tensors.keys().filter(|name| !used.contains(name)).cloned().partition(|name| is_unused(name, bidirectional));
     if let Some(name) = unknown.first() {
-        return Err(Error::checkpoint(path, format!("does not belong to this architecture: it holds {name}, which the model does not have")));
+        return Err(Error::checkpoint(
+            path,
+            format!("does not belong to this architecture: it holds {name}, which the model does not have"),
+        ));
     }
     values.into_iter().try_for_each(|(param, value)| param.set(value))?;
     Ok(Imported { skipped })

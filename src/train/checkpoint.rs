@@ -29,7 +29,9 @@ fn read(path: &Path) -> Result<Archive> {
     let archive = Archive::read(path)?;
     match archive.notes.get("format").map(String::as_str) {
         Some(FORMAT) => Ok(archive),
-        Some(other) => Err(Error::checkpoint(path, format!("has the format {other:?}, not {FORMAT:?}: take one that a training run wrote"))),
+        Some(other) => {
+            Err(Error::checkpoint(path, format!("has the format {other:?}, not {FORMAT:?}: take one that a training run wrote")))
+        }
         None => Err(Error::checkpoint(path, "was not written by a training run of this crate: take one that was")),
     }
 }

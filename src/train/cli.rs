@@ -61,7 +61,8 @@ pub fn main<B: Backend>(backend: &B, task: &dyn Task) -> ExitCode {
     match outcome {
         Ok(Outcome::Finished(_)) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped(step, saved)) => {
-            let saved = saved.map_or("nothing is saved without --out".into(), |path| format!("saved {}, go on with --resume", path.display()));
+            let saved =
+                saved.map_or("nothing is saved without --out".into(), |path| format!("saved {}, go on with --resume", path.display()));
             complain(&format!("stopped after step {step}: {saved}"));
             ExitCode::from(interrupt::EXIT_CODE)
         }
@@ -87,8 +88,10 @@ pub fn run<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &Atomi
     if let Some(output) = &mut output {
         if flags.resume {
             trainer = trainer.resume(output.checkpoint())?;
+            output.proceed(&trainer)?;
+        } else {
+            output.begin(&trainer)?;
         }
-        output.begin(&trainer)?;
     }
     if !flags.quiet {
         print(out, &header(backend, &trainer, flags.preset))?;

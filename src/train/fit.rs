@@ -61,7 +61,8 @@ pub fn fit<B: Backend>(
             true => Some(Ending::Stopped),
             false => trainer.is_finished().then_some(Ending::Finished),
         };
-        if let Some(output) = output.as_deref().filter(|_| saved != Some(done) && (ending.is_some() || due(done, options.checkpoint_every))) {
+        if let Some(output) = output.as_deref().filter(|_| saved != Some(done) && (ending.is_some() || due(done, options.checkpoint_every)))
+        {
             trainer.save(output.checkpoint())?;
             saved = Some(done);
         }

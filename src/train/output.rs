@@ -20,7 +20,7 @@ const METRICS: &str = "metrics.jsonl";
 /// The folder of a run: `checkpoint.safetensors`, and `metrics.jsonl` with one JSON object a line.
 ///
 /// Each line has `kind`, `step` and `seconds` (since this process started). `kind` is `run` (what the run is), `train` (`epoch`, `loss`,
-/// `accuracy` and `lr`, the first two means over the steps since the last such line), `validation` or `test` (`epoch`, `loss`, `accuracy`,
+/// `accuracy`, both means over the steps since the last such line, and `lr` of the coming step), `validation` or `test` (`epoch`, `loss`, `accuracy`,
 /// `spike_rate`, `passes`).
 #[derive(Debug)]
 pub struct Output {
@@ -64,13 +64,14 @@ impl Output {
         self.dir.join(CHECKPOINT)
     }
 
-    /// Makes the folder ready for `trainer`. Before its first step an earlier run's metrics are dropped and its checkpoint is put aside as
-    /// `checkpoint.previous.safetensors`; later on only metrics of steps that will be taken again are dropped.
+    /// Makes the folder ready for a run that goes on: drops the metrics of steps that will be taken again.
+    pub fn proceed<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
+        self.metrics.rewind(|step| step <= trainer.steps_done())
+    }
+
+    /// Makes the folder ready for a new run: drops an earlier run's metrics, and puts its checkpoint aside as
+    /// `checkpoint.previous.safetensors`.
     pub fn begin<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
-        let done = trainer.steps_done();
-        if done > 0 {
-            return self.metrics.rewind(|step| step <= done);
-        }
         self.metrics.rewind(|_| false)?;
         let checkpoint = self.checkpoint();
         if checkpoint.exists() {

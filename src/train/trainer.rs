@@ -171,10 +171,10 @@ impl<B: Backend> Trainer<B> {
     /// Hands the gradients to the optimiser, if they are finite and what they lead to is.
     fn update(&mut self, gradients: &Gradients<B>) -> Result<()> {
         for (name, param) in self.model.parameters() {
-            if let Some(gradient) = gradients.of_parameter(param.identity()) {
-                if !self.backend.all_finite(gradient)? {
-                    return Err(self.diverged(format!("the gradient of {name}")));
-                }
+            if let Some(gradient) = gradients.of_parameter(param.identity())
+                && !self.backend.all_finite(gradient)?
+            {
+                return Err(self.diverged(format!("the gradient of {name}")));
             }
         }
         // Before the step is counted, so that errors name the step that was tried.

@@ -33,7 +33,7 @@ impl<B: Backend> Op<B> for Rfft {
         }
     }
 
-    /// gx[j] = sum_k Gr[k] cos(2 pi jk / n) - Gi[k] sin(2 pi jk / n): n times the inverse of G with every bin counted once.
+    /// `gx[j] = sum_k Gr[k] cos(2 pi jk / n) - Gi[k] sin(2 pi jk / n)`: n times the inverse of G with every bin counted once.
     fn backward(&self, backend: &B, n: usize, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         let weights = bins(backend, n, grad.rank(), n as f64, n as f64 / 2.0)?;
         Ok(vec![Some(backend.irfft(&backend.binary(Binary::Mul, grad, &weights)?, n)?)])
@@ -59,7 +59,7 @@ impl<B: Backend> Op<B> for Irfft {
         Ok((backend.irfft(x, self.n)?, ()))
     }
 
-    /// gX[k] = (1 or 2) / n times the transform of g.
+    /// `gX[k]` is (1 or 2) / n times the transform of g.
     fn backward(&self, backend: &B, (): Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         let (spectrum, n) = (backend.rfft(grad)?, self.n as f64);
         let weights = bins(backend, self.n, spectrum.rank(), 1.0 / n, 2.0 / n)?;

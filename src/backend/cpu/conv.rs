@@ -85,11 +85,16 @@ fn plan<E: Real>(plans: &Plans<E>, operands: &Operands<'_, E>) -> Plan<E> {
 fn spectra<E: Real>(plan: &Plan<E>, operands: &Operands<'_, E>) -> Vec<Complex<E>> {
     let mut spectra = vec![Complex::default(); operands.shape[1] * plan.bins()];
     let scale = E::one() / E::of(plan.len() as f64);
-    for_each_chunk_with(&mut spectra, plan.bins(), || Scratch::new(plan), |scratch, h, bins| {
-        operands.circular(h, &mut scratch.row);
-        plan.forward(&mut scratch.row, bins, &mut scratch.fft);
-        bins.iter_mut().for_each(|bin| *bin = *bin * scale);
-    });
+    for_each_chunk_with(
+        &mut spectra,
+        plan.bins(),
+        || Scratch::new(plan),
+        |scratch, h, bins| {
+            operands.circular(h, &mut scratch.row);
+            plan.forward(&mut scratch.row, bins, &mut scratch.fft);
+            bins.iter_mut().for_each(|bin| *bin *= scale);
+        },
+    );
     spectra
 }
 
@@ -98,21 +103,26 @@ pub fn forward<E: Real>(plans: &Plans<E>, operands: Operands<'_, E>, out: &mut [
     let [_, channels, length] = operands.shape;
     let plan = plan(plans, &operands);
     let spectra = spectra(&plan, &operands);
-    for_each_chunk_with(out, length, || Scratch::new(&plan), |scratch, row, out| {
-        let h = row % channels;
-        let x = &operands.input[row * length..][..operands.true_length(row / channels)];
-        if x.iter().all(|&v| v == E::zero()) {
-            out.fill(E::zero());
-            return;
-        }
-        scratch.transform(&plan, x);
-        multiply(&mut scratch.bins, &spectra[h * plan.bins()..][..plan.bins()]);
-        plan.inverse(&mut scratch.bins, &mut scratch.row, &mut scratch.fft);
-        out.copy_from_slice(&scratch.row[..length]);
-        if let Some(skip) = operands.skip {
-            add_scaled(&mut out[..x.len()], x, skip[h]);
-        }
-    });
+    for_each_chunk_with(
+        out,
+        length,
+        || Scratch::new(&plan),
+        |scratch, row, out| {
+            let h = row % channels;
+            let x = &operands.input[row * length..][..operands.true_length(row / channels)];
+            if x.iter().all(|&v| v == E::zero()) {
+                out.fill(E::zero());
+                return;
+            }
+            scratch.transform(&plan, x);
+            multiply(&mut scratch.bins, &spectra[h * plan.bins()..][..plan.bins()]);
+            plan.inverse(&mut scratch.bins, &mut scratch.row, &mut scratch.fft);
+            out.copy_from_slice(&scratch.row[..length]);
+            if let Some(skip) = operands.skip {
+                add_scaled(&mut out[..x.len()], x, skip[h]);
+            }
+        },
+    );
 }
 
 /// The gradients of a convolution, each where it is wanted.

@@ -331,7 +331,13 @@ fn sum_rows<I: Isa, E: Real, const T: usize>(time: &[E], factors: &[E], start: u
 
 /// Adds T columns' part of s0 and s1, planar, a sum for each lane.
 #[inline(always)]
-fn sum_columns<I: Isa, E: Real, const T: usize>(parts: &[[E; T]; 4], re: &[f64; T], im: &[f64; T], start: usize, total: &mut [[f64; T]; 4]) {
+fn sum_columns<I: Isa, E: Real, const T: usize>(
+    parts: &[[E; T]; 4],
+    re: &[f64; T],
+    im: &[f64; T],
+    start: usize,
+    total: &mut [[f64; T]; 4],
+) {
     for i in 0..T {
         let [ur, ui, vr, vi] = [parts[0][i].f64(), parts[1][i].f64(), parts[2][i].f64(), parts[3][i].f64()];
         let t = (start + i) as f64;

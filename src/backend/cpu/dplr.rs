@@ -104,10 +104,14 @@ pub fn kernel_grad<E: Real>(dims: &DplrDims, params: SystemParams<'_, E>, grad: 
 pub fn advance<E: Real>(dims: &DplrDims, params: SystemParams<'_, E>, steps: usize) -> Vec<E> {
     let Ssm { d_model, half_state, channels, .. } = dims.sizes;
     let reader = Reader::new(dims.sizes, dims.dt, params);
-    let rows = threads::map_with(d_model, || (), |(), h| {
-        let system = reader.system(h);
-        Recurrence::new(&system).advance_rows(&system.c, steps)
-    });
+    let rows = threads::map_with(
+        d_model,
+        || (),
+        |(), h| {
+            let system = reader.system(h);
+            Recurrence::new(&system).advance_rows(&system.c, steps)
+        },
+    );
     let at = |c: usize| rows.iter().flat_map(move |row| &row[c * half_state..][..half_state]).copied();
     to_planar(&(0..channels).flat_map(at).collect::<Vec<C64>>())
 }
@@ -349,7 +353,10 @@ fn sum_products<I: Isa, E: Real, const V: usize, const T: usize>(
 
 /// (I + cosine M)^-1 and f, from the products `t` at one frequency.
 #[inline(always)]
-fn woodbury<E: Real, const R: usize, const CH: usize>(t: impl Fn(usize) -> Complex<E>, cosine: E) -> ([[Complex<E>; R]; R], [Complex<E>; R]) {
+fn woodbury<E: Real, const R: usize, const CH: usize>(
+    t: impl Fn(usize) -> Complex<E>,
+    cosine: E,
+) -> ([[Complex<E>; R]; R], [Complex<E>; R]) {
     let mut m = [[Complex::new(E::zero(), E::zero()); R]; R];
     for j in 0..R {
         for k in 0..R {

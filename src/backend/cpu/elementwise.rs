@@ -65,7 +65,15 @@ fn unary_body<I: Isa, E: Real>(f: Unary, x: &[E], out: &mut [E]) {
         Unary::Gelu => map(x, out, gelu),
         Unary::Clamp(low, high) => {
             let (low, high) = (E::of(low), E::of(high));
-            map(x, out, |x| if x < low { low } else if x > high { high } else { x });
+            map(x, out, |x| {
+                if x < low {
+                    low
+                } else if x > high {
+                    high
+                } else {
+                    x
+                }
+            });
         }
         Unary::Linear(scale, shift) => {
             let (scale, shift) = (E::of(scale), E::of(shift));
@@ -166,7 +174,9 @@ fn binary_piece<E: Real>(f: Binary, axes: &[Axis], x: &[E], y: &[E], start: usiz
             outer /= axis.len;
         }
         let run = (inner.len - at).min(out.len() - done);
-        let operand = |values: &'_ [E], at: usize, stride: usize| -> (usize, usize) { (at, if stride == 0 { 1 } else { run.min(values.len() - at) }) };
+        let operand = |values: &'_ [E], at: usize, stride: usize| -> (usize, usize) {
+            (at, if stride == 0 { 1 } else { run.min(values.len() - at) })
+        };
         let ((x_at, x_len), (y_at, y_len)) = (operand(x, x_at, inner.x), operand(y, y_at, inner.y));
         binary_run(f, &x[x_at..][..x_len], &y[y_at..][..y_len], &mut out[done..done + run]);
         done += run;

@@ -73,7 +73,8 @@ impl<E: Real> Plan<E> {
 /// Rows of length n to planar bins: `out` holds all real parts, then all imaginary parts.
 pub fn rfft<E: Real>(plan: &Plan<E>, x: &[E], out: &mut [E]) {
     let (real, imaginary) = out.split_at_mut(out.len() / 2);
-    let rows: Vec<_> = x.chunks_exact(plan.len()).zip(real.chunks_exact_mut(plan.bins())).zip(imaginary.chunks_exact_mut(plan.bins())).collect();
+    let rows: Vec<_> =
+        x.chunks_exact(plan.len()).zip(real.chunks_exact_mut(plan.bins())).zip(imaginary.chunks_exact_mut(plan.bins())).collect();
     let init = || (vec![E::zero(); plan.len()], vec![Complex::default(); plan.bins()], plan.scratch());
     for_each_with(rows, init, |(row, bins, scratch), _, ((x, real), imaginary)| {
         row.copy_from_slice(x);
@@ -87,7 +88,8 @@ pub fn rfft<E: Real>(plan: &Plan<E>, x: &[E], out: &mut [E]) {
 /// Planar bins to rows of length n, divided by n.
 pub fn irfft<E: Real>(plan: &Plan<E>, x: &[E], out: &mut [E]) {
     let (real, imaginary) = x.split_at(x.len() / 2);
-    let rows: Vec<_> = real.chunks_exact(plan.bins()).zip(imaginary.chunks_exact(plan.bins())).zip(out.chunks_exact_mut(plan.len())).collect();
+    let rows: Vec<_> =
+        real.chunks_exact(plan.bins()).zip(imaginary.chunks_exact(plan.bins())).zip(out.chunks_exact_mut(plan.len())).collect();
     let scale = E::one() / E::of(plan.len() as f64);
     let init = || (vec![Complex::default(); plan.bins()], plan.scratch());
     for_each_with(rows, init, |(bins, scratch), _, ((real, imaginary), out)| {

@@ -67,7 +67,13 @@ impl<'a, E> Matrix<'a, E> {
 
     /// Rows and columns exchanged.
     pub fn transposed(self) -> Self {
-        Matrix { values: self.values, rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride }
+        Matrix {
+            values: self.values,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
     }
 
     /// `count` columns from `start` on.
@@ -79,7 +85,11 @@ impl<'a, E> Matrix<'a, E> {
 
     /// The position of the last element plus one.
     fn extent(&self) -> usize {
-        if self.rows == 0 || self.columns == 0 { 0 } else { (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride + 1 }
+        if self.rows == 0 || self.columns == 0 {
+            0
+        } else {
+            (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride + 1
+        }
     }
 }
 
@@ -233,9 +243,13 @@ pub fn mix_weight_grad<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: MixShap
 pub fn mix_bias_grad<E: Real>(g: &[E], shape: MixShape, out: &mut [E]) {
     let MixShape { d_out, length, .. } = shape;
     let work: Vec<&mut E> = out.iter_mut().collect();
-    for_each_with(work, || (), |(), h, out| {
-        *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(super::elementwise::sum).sum());
-    });
+    for_each_with(
+        work,
+        || (),
+        |(), h, out| {
+            *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(super::elementwise::sum).sum());
+        },
+    );
 }
 
 #[cfg(test)]

@@ -79,12 +79,16 @@ pub fn embed<E: Real>(table: &[E], d_model: usize, tokens: &[u32], length: usize
 pub fn embed_grad<E: Real>(rows: usize, tokens: &[u32], g: &[E], [batch, d_model, length]: [usize; 3], out: &mut [E]) {
     let mut columns = vec![0.0f64; rows * d_model];
     let work: Vec<&mut [f64]> = columns.chunks_exact_mut(rows).collect();
-    for_each_with(work, || (), |(), h, column| {
-        for b in 0..batch {
-            let g = &g[(b * d_model + h) * length..][..length];
-            tokens[b * length..][..length].iter().zip(g).for_each(|(&t, &g)| column[t as usize] += g.f64());
-        }
-    });
+    for_each_with(
+        work,
+        || (),
+        |(), h, column| {
+            for b in 0..batch {
+                let g = &g[(b * d_model + h) * length..][..length];
+                tokens[b * length..][..length].iter().zip(g).for_each(|(&t, &g)| column[t as usize] += g.f64());
+            }
+        },
+    );
     for (i, out) in out.iter_mut().enumerate() {
         *out = E::of(columns[i % d_model * rows + i / d_model]);
     }

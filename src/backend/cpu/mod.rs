@@ -102,7 +102,10 @@ fn system<E: Real>(ssm: &SsmParams<Cpu<E>>) -> SystemParams<'_, E> {
     }
 }
 
-fn draw<'a, E: Real>(spike: &'a Spike<Cpu<E>>, x: &Tensor<Cpu<E>>, affine: Option<(&'a Tensor<Cpu<E>>, &'a Tensor<Cpu<E>>)>) -> spike::Draw<'a, E> {
+/// scale and shift of a SpikeSampler.
+type Affine<'a, B> = Option<(&'a Tensor<B>, &'a Tensor<B>)>;
+
+fn draw<'a, E: Real>(spike: &'a Spike<Cpu<E>>, x: &Tensor<Cpu<E>>, affine: Affine<'a, Cpu<E>>) -> spike::Draw<'a, E> {
     let uniform = match &spike.noise {
         Noise::Stream(key) => spike::Uniform::Stream(*key),
         Noise::Given(noise) => spike::Uniform::Given(values(noise)),
@@ -368,13 +371,21 @@ impl<E: Real> Backend for Cpu<E> {
         Ok(self.make(&[shape.batch, shape.d_out, shape.length], |out| gemm::mix(&parts, values(weight), values(bias), shape, out)))
     }
 
-    fn mix_grad(&self, parts: &[&Tensor<Self>], weight: &Tensor<Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
+    fn mix_grad(
+        &self,
+        parts: &[&Tensor<Self>],
+        weight: &Tensor<Self>,
+        g: &Tensor<Self>,
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor<Self>>>> {
         let shape = mix_shape(weight, sequence(g));
         let mut grads = Vec::with_capacity(parts.len() + 2);
         let mut at = 0;
         for (part, &need) in parts.iter().zip(needs) {
             let channels = part.shape()[1];
-            grads.push(need.then(|| self.make(part.shape(), |out| gemm::mix_part_grad(values(weight), values(g), at, channels, shape, out))));
+            grads.push(
+                need.then(|| self.make(part.shape(), |out| gemm::mix_part_grad(values(weight), values(g), at, channels, shape, out))),
+            );
             at += channels;
         }
         let plain: Vec<_> = parts.iter().map(|p| (values(p), p.shape()[1])).collect();

@@ -44,24 +44,32 @@ fn add_affine_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, out: &mut [E]) 
 
 /// For every channel, (sum of g x, sum of g) over batch and length.
 pub fn channel_sums<E: Real>(x: &[E], g: &[E], shape: [usize; 3]) -> Vec<(f64, f64)> {
-    map_with(shape[1], || (), |(), h| {
-        let rows = channel_rows(x, shape, h).zip(channel_rows(g, shape, h));
-        rows.fold((0.0, 0.0), |(with_x, alone), (x, g)| (with_x + dot(g, x), alone + sum(g)))
-    })
+    map_with(
+        shape[1],
+        || (),
+        |(), h| {
+            let rows = channel_rows(x, shape, h).zip(channel_rows(g, shape, h));
+            rows.fold((0.0, 0.0), |(with_x, alone), (x, g)| (with_x + dot(g, x), alone + sum(g)))
+        },
+    )
 }
 
 /// Mean and biased variance of every channel over batch and length: two passes, for the variance's accuracy.
 pub fn batch_statistics<E: Real>(x: &[E], shape: [usize; 3]) -> Vec<(E, E)> {
     let count = (shape[0] * shape[2]) as f64;
-    map_with(shape[1], || vec![E::zero(); shape[2]], |centred, h| {
-        let mean = E::of(channel_rows(x, shape, h).map(sum).sum::<f64>() / count);
-        let squares = channel_rows(x, shape, h).map(|row| {
-            centred.iter_mut().zip(row).for_each(|(c, &v)| *c = v - mean);
-            dot(centred, centred)
-        });
-        let var = squares.sum::<f64>() / count;
-        (mean, E::of(var))
-    })
+    map_with(
+        shape[1],
+        || vec![E::zero(); shape[2]],
+        |centred, h| {
+            let mean = E::of(channel_rows(x, shape, h).map(sum).sum::<f64>() / count);
+            let squares = channel_rows(x, shape, h).map(|row| {
+                centred.iter_mut().zip(row).for_each(|(c, &v)| *c = v - mean);
+                dot(centred, centred)
+            });
+            let var = squares.sum::<f64>() / count;
+            (mean, E::of(var))
+        },
+    )
 }
 
 /// gamma (x - mean) / sqrt(var + eps) + beta, all (H).
@@ -89,25 +97,29 @@ pub fn batch_backward<E: Real>(x: &[E], g: &[E], statistics: &[(E, E)], gamma: &
     let count = E::of((shape[0] * shape[2]) as f64);
     let rows = rows_by_channel(gx, shape);
     let work: Vec<_> = rows.into_iter().zip(ggamma).zip(gbeta).collect();
-    for_each_with(work, || vec![E::zero(); shape[2]], |centred, h, ((rows, ggamma), gbeta)| {
-        let (mean, var) = statistics[h];
-        let r = E::one() / (var + eps).sqrt();
-        let (mut with_x, mut alone) = (0.0, 0.0);
-        for (x, g) in channel_rows(x, shape, h).zip(channel_rows(g, shape, h)) {
-            affine_centre(x, mean, centred);
-            with_x += dot(g, centred);
-            alone += sum(g);
-        }
-        (*ggamma, *gbeta) = (E::of(with_x) * r, E::of(alone));
-        let scale = gamma[h] * r;
-        let slope = -scale * r * *ggamma / count;
-        let shift = -scale * *gbeta / count;
-        for ((out, x), g) in rows.into_iter().zip(channel_rows(x, shape, h)).zip(channel_rows(g, shape, h)) {
-            affine_row(g, scale, shift, out);
-            affine_centre(x, mean, centred);
-            add_affine_row(centred, slope, E::zero(), out);
-        }
-    });
+    for_each_with(
+        work,
+        || vec![E::zero(); shape[2]],
+        |centred, h, ((rows, ggamma), gbeta)| {
+            let (mean, var) = statistics[h];
+            let r = E::one() / (var + eps).sqrt();
+            let (mut with_x, mut alone) = (0.0, 0.0);
+            for (x, g) in channel_rows(x, shape, h).zip(channel_rows(g, shape, h)) {
+                affine_centre(x, mean, centred);
+                with_x += dot(g, centred);
+                alone += sum(g);
+            }
+            (*ggamma, *gbeta) = (E::of(with_x) * r, E::of(alone));
+            let scale = gamma[h] * r;
+            let slope = -scale * r * *ggamma / count;
+            let shift = -scale * *gbeta / count;
+            for ((out, x), g) in rows.into_iter().zip(channel_rows(x, shape, h)).zip(channel_rows(g, shape, h)) {
+                affine_row(g, scale, shift, out);
+                affine_centre(x, mean, centred);
+                add_affine_row(centred, slope, E::zero(), out);
+            }
+        },
+    );
 }
 
 fn affine_centre<E: Real>(x: &[E], mean: E, out: &mut [E]) {
@@ -160,30 +172,35 @@ pub fn layer_backward<E: Real>(x: &[E], g: &[E], statistics: (&[E], &[E]), gamma
     // Per batch entry: gx, and the channels' sums, which are added up over the batch in order afterwards.
     let mut sums = vec![(0.0f64, 0.0f64); shape[0] * channels];
     let work: Vec<_> = gx.chunks_exact_mut(channels * length).zip(sums.chunks_exact_mut(channels)).collect();
-    for_each_with(work, || vec![vec![E::zero(); length]; 4], |scratch, b, (gx, sums)| {
-        let [r, alone, with_x, xh] = scratch.as_mut_slice() else { return };
-        let (x, g) = (&x[b * channels * length..][..channels * length], &g[b * channels * length..][..channels * length]);
-        let mean = &statistics.0[b * length..][..length];
-        r.iter_mut().zip(&statistics.1[b * length..]).for_each(|(r, &var)| *r = E::one() / (var + eps).sqrt());
-        let normalised = |x: &[E], r: &[E], xh: &mut [E]| {
-            xh.iter_mut().zip(x).zip(mean).zip(r).for_each(|(((xh, &x), &mean), &r)| *xh = (x - mean) * r);
-        };
-        (alone.fill(E::zero()), with_x.fill(E::zero()));
-        for (h, (x, g)) in x.chunks_exact(length).zip(g.chunks_exact(length)).enumerate() {
-            normalised(x, r, xh);
-            sums[h] = (dot(g, xh), sum(g));
-            for (((alone, with_x), &g), &xh) in alone.iter_mut().zip(with_x.iter_mut()).zip(g).zip(&*xh) {
-                *alone += g * gamma[h];
-                *with_x += g * gamma[h] * xh;
+    for_each_with(
+        work,
+        || vec![vec![E::zero(); length]; 4],
+        |scratch, b, (gx, sums)| {
+            let [r, alone, with_x, xh] = scratch.as_mut_slice() else { return };
+            let (x, g) = (&x[b * channels * length..][..channels * length], &g[b * channels * length..][..channels * length]);
+            let mean = &statistics.0[b * length..][..length];
+            r.iter_mut().zip(&statistics.1[b * length..]).for_each(|(r, &var)| *r = E::one() / (var + eps).sqrt());
+            let normalised = |x: &[E], r: &[E], xh: &mut [E]| {
+                xh.iter_mut().zip(x).zip(mean).zip(r).for_each(|(((xh, &x), &mean), &r)| *xh = (x - mean) * r);
+            };
+            alone.fill(E::zero());
+            with_x.fill(E::zero());
+            for (h, (x, g)) in x.chunks_exact(length).zip(g.chunks_exact(length)).enumerate() {
+                normalised(x, r, xh);
+                sums[h] = (dot(g, xh), sum(g));
+                for (((alone, with_x), &g), &xh) in alone.iter_mut().zip(with_x.iter_mut()).zip(g).zip(&*xh) {
+                    *alone += g * gamma[h];
+                    *with_x += g * gamma[h] * xh;
+                }
             }
-        }
-        for (h, ((x, g), out)) in x.chunks_exact(length).zip(g.chunks_exact(length)).zip(gx.chunks_exact_mut(length)).enumerate() {
-            normalised(x, r, xh);
-            for t in 0..length {
-                out[t] = r[t] * (g[t] * gamma[h] - alone[t] / count - xh[t] * with_x[t] / count);
+            for (h, ((x, g), out)) in x.chunks_exact(length).zip(g.chunks_exact(length)).zip(gx.chunks_exact_mut(length)).enumerate() {
+                normalised(x, r, xh);
+                for t in 0..length {
+                    out[t] = r[t] * (g[t] * gamma[h] - alone[t] / count - xh[t] * with_x[t] / count);
+                }
             }
-        }
-    });
+        },
+    );
     for h in 0..channels {
         let (with_x, alone) = sums[h..].iter().step_by(channels).fold((0.0, 0.0), |t, s| (t.0 + s.0, t.1 + s.1));
         (ggamma[h], gbeta[h]) = (E::of(with_x), E::of(alone));

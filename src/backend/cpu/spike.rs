@@ -54,18 +54,23 @@ impl<E: Real> Draw<'_, E> {
 
 /// Spikes, or their expectation.
 pub fn forward<E: Real>(draw: Draw<'_, E>, x: &[E], out: &mut [E]) {
-    for_each_chunk_with(out, draw.row, || vec![E::zero(); draw.row], |u, i, out| {
-        let x = &x[i * draw.row..][..out.len()];
-        let (scale, shift) = draw.affine(i);
-        match draw.mode {
-            SpikeMode::Expected => expected_row(x, scale, shift, out),
-            SpikeMode::Sampled => {
-                let u = &mut u[..out.len()];
-                draw.uniform.fill(i * draw.row, u);
-                spike_row(x, scale, shift, u, out);
+    for_each_chunk_with(
+        out,
+        draw.row,
+        || vec![E::zero(); draw.row],
+        |u, i, out| {
+            let x = &x[i * draw.row..][..out.len()];
+            let (scale, shift) = draw.affine(i);
+            match draw.mode {
+                SpikeMode::Expected => expected_row(x, scale, shift, out),
+                SpikeMode::Sampled => {
+                    let u = &mut u[..out.len()];
+                    draw.uniform.fill(i * draw.row, u);
+                    spike_row(x, scale, shift, u, out);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 dispatch! { fn spike_row<E: Real>(x: &[E], scale: E, shift: E, u: &[E], out: &mut [E]) = spike_body; }
@@ -200,26 +205,36 @@ fn slope<E: Real>(surrogate: Surrogate, d: E) -> E {
 
 /// Spikes of a leaky integrate-and-fire neuron along rows.
 pub fn lif<E: Real>(lif: &Lif, x: &[E], length: usize, out: &mut [E]) {
-    for_each_chunk_with(out, length, || (), |(), i, out| {
-        let x = &x[i * length..][..length];
-        run_lif(lif, x, |t, _, spike, _| out[t] = if spike { E::one() } else { E::zero() });
-    });
+    for_each_chunk_with(
+        out,
+        length,
+        || (),
+        |(), i, out| {
+            let x = &x[i * length..][..length];
+            run_lif(lif, x, |t, _, spike, _| out[t] = if spike { E::one() } else { E::zero() });
+        },
+    );
 }
 
 /// Its surrogate gradient: the reset carries none, so the potential's gradient decays back through the steps without a spike.
 pub fn lif_grad<E: Real>(lif: &Lif, x: &[E], g: &[E], length: usize, out: &mut [E]) {
-    for_each_chunk_with(out, length, || (vec![E::zero(); length], vec![E::zero(); length]), |(slopes, keeps), i, out| {
-        let (x, g) = (&x[i * length..][..length], &g[i * length..][..length]);
-        run_lif(lif, x, |t, v, _, keep| {
-            slopes[t] = slope(lif.surrogate, v - E::of(lif.threshold));
-            keeps[t] = keep;
-        });
-        let mut later = E::zero();
-        for t in (0..length).rev() {
-            out[t] = g[t] * slopes[t] + later;
-            later = keeps[t] * out[t];
-        }
-    });
+    for_each_chunk_with(
+        out,
+        length,
+        || (vec![E::zero(); length], vec![E::zero(); length]),
+        |(slopes, keeps), i, out| {
+            let (x, g) = (&x[i * length..][..length], &g[i * length..][..length]);
+            run_lif(lif, x, |t, v, _, keep| {
+                slopes[t] = slope(lif.surrogate, v - E::of(lif.threshold));
+                keeps[t] = keep;
+            });
+            let mut later = E::zero();
+            for t in (0..length).rev() {
+                out[t] = g[t] * slopes[t] + later;
+                later = keeps[t] * out[t];
+            }
+        },
+    );
 }
 
 /// Runs the recurrence; `see(t, v, spike, keep)` gets the potential before the reset and how much of v[t-1] v[t] kept.

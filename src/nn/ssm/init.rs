@@ -44,6 +44,16 @@ pub struct SsmConfig {
     pub lr_for_all: bool,
 }
 
+/// One copy's continuous system, half of its conjugate pairs.
+pub(super) struct System {
+    /// (M).
+    pub lambda: Vec<Complex64>,
+    /// (M).
+    pub b: Vec<Complex64>,
+    /// (R, M); `None` for a diagonal system.
+    pub p: Option<Vec<Complex64>>,
+}
+
 impl SsmConfig {
     /// DPLR from HiPPO-LegS, one copy, dt log-uniform in [1e-3, 1e-1] through softplus, both directions, A, B and P at 1e-3.
     pub fn new(d_model: usize, d_state: usize) -> Self {
@@ -99,16 +109,16 @@ impl SsmConfig {
         Ok(())
     }
 
-    /// Lambda, B and the rows of P of one copy.
-    pub(super) fn system(&self) -> Result<(Vec<Complex64>, Vec<Complex64>, Option<Vec<Complex64>>)> {
+    /// The continuous system that every copy starts from.
+    pub(super) fn system(&self) -> Result<System> {
         Ok(match self.init {
             SsmInit::Dplr(measure) => {
                 let nplr = hippo::nplr(measure, self.d_state, Some(CLIP_B))?;
-                (nplr.lambda, nplr.b, Some(nplr.p))
+                System { lambda: nplr.lambda, b: nplr.b, p: Some(nplr.p) }
             }
             SsmInit::Diag(init, _) => {
                 let (lambda, b) = hippo::s4d(init, self.d_state)?;
-                (lambda, b, None)
+                System { lambda, b, p: None }
             }
         })
     }

@@ -1,6 +1,6 @@
 //! SSM kernel generation: the stored parameters of a DPLR or diagonal system, and C~.
 
-use super::init::{SsmConfig, SsmInit, normals};
+use super::init::{SsmConfig, SsmInit, System, normals};
 use crate::autodiff::Var;
 use crate::autodiff::ops::diag::diag_kernel;
 use crate::autodiff::ops::dplr::{SsmVars, dplr_kernel};
@@ -48,7 +48,7 @@ impl<B: Backend> SsmKernel<B> {
     /// [`Error::Config`] for what [`SsmConfig::check`] refuses.
     pub fn new(backend: &B, key: Key, config: &SsmConfig) -> Result<Self> {
         config.check()?;
-        let (lambda, b, p) = config.system()?;
+        let System { lambda, b, p } = config.system()?;
         let (h, s, m) = (config.d_model, config.copies(), config.d_state / 2);
         let channels = if config.bidirectional { 2 } else { 1 };
         let own = ParamOptions::Trained { lr: config.lr, decay: false };
@@ -129,8 +129,7 @@ impl<B: Backend> SsmKernel<B> {
         self.prepare(cx.backend(), length)?;
         let [inv_dt, a_real, a_imag, b, c] = [&self.inv_dt, &self.a_real, &self.a_imag, &self.b, &self.c].map(|p| cx.var(p));
         let p = self.p.as_ref().map(|p| cx.var(p));
-        let vars =
-            SsmVars { inv_dt: &inv_dt, a_real: &a_real, a_imag: &a_imag, b: &b, c: &c, p: p.as_ref(), dt: self.dt_transform };
+        let vars = SsmVars { inv_dt: &inv_dt, a_real: &a_real, a_imag: &a_imag, b: &b, c: &c, p: p.as_ref(), dt: self.dt_transform };
         match self.init {
             SsmInit::Dplr(_) => dplr_kernel(vars, self.l_kernel(cx.backend())?, length),
             SsmInit::Diag(_, disc) => diag_kernel(vars, disc, length),
@@ -140,8 +139,7 @@ impl<B: Backend> SsmKernel<B> {
 
 impl<B: Backend> Module<B> for SsmKernel<B> {
     fn names(&self, names: &mut Names<'_, B>) {
-        for (name, param) in
-            [("inv_dt", &self.inv_dt), ("A_real", &self.a_real), ("A_imag", &self.a_imag), ("B", &self.b), ("C", &self.c)]
+        for (name, param) in [("inv_dt", &self.inv_dt), ("A_real", &self.a_real), ("A_imag", &self.a_imag), ("B", &self.b), ("C", &self.c)]
         {
             names.param(name, param);
         }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{Preset, Task, existing};
-use crate::data::listops::{self, Rules};
 use crate::data::Splits;
+use crate::data::listops::{self, Rules};
 use crate::error::Result;
 use crate::nn::{AdamWConfig, BlockConfig, Cosine, Pooling, SsmConfig};
 use crate::train::{Length, Recipe, Schedule};
