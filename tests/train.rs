@@ -76,7 +76,9 @@ fn trainer() -> Trainer<Cpu<f32>> {
 }
 
 fn take(trainer: &mut Trainer<Cpu<f32>>, steps: usize) {
-    (0..steps).for_each(|_| drop(trainer.step().unwrap()));
+    for _ in 0..steps {
+        trainer.step().unwrap();
+    }
 }
 
 /// Every step and validation up to `step`, as the loop does them.

@@ -19,9 +19,9 @@ const METRICS: &str = "metrics.jsonl";
 
 /// The folder of a run: `checkpoint.safetensors`, and `metrics.jsonl` with one JSON object a line.
 ///
-/// Each line has `kind`, `step` and `seconds` (since this process started). `kind` is `run` (what the run is), `train` (`epoch`, `loss`,
-/// `accuracy`, both means over the steps since the last such line, and `lr` of the coming step), `validation` or `test` (`epoch`, `loss`, `accuracy`,
-/// `spike_rate`, `passes`).
+/// Each line has `kind`, `step` and `seconds` (since this process started). `kind` is `run` (what the run is), `train` (`epoch`; `loss` and
+/// `accuracy`, means over the steps since the last such line; `lr` of the coming step), `validation` or `test` (`epoch`, `loss`,
+/// `accuracy`, `spike_rate`, `passes`).
 #[derive(Debug)]
 pub struct Output {
     dir: PathBuf,

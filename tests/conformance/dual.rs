@@ -77,7 +77,8 @@ impl Mul for Dual {
 impl Div for Dual {
     type Output = Self;
     fn div(self, y: Self) -> Self {
-        self * y.recip()
+        let value = self.value / y.value;
+        Dual { value, slope: (self.slope - value * y.slope) / y.value }
     }
 }
 
