@@ -178,7 +178,7 @@ impl<B: Backend> SsmParams<B> {
 }
 
 /// A long convolution's operands: `y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct LongConv<'a, B: Backend> {
     /// u, (B, H, L); positions from `lengths[b]` on count as zero, in D's term too.
     pub input: &'a Tensor<B>,
@@ -189,6 +189,15 @@ pub struct LongConv<'a, B: Backend> {
     /// True lengths, one a sequence.
     pub lengths: Option<&'a [usize]>,
 }
+
+// Derived, both would ask that the backend itself can be copied.
+impl<B: Backend> Clone for LongConv<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for LongConv<'_, B> {}
 
 /// The optimiser's numbers for one parameter in one step.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use super::trainer::{State, StepReport, Trainer};
 use crate::backend::{Backend, Tensor};
 use crate::data::Dataset;
@@ -9,7 +11,10 @@ use crate::error::{Error, Result};
 use crate::nn::store::{Archive, Stored};
 use crate::nn::{Model, Module, Plateau};
 
-const FORMAT: &str = "pspikessm training 1";
+/// The one note of the file, a JSON object: safetensors writes several notes in random order, and the same run would not give the
+/// same file.
+const NOTE: &str = "pspikessm training";
+const FORMAT: u64 = 1;
 const MODEL: &str = "model.";
 const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
 const RECENT: &str = "recent";
@@ -21,18 +26,26 @@ const PLATEAU: &str = "plateau";
 /// As [`Trainer::resume`]; on an error nothing is set.
 pub fn load_weights<B: Backend>(backend: &B, model: &Model<B>, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    read(path)?.load_module(backend, path, MODEL, model)
+    let (archive, _) = read(path)?;
+    archive.load_module(backend, path, MODEL, model)
 }
 
+/// What a checkpoint says about its run.
+type Notes = Map<String, Value>;
+
 /// Reads a file and makes sure that a training run wrote it.
-fn read(path: &Path) -> Result<Archive> {
+fn read(path: &Path) -> Result<(Archive, Notes)> {
     let archive = Archive::read(path)?;
-    match archive.notes.get("format").map(String::as_str) {
-        Some(FORMAT) => Ok(archive),
-        Some(other) => {
-            Err(Error::checkpoint(path, format!("has the format {other:?}, not {FORMAT:?}: take one that a training run wrote")))
-        }
-        None => Err(Error::checkpoint(path, "was not written by a training run of this crate: take one that was")),
+    let Some(note) = archive.notes.get(NOTE) else {
+        return Err(Error::checkpoint(path, "was not written by a training run of this crate: take one that was"));
+    };
+    let notes: Notes = serde_json::from_str(note).map_err(|_| damaged(path, NOTE))?;
+    match number(&notes, path, "format")? {
+        FORMAT => Ok((archive, notes)),
+        other => Err(Error::checkpoint(
+            path,
+            format!("has format {other}, and this version of the crate reads {FORMAT}: use the version that wrote it"),
+        )),
     }
 }
 
@@ -53,10 +66,11 @@ impl<B: Backend> Trainer<B> {
             return Err(Error::NonFinite { what, step: self.steps_done() });
         }
         let mut archive = Archive::default();
-        archive.notes.extend(self.identity().map(|(name, value)| (name.to_string(), value)));
-        archive.notes.insert("format".into(), FORMAT.into());
-        archive.notes.insert("step".into(), self.steps_done().to_string());
-        archive.notes.insert("validated".into(), self.state.validated.to_string());
+        let mut notes: Notes = self.identity().map(|(name, value)| (name.into(), value.into())).collect();
+        for (name, value) in [("format", FORMAT), ("step", self.steps_done()), ("validated", self.state.validated)] {
+            notes.insert(name.into(), value.into());
+        }
+        archive.notes.insert(NOTE.into(), Value::Object(notes).to_string());
         archive.insert_module(&self.backend, MODEL, &self.model)?;
         for (name, moments) in &self.optimizer.moments {
             for (prefix, moment) in MOMENTS.iter().zip(moments) {
@@ -78,10 +92,10 @@ impl<B: Backend> Trainer<B> {
     /// architecture it names the first parameter that differs, otherwise the first value of the recipe.
     pub fn resume(mut self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let archive = read(path)?;
+        let (archive, notes) = read(path)?;
         archive.load_module(&self.backend, path, MODEL, &self.model)?;
-        self.check_identity(&archive, path)?;
-        let step = number(&archive, path, "step")?;
+        self.check_identity(&notes, path)?;
+        let step = number(&notes, path, "step")?;
         if step > self.steps_total() {
             let help = format!("is from step {step}, and this run ends at step {}: ask for more steps", self.steps_total());
             return Err(Error::checkpoint(path, help));
@@ -94,7 +108,7 @@ impl<B: Backend> Trainer<B> {
             }
         }
         self.state = State {
-            validated: number(&archive, path, "validated")?,
+            validated: number(&notes, path, "validated")?,
             plateau: self.state.plateau.map(|plateau| stored_plateau(&archive, path, plateau)).transpose()?,
             recent: stored_recent(&archive, path)?.into(),
         };
@@ -117,10 +131,10 @@ impl<B: Backend> Trainer<B> {
         own.into_iter().chain(self.recipe.fields())
     }
 
-    fn check_identity(&self, archive: &Archive, path: &Path) -> Result<()> {
+    fn check_identity(&self, notes: &Notes, path: &Path) -> Result<()> {
         for (name, here) in self.identity() {
-            match archive.notes.get(name) {
-                Some(there) if *there == here => {}
+            match notes.get(name).and_then(Value::as_str) {
+                Some(there) if there == here => {}
                 Some(there) => {
                     let help = format!("is of a run with {name} = {there}, this one has {name} = {here}: resume with the same settings");
                     return Err(Error::checkpoint(path, help));
@@ -136,8 +150,8 @@ fn damaged(path: &Path, name: &str) -> Error {
     Error::checkpoint(path, format!("is damaged: {name} is missing or unreadable; take an earlier one"))
 }
 
-fn number(archive: &Archive, path: &Path, name: &str) -> Result<u64> {
-    archive.notes.get(name).and_then(|text| text.parse().ok()).ok_or_else(|| damaged(path, name))
+fn number(notes: &Notes, path: &Path, name: &str) -> Result<u64> {
+    notes.get(name).and_then(Value::as_u64).ok_or_else(|| damaged(path, name))
 }
 
 fn stored_plateau(archive: &Archive, path: &Path, plateau: Plateau) -> Result<Plateau> {

@@ -10,10 +10,10 @@ pub const EXIT_CODE: u8 = 130;
 static STOP: AtomicBool = AtomicBool::new(false);
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// A flag that is set on the first Ctrl-C (or SIGTERM, SIGHUP); the second one ends the process at once.
+/// A flag that is set on the first Ctrl-C; the second one ends the process at once.
 ///
 /// # Errors
-/// [`Error::Value`] where the process has another handler, or the system refuses.
+/// [`Error::Value`] where the system refuses, or the process uses the crate `ctrlc` itself.
 pub fn on_ctrl_c() -> Result<&'static AtomicBool> {
     if INSTALLED.swap(true, Ordering::SeqCst) {
         return Ok(&STOP);
@@ -23,7 +23,8 @@ pub fn on_ctrl_c() -> Result<&'static AtomicBool> {
             std::process::exit(i32::from(EXIT_CODE));
         }
     };
-    match ctrlc::try_set_handler(handler) {
+    // Also where the signal is ignored so far, as in a script's background process: whoever sends it means this run.
+    match ctrlc::set_handler(handler) {
         Ok(()) => Ok(&STOP),
         Err(error) => {
             INSTALLED.store(false, Ordering::SeqCst);

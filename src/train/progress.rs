@@ -35,7 +35,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        // On errors too, so that their message begins on a line of its own.
-        self.bar.abandon();
+        // On errors too, so that what is printed next has a line of its own.
+        self.bar.finish_and_clear();
     }
 }

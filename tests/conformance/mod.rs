@@ -1,7 +1,7 @@
 //! The conformance suite: every method of a backend against independent truth in f64 on the host, generic over the backend.
 //!
 //! [`conformance!`] puts a backend through all of it; every family's file holds the truth beside the tests. Truths are the plain
-//! definitions, written without a look at speed: direct sums, dense recurrences, and gradients by dual numbers or by the direct adjoint sum.
+//! definitions, written without a look at speed: direct sums, dense recurrences, gradients by dual numbers or by the direct adjoint sum.
 
 pub mod conv;
 pub mod dual;
@@ -23,13 +23,14 @@ macro_rules! conformance {
             use super::*;
             conformance! { @tests $backend, $tolerance;
                 transfer: values_come_back;
-                elementwise: unary, unary_gradient, unary_special_points, unary_propagates_nan, binary, binary_propagates_nan, sum_to, all_finite;
+                elementwise: unary, unary_gradient, unary_special_points, unary_propagates_nan, binary, binary_propagates_nan, sum_to,
+                    all_finite;
                 products: matmul, rfft, irfft, mix, mix_gradient;
                 layout: permute, slice, concat, flip, embed, embed_gradient;
                 random: uniform_is_the_stream, normal_is_the_stream, normal_has_the_moments_of_a_normal;
                 norm: affine, affine_gradient, normalize, normalize_gradient;
-                spike: sampled, expected, given_noise_is_as_good_as_the_stream, ties_and_nan_do_not_spike, surrogate_gradient, clamp_surrogate_includes_its_ends,
-                    lif, lif_ties_and_resets, lif_gradient;
+                spike: sampled, expected, given_noise_is_as_good_as_the_stream, ties_and_nan_do_not_spike, surrogate_gradient,
+                    clamp_surrogate_includes_its_ends, lif, lif_ties_and_resets, lif_gradient;
                 conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero;
                 kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
                 loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;

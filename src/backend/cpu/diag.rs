@@ -1,6 +1,6 @@
 //! The kernel of a diagonal SSM (S4D) and its gradient.
 //!
-//! K[l] = Re sum_n W_n abar_n^l with W = 2 C B b and (abar, b) the discretised mode: "On the Parameterization and Initialization of
+//! `K[l] = Re sum_n W_n abar_n^l` with W = 2 C B b and (abar, b) the discretised mode: "On the Parameterization and Initialization of
 //! Diagonal State Space Models" (Gu, Gupta, Goel, Re, 2022). For zero-order hold abar = e^x, b = dt phi(x), and for the bilinear rule
 //! abar = (1 + x/2) / (1 - x/2), b = dt / (1 - x/2), where x = dt A and phi(x) = (e^x - 1) / x.
 //!
@@ -12,11 +12,13 @@
 //!
 //! # Way back
 //!
-//! With the gradient one step ahead, h[l] = g[l + 1], the two sums s0 = sum_l h[l] abar^l and s1 = sum_l l h[l] abar^l give
-//! dL = Re((g[0] + abar s0) dW) + Re(W (s0 + s1) dabar), without a division by abar, which may be 0. Over rows they are
+//! With the gradient one step ahead, `h[l] = g[l + 1]`, the two sums `s0 = sum_l h[l] abar^l` and `s1 = sum_l l h[l] abar^l` give
+//! `dL = Re((g[0] + abar s0) dW) + Re(W (s0 + s1) dabar)`, without a division by abar, which may be 0. Over rows they are
 //!
-//!   u[t] = sum_i h[S i + t] (abar^S)^i,  v[t] = sum_i i h[S i + t] (abar^S)^i,
-//!   s0 = sum_t abar^t u[t],  s1 = sum_t abar^t (t u[t] + S v[t]):
+//! ```text
+//! u[t] = sum_i h[S i + t] (abar^S)^i,  v[t] = sum_i i h[S i + t] (abar^S)^i,
+//! s0 = sum_t abar^t u[t],  s1 = sum_t abar^t (t u[t] + S v[t])
+//! ```
 //!
 //! four multiply-adds for an entry and a mode. Memory is O(L) a thread besides the kernels.
 

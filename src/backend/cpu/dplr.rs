@@ -1,6 +1,6 @@
 //! The kernel of a diagonal-plus-low-rank (DPLR) SSM, its gradient, and the same system as a recurrence.
 //!
-//! The state matrix is A = diag(Lambda) - sum_k P_k P_k*, discretised by the bilinear rule: K[l] = C Abar^l Bbar. Following "Efficiently
+//! The state matrix is A = diag(Lambda) - sum_k P_k P_k*, discretised by the bilinear rule: `K[l] = C Abar^l Bbar`. Following "Efficiently
 //! Modeling Long Sequences with Structured State Spaces" (Gu, Goel, Re, 2022, section 3 and appendix C), the kernel of length Lk is the
 //! inverse FFT of its generating function with C~ = C (I - Abar^Lk) in the place of C. The form used here has no singularity at w = -1.
 //!
@@ -368,7 +368,7 @@ fn woodbury<E: Real, const R: usize, const CH: usize>(
     let mut f = [Complex::new(E::zero(), E::zero()); R];
     for k in 0..R {
         for j in 0..R {
-            f[k] = f[k] + x[k][j] * t(CH + j) * cosine;
+            f[k] += x[k][j] * t(CH + j) * cosine;
         }
     }
     (x, f)
@@ -406,7 +406,7 @@ fn combine<E: Real, const R: usize, const CH: usize, const V: usize, const T: us
         for c in 0..CH {
             let mut s = t(c);
             for k in 0..R {
-                s = s - t((1 + k) * (CH + R) + c) * f[k];
+                s -= t((1 + k) * (CH + R) + c) * f[k];
             }
             let s = s * half_turn;
             out[c][0][i] = s.re;
@@ -440,13 +440,13 @@ fn pull_combine<E: Real, const R: usize, const CH: usize, const V: usize, const 
             for k in 0..R {
                 let pc = (1 + k) * (CH + R) + c;
                 set(pc, -(h * f[k]));
-                hf[k] = hf[k] - t(pc) * h;
+                hf[k] -= t(pc) * h;
             }
         }
         for j in 0..R {
             let mut lambda = Complex::new(E::zero(), E::zero());
             for k in 0..R {
-                lambda = lambda + x[k][j] * hf[k] * cosine[i];
+                lambda += x[k][j] * hf[k] * cosine[i];
             }
             set(CH + j, lambda);
             for k in 0..R {
@@ -542,7 +542,7 @@ fn pull_mode<I: Isa, E: Real, const V: usize, const T: usize>(
         let (wr, wi) = (I::fma(hr, cr, -(hi * ci)), I::fma(hr, ci, hi * cr));
         sums.square[i] = I::fma(wi, ci, I::fma(-wr, cr, sums.square[i]));
         let twice = I::fma(wr, sr, -(wi * si));
-        sums.real[i] = sums.real[i] + (twice + twice);
+        sums.real[i] += twice + twice;
     }
 }
 
@@ -756,8 +756,8 @@ impl Dense {
         let scale = self.values.iter().fold(0.0f64, |max, x| max.max(x.abs()));
         for k in 0..n {
             let pivot = (k..n).max_by(|&i, &j| self.at(i, k).abs().total_cmp(&self.at(j, k).abs())).unwrap_or(k);
-            // Negated, so that a NaN counts as singular.
-            if !(self.at(pivot, k).abs() > scale * n as f64 * f64::EPSILON) {
+            let largest = self.at(pivot, k).abs();
+            if largest.is_nan() || largest <= scale * n as f64 * f64::EPSILON {
                 return false;
             }
             (0..n).for_each(|j| self.values.swap(k * n + j, pivot * n + j));

@@ -183,7 +183,7 @@ pub fn sum_lanes<E: Real, const T: usize>(mut lanes: [E; T]) -> f64 {
     let mut width = T / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] = lanes[i] + lanes[i + width];
+            lanes[i] += lanes[i + width];
         }
         width /= 2;
     }
