@@ -345,15 +345,15 @@ fn layer_norm_is_over_channels_in_training_and_evaluation() {
     assert_eq!(norm.parameters().len(), 2);
 }
 
+type Dropout = fn(&Context<'_, B>, Var<B>, f64) -> pspikessm::Result<Var<B>>;
+
 #[test]
 fn dropout_keeps_its_share_in_training_and_everything_in_evaluation() {
     let cpu = B::new();
     let (p, shape) = (0.3, [40, 50, 10]);
     let tape = Tape::off(&cpu);
     let x = tape.constant(&cpu.full(&shape, 2.0).unwrap());
-    let run = |drop: fn(&Context<'_, B>, Var<B>, f64) -> pspikessm::Result<Var<B>>, cx: &Context<'_, B>| {
-        drop(cx, x.clone(), p).unwrap().to_vec().unwrap()
-    };
+    let run = |drop: Dropout, cx: &Context<'_, B>| drop(cx, x.clone(), p).unwrap().to_vec().unwrap();
     let (training, evaluation) = (Context::training(&tape, Key::new(4)), Context::evaluation(&tape, Key::new(4)));
     for drop in [dropout, dropout_tied] {
         let y = run(drop, &training);

@@ -34,7 +34,8 @@ pub enum Ending {
     Stopped,
 }
 
-/// Takes the steps that are left. Validates at the end of every epoch; writes metrics and checkpoints to `output`, if any.
+/// Takes the steps that are left. Validates at the end of every epoch; writes metrics and checkpoints to `output`, if any, on which
+/// [`Output::begin`] or [`Output::proceed`] was called.
 ///
 /// `stop` is looked at before every step and every batch of a validation: where it is set, the run is saved, and the loop ends.
 ///

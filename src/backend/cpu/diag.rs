@@ -109,8 +109,9 @@ fn modes(system: &System, disc: Discretisation) -> Vec<Mode> {
         let x = system.a[n] * system.dt;
         let (abar, abar_by_x, b, b_by_x) = match disc {
             Discretisation::Zoh => {
-                let (phi, phi_by_x) = phi(x);
-                (x.exp(), x.exp(), phi, phi_by_x)
+                let power = x.exp();
+                let (phi, phi_by_x) = phi(x, power);
+                (power, power, phi, phi_by_x)
             }
             Discretisation::Bilinear => {
                 let r = (1.0 - 0.5 * x).inv();
@@ -123,11 +124,11 @@ fn modes(system: &System, disc: Discretisation) -> Vec<Mode> {
     (0..m).map(mode).collect()
 }
 
-/// phi(x) = (e^x - 1) / x and its derivative, by their series where the quotient would cancel.
-fn phi(x: C64) -> (C64, C64) {
+/// phi(x) = (e^x - 1) / x and its derivative, given e^x: by their series where the quotient would cancel.
+fn phi(x: C64, power: C64) -> (C64, C64) {
     if x.norm_sqr() > 0.25 {
-        let phi = (x.exp() - 1.0) / x;
-        return (phi, (x.exp() - phi) / x);
+        let phi = (power - 1.0) / x;
+        return (phi, (power - phi) / x);
     }
     let (mut phi, mut by_x) = (C64::ONE, C64::ONE);
     for k in (1..16).map(f64::from).rev() {
