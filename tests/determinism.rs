@@ -177,7 +177,7 @@ fn convolutions() {
             let (x, g, kernel) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?, values(cpu, 3, &[kernels, CHANNELS, len])?);
             let (skip, lengths) = (values(cpu, 4, &[CHANNELS])?, [400, 1, 7, 399, 200, 33, 400, 64, 100]);
             let conv = LongConv { input: &x, kernel: &kernel, skip: Some(&skip), lengths: Some(&lengths) };
-            let mut results = some(cpu.long_conv_grad(conv.clone(), &g, [true; 3])?);
+            let mut results = some(cpu.long_conv_grad(conv, &g, [true; 3])?);
             results.push(cpu.long_conv(conv)?);
             Ok(results)
         });

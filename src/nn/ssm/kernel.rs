@@ -33,6 +33,9 @@ pub struct SsmKernel<B: Backend> {
     l_max: Option<usize>,
 }
 
+/// The longest kernel that is served: twice as much, where doubling can end, is still exact in f32, the buffer's type.
+const LONGEST: usize = 1 << 23;
+
 /// `copies` repetitions of complex rows (rows, M), planar: (2, rows, copies, M).
 fn planar(values: &[Complex64], half_state: usize, copies: usize) -> Vec<f64> {
     let plane = |part: fn(&Complex64) -> f64| {
@@ -93,17 +96,29 @@ impl<B: Backend> SsmKernel<B> {
     }
 
     /// Lk, the length that C~ belongs to: 0 while C is plain, and for diagonal systems.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the buffer, out of a checkpoint, holds no length.
     pub fn l_kernel(&self, backend: &B) -> Result<usize> {
-        match &self.l_kernel {
-            Some(buffer) => Ok(backend.to_vec(&buffer.value())?[0].f64() as usize),
-            None => Ok(0),
+        let Some(buffer) = &self.l_kernel else { return Ok(0) };
+        let value = backend.to_vec(&buffer.value())?[0].f64();
+        if value.fract() == 0.0 && (0.0..=2.0 * LONGEST as f64).contains(&value) {
+            return Ok(value as usize);
         }
+        Err(Error::value("SsmKernel", format!("l_kernel = {value} is no length: the checkpoint it came from is broken")))
     }
 
     /// Makes C~ for kernels of `length`, outside any recording: C~ = C (I - Abar^Lk) at first, with Lk = l_max or `length`, then
     /// C~ <- C~ (I + Abar^Lk) and Lk <- 2 Lk until it suffices. Source: official code.
     pub fn prepare(&self, backend: &B, length: usize) -> Result<()> {
         let Some(buffer) = &self.l_kernel else { return Ok(()) };
+        let wanted = self.l_max.unwrap_or(length).max(length);
+        if wanted > LONGEST {
+            return Err(Error::value(
+                "SsmKernel",
+                format!("a kernel of length {wanted} is longer than {LONGEST}, the longest that is served"),
+            ));
+        }
         let mut l_kernel = self.l_kernel(backend)?;
         while l_kernel < length.max(1) {
             let (steps, join) = if l_kernel == 0 { (self.l_max.unwrap_or(length).max(1), Binary::Sub) } else { (l_kernel, Binary::Add) };
