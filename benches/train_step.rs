@@ -7,7 +7,7 @@ use std::time::Instant;
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Backend, Cpu, Key};
 use pspikessm::nn::{
-    AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind, Optimizer, Pooling, SsmConfig,
+    AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Noises, NormKind, Optimizer, Pooling, SsmConfig,
 };
 use pspikessm::{Error, Result};
 
@@ -157,10 +157,9 @@ fn run(options: &Options) -> Result<()> {
     step(0)?;
     let train_s = median((1..=options.steps as u64).map(&mut step).collect::<Result<_>>()?);
     println!(
-        "bench=train_step task={} threads={} batch={batch} length={length} parameters={} train_s={train_s:.3} infer_s={infer_s:.3} peak_rss_mb={:.0}",
+        "bench=train_step task={} threads={} train_s={train_s:.3} infer_s={infer_s:.3} peak_rss_mb={:.0}",
         options.task,
         options.threads,
-        model.num_parameters(),
         peak_rss_mb()
     );
     Ok(())
