@@ -351,3 +351,70 @@ fn sum_columns<I: Isa, E: Real, const T: usize>(
         total[3][i] += I::fma(re[i], wi, im[i] * wr);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ssm_common::testing::{Stored, error, weights};
+    use super::*;
+
+    /// (channels, M, L): around the ends of rows and groups of rows.
+    const CASES: [[usize; 3]; 6] = [[1, 1, 1], [2, 3, 2], [1, 4, 64], [2, 5, 257], [1, 2, 255], [1, 3, 600]];
+
+    fn each(f: impl Fn(&DiagDims)) {
+        for [channels, half_state, len] in CASES {
+            let sizes = Ssm { d_model: 4, n_ssm: 2, half_state, rank: 0, channels };
+            f(&DiagDims { sizes, dt: DtTransform::Softplus, disc: Discretisation::Zoh, len });
+            f(&DiagDims { sizes, dt: DtTransform::Exp, disc: Discretisation::Bilinear, len });
+        }
+    }
+
+    #[test]
+    fn kernel_is_the_recurrence() {
+        each(|dims| {
+            let Ssm { d_model, half_state: m, channels, .. } = dims.sizes;
+            let stored = Stored::<f64>::sample(dims.sizes, 0.5);
+            let mut want = vec![0.0; channels * d_model * dims.len];
+            for h in 0..d_model {
+                let system = Reader::new(dims.sizes, dims.dt, stored.params()).system(h);
+                let (abar, mut x) = discretise(&system, dims.disc);
+                for l in 0..dims.len {
+                    for (k, c) in system.c.chunks(m).enumerate() {
+                        want[(k * d_model + h) * dims.len + l] = c.iter().zip(&x).map(|(c, x)| 2.0 * (c * x).re).sum();
+                    }
+                    x.iter_mut().zip(&abar).for_each(|(x, a)| *x *= a);
+                }
+            }
+            assert!(error(&kernel(dims, stored.params()), &want) < 1e-12, "{dims:?}");
+        });
+    }
+
+    #[test]
+    fn gradient_agrees_with_differences() {
+        each(|dims| {
+            let stored = Stored::<f64>::sample(dims.sizes, 0.5);
+            let weights = weights(dims.sizes.channels * dims.sizes.d_model * dims.len);
+            let loss = |params: SystemParams<'_, f64>| kernel(dims, params).iter().zip(&weights).map(|(k, w)| k * w).sum();
+            let error = stored.gradient_error(kernel_grad(dims, stored.params(), &weights), loss);
+            assert!(error < 1e-7, "{dims:?}: {error:e}");
+        });
+    }
+
+    #[test]
+    fn gradient_survives_a_transition_of_zero() {
+        // dt A = -2 makes the bilinear abar exactly 0.
+        let sizes = Ssm { d_model: 1, n_ssm: 1, half_state: 1, rank: 0, channels: 1 };
+        let dims = DiagDims { sizes, dt: DtTransform::Exp, disc: Discretisation::Bilinear, len: 5 };
+        let stored = Stored([vec![0.0], vec![2f64.ln()], vec![0.0], vec![1.0, 0.5], vec![0.3, 0.2], vec![]]);
+        let loss = |params: SystemParams<'_, f64>| kernel(&dims, params).iter().sum();
+        assert!(stored.gradient_error(kernel_grad(&dims, stored.params(), &[1.0; 5]), loss) < 1e-8);
+    }
+
+    #[test]
+    fn phi_joins_its_series() {
+        for angle in [0.0, 1.0, 2.0, 3.0] {
+            let (inside, outside) = (C64::from_polar(0.5 - 1e-12, angle), C64::from_polar(0.5 + 1e-12, angle));
+            let ((f, df), (g, dg)) = (phi(inside, inside.exp()), phi(outside, outside.exp()));
+            assert!((f - g).norm() < 1e-11 && (df - dg).norm() < 1e-11);
+        }
+    }
+}

@@ -27,7 +27,7 @@
 //!   dL/d|a|^2 = -sum_j cosine^2 Re z,  dL/dRe a (through qq) = -2 sum_j cosine chord Im z.
 //!
 //! Frequencies are taken in tiles of lanes and in blocks of tiles; the inv_n of a block are kept from the way down to the way back. A
-//! thread needs O(Lk) memory and the arithmetic is O(M Lk) a channel.
+//! thread needs O(Lk) memory and the arithmetic is O(M Lk) a channel. Channels with little damping are done in f64 (`WELL_DAMPED`).
 
 #![allow(clippy::needless_range_loop, reason = "lane loops walk several arrays in step; zipped iterators would hide which")]
 
@@ -53,19 +53,32 @@ pub struct DplrDims {
     pub take: usize,
 }
 
+impl DplrDims {
+    /// The frequencies of a spectrum.
+    fn bins(&self) -> usize {
+        self.len / 2 + 1
+    }
+
+    /// The bins of a spectrum that are real: the first, and the last if the length is even.
+    fn real_ends<'s, E>(&self, spectrum: &'s mut [Complex<E>]) -> impl Iterator<Item = &'s mut Complex<E>> + use<'s, E> {
+        let even = self.len.is_multiple_of(2);
+        let (first, rest) = spectrum.split_first_mut().expect("a spectrum has at least one bin");
+        std::iter::once(first).chain(rest.last_mut().filter(|_| even))
+    }
+}
+
 /// The kernels (c, H, take); `params.c` is C~.
 pub fn kernel<E: Real>(dims: &DplrDims, params: SystemParams<'_, E>) -> Vec<E> {
     let reader = Reader::new(dims.sizes, dims.dt, params);
-    let grid = Grid::<E>::new(dims.len);
+    let grids = Grids::new(dims.len, &reader);
     let fft = RealFftPlanner::<E>::new().plan_fft_inverse(dims.len);
     let mut out = vec![E::zero(); dims.sizes.channels * dims.sizes.d_model * dims.take];
     let rows = rows_by_channel(&mut out, dims.sizes.d_model, dims.take);
-    let scratch = || (vec![Complex::default(); dims.sizes.channels * grid.bins], fft.make_scratch_vec(), vec![E::zero(); dims.len]);
-    threads::for_each_with(rows, scratch, |(spectra, scratch, time), h, rows| {
-        let modes = Factors::new(&reader.system(h), dims.len).modes();
-        fill_spectra(dims.sizes, &grid, &modes, spectra);
-        for (spectrum, row) in spectra.chunks_exact_mut(grid.bins).zip(rows) {
-            grid.real_ends(spectrum).for_each(|end| end.im = E::zero());
+    let init = || Buffers::new(dims, fft.make_scratch_vec());
+    threads::for_each_with(rows, init, |Buffers { spectra, wide, time, fft: scratch }, h, rows| {
+        grids.fill(dims.sizes, &reader.system(h), spectra, wide);
+        for (spectrum, row) in spectra.chunks_exact_mut(dims.bins()).zip(rows) {
+            dims.real_ends(spectrum).for_each(|end| end.im = E::zero());
             fft.process_with_scratch(spectrum, time, scratch).expect("the buffers are made by the plan");
             row.copy_from_slice(&time[..dims.take]);
         }
@@ -77,23 +90,19 @@ pub fn kernel<E: Real>(dims: &DplrDims, params: SystemParams<'_, E>) -> Vec<E> {
 pub fn kernel_grad<E: Real>(dims: &DplrDims, params: SystemParams<'_, E>, grad: &[E]) -> SystemGrads<E> {
     assert_eq!(grad.len(), dims.sizes.channels * dims.sizes.d_model * dims.take);
     let reader = Reader::new(dims.sizes, dims.dt, params);
-    let grid = Grid::<E>::new(dims.len);
+    let grids = Grids::new(dims.len, &reader);
     let fft = RealFftPlanner::<E>::new().plan_fft_forward(dims.len);
-    let scratch = || (vec![Complex::default(); dims.sizes.channels * grid.bins], fft.make_scratch_vec(), vec![E::zero(); dims.len]);
-    let channels = threads::map_with(dims.sizes.d_model, scratch, |(spectra, scratch, time), h| {
-        for (c, spectrum) in spectra.chunks_exact_mut(grid.bins).enumerate() {
+    let init = || Buffers::new(dims, fft.make_scratch_vec());
+    let channels = threads::map_with(dims.sizes.d_model, init, |Buffers { spectra, wide, time, fft: scratch }, h| {
+        for (c, spectrum) in spectra.chunks_exact_mut(dims.bins()).enumerate() {
             let row = &grad[(c * dims.sizes.d_model + h) * dims.take..][..dims.take];
             time[..dims.take].copy_from_slice(row);
             time[dims.take..].fill(E::zero());
             fft.process_with_scratch(time, spectrum, scratch).expect("the buffers are made by the plan");
             // Every other frequency stands for itself and its conjugate; that factor of two is in `pull_combine`.
-            grid.real_ends(spectrum).for_each(|end| *end = Complex::new(end.re * E::of(0.5), E::zero()));
+            dims.real_ends(spectrum).for_each(|end| *end = Complex::new(end.re * E::of(0.5), E::zero()));
         }
-        let system = reader.system(h);
-        let factors = Factors::new(&system, dims.len);
-        let mut sums = vec![0.0; factors.a.len() * (2 * factors.products() + 2)];
-        pull_spectra(dims.sizes, &grid, &factors.modes(), spectra, &mut sums);
-        factors.pull_back(&system, dims.len, &sums)
+        grids.pull(dims.sizes, &reader.system(h), spectra, wide)
     });
     reader.gather(&channels)
 }
@@ -128,8 +137,8 @@ const BLOCK: usize = 8;
 
 /// The tables of the frequencies 0..=Lk/2, padded by repeating the last one.
 struct Grid<E> {
+    len: usize,
     bins: usize,
-    even: bool,
     chord: Vec<E>,
     cosine: Vec<E>,
 }
@@ -142,17 +151,11 @@ impl<E: Real> Grid<E> {
         // The cosine as the sine of the complement: exactly 0 at w = -1, where rounding would leave a pole.
         let sine = |quarters: usize| (quarters as f64 * std::f64::consts::FRAC_PI_2 / len as f64).sin();
         Grid {
+            len,
             bins,
-            even: len.is_multiple_of(2),
             chord: padded.clone().map(|j| E::of(2.0 * sine(2 * j))).collect(),
             cosine: padded.map(|j| E::of(sine(len - 2 * j))).collect(),
         }
-    }
-
-    /// The bins of a spectrum that are real: the first, and the last if the length is even.
-    fn real_ends<'s>(&self, spectrum: &'s mut [Complex<E>]) -> impl Iterator<Item = &'s mut Complex<E>> {
-        let (first, rest) = spectrum.split_first_mut().expect("a spectrum has at least one bin");
-        std::iter::once(first).chain(rest.last_mut().filter(|_| self.even))
     }
 
     /// (first bin, chord, cosine) of every tile.
@@ -160,6 +163,80 @@ impl<E: Real> Grid<E> {
     fn tiles<const T: usize>(&self) -> impl Iterator<Item = (usize, &[E; T], &[E; T])> {
         let tiles = self.chord.as_chunks::<T>().0.iter().zip(self.cosine.as_chunks::<T>().0);
         tiles.enumerate().map(|(i, (chord, cosine))| (i * T, chord, cosine)).take(self.bins.div_ceil(T))
+    }
+}
+
+/// -Re A below which f32 is not enough.
+///
+/// The T of a mode with little damping peak where its frequency falls on the grid, and the peaks cancel in the low-rank correction. With
+/// the damping of 1/2 that LegS starts from, kernels in f32 are good to 1e-6; below 0.1 the error grows as 1 / damping, to 1e-2 in the
+/// kernels and to nothing left in the gradients of A for the undamped LegT, LagT and Fourier systems.
+const WELL_DAMPED: f64 = 0.1;
+
+fn well_damped(a: &C64) -> bool {
+    -a.re >= WELL_DAMPED
+}
+
+/// The tables in the kernel's type, and in f64 if a channel needs that.
+struct Grids<E> {
+    native: Grid<E>,
+    wide: Option<Grid<f64>>,
+}
+
+impl<E: Real> Grids<E> {
+    fn new(len: usize, reader: &Reader<'_, E>) -> Self {
+        let narrow = size_of::<E>() < size_of::<f64>();
+        let wide = (narrow && !reader.poles().iter().all(well_damped)).then(|| Grid::new(len));
+        Grids { native: Grid::new(len), wide }
+    }
+
+    /// The f64 tables, if `system` needs them.
+    fn wide_for(&self, system: &System) -> Option<&Grid<f64>> {
+        self.wide.as_ref().filter(|_| !system.a.iter().all(well_damped))
+    }
+
+    /// The spectra (c, bins) of a channel's kernels; `wide` is scratch.
+    fn fill(&self, sizes: Ssm, system: &System, spectra: &mut [Complex<E>], wide: &mut Vec<Complex<f64>>) {
+        let factors = Factors::new(system, self.native.len);
+        let Some(grid) = self.wide_for(system) else {
+            return fill_spectra(sizes, &self.native, &factors.modes(), spectra);
+        };
+        wide.resize(spectra.len(), Complex::default());
+        fill_spectra(sizes, grid, &factors.modes(), wide);
+        spectra.iter_mut().zip(wide).for_each(|(z, wide)| *z = Complex::new(E::of(wide.re), E::of(wide.im)));
+    }
+
+    /// A channel's gradient from the spectra (c, bins) of the gradients of its kernels.
+    fn pull(&self, sizes: Ssm, system: &System, spectra: &[Complex<E>], wide: &mut Vec<Complex<f64>>) -> SystemGrad {
+        let factors = Factors::new(system, self.native.len);
+        let mut sums = vec![0.0; factors.a.len() * (2 * factors.products() + 2)];
+        if let Some(grid) = self.wide_for(system) {
+            wide.clear();
+            wide.extend(spectra.iter().map(|z| Complex::new(z.re.f64(), z.im.f64())));
+            pull_spectra(sizes, grid, &factors.modes(), wide, &mut sums);
+        } else {
+            pull_spectra(sizes, &self.native, &factors.modes(), spectra, &mut sums);
+        }
+        factors.pull_back(system, self.native.len, &sums)
+    }
+}
+
+/// A thread's buffers.
+struct Buffers<E> {
+    /// (c, bins).
+    spectra: Vec<Complex<E>>,
+    /// The same in f64, where needed.
+    wide: Vec<Complex<f64>>,
+    /// One kernel or gradient, (Lk).
+    time: Vec<E>,
+    /// The FFT's own.
+    fft: Vec<Complex<E>>,
+}
+
+impl<E: Real> Buffers<E> {
+    fn new(dims: &DplrDims, fft: Vec<Complex<E>>) -> Self {
+        let spectra = vec![Complex::default(); dims.sizes.channels * dims.bins()];
+        Buffers { spectra, wide: Vec::new(), time: vec![E::zero(); dims.len], fft }
     }
 }
 
@@ -553,9 +630,13 @@ fn pull_mode<I: Isa, E: Real, const V: usize, const T: usize>(
 /// Abar x = (2d - 1) x - sum_j u_j Re(q_j . x),  u_j = sum_k 2 d P_k W_kj,  q_j = dt conj(P_j) d.
 #[derive(Clone, Debug)]
 pub struct Recurrence {
+    /// 2d - 1, (M).
     diagonal: Vec<C64>,
+    /// (R, M).
     u: Vec<Vec<C64>>,
+    /// (R, M).
     q: Vec<Vec<C64>>,
+    /// Bbar, (M).
     b: Vec<C64>,
 }
 
@@ -789,5 +870,89 @@ fn inverse_small(m: &[f64], size: usize) -> Vec<f64> {
             let r = 1.0 / (m[0] * m[3] - m[1] * m[2]);
             vec![m[3] * r, -m[1] * r, -m[2] * r, m[0] * r]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ssm_common::testing::{Stored, error, weights};
+    use super::*;
+
+    /// (channels, rank, M, Lk, take): even, odd, shorter than wanted for a tile, and the least of everything.
+    const CASES: [[usize; 5]; 7] =
+        [[1, 1, 4, 24, 24], [2, 1, 5, 37, 20], [1, 2, 8, 300, 300], [2, 2, 3, 33, 33], [2, 1, 1, 2, 2], [1, 2, 1, 1, 1], [1, 1, 3, 3, 2]];
+
+    fn dims([channels, rank, half_state, len, take]: [usize; 5]) -> DplrDims {
+        let sizes = Ssm { d_model: 4, n_ssm: 2, half_state, rank, channels };
+        DplrDims { sizes, dt: DtTransform::Softplus, len, take }
+    }
+
+    #[test]
+    fn kernel_is_the_recurrence() {
+        for dims in CASES.map(dims) {
+            let Ssm { d_model, half_state: m, channels, .. } = dims.sizes;
+            let stored = Stored::<f64>::sample(dims.sizes, 0.5);
+            let mut want = vec![0.0; channels * d_model * dims.take];
+            for h in 0..d_model {
+                let system = Reader::new(dims.sizes, dims.dt, stored.params()).system(h);
+                let recurrence = recurrence(&dims, stored.params(), h);
+                let c = recurrence.solve_plain_c(&system.c, dims.len).unwrap();
+                let mut state = vec![C64::ZERO; m];
+                for l in 0..dims.take {
+                    recurrence.step(&mut state, f64::from(l == 0));
+                    for (k, c) in c.chunks(m).enumerate() {
+                        want[(k * d_model + h) * dims.take + l] = c.iter().zip(&state).map(|(c, x)| 2.0 * (c * x).re).sum();
+                    }
+                }
+            }
+            assert!(error(&kernel(&dims, stored.params()), &want) < 1e-11, "{dims:?}");
+        }
+    }
+
+    #[test]
+    fn gradient_agrees_with_differences() {
+        for dims in CASES.map(dims) {
+            let stored = Stored::<f64>::sample(dims.sizes, 0.5);
+            let weights = weights(dims.sizes.channels * dims.sizes.d_model * dims.take);
+            let loss = |params: SystemParams<'_, f64>| kernel(&dims, params).iter().zip(&weights).map(|(k, w)| k * w).sum();
+            let error = stored.gradient_error(kernel_grad(&dims, stored.params(), &weights), loss);
+            assert!(error < 1e-7, "{dims:?}: {error:e}");
+        }
+    }
+
+    #[test]
+    fn advance_and_solve_are_inverse() {
+        let dims = dims([2, 2, 4, 50, 50]);
+        let stored = Stored::<f64>::sample(dims.sizes, 0.5);
+        let gone = advance(&dims, stored.params(), dims.len);
+        let mut tilde = stored.clone();
+        tilde.0[4].iter_mut().zip(&gone).for_each(|(c, gone)| *c -= gone);
+        for h in 0..dims.sizes.d_model {
+            let system = |stored: &Stored<f64>| Reader::new(dims.sizes, dims.dt, stored.params()).system(h);
+            let c = Recurrence::new(&system(&tilde)).solve_plain_c(&system(&tilde).c, dims.len).unwrap();
+            assert!(c.iter().zip(&system(&stored).c).all(|(x, y)| (x - y).norm() < 1e-10));
+        }
+    }
+
+    #[test]
+    fn single_precision_holds_without_damping() {
+        for damping in [0.5, 1e-4] {
+            let dims = dims([1, 2, 16, 784, 784]);
+            let stored = Stored::<f32>::sample(dims.sizes, damping);
+            let exact = Stored(stored.0.clone().map(|list| list.iter().map(|x| f64::from(*x)).collect()));
+            let weights = weights(4 * dims.take);
+            assert!(error(&kernel(&dims, stored.params()), &kernel(&dims, exact.params())) < 5e-6);
+            let narrow = kernel_grad(&dims, stored.params(), &weights.iter().map(|w| *w as f32).collect::<Vec<_>>());
+            let wide = kernel_grad(&dims, exact.params(), &weights);
+            assert!(error(&narrow.a_imag, &wide.a_imag) < 1e-4 && error(&narrow.c, &wide.c) < 1e-4);
+        }
+    }
+
+    #[test]
+    fn an_undamped_system_has_no_plain_c() {
+        // One undamped pair whose bilinear rotation is a quarter turn: Abar^4 = I.
+        let system = System { dt: 1.0, a: vec![C64::new(0.0, -2.0)], b: vec![C64::ONE], c: vec![C64::ONE], p: vec![C64::ZERO] };
+        assert!(Recurrence::new(&system).solve_plain_c(&system.c, 4).is_err());
+        assert!(Recurrence::new(&system).solve_plain_c(&system.c, 3).is_ok());
     }
 }

@@ -63,10 +63,15 @@ pub struct System {
 /// The gradient of one channel's [`System`].
 #[derive(Clone, Debug)]
 pub struct SystemGrad {
+    /// By the step size.
     pub dt: f64,
+    /// (M).
     pub a: Vec<C64>,
+    /// (M).
     pub b: Vec<C64>,
+    /// (c, M).
     pub c: Vec<C64>,
+    /// (R, M).
     pub p: Vec<C64>,
 }
 
@@ -88,6 +93,7 @@ pub struct Reader<'a, E> {
 }
 
 impl<'a, E: Real> Reader<'a, E> {
+    /// Panics if the slices are not of these sizes.
     pub fn new(sizes: Ssm, dt: DtTransform, params: SystemParams<'a, E>) -> Self {
         let Ssm { d_model, n_ssm, half_state, rank, channels } = sizes;
         let lengths = [params.inv_dt.len(), params.a_real.len(), params.a_imag.len(), params.b.len(), params.c.len(), params.p.len()];
@@ -95,6 +101,11 @@ impl<'a, E: Real> Reader<'a, E> {
         assert_eq!(lengths, [d_model, stored, stored, 2 * stored, 2 * channels * d_model * half_state, 2 * rank * stored], "{sizes:?}");
         let a = params.a_real.iter().zip(params.a_imag).map(|(re, im)| C64::new(-re.f64().exp(), -im.f64())).collect();
         Reader { sizes, dt, params, a }
+    }
+
+    /// The stored diagonals A, (S, M).
+    pub fn poles(&self) -> &[C64] {
+        &self.a
     }
 
     /// The system of channel `h`.
@@ -188,4 +199,67 @@ pub fn sum_lanes<E: Real, const T: usize>(mut lanes: [E; T]) -> f64 {
         width /= 2;
     }
     lanes[0].f64()
+}
+
+/// Systems to test with.
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+
+    /// Stored parameters: inv_dt, a_real, a_imag, b, c, p.
+    #[derive(Clone)]
+    pub struct Stored<E>(pub [Vec<E>; 6]);
+
+    impl<E: Real> Stored<E> {
+        /// Fixed irregular numbers: dt about 0.1, damping about `damping`, frequencies up to 3 M.
+        pub fn sample(sizes: Ssm, damping: f64) -> Self {
+            let Ssm { d_model, n_ssm, half_state, rank, channels } = sizes;
+            let stored = n_ssm * half_state;
+            let wave = |i: usize| ((i * i) as f64 * 0.7 + i as f64 * 1.3 + 0.4).sin();
+            let list = |len: usize, f: &dyn Fn(usize) -> f64| (0..len).map(|i| E::of(f(i))).collect();
+            Stored([
+                list(d_model, &|i| -2.3 + 0.3 * wave(i)),
+                list(stored, &|i| damping.ln() + 0.2 * wave(i + 1)),
+                list(stored, &|i| 3.0 * (i % half_state) as f64 + 0.5 + 0.3 * wave(i + 2)),
+                list(2 * stored, &|i| wave(i + 3)),
+                list(2 * channels * d_model * half_state, &|i| wave(i + 5)),
+                list(2 * rank * stored, &|i| wave(i + 7)),
+            ])
+        }
+
+        pub fn params(&self) -> SystemParams<'_, E> {
+            let [inv_dt, a_real, a_imag, b, c, p] = &self.0;
+            SystemParams { inv_dt, a_real, a_imag, b, c, p }
+        }
+
+        /// The largest relative error of `grads` against central differences of `loss`, over every stored number.
+        pub fn gradient_error(&self, grads: SystemGrads<f64>, loss: impl Fn(SystemParams<'_, E>) -> f64) -> f64 {
+            let SystemGrads { inv_dt, a_real, a_imag, b, c, p } = grads;
+            let mut worst = 0.0f64;
+            for (which, grads) in [inv_dt, a_real, a_imag, b, c, p].iter().enumerate() {
+                let scale = grads.iter().fold(1e-3f64, |max, g| max.max(g.abs()));
+                for (i, grad) in grads.iter().enumerate() {
+                    let moved = |eps: f64| {
+                        let mut stored = self.clone();
+                        stored.0[which][i] += E::of(eps);
+                        loss(stored.params())
+                    };
+                    let difference = (8.0 * (moved(2e-4) - moved(-2e-4)) - (moved(4e-4) - moved(-4e-4))) / 2.4e-3;
+                    worst = worst.max((difference - grad).abs() / scale);
+                }
+            }
+            worst
+        }
+    }
+
+    /// The largest difference, relative to the largest entry of `want`.
+    pub fn error<E: Real>(got: &[E], want: &[f64]) -> f64 {
+        let scale = want.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+        got.iter().zip(want).fold(0.0f64, |max, (x, y)| max.max((x.f64() - y).abs())) / scale
+    }
+
+    /// A loss with irregular weights.
+    pub fn weights(len: usize) -> Vec<f64> {
+        (0..len).map(|i| ((i * i) as f64 * 0.3 + 1.0).cos()).collect()
+    }
 }

@@ -1,6 +1,7 @@
 //! The step form of an SSM layer: the causal convolution as a recurrence, one input at a time.
 
 use super::{Ssm, SsmInit};
+use crate::backend::cpu::diag::discretise;
 use crate::backend::cpu::dplr::{DplrDims, Recurrence, recurrence};
 use crate::backend::cpu::ssm_common::{Reader, System, SystemParams};
 use crate::backend::{Backend, Discretisation, Real, Tensor};
@@ -32,14 +33,7 @@ enum Transition {
 
 impl Transition {
     fn diagonal(system: &System, disc: Discretisation) -> Self {
-        let discrete = |(a, b): (&Complex64, &Complex64)| {
-            let x = a * system.dt;
-            match disc {
-                Discretisation::Zoh => (x.exp(), b * (x.exp() - 1.0) / a),
-                Discretisation::Bilinear => ((1.0 + x / 2.0) / (1.0 - x / 2.0), b * system.dt / (1.0 - x / 2.0)),
-            }
-        };
-        let (a, b) = system.a.iter().zip(&system.b).map(discrete).unzip();
+        let (a, b) = discretise(system, disc);
         Transition::Diagonal { a, b }
     }
 
