@@ -1,4 +1,4 @@
-//! The memory of a long DPLR kernel: linear in its length, never channels times states times length. Alone in its process, whose peak it reads.
+//! The memory of a long DPLR kernel: never channels times states times length. Alone in its process, whose peak it reads.
 
 #![cfg(target_os = "linux")]
 

@@ -233,7 +233,12 @@ proptest! {
     #![proptest_config(pinned(60))]
 
     #[test]
-    fn a_dplr_kernel_is_its_dense_recurrence(config in configs(low_rank_inits()), lk in 1_usize..=60, more in 0_usize..=70, seed in 0_u64..1000) {
+    fn a_dplr_kernel_is_its_dense_recurrence(
+        config in configs(low_rank_inits()),
+        lk in 1_usize..=60,
+        more in 0_usize..=70,
+        seed in 0_u64..1000,
+    ) {
         let cpu = B::new();
         let kernel = SsmKernel::new(&cpu, Key::new(seed), &config).unwrap();
         train(&cpu, &kernel, seed);
@@ -338,7 +343,12 @@ proptest! {
     #![proptest_config(pinned(60))]
 
     #[test]
-    fn stepping_is_the_convolution(config in configs([low_rank_inits(), diagonal_inits()].concat()), length in 1_usize..=150, early in 1_usize..=150, seed in 0_u64..1000) {
+    fn stepping_is_the_convolution(
+        config in configs([low_rank_inits(), diagonal_inits()].concat()),
+        length in 1_usize..=150,
+        early in 1_usize..=150,
+        seed in 0_u64..1000,
+    ) {
         let cpu = B::new();
         let config = SsmConfig { bidirectional: false, ..config };
         let layer = Ssm::new(&cpu, Key::new(seed), &config).unwrap();

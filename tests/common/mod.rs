@@ -59,7 +59,7 @@ impl Array {
         self.permute(&[0, 2, 1])
     }
 
-    /// An official parameter in this crate's layout: the trailing (re, im) axis of B, C and P in front, and singleton axes as `shape` has them.
+    /// An official parameter in this crate's layout: the trailing (re, im) axis of B, C and P in front, singleton axes as in `shape`.
     pub fn parameter(&self, name: &str, shape: &[usize]) -> Self {
         let complex = ["kernel.B", "kernel.C", "kernel.P"].iter().any(|end| name.ends_with(end));
         let last = self.shape.len() - 1;
@@ -127,8 +127,8 @@ pub fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |largest: f64, v| largest.max(v.abs()))
 }
 
-/// The largest difference as a share of the largest entry of `want`; infinite where a value is NaN, and where nothing but zero is wanted and
-/// something else is there.
+/// The largest difference as a share of the largest entry of `want`; infinite where a value is NaN, or only zeros are wanted and something
+/// else is there.
 pub fn distance(got: &[f64], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len(), "lengths");
     let differences: Vec<f64> = got.iter().zip(want).map(|(g, w)| (g - w).abs()).collect();
