@@ -5,10 +5,12 @@ use std::iter::Sum;
 
 use num_traits::{Float, FloatConst, NumAssign};
 
-use super::cpu::gemm::Gemm;
+use super::cpu::{gemm::Gemm, lanes::Lanes};
 
 /// A real scalar: `f32` or `f64`.
-pub trait Real: Gemm + Float + FloatConst + NumAssign + realfft::FftNum + Default + Sum + Debug + Display + Send + Sync + 'static {
+pub trait Real:
+    Gemm + Lanes + Float + FloatConst + NumAssign + realfft::FftNum + Default + Sum + Debug + Display + Send + Sync + 'static
+{
     /// The name of the type, `"f32"` or `"f64"`.
     const NAME: &'static str;
 

@@ -1,22 +1,48 @@
-//! The long convolution: one real FFT a row, the kernel's spectrum shared by the batch.
+//! The long convolution: sixteen channels at a time as products in a [`Ring`], the kernels' spectra shared by the batch.
 //!
-//! With n >= 2L - 1 the circular convolution of length n holds causal lags 0..L-1 at its start and anticausal lags 1..L-1 at its
-//! end without overlap. Rows are transformed one by one, never two packed into one complex FFT: packing leaks round-off from one
-//! row into the other, and a channel without a spike must come out exactly zero, for the surrogate at 0 is open.
+//! With N >= L points, 2N >= 2L - 1: lags 0..L-1 of the causal kernel lie at the polynomial's start, lags 1..L-1 of the anticausal
+//! one at its end with the ring's sign, without overlap.
 
-use realfft::num_complex::Complex;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::elementwise::dot;
-use super::fft::{Plan, Plans, fast_len};
+use super::packed::{Packed, spread, tiles};
+use super::panel::{Aligned, Panel, ROWS, gather, scatter};
+use super::ring::{Ring, correlate};
 use super::simd::{Isa, dispatch};
-use super::threads::{for_each_chunk_with, for_each_with};
+use super::threads::{for_each_with, map_with};
 use crate::backend::Real;
+
+/// The rings of a device, by the length they serve.
+pub struct Rings<E>(Mutex<HashMap<usize, Arc<Ring<E>>>>);
+
+impl<E> Default for Rings<E> {
+    fn default() -> Self {
+        Rings(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<E: Real> Rings<E> {
+    fn get(&self, length: usize) -> Arc<Ring<E>> {
+        let mut rings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rings.entry(length).or_insert_with(|| Arc::new(Ring::new(length))).clone()
+    }
+}
+
+/// What a convolution reads: (B, H, L).
+#[derive(Clone, Copy)]
+pub enum Source<'a, E> {
+    /// Any numbers.
+    Rows(&'a [E]),
+    /// Spikes.
+    Spikes(&'a Packed),
+}
 
 /// A convolution's operands as plain rows.
 #[derive(Clone, Copy)]
 pub struct Operands<'a, E> {
-    /// (B, H, L).
-    pub input: &'a [E],
+    /// u.
+    pub input: Source<'a, E>,
     /// (c, H, Lk).
     pub kernel: &'a [E],
     /// (H).
@@ -29,100 +55,285 @@ pub struct Operands<'a, E> {
     pub kernels: [usize; 2],
 }
 
-impl<E: Real> Operands<'_, E> {
+/// What one thread works in: panels of L entries and tiles.
+pub struct Scratch<E> {
+    /// u.
+    pub input: Aligned<E>,
+    /// y, or its gradient.
+    pub output: Aligned<E>,
+    /// The spectrum of u.
+    spectrum: Aligned<E>,
+    work: Aligned<E>,
+}
+
+/// A convolution made ready.
+pub struct Convolution<'a, E> {
+    operands: Operands<'a, E>,
+    ring: Arc<Ring<E>>,
+    /// Of every tile's kernels, divided by N.
+    spectra: Vec<Aligned<E>>,
+}
+
+impl<'a, E: Real> Convolution<'a, E> {
+    /// Transforms the kernels.
+    pub fn new(rings: &Rings<E>, operands: Operands<'a, E>) -> Self {
+        let ring = rings.get(operands.shape[2]);
+        let init = || [(); 2].map(|()| Aligned::zeros(ROWS * ring.points()));
+        let spectra = map_with(tiles(operands.shape[1]), init, |[re, im], tile| {
+            kernel_panels(&operands, tile, re.panel_mut(), im.panel_mut());
+            let mut spectrum = ring.tile();
+            ring.load(re.panel(), Some(im.panel()), E::one() / E::of(ring.points() as f64), &mut spectrum);
+            ring.forward(&mut spectrum);
+            spectrum
+        });
+        Convolution { operands, ring, spectra }
+    }
+
+    /// Scratch for one thread.
+    pub fn scratch(&self) -> Scratch<E> {
+        let panel = || Aligned::zeros(ROWS * self.operands.shape[2]);
+        Scratch { input: panel(), output: panel(), spectrum: self.ring.tile(), work: self.ring.tile() }
+    }
+
+    /// A gradient's sum over the batch, as a spectrum.
+    pub fn sum(&self) -> Aligned<E> {
+        self.ring.tile()
+    }
+
+    /// The channels of a tile.
+    pub fn channels(&self, tile: usize) -> std::ops::Range<usize> {
+        tile * ROWS..((tile + 1) * ROWS).min(self.operands.shape[1])
+    }
+
+    /// The values of the tile's channels, zero in lanes without a channel.
+    pub fn lanes(&self, values: &[E], tile: usize) -> [E; ROWS] {
+        let values = &values[self.channels(tile)];
+        std::array::from_fn(|lane| values.get(lane).copied().unwrap_or(E::zero()))
+    }
+
+    fn skip(&self, tile: usize) -> Option<[E; ROWS]> {
+        self.operands.skip.map(|skip| self.lanes(skip, tile))
+    }
+
     fn true_length(&self, batch: usize) -> usize {
-        self.lengths.map_or(self.shape[2], |lengths| lengths[batch])
+        self.operands.lengths.map_or(self.operands.shape[2], |lengths| lengths[batch])
     }
 
-    /// The lags of the causal and of the anticausal kernel that reach an output.
-    fn taps(&self) -> (usize, usize) {
-        let [channels, len] = self.kernels;
-        let length = self.shape[2];
-        (len.min(length), if channels == 2 { len.min(length - 1) } else { 0 })
+    /// u to `scratch.input`, zero behind the true length.
+    fn read(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize) {
+        let [_, channels, length] = self.operands.shape;
+        let count = self.true_length(batch);
+        let panel = scratch.input.panel_mut();
+        match self.operands.input {
+            Source::Rows(rows) => {
+                let own = self.channels(tile);
+                gather(&rows[(batch * channels + own.start) * length..][..own.len() * length], length, count, panel);
+            }
+            Source::Spikes(packed) => spread(&packed.tile(batch, tile)[..count], panel),
+        }
     }
 
-    /// Channel h's kernels laid out for a circular convolution: causal lags forward from 0, anticausal lags backward from n - 1.
-    fn circular(&self, h: usize, row: &mut [E]) {
-        let [_, channels, _] = self.shape;
-        let len = self.kernels[1];
-        let (causal, anticausal) = self.taps();
-        row.fill(E::zero());
-        row[..causal].copy_from_slice(&self.kernel[h * len..][..causal]);
-        if anticausal > 0 {
-            let backward = &self.kernel[(channels + h) * len..][..anticausal];
-            row.iter_mut().rev().zip(backward).for_each(|(row, &k)| *row = k);
+    /// y to `scratch.output`; u stays in `scratch.input`, and its spectrum if it is to be `kept`.
+    pub fn apply(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize, kept: bool) {
+        self.read(scratch, batch, tile);
+        let Scratch { input, output, spectrum, work } = scratch;
+        self.ring.load(input.panel(), None, E::one(), spectrum);
+        let product = if kept {
+            self.ring.forward(spectrum);
+            work.copy_from_slice(spectrum);
+            self.ring.multiply_back(work, &self.spectra[tile], false);
+            work
+        } else {
+            self.ring.convolve(spectrum, &self.spectra[tile], false);
+            spectrum
+        };
+        self.ring.store(product, output.panel_mut(), None);
+        if let Some(skip) = self.skip(tile) {
+            add_scaled(input.panel(), &skip, output.panel_mut());
+        }
+    }
+
+    /// The spectrum of u alone, for [`Convolution::adjoint`].
+    pub fn transform(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize) {
+        self.read(scratch, batch, tile);
+        self.ring.load(scratch.input.panel(), None, E::one(), &mut scratch.spectrum);
+        self.ring.forward(&mut scratch.spectrum);
+    }
+
+    /// With y's gradient in `scratch.output` and u with its spectrum as left by `apply` or `transform`: adds to the kernels' and the
+    /// skip's gradients, and replaces y's gradient by u's, where they are wanted.
+    pub fn adjoint(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize, sums: &mut Sums<E>, input: bool) {
+        let count = self.true_length(batch);
+        let Scratch { input: u, output: g, spectrum, work } = scratch;
+        if let Some(sum) = &mut sums.skip {
+            let products = dot(g.panel(), u.panel());
+            sum.iter_mut().zip(products).for_each(|(sum, v)| *sum += v);
+        }
+        if sums.kernel.is_none() && !input {
+            return;
+        }
+        self.ring.load(g.panel(), None, E::one(), work);
+        if sums.kernel.is_none() {
+            self.ring.convolve(work, &self.spectra[tile], true);
+        } else {
+            self.ring.forward(work);
+        }
+        if let Some(sum) = &mut sums.kernel {
+            correlate(sum, work, spectrum);
+            if input {
+                self.ring.multiply_back(work, &self.spectra[tile], true);
+            }
+        }
+        if !input {
+            return;
+        }
+        // u's panel is not needed any more: it takes the transform's part, to which D's is added.
+        self.ring.store(work, u.panel_mut(), None);
+        if let Some(skip) = self.skip(tile) {
+            add_scaled(g.panel(), &skip, u.panel_mut());
+        }
+        u.panel_mut()[count..].fill([E::zero(); ROWS]);
+        std::mem::swap(u, g);
+    }
+
+    /// Work for every (tile, batch entry), tile after tile, with the tile's rows of `values`, (B, H, L).
+    pub fn units<'b>(&self, values: &'b mut [E]) -> Vec<Unit<&'b mut [E]>> {
+        let [batch, channels, length] = self.operands.shape;
+        let mut units = Vec::with_capacity(batch * tiles(channels));
+        for (b, rows) in values.chunks_exact_mut(channels * length).enumerate() {
+            units.extend(rows.chunks_mut(ROWS * length).enumerate().map(|(tile, out)| Unit { tile, batch: b, out }));
+        }
+        units.sort_by_key(|unit| (unit.tile, unit.batch));
+        units
+    }
+
+    /// Sums of gradients that are wanted.
+    pub fn sums(&self, kernel: bool, skip: bool) -> Sums<E> {
+        Sums { kernel: kernel.then(|| self.sum()), skip: skip.then_some([0.0; ROWS]) }
+    }
+
+    /// The gradients of kernels (zero on entry) and skip from the sums of all work units, [`Work`] by [`Work`].
+    pub fn finish(&self, work: impl IntoIterator<Item = (usize, Sums<E>)>, kernel: Option<&mut [E]>, skip: Option<&mut [E]>) {
+        let mut by_tile: Vec<Option<Sums<E>>> = (0..tiles(self.operands.shape[1])).map(|_| None).collect();
+        for (tile, sums) in work {
+            match &mut by_tile[tile] {
+                Some(total) => total.add(&sums),
+                empty => *empty = Some(sums),
+            }
+        }
+        if let Some(skip) = skip {
+            for (tile, sums) in by_tile.iter().enumerate() {
+                let Some(Sums { skip: Some(sum), .. }) = sums else { continue };
+                skip[self.channels(tile)].iter_mut().zip(sum).for_each(|(out, &v)| *out = E::of(v));
+            }
+        }
+        if let Some(kernel) = kernel {
+            let totals: Vec<_> = by_tile.into_iter().map(|sums| sums.and_then(|sums| sums.kernel)).collect();
+            self.kernel_gradient(totals, kernel);
+        }
+    }
+
+    /// From the sums of spectra to the kernels' rows.
+    fn kernel_gradient(&self, totals: Vec<Option<Aligned<E>>>, out: &mut [E]) {
+        let [_, channels, length] = self.operands.shape;
+        let len = self.operands.kernels[1];
+        let (causal, anticausal) = taps(&self.operands);
+        let mut rows: Vec<Vec<&mut [E]>> = totals.iter().map(|_| Vec::new()).collect();
+        out.chunks_exact_mut(len).enumerate().for_each(|(i, row)| rows[i % channels / ROWS].push(row));
+        let points = self.ring.points();
+        let init = || [(); 2].map(|()| Aligned::zeros(ROWS * points));
+        let scale = E::one() / E::of(points as f64);
+        for_each_with(totals.into_iter().zip(rows).collect(), init, |[re, im], _, (total, mut rows)| {
+            let Some(mut total) = total else { return };
+            self.ring.inverse(&mut total);
+            self.ring.store(&total, re.panel_mut(), Some(im.panel_mut()));
+            let own = rows.len() / self.operands.kernels[0];
+            for (row, out) in rows.iter_mut().enumerate() {
+                let lane = row % own;
+                if row < own {
+                    out[..causal].iter_mut().zip(re.panel()).for_each(|(out, lanes)| *out = lanes[lane] * scale);
+                } else {
+                    out[..anticausal].iter_mut().zip(im.panel().iter().rev()).for_each(|(out, lanes)| *out = -lanes[lane] * scale);
+                }
+            }
+            debug_assert!(length <= points);
+        });
+    }
+}
+
+/// One (tile, batch entry) with what it writes to.
+pub struct Unit<T> {
+    /// The tile.
+    pub tile: usize,
+    /// The batch entry.
+    pub batch: usize,
+    /// Its part of the output.
+    pub out: T,
+}
+
+/// Batch entries of one tile that share their sums: fixed, whatever the number of threads.
+const ENTRIES: usize = 16;
+
+/// Units of one tile that one task runs through, in order.
+pub fn tasks<T>(units: Vec<Unit<T>>) -> Vec<Vec<Unit<T>>> {
+    let mut tasks: Vec<Vec<Unit<T>>> = Vec::new();
+    for unit in units {
+        match tasks.last_mut() {
+            Some(task) if task.len() < ENTRIES && task[0].tile == unit.tile => task.push(unit),
+            _ => tasks.push(vec![unit]),
+        }
+    }
+    tasks
+}
+
+/// One tile's sums over batch entries.
+pub struct Sums<E> {
+    /// Of the kernels' gradient, as a spectrum.
+    pub kernel: Option<Aligned<E>>,
+    /// Of the skip's.
+    pub skip: Option<[f64; ROWS]>,
+}
+
+impl<E: Real> Sums<E> {
+    fn add(&mut self, other: &Sums<E>) {
+        if let (Some(sum), Some(other)) = (&mut self.kernel, &other.kernel) {
+            sum.iter_mut().zip(&**other).for_each(|(sum, &v)| *sum += v);
+        }
+        if let (Some(sum), Some(other)) = (&mut self.skip, &other.skip) {
+            sum.iter_mut().zip(other).for_each(|(sum, v)| *sum += v);
         }
     }
 }
 
-/// What one thread works in.
-struct Scratch<E> {
-    row: Vec<E>,
-    bins: Vec<Complex<E>>,
-    other: Vec<Complex<E>>,
-    fft: Vec<Complex<E>>,
+/// The lags of the causal and of the anticausal kernel that reach an output.
+fn taps<E>(operands: &Operands<'_, E>) -> (usize, usize) {
+    let [sides, len] = operands.kernels;
+    let length = operands.shape[2];
+    (len.min(length), if sides == 2 { len.min(length - 1) } else { 0 })
 }
 
-impl<E: Real> Scratch<E> {
-    fn new(plan: &Plan<E>) -> Self {
-        let bins = vec![Complex::default(); plan.bins()];
-        Scratch { row: vec![E::zero(); plan.len()], other: bins.clone(), bins, fft: plan.scratch() }
+/// The tile's kernels as polynomials: causal lag m at m, anticausal lag m + 1 at 2N - 1 - m, negated.
+fn kernel_panels<E: Real>(operands: &Operands<'_, E>, tile: usize, re: &mut Panel<E>, im: &mut Panel<E>) {
+    let [_, channels, _] = operands.shape;
+    let len = operands.kernels[1];
+    let (causal, anticausal) = taps(operands);
+    let own = tile * ROWS..((tile + 1) * ROWS).min(channels);
+    gather(&operands.kernel[own.start * len..own.end * len], len, causal, re);
+    im.fill([E::zero(); ROWS]);
+    if anticausal > 0 {
+        gather(&operands.kernel[(channels + own.start) * len..(channels + own.end) * len], len, anticausal, im);
+        im.reverse();
+        im.as_flattened_mut().iter_mut().for_each(|v| *v = -*v);
     }
-
-    /// The spectrum of the first `len` values of `x`, into `bins`.
-    fn transform(&mut self, plan: &Plan<E>, x: &[E]) {
-        self.row[..x.len()].copy_from_slice(x);
-        self.row[x.len()..].fill(E::zero());
-        plan.forward(&mut self.row, &mut self.bins, &mut self.fft);
-    }
-}
-
-fn plan<E: Real>(plans: &Plans<E>, operands: &Operands<'_, E>) -> Plan<E> {
-    plans.get(fast_len(2 * operands.shape[2] - 1))
-}
-
-/// The spectra of all kernels, (H, bins), scaled by 1/n so that the inverse transform needs no scaling.
-fn spectra<E: Real>(plan: &Plan<E>, operands: &Operands<'_, E>) -> Vec<Complex<E>> {
-    let mut spectra = vec![Complex::default(); operands.shape[1] * plan.bins()];
-    let scale = E::one() / E::of(plan.len() as f64);
-    for_each_chunk_with(
-        &mut spectra,
-        plan.bins(),
-        || Scratch::new(plan),
-        |scratch, h, bins| {
-            operands.circular(h, &mut scratch.row);
-            plan.forward(&mut scratch.row, bins, &mut scratch.fft);
-            bins.iter_mut().for_each(|bin| *bin *= scale);
-        },
-    );
-    spectra
 }
 
 /// y, (B, H, L).
-pub fn forward<E: Real>(plans: &Plans<E>, operands: Operands<'_, E>, out: &mut [E]) {
-    let [_, channels, length] = operands.shape;
-    let plan = plan(plans, &operands);
-    let spectra = spectra(&plan, &operands);
-    for_each_chunk_with(
-        out,
-        length,
-        || Scratch::new(&plan),
-        |scratch, row, out| {
-            let h = row % channels;
-            let x = &operands.input[row * length..][..operands.true_length(row / channels)];
-            if x.iter().all(|&v| v == E::zero()) {
-                out.fill(E::zero());
-                return;
-            }
-            scratch.transform(&plan, x);
-            multiply(&mut scratch.bins, &spectra[h * plan.bins()..][..plan.bins()]);
-            plan.inverse(&mut scratch.bins, &mut scratch.row, &mut scratch.fft);
-            out.copy_from_slice(&scratch.row[..length]);
-            if let Some(skip) = operands.skip {
-                add_scaled(&mut out[..x.len()], x, skip[h]);
-            }
-        },
-    );
+pub fn forward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, out: &mut [E]) {
+    let conv = Convolution::new(rings, operands);
+    for_each_with(conv.units(out), || conv.scratch(), |scratch, _, Unit { tile, batch, out }| {
+        conv.apply(scratch, batch, tile, false);
+        scatter(scratch.output.panel(), operands.shape[2], out);
+    });
 }
 
 /// The gradients of a convolution, each where it is wanted.
@@ -135,119 +346,77 @@ pub struct Wanted<'a, E> {
     pub skip: Option<&'a mut [E]>,
 }
 
-/// One channel's share of the work: its rows of the input's gradient, its rows of the kernel's, its skip's.
-struct Channel<'a, E> {
-    input: Vec<&'a mut [E]>,
-    kernel: Vec<&'a mut [E]>,
-    skip: Option<&'a mut E>,
-}
-
-/// A channel after the other, every channel over its whole batch, so that sums over the batch have one order.
-fn by_channel<'a, E: Real>(operands: &Operands<'_, E>, wanted: Wanted<'a, E>) -> Vec<Channel<'a, E>> {
-    let [_, channels, length] = operands.shape;
-    let mut work: Vec<Channel<'a, E>> = (0..channels).map(|_| Channel { input: Vec::new(), kernel: Vec::new(), skip: None }).collect();
-    for (i, row) in wanted.input.into_iter().flat_map(|g| g.chunks_exact_mut(length)).enumerate() {
-        work[i % channels].input.push(row);
-    }
-    for (i, row) in wanted.kernel.into_iter().flat_map(|g| g.chunks_exact_mut(operands.kernels[1])).enumerate() {
-        work[i % channels].kernel.push(row);
-    }
-    for (channel, skip) in work.iter_mut().zip(wanted.skip.into_iter().flatten()) {
-        channel.skip = Some(skip);
-    }
-    work
-}
-
 /// The gradients for the output's gradient `g`, (B, H, L).
-pub fn backward<E: Real>(plans: &Plans<E>, operands: Operands<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
-    let plan = plan(plans, &operands);
-    let work = by_channel(&operands, wanted);
-    let init = || (Scratch::new(&plan), vec![Complex::default(); plan.bins()], vec![Complex::default(); plan.bins()]);
-    for_each_with(work, init, |(scratch, spectrum, sum), h, channel| {
-        channel_backward(&plan, &operands, g, h, channel, scratch, spectrum, sum);
-    });
-}
-
-#[allow(clippy::too_many_arguments)]
-fn channel_backward<E: Real>(
-    plan: &Plan<E>,
-    operands: &Operands<'_, E>,
-    g: &[E],
-    h: usize,
-    mut channel: Channel<'_, E>,
-    scratch: &mut Scratch<E>,
-    spectrum: &mut [Complex<E>],
-    sum: &mut [Complex<E>],
-) {
-    let [batch, channels, length] = operands.shape;
-    let scale = E::one() / E::of(plan.len() as f64);
-    if !channel.input.is_empty() {
-        operands.circular(h, &mut scratch.row);
-        plan.forward(&mut scratch.row, spectrum, &mut scratch.fft);
-        spectrum.iter_mut().for_each(|bin| *bin = bin.conj() * scale);
-    }
-    sum.fill(Complex::default());
-    let mut skip_grad = 0.0;
-    for b in 0..batch {
-        let row = (b * channels + h) * length;
-        let (g, len) = (&g[row..][..length], operands.true_length(b));
-        let x = &operands.input[row..][..len];
-        if channel.skip.is_some() {
-            skip_grad += dot(&g[..len], x);
-        }
-        scratch.transform(plan, g);
-        if !channel.kernel.is_empty() && x.iter().any(|&v| v != E::zero()) {
-            std::mem::swap(&mut scratch.bins, &mut scratch.other);
-            scratch.transform(plan, x);
-            std::mem::swap(&mut scratch.bins, &mut scratch.other);
-            accumulate_correlation(sum, &scratch.bins, &scratch.other);
-        }
-        if let Some(out) = channel.input.get_mut(b) {
-            multiply(&mut scratch.bins, spectrum);
-            plan.inverse(&mut scratch.bins, &mut scratch.row, &mut scratch.fft);
-            out[..len].copy_from_slice(&scratch.row[..len]);
-            out[len..].fill(E::zero());
-            if let Some(skip) = operands.skip {
-                add_scaled(&mut out[..len], &g[..len], skip[h]);
+pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
+    let conv = Convolution::new(rings, operands);
+    let length = operands.shape[2];
+    let input = wanted.input.is_some();
+    let units = match wanted.input {
+        Some(out) => conv.units(out).into_iter().map(|u| Unit { tile: u.tile, batch: u.batch, out: Some(u.out) }).collect(),
+        None => all_units(operands.shape),
+    };
+    let tasks = tasks(units);
+    let (kernel, skip) = (wanted.kernel.is_some(), wanted.skip.is_some());
+    let mut sums: Vec<_> = tasks.iter().map(|task| (task[0].tile, conv.sums(kernel, skip))).collect();
+    for_each_with(tasks.into_iter().zip(&mut sums).collect(), || conv.scratch(), |scratch, _, (task, (_, sums))| {
+        for Unit { tile, batch, out } in task {
+            if kernel {
+                conv.transform(scratch, batch, tile);
+            } else if skip {
+                conv.read(scratch, batch, tile);
+            }
+            let own = conv.channels(tile);
+            let rows = &g[(batch * operands.shape[1] + own.start) * length..][..own.len() * length];
+            gather(rows, length, length, scratch.output.panel_mut());
+            conv.adjoint(scratch, batch, tile, sums, input);
+            if let Some(out) = out {
+                scatter(scratch.output.panel(), length, out);
             }
         }
-    }
-    if let Some(skip) = channel.skip {
-        *skip = E::of(skip_grad);
-    }
-    if !channel.kernel.is_empty() {
-        let (causal, anticausal) = operands.taps();
-        plan.inverse(sum, &mut scratch.row, &mut scratch.fft);
-        channel.kernel[0][..causal].iter_mut().zip(&scratch.row).for_each(|(k, &v)| *k = v * scale);
-        if anticausal > 0 {
-            channel.kernel[1][..anticausal].iter_mut().zip(scratch.row.iter().rev()).for_each(|(k, &v)| *k = v * scale);
+    });
+    conv.finish(sums, wanted.kernel, wanted.skip);
+}
+
+/// Units that write nothing.
+pub fn all_units<T>([batch, channels, _]: [usize; 3]) -> Vec<Unit<Option<T>>> {
+    (0..tiles(channels)).flat_map(|tile| (0..batch).map(move |batch| Unit { tile, batch, out: None })).collect()
+}
+
+dispatch! {
+    /// out += scale x, lane by lane.
+    fn add_scaled<E: Real>(x: &Panel<E>, scale: &[E; ROWS], out: &mut Panel<E>) = add_scaled_body;
+}
+
+#[inline(always)]
+fn add_scaled_body<I: Isa, E: Real>(x: &Panel<E>, scale: &[E; ROWS], out: &mut Panel<E>) {
+    for (out, x) in out.iter_mut().zip(x) {
+        for lane in 0..ROWS {
+            out[lane] = I::fma(scale[lane], x[lane], out[lane]);
         }
     }
 }
 
-dispatch! { fn multiply<E: Real>(x: &mut [Complex<E>], y: &[Complex<E>]) = multiply_body; }
-dispatch! { fn accumulate_correlation<E: Real>(sum: &mut [Complex<E>], g: &[Complex<E>], x: &[Complex<E>]) = accumulate_correlation_body; }
-dispatch! { fn add_scaled<E: Real>(out: &mut [E], x: &[E], scale: E) = add_scaled_body; }
+/// Entries that are added in their own precision before the partial sum joins a total in f64.
+const BLOCK: usize = 256;
 
-#[inline(always)]
-fn multiply_body<I: Isa, E: Real>(x: &mut [Complex<E>], y: &[Complex<E>]) {
-    for (x, y) in x.iter_mut().zip(y) {
-        *x = Complex { re: I::fma(x.re, y.re, -(x.im * y.im)), im: I::fma(x.re, y.im, x.im * y.re) };
+/// The sums of the products, lane by lane.
+pub fn dot<E: Real>(x: &Panel<E>, y: &Panel<E>) -> [f64; ROWS] {
+    let mut total = [0.0; ROWS];
+    for (x, y) in x.chunks(BLOCK).zip(y.chunks(BLOCK)) {
+        total.iter_mut().zip(dot_block(x, y)).for_each(|(total, v)| *total += v.f64());
     }
+    total
 }
 
-/// sum += g conj(x).
-#[inline(always)]
-fn accumulate_correlation_body<I: Isa, E: Real>(sum: &mut [Complex<E>], g: &[Complex<E>], x: &[Complex<E>]) {
-    for ((sum, g), x) in sum.iter_mut().zip(g).zip(x) {
-        sum.re = I::fma(g.re, x.re, I::fma(g.im, x.im, sum.re));
-        sum.im = I::fma(g.im, x.re, I::fma(-g.re, x.im, sum.im));
-    }
-}
+dispatch! { fn dot_block<E: Real>(x: &Panel<E>, y: &Panel<E>) -> [E; ROWS] = dot_body; }
 
 #[inline(always)]
-fn add_scaled_body<I: Isa, E: Real>(out: &mut [E], x: &[E], scale: E) {
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out = I::fma(scale, x, *out);
+fn dot_body<I: Isa, E: Real>(x: &Panel<E>, y: &Panel<E>) -> [E; ROWS] {
+    let mut sum = [E::zero(); ROWS];
+    for (x, y) in x.iter().zip(y) {
+        for lane in 0..ROWS {
+            sum[lane] = I::fma(x[lane], y[lane], sum[lane]);
+        }
     }
+    sum
 }

@@ -100,29 +100,3 @@ pub fn irfft<E: Real>(plan: &Plan<E>, x: &[E], out: &mut [E]) {
         out.iter_mut().for_each(|v| *v *= scale);
     });
 }
-
-/// The shortest length from `least` on whose FFT is fast: even, without prime factors above 5.
-pub fn fast_len(least: usize) -> usize {
-    let smooth = |mut n: usize| {
-        for prime in [2, 3, 5] {
-            while n.is_multiple_of(prime) {
-                n /= prime;
-            }
-        }
-        n == 1
-    };
-    (least.max(2).next_multiple_of(2)..).step_by(2).find(|&n| smooth(n)).unwrap_or(least)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fast_len;
-
-    #[test]
-    fn fast_lengths_are_even_smooth_and_long_enough() {
-        assert_eq!(fast_len(1), 2);
-        assert_eq!(fast_len(4095), 4096);
-        assert_eq!(fast_len(1567), 1600);
-        assert_eq!(fast_len(7), 8);
-    }
-}

@@ -9,38 +9,46 @@ pub mod dplr;
 mod elementwise;
 mod fft;
 pub(crate) mod gemm;
+pub(crate) mod lanes;
 mod layout;
 mod loss;
 pub(crate) mod math;
 mod norm;
+mod packed;
+mod panel;
 mod random;
+mod ring;
 pub(crate) mod simd;
 mod spike;
 pub mod ssm_common;
+mod storage;
 mod threads;
 
 use std::sync::Arc;
 
 use self::buffer::{Buffer, Pool};
+use self::packed::Packed;
 use self::ssm_common::{SystemGrads, SystemParams};
+use self::storage::Storage;
 use super::{
-    AdamW, Backend, Binary, Discretisation, Key, Lif, LongConv, Noise, NormAxes, Normalized, Real, Spike, SsmParams, Tensor, Unary, shape,
+    AdamW, Backend, Binary, Discretisation, Key, Lif, LongConv, Noise, NormAxes, Normalized, Real, Spike, SpikeMode, SsmParams, Tensor, Unary, shape,
 };
 use crate::error::Result;
 
 /// The CPU, computing in `E` (f32 or f64), on the threads of the current rayon pool with feature `parallel`.
 ///
-/// Clones share a pool of buffers and FFT plans.
+/// Clones share a pool of buffers and the tables of transforms.
 #[derive(Clone)]
 pub struct Cpu<E: Real> {
     pool: Arc<Pool<E>>,
     plans: Arc<fft::Plans<E>>,
+    rings: Arc<conv::Rings<E>>,
 }
 
 impl<E: Real> Cpu<E> {
     /// A CPU device.
     pub fn new() -> Self {
-        Cpu { pool: Arc::default(), plans: Arc::default() }
+        Cpu { pool: Arc::default(), plans: Arc::default(), rings: Arc::default() }
     }
 
     /// A tensor of `shape` that `fill` writes; it must write every element.
@@ -51,7 +59,7 @@ impl<E: Real> Cpu<E> {
     }
 
     fn wrap(&self, buffer: Buffer<E>, shape: &[usize]) -> Tensor<Self> {
-        Tensor::from_storage(Arc::new(buffer), shape)
+        Tensor::from_storage(Storage::dense(buffer), shape)
     }
 
     fn own(&self, values: Vec<E>, shape: &[usize]) -> Tensor<Self> {
@@ -82,7 +90,17 @@ impl<E: Real> std::fmt::Debug for Cpu<E> {
 
 /// The values of a tensor.
 fn values<E: Real>(x: &Tensor<Cpu<E>>) -> &[E] {
-    x.storage()
+    x.storage().values()
+}
+
+/// The bits of a tensor of spikes, unless it was given another shape since.
+fn packed<E: Real>(x: &Tensor<Cpu<E>>) -> Option<&Packed> {
+    x.storage().packed().filter(|packed| packed.shape() == x.shape())
+}
+
+/// A sequence as a convolution or a mixer reads it.
+fn source<E: Real>(x: &Tensor<Cpu<E>>) -> conv::Source<'_, E> {
+    packed(x).map_or_else(|| conv::Source::Rows(values(x)), conv::Source::Spikes)
 }
 
 /// (B, H, L) of a tensor of two or three axes; L = 1 for two.
@@ -118,7 +136,7 @@ fn draw<'a, E: Real>(spike: &'a Spike<Cpu<E>>, x: &Tensor<Cpu<E>>, affine: Affin
 fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> conv::Operands<'a, E> {
     let kernel = conv.kernel.shape();
     conv::Operands {
-        input: values(conv.input),
+        input: source(conv.input),
         kernel: values(conv.kernel),
         skip: conv.skip.map(values),
         lengths: conv.lengths,
@@ -155,7 +173,7 @@ impl<E: Real> Cpu<E> {
 
 impl<E: Real> Backend for Cpu<E> {
     type Elem = E;
-    type Storage = Arc<Buffer<E>>;
+    type Storage = Storage<E>;
 
     fn name(&self) -> String {
         format!("cpu-{}", E::NAME)
@@ -190,6 +208,9 @@ impl<E: Real> Backend for Cpu<E> {
     fn sum_to(&self, x: &Tensor<Self>, shape: &[usize]) -> Result<Tensor<Self>> {
         if shape == x.shape() {
             return Ok(x.clone());
+        }
+        if let (Some(packed), 1) = (packed(x), shape.iter().product::<usize>()) {
+            return self.full(shape, packed.count() as f64);
         }
         Ok(self.own(elementwise::sum_to(values(x), x.shape(), shape), shape))
     }
@@ -321,6 +342,12 @@ impl<E: Real> Backend for Cpu<E> {
     }
 
     fn spike(&self, spike: &Spike<Self>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
+        if let (SpikeMode::Sampled, &[batch, channels, length]) = (spike.mode, x.shape()) {
+            let mut packed = Packed::silent([batch, channels, length]);
+            let draw = spike::Draw { row: length, ..draw(spike, x, affine) };
+            spike::pack(draw, values(x), &mut packed);
+            return Ok(Tensor::from_storage(Storage::spikes(packed, &self.pool), x.shape()));
+        }
         Ok(self.make(x.shape(), |out| spike::forward(draw(spike, x, affine), values(x), out)))
     }
 
@@ -352,7 +379,7 @@ impl<E: Real> Backend for Cpu<E> {
     }
 
     fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>> {
-        Ok(self.make(conv.input.shape(), |out| conv::forward(&self.plans, operands(&conv), out)))
+        Ok(self.make(conv.input.shape(), |out| conv::forward(&self.rings, operands(&conv), out)))
     }
 
     fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
@@ -361,7 +388,7 @@ impl<E: Real> Backend for Cpu<E> {
         let mut kernel = self.buffer_if(needs[1], conv.kernel.numel());
         let mut skip = self.buffer_if(needs[2] && conv.skip.is_some(), channels);
         let wanted = conv::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip: skip.as_deref_mut() };
-        conv::backward(&self.plans, operands(&conv), values(g), wanted);
+        conv::backward(&self.rings, operands(&conv), values(g), wanted);
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), self.wrap_if(skip, &[channels])])
     }
 

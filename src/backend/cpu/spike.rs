@@ -1,6 +1,8 @@
 //! SpikeSampler on rows: the affine, the draw and the surrogate gradient in one pass; and the leaky integrate-and-fire neuron.
 
 use super::elementwise::{dot, sigmoid, sum};
+use super::packed::{Packed, tiles};
+use super::panel::ROWS;
 use super::random::uniform_at;
 use super::simd::{Isa, dispatch};
 use super::threads::{for_each_chunk_with, for_each_with};
@@ -71,6 +73,34 @@ pub fn forward<E: Real>(draw: Draw<'_, E>, x: &[E], out: &mut [E]) {
             }
         },
     );
+}
+
+/// Spikes of (B, H, L) potentials as bits.
+pub fn pack<E: Real>(draw: Draw<'_, E>, x: &[E], packed: &mut Packed) {
+    let [_, channels, length] = packed.shape();
+    let work: Vec<&mut [u16]> = packed.tiles_mut().collect();
+    for_each_with(
+        work,
+        || vec![E::zero(); length],
+        |u, i, words| {
+            let (b, first) = (i / tiles(channels), i % tiles(channels) * ROWS);
+            for lane in 0..ROWS.min(channels - first) {
+                let row = b * channels + first + lane;
+                let (scale, shift) = draw.affine(row);
+                draw.uniform.fill(row * length, u);
+                pack_row(&x[row * length..][..length], scale, shift, u, lane as u32, words);
+            }
+        },
+    );
+}
+
+dispatch! { fn pack_row<E: Real>(x: &[E], scale: E, shift: E, u: &[E], lane: u32, words: &mut [u16]) = pack_body; }
+
+#[inline(always)]
+fn pack_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, u: &[E], lane: u32, words: &mut [u16]) {
+    for ((word, &x), &u) in words.iter_mut().zip(x).zip(u) {
+        *word |= u16::from(potential(x, scale, shift) > u) << lane;
+    }
 }
 
 dispatch! { fn spike_row<E: Real>(x: &[E], scale: E, shift: E, u: &[E], out: &mut [E]) = spike_body; }

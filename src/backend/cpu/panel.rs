@@ -1,0 +1,141 @@
+//! Sixteen rows side by side: panels, and the way to them from rows and back.
+
+use super::simd::{Isa, dispatch};
+use crate::backend::Real;
+
+/// Rows of a panel.
+pub const ROWS: usize = 16;
+
+/// Entry t holds element t of sixteen rows.
+pub type Panel<E> = [[E; ROWS]];
+
+/// Zeros, then values, on a cache line's boundary: vectors of half a kilobit that straddle two lines cost twice.
+pub struct Aligned<E> {
+    values: Vec<E>,
+    start: usize,
+    len: usize,
+}
+
+impl<E: Real> Aligned<E> {
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        let values = vec![E::zero(); len + 64 / size_of::<E>()];
+        let start = values.as_ptr().align_offset(64);
+        Aligned { values, start, len }
+    }
+
+    /// As a panel, of `len / 16` entries.
+    pub fn panel(&self) -> &Panel<E> {
+        self.as_chunks().0
+    }
+
+    /// As a panel, mutable.
+    pub fn panel_mut(&mut self) -> &mut Panel<E> {
+        self.as_chunks_mut().0
+    }
+}
+
+impl<E: Real> std::ops::Deref for Aligned<E> {
+    type Target = [E];
+    fn deref(&self) -> &[E] {
+        &self.values[self.start..][..self.len]
+    }
+}
+
+impl<E: Real> std::ops::DerefMut for Aligned<E> {
+    fn deref_mut(&mut self) -> &mut [E] {
+        &mut self.values[self.start..][..self.len]
+    }
+}
+
+/// Rows of `length` elements, at most sixteen, one after another, to a panel of at least `count` entries; lanes without a row, and
+/// entries from `count` on, are zero.
+pub fn gather<E: Real>(rows: &[E], length: usize, count: usize, panel: &mut Panel<E>) {
+    gather_lanes(rows, length, count, panel);
+}
+
+/// The first `length` entries of a panel to as many rows as `rows` holds.
+pub fn scatter<E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]) {
+    scatter_lanes(panel, length, rows);
+}
+
+dispatch! { fn gather_lanes<E: Real>(rows: &[E], length: usize, count: usize, panel: &mut Panel<E>) = gather_body; }
+dispatch! { fn scatter_lanes<E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]) = scatter_body; }
+
+#[inline(always)]
+fn gather_body<I: Isa, E: Real>(rows: &[E], length: usize, count: usize, panel: &mut Panel<E>) {
+    let (body, tail) = panel.split_at_mut(count);
+    tail.fill([E::zero(); ROWS]);
+    let whole = if rows.len() == ROWS * length { count / ROWS * ROWS } else { 0 };
+    for (block, t) in body[..whole].as_chunks_mut::<ROWS>().0.iter_mut().zip((0..).step_by(ROWS)) {
+        let square = std::array::from_fn(|row| std::array::from_fn(|j| rows[row * length + t + j]));
+        *block = transposed(square);
+    }
+    for (t, lanes) in body.iter_mut().enumerate().skip(whole) {
+        *lanes = std::array::from_fn(|row| rows.get(row * length + t).copied().unwrap_or(E::zero()));
+    }
+}
+
+#[inline(always)]
+fn scatter_body<I: Isa, E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]) {
+    let whole = if rows.len() == ROWS * length { length / ROWS * ROWS } else { 0 };
+    for (block, t) in panel[..whole].as_chunks::<ROWS>().0.iter().zip((0..).step_by(ROWS)) {
+        for (row, values) in transposed(*block).into_iter().enumerate() {
+            rows[row * length + t..][..ROWS].copy_from_slice(&values);
+        }
+    }
+    for (row, out) in rows.chunks_exact_mut(length).enumerate() {
+        for (out, lanes) in out.iter_mut().zip(panel).skip(whole) {
+            *out = lanes[row];
+        }
+    }
+}
+
+/// The transpose, in four rounds of exchanges between rows whose numbers differ in one bit.
+#[inline(always)]
+fn transposed<E: Real>(square: [[E; ROWS]; ROWS]) -> [[E; ROWS]; ROWS] {
+    exchange::<E, 8>(exchange::<E, 4>(exchange::<E, 2>(exchange::<E, 1>(square))))
+}
+
+#[inline(always)]
+fn exchange<E: Real, const BIT: usize>(a: [[E; ROWS]; ROWS]) -> [[E; ROWS]; ROWS] {
+    std::array::from_fn(|i| {
+        let (own, other) = (&a[i], &a[i ^ BIT]);
+        std::array::from_fn(|j| if (i ^ j) & BIT == 0 { own[j] } else { other[j ^ BIT] })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_to_lanes_and_come_back() {
+        for (rows, length) in [(16, 1), (16, 16), (16, 37), (16, 64), (5, 37), (1, 3)] {
+            let values: Vec<f32> = (0..rows * length).map(|i| i as f32 + 1.0).collect();
+            let mut panel = vec![[-1.0f32; ROWS]; length + 3];
+            gather(&values, length, length, &mut panel);
+            for (t, lanes) in panel.iter().enumerate() {
+                for (row, &v) in lanes.iter().enumerate() {
+                    let want = if t < length && row < rows { values[row * length + t] } else { 0.0 };
+                    assert_eq!(v, want, "{rows} rows of {length}: row {row} at {t}");
+                }
+            }
+            let mut back = vec![0.0; values.len()];
+            scatter(&panel, length, &mut back);
+            assert_eq!(back, values);
+            gather(&values, length, length / 2, &mut panel);
+            assert!(panel[length / 2..].iter().all(|lanes| lanes.iter().all(|&v| v == 0.0)));
+        }
+    }
+
+    #[test]
+    fn aligned_values_start_on_a_cache_line() {
+        for len in [0, 1, 15, 4096] {
+            let mut values = Aligned::<f32>::zeros(len);
+            assert!(len == 0 || values.as_ptr().addr().is_multiple_of(64));
+            values.fill(1.0);
+            assert_eq!((values.len(), values.panel().len()), (len, len / ROWS));
+        }
+    }
+}

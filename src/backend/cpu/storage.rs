@@ -1,0 +1,48 @@
+//! Where a tensor's values lie: in a buffer, or, for spikes, as bits that become numbers only for those who ask for numbers.
+
+use std::sync::{Arc, OnceLock};
+
+use super::buffer::{Buffer, Pool};
+use super::packed::Packed;
+use crate::backend::Real;
+
+/// Values of a tensor; a clone shares them.
+#[derive(Clone)]
+pub struct Storage<E: Real>(Arc<Values<E>>);
+
+enum Values<E: Real> {
+    Dense(Buffer<E>),
+    Spikes { packed: Packed, dense: OnceLock<Buffer<E>>, pool: Arc<Pool<E>> },
+}
+
+impl<E: Real> Storage<E> {
+    /// Numbers.
+    pub fn dense(buffer: Buffer<E>) -> Self {
+        Storage(Arc::new(Values::Dense(buffer)))
+    }
+
+    /// Spikes, and where the buffer comes from if they are ever asked for as numbers.
+    pub fn spikes(packed: Packed, pool: &Arc<Pool<E>>) -> Self {
+        Storage(Arc::new(Values::Spikes { packed, dense: OnceLock::new(), pool: pool.clone() }))
+    }
+
+    /// The values, row-major.
+    pub fn values(&self) -> &[E] {
+        match &*self.0 {
+            Values::Dense(buffer) => buffer,
+            Values::Spikes { packed, dense, pool } => dense.get_or_init(|| {
+                let mut buffer = pool.dirty(packed.shape().iter().product());
+                packed.expand(&mut buffer);
+                buffer
+            }),
+        }
+    }
+
+    /// The bits, where the values are spikes.
+    pub fn packed(&self) -> Option<&Packed> {
+        match &*self.0 {
+            Values::Dense(_) => None,
+            Values::Spikes { packed, .. } => Some(packed),
+        }
+    }
+}
