@@ -124,6 +124,16 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>>;
     /// Gradients of input, kernel, skip.
     fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]>;
+    /// Spikes of a long convolution's output.
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>>;
+    /// Surrogate gradients of input, kernel, skip, and of the firing's scale and shift.
+    fn fire_grad(
+        &self,
+        conv: LongConv<'_, Self>,
+        firing: Firing<'_, Self>,
+        g: &Tensor<Self>,
+        needs: [bool; 5],
+    ) -> Result<[Option<Tensor<Self>>; 5]>;
     /// W [x_1; x_2; ..] + bias over the channels of (B, K_i, L) parts, W (H, sum K_i): (B, H, L).
     fn mix(&self, parts: &[&Tensor<Self>], weight: &Tensor<Self>, bias: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// Gradients of every part, of weight and bias.

@@ -8,8 +8,8 @@ use rand_pcg::Pcg32;
 
 const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
 
-/// Words that are computed side by side.
-pub const LANES: usize = 16;
+/// Words that are computed side by side: enough for several vectors on their way at once, a multiplication being slow to finish.
+pub const LANES: usize = 64;
 
 /// The address of one random stream. Keys are values: derive a new one for every draw with [`Key::fold`].
 ///
@@ -44,15 +44,30 @@ impl Key {
 
     /// The stream's words from position `offset` on.
     pub fn words(self, offset: u64) -> Words {
+        self.lanes(offset, 1, LANES, LANES)
+    }
+
+    /// The words of several stretches at once: `rows` of them, a divisor of [`LANES`], from `first`, `first + stride`, .. on. Lane j
+    /// is element j / rows of row j % rows.
+    pub fn interleaved(self, first: u64, stride: u64, rows: usize) -> Words {
+        self.lanes(first, stride, rows, LANES / rows)
+    }
+
+    /// Lanes as in [`Key::interleaved`]; every lane then moves on by `ahead`.
+    fn lanes(self, first: u64, stride: u64, rows: usize, ahead: usize) -> Words {
         let increment = (self.stream << 1) | 1;
         // As rand_pcg seeds: add the increment, then take one step.
         let start = step(self.state.wrapping_add(increment), MULTIPLIER, increment);
-        let (multiply, add) = jump(offset, increment);
+        let (multiply, add) = jump(first, increment);
         let mut state = [step(start, multiply, add); LANES];
-        for lane in 1..LANES {
-            state[lane] = step(state[lane - 1], MULTIPLIER, increment);
+        let (multiply, add) = jump(stride, increment);
+        for lane in 1..rows {
+            state[lane] = step(state[lane - 1], multiply, add);
         }
-        let (multiply, add) = jump(LANES as u64, increment);
+        for lane in rows..LANES {
+            state[lane] = step(state[lane - rows], MULTIPLIER, increment);
+        }
+        let (multiply, add) = jump(ahead as u64, increment);
         Words { state, multiply, add }
     }
 }
@@ -134,6 +149,22 @@ mod tests {
             for _ in 0..5 {
                 let want: Vec<u32> = (0..LANES).map(|_| reference.next_u32()).collect();
                 assert_eq!(words.next_lanes().to_vec(), want);
+            }
+        }
+    }
+
+    #[test]
+    fn interleaved_rows_are_stretches_of_the_stream() {
+        let key = Key::new(8).fold(1);
+        for (first, stride, rows) in [(0u64, 100u64, 16usize), (77, 2048, 16), (5, 1 << 33, 4), (3, 7, 1), (0, 2, LANES)] {
+            let mut words = key.interleaved(first, stride, rows);
+            let drawn: Vec<u32> = (0..3).flat_map(|_| words.next_lanes()).collect();
+            for row in 0..rows {
+                let mut reference = key.words(first + row as u64 * stride);
+                let want = reference.next_lanes();
+                let got: Vec<u32> = drawn.iter().skip(row).step_by(rows).copied().collect();
+                let common = got.len().min(LANES);
+                assert_eq!(got[..common], want[..common], "row {row} of {rows}");
             }
         }
     }

@@ -199,6 +199,39 @@ impl<B: Backend> Clone for LongConv<'_, B> {
 
 impl<B: Backend> Copy for LongConv<'_, B> {}
 
+/// Dropout between a convolution and the next spikes, before and after the activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FiringDropout {
+    /// The probability of 0, in (0, 1).
+    pub p: f64,
+    /// The draw for every element of y.
+    pub elements: Key,
+    /// The draw for every (batch, channel) of the activation.
+    pub channels: Key,
+}
+
+/// How a long convolution's output y, (B, H, L), becomes spikes: those of `scale[h] drop(gelu(drop(y))) + shift[h]`.
+#[derive(Debug)]
+pub struct Firing<'a, B: Backend> {
+    /// Apply GELU; else the activation is the identity.
+    pub gelu: bool,
+    /// Dropout, in training.
+    pub dropout: Option<FiringDropout>,
+    /// scale and shift, (H) each.
+    pub affine: Option<(&'a Tensor<B>, &'a Tensor<B>)>,
+    /// The draw.
+    pub spike: &'a Spike<B>,
+}
+
+// Derived, both would ask that the backend itself can be copied.
+impl<B: Backend> Clone for Firing<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Firing<'_, B> {}
+
 /// The optimiser's numbers for one parameter in one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {

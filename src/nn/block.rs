@@ -1,6 +1,6 @@
 //! The P-SpikeSSM block: SpikeSampler, SSM, SpikeSampler, SpikeMixer, ClampFuse, in one or two branches.
 
-use super::{Activation, ClampFuse, Context, Module, Names, Norm, NormKind, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig};
+use super::{Activation, ClampFuse, Context, Module, Names, Norm, NormKind, Sampler, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Noise, Real, Tensor, shape};
 use crate::error::{Error, Result};
@@ -169,14 +169,12 @@ impl<B: Backend> Block<B> {
             (false, _) => (1, 1),
         };
         let spikes = self.input_spikes(cx, x, draw(0))?;
-        let f = self.forward.ssm.forward(&cx.part(FORWARD), &spikes, lengths)?;
-        let f = self.output.forward(cx, &f, draw(output_draw))?;
+        let f = self.forward.ssm.fire(&cx.part(FORWARD), &spikes, lengths, Sampler::Layer(&self.output), draw(output_draw))?;
         let m = match &self.reverse {
             None => self.mixer.forward(cx, &[&f])?,
             Some(branch) => {
                 let spikes = branch.sampler.forward(cx, x, draw(1))?;
-                let r = self.run_reverse(&cx.part(REVERSE), branch, spikes, lengths)?;
-                let r = self.config.source.spikes(cx, &r, draw(reverse_draw))?;
+                let r = self.run_reverse(&cx.part(REVERSE), branch, spikes, lengths, draw(reverse_draw))?;
                 self.mixer.forward(cx, &[&f, &r])?
             }
         };
@@ -207,16 +205,25 @@ impl<B: Backend> Block<B> {
         }
     }
 
-    fn run_reverse(&self, cx: &Context<'_, B>, branch: &Branch<B>, spikes: Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
+    /// The spikes of the second branch.
+    fn run_reverse(
+        &self,
+        cx: &Context<'_, B>,
+        branch: &Branch<B>,
+        spikes: Var<B>,
+        lengths: Option<&[usize]>,
+        noise: Noise<B>,
+    ) -> Result<Var<B>> {
+        let source = self.config.source;
         if !self.config.flip_reverse {
-            return branch.ssm.forward(cx, &spikes, lengths);
+            return branch.ssm.fire(cx, &spikes, lengths, Sampler::Source(source), noise);
         }
         // Padding is silenced before the flip moves it to the front, where lengths could not mask it.
         let spikes = match lengths {
             Some(lengths) => spikes.mul(&cx.tape().constant(&mask(cx.backend(), lengths, spikes.shape()[2])?))?,
             None => spikes,
         };
-        branch.ssm.forward(cx, &spikes.flip(2)?, None)?.flip(2)
+        source.spikes(cx, &branch.ssm.forward(cx, &spikes.flip(2)?, None)?.flip(2)?, noise)
     }
 
     fn close(&self, cx: &Context<'_, B>, x: &Var<B>, m: Var<B>) -> Result<Var<B>> {

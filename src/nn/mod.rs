@@ -33,5 +33,5 @@ pub use norm::{Norm, NormKind};
 pub use optim::{AdamWConfig, Optimizer};
 pub use schedule::{Cosine, Plateau};
 pub use spike_mixer::{Activation, SpikeMixer};
-pub use spike_sampler::{SpikeSampler, SpikeSource};
+pub use spike_sampler::{Sampler, SpikeSampler, SpikeSource};
 pub use ssm::{Ssm, SsmConfig, SsmInit};

@@ -69,6 +69,41 @@ impl<B: Backend> SpikeSampler<B> {
     }
 }
 
+/// What makes spikes of a potential: a layer with an affine map, or a source alone.
+#[derive(Debug)]
+pub enum Sampler<'a, B: Backend> {
+    /// With its affine map.
+    Layer(&'a SpikeSampler<B>),
+    /// Of the potential itself.
+    Source(SpikeSource),
+}
+
+impl<'a, B: Backend> Sampler<'a, B> {
+    /// How potentials become spikes.
+    pub fn source(&self) -> SpikeSource {
+        match self {
+            Sampler::Layer(layer) => layer.source,
+            Sampler::Source(source) => *source,
+        }
+    }
+
+    /// The layer with the affine map.
+    pub fn affine(&self) -> Option<&'a SpikeSampler<B>> {
+        match self {
+            Sampler::Layer(layer) => Some(layer),
+            Sampler::Source(_) => None,
+        }
+    }
+
+    /// Spikes of x, (B, H, L).
+    pub fn spikes(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
+        match self {
+            Sampler::Layer(layer) => layer.forward(cx, x, noise),
+            Sampler::Source(source) => source.spikes(cx, x, noise),
+        }
+    }
+}
+
 impl<B: Backend> Module<B> for SpikeSampler<B> {
     fn names(&self, names: &mut Names<'_, B>) {
         names.param("scale", &self.scale);

@@ -56,6 +56,7 @@ ops! {
     spike: spike::SpikeOp<Cpu<f64>>;
     lif: lif::LifOp;
     long_conv: long_conv::LongConvOp;
+    fire: fire::Fire<Cpu<f64>>;
     mix: mix::Mix;
     dplr: dplr::DplrKernel;
     diag: diag::DiagKernel;

@@ -127,7 +127,7 @@ impl<'a, E: Real> Convolution<'a, E> {
         match self.operands.input {
             Source::Rows(rows) => {
                 let own = self.channels(tile);
-                gather(&rows[(batch * channels + own.start) * length..][..own.len() * length], length, count, panel);
+                gather(&rows[(batch * channels + own.start) * length..][..own.len() * length], length, 0, count, panel);
             }
             Source::Spikes(packed) => spread(&packed.tile(batch, tile)[..count], panel),
         }
@@ -318,10 +318,10 @@ fn kernel_panels<E: Real>(operands: &Operands<'_, E>, tile: usize, re: &mut Pane
     let len = operands.kernels[1];
     let (causal, anticausal) = taps(operands);
     let own = tile * ROWS..((tile + 1) * ROWS).min(channels);
-    gather(&operands.kernel[own.start * len..own.end * len], len, causal, re);
+    gather(&operands.kernel[own.start * len..own.end * len], len, 0, causal, re);
     im.fill([E::zero(); ROWS]);
     if anticausal > 0 {
-        gather(&operands.kernel[(channels + own.start) * len..(channels + own.end) * len], len, anticausal, im);
+        gather(&operands.kernel[(channels + own.start) * len..(channels + own.end) * len], len, 0, anticausal, im);
         im.reverse();
         im.as_flattened_mut().iter_mut().for_each(|v| *v = -*v);
     }
@@ -367,7 +367,7 @@ pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, g: &[E], w
             }
             let own = conv.channels(tile);
             let rows = &g[(batch * operands.shape[1] + own.start) * length..][..own.len() * length];
-            gather(rows, length, length, scratch.output.panel_mut());
+            gather(rows, length, 0, length, scratch.output.panel_mut());
             conv.adjoint(scratch, batch, tile, sums, input);
             if let Some(out) = out {
                 scatter(scratch.output.panel(), length, out);

@@ -8,6 +8,7 @@ pub mod diag;
 pub mod dplr;
 mod elementwise;
 mod fft;
+mod fire;
 pub(crate) mod gemm;
 pub(crate) mod lanes;
 mod layout;
@@ -31,7 +32,7 @@ use self::packed::Packed;
 use self::ssm_common::{SystemGrads, SystemParams};
 use self::storage::Storage;
 use super::{
-    AdamW, Backend, Binary, Discretisation, Key, Lif, LongConv, Noise, NormAxes, Normalized, Real, Spike, SpikeMode, SsmParams, Tensor, Unary, shape,
+    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Noise, NormAxes, Normalized, Real, Spike, SpikeMode, SsmParams, Tensor, Unary, shape,
 };
 use crate::error::Result;
 
@@ -123,14 +124,17 @@ fn system<E: Real>(ssm: &SsmParams<Cpu<E>>) -> SystemParams<'_, E> {
 /// scale and shift of a SpikeSampler.
 type Affine<'a, B> = Option<(&'a Tensor<B>, &'a Tensor<B>)>;
 
-fn draw<'a, E: Real>(spike: &'a Spike<Cpu<E>>, x: &Tensor<Cpu<E>>, affine: Affine<'a, Cpu<E>>) -> spike::Draw<'a, E> {
-    let uniform = match &spike.noise {
+fn uniform<E: Real>(noise: &Noise<Cpu<E>>) -> spike::Uniform<'_, E> {
+    match noise {
         Noise::Stream(key) => spike::Uniform::Stream(*key),
         Noise::Given(noise) => spike::Uniform::Given(values(noise)),
-    };
+    }
+}
+
+fn draw<'a, E: Real>(spike: &'a Spike<Cpu<E>>, x: &Tensor<Cpu<E>>, affine: Affine<'a, Cpu<E>>) -> spike::Draw<'a, E> {
     // Without an affine, rows mean nothing: pieces of a fixed size serve any shape.
     let row = if affine.is_some() { sequence(x)[2] } else { threads::CHUNK };
-    spike::Draw { uniform, mode: spike.mode, surrogate: spike.surrogate, affine: affine.map(|(a, b)| (values(a), values(b))), row }
+    spike::Draw { uniform: uniform(&spike.noise), mode: spike.mode, surrogate: spike.surrogate, affine: affine.map(|(a, b)| (values(a), values(b))), row }
 }
 
 fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> conv::Operands<'a, E> {
@@ -142,6 +146,17 @@ fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> conv::Operands<'a, E> {
         lengths: conv.lengths,
         shape: sequence(conv.input),
         kernels: [kernel[0], kernel[2]],
+    }
+}
+
+fn fire<'a, E: Real>(firing: &Firing<'a, Cpu<E>>) -> fire::Fire<'a, E> {
+    fire::Fire {
+        gelu: firing.gelu,
+        dropout: firing.dropout.map(|d| (d.p, d.elements, d.channels)),
+        affine: firing.affine.map(|(scale, shift)| (values(scale), values(shift))),
+        uniform: uniform(&firing.spike.noise),
+        mode: firing.spike.mode,
+        surrogate: firing.spike.surrogate,
     }
 }
 
@@ -390,6 +405,35 @@ impl<E: Real> Backend for Cpu<E> {
         let wanted = conv::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip: skip.as_deref_mut() };
         conv::backward(&self.rings, operands(&conv), values(g), wanted);
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), self.wrap_if(skip, &[channels])])
+    }
+
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>> {
+        let shape = conv.input.shape();
+        if firing.spike.mode == SpikeMode::Expected {
+            return Ok(self.make(shape, |out| fire::expected(&self.rings, operands(&conv), fire(&firing), out)));
+        }
+        let mut packed = Packed::silent(sequence(conv.input));
+        fire::spikes(&self.rings, operands(&conv), fire(&firing), &mut packed);
+        Ok(Tensor::from_storage(Storage::spikes(packed, &self.pool), shape))
+    }
+
+    fn fire_grad(
+        &self,
+        conv: LongConv<'_, Self>,
+        firing: Firing<'_, Self>,
+        g: &Tensor<Self>,
+        needs: [bool; 5],
+    ) -> Result<[Option<Tensor<Self>>; 5]> {
+        let channels = conv.input.shape()[1];
+        let mut input = needs[0].then(|| self.pool.dirty(conv.input.numel()));
+        let mut kernel = self.buffer_if(needs[1], conv.kernel.numel());
+        let mut small = [needs[2] && conv.skip.is_some(), needs[3] && firing.affine.is_some(), needs[4] && firing.affine.is_some()]
+            .map(|wanted| self.buffer_if(wanted, channels));
+        let [skip, scale, shift] = small.each_mut().map(|buffer| buffer.as_deref_mut());
+        let wanted = fire::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip, scale, shift };
+        fire::backward(&self.rings, operands(&conv), fire(&firing), values(g), wanted);
+        let [skip, scale, shift] = small.map(|buffer| self.wrap_if(buffer, &[channels]));
+        Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), skip, scale, shift])
     }
 
     fn mix(&self, parts: &[&Tensor<Self>], weight: &Tensor<Self>, bias: &Tensor<Self>) -> Result<Tensor<Self>> {

@@ -48,10 +48,10 @@ impl<E: Real> std::ops::DerefMut for Aligned<E> {
     }
 }
 
-/// Rows of `length` elements, at most sixteen, one after another, to a panel of at least `count` entries; lanes without a row, and
-/// entries from `count` on, are zero.
-pub fn gather<E: Real>(rows: &[E], length: usize, count: usize, panel: &mut Panel<E>) {
-    gather_lanes(rows, length, count, panel);
+/// Elements `start..start + count` of rows of `length`, at most sixteen, one after another, to a panel of at least `count` entries;
+/// lanes without a row, and entries from `count` on, are zero.
+pub fn gather<E: Real>(rows: &[E], length: usize, start: usize, count: usize, panel: &mut Panel<E>) {
+    gather_lanes(rows, length, start, count, panel);
 }
 
 /// The first `length` entries of a panel to as many rows as `rows` holds.
@@ -59,20 +59,24 @@ pub fn scatter<E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]) {
     scatter_lanes(panel, length, rows);
 }
 
-dispatch! { fn gather_lanes<E: Real>(rows: &[E], length: usize, count: usize, panel: &mut Panel<E>) = gather_body; }
+dispatch! { fn gather_lanes<E: Real>(rows: &[E], length: usize, start: usize, count: usize, panel: &mut Panel<E>) = gather_body; }
 dispatch! { fn scatter_lanes<E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]) = scatter_body; }
 
 #[inline(always)]
-fn gather_body<I: Isa, E: Real>(rows: &[E], length: usize, count: usize, panel: &mut Panel<E>) {
+fn gather_body<I: Isa, E: Real>(rows: &[E], length: usize, start: usize, count: usize, panel: &mut Panel<E>) {
     let (body, tail) = panel.split_at_mut(count);
     tail.fill([E::zero(); ROWS]);
     let whole = if rows.len() == ROWS * length { count / ROWS * ROWS } else { 0 };
-    for (block, t) in body[..whole].as_chunks_mut::<ROWS>().0.iter_mut().zip((0..).step_by(ROWS)) {
-        let square = std::array::from_fn(|row| std::array::from_fn(|j| rows[row * length + t + j]));
-        *block = transposed(square);
+    for (block, t) in body[..whole].as_chunks_mut::<ROWS>().0.iter_mut().zip((start..).step_by(ROWS)) {
+        for (row, values) in block.iter_mut().enumerate() {
+            values.copy_from_slice(&rows[row * length + t..][..ROWS]);
+        }
+        transpose(block);
     }
     for (t, lanes) in body.iter_mut().enumerate().skip(whole) {
-        *lanes = std::array::from_fn(|row| rows.get(row * length + t).copied().unwrap_or(E::zero()));
+        for (row, lane) in lanes.iter_mut().enumerate() {
+            *lane = rows.get(row * length + start + t).copied().unwrap_or(E::zero());
+        }
     }
 }
 
@@ -80,8 +84,10 @@ fn gather_body<I: Isa, E: Real>(rows: &[E], length: usize, count: usize, panel: 
 fn scatter_body<I: Isa, E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]) {
     let whole = if rows.len() == ROWS * length { length / ROWS * ROWS } else { 0 };
     for (block, t) in panel[..whole].as_chunks::<ROWS>().0.iter().zip((0..).step_by(ROWS)) {
-        for (row, values) in transposed(*block).into_iter().enumerate() {
-            rows[row * length + t..][..ROWS].copy_from_slice(&values);
+        let mut square = *block;
+        transpose(&mut square);
+        for (row, values) in square.iter().enumerate() {
+            rows[row * length + t..][..ROWS].copy_from_slice(values);
         }
     }
     for (row, out) in rows.chunks_exact_mut(length).enumerate() {
@@ -93,16 +99,24 @@ fn scatter_body<I: Isa, E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]
 
 /// The transpose, in four rounds of exchanges between rows whose numbers differ in one bit.
 #[inline(always)]
-fn transposed<E: Real>(square: [[E; ROWS]; ROWS]) -> [[E; ROWS]; ROWS] {
-    exchange::<E, 8>(exchange::<E, 4>(exchange::<E, 2>(exchange::<E, 1>(square))))
+fn transpose<E: Real>(square: &mut [[E; ROWS]; ROWS]) {
+    exchange::<E, 1>(square);
+    exchange::<E, 2>(square);
+    exchange::<E, 4>(square);
+    exchange::<E, 8>(square);
 }
 
 #[inline(always)]
-fn exchange<E: Real, const BIT: usize>(a: [[E; ROWS]; ROWS]) -> [[E; ROWS]; ROWS] {
-    std::array::from_fn(|i| {
-        let (own, other) = (&a[i], &a[i ^ BIT]);
-        std::array::from_fn(|j| if (i ^ j) & BIT == 0 { own[j] } else { other[j ^ BIT] })
-    })
+fn exchange<E: Real, const BIT: usize>(square: &mut [[E; ROWS]; ROWS]) {
+    for i in 0..ROWS {
+        if i & BIT == 0 {
+            let (low, high) = (square[i], square[i | BIT]);
+            for j in 0..ROWS {
+                square[i][j] = if j & BIT == 0 { low[j] } else { high[j ^ BIT] };
+                square[i | BIT][j] = if j & BIT == 0 { low[j | BIT] } else { high[j] };
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +128,7 @@ mod tests {
         for (rows, length) in [(16, 1), (16, 16), (16, 37), (16, 64), (5, 37), (1, 3)] {
             let values: Vec<f32> = (0..rows * length).map(|i| i as f32 + 1.0).collect();
             let mut panel = vec![[-1.0f32; ROWS]; length + 3];
-            gather(&values, length, length, &mut panel);
+            gather(&values, length, 0, length, &mut panel);
             for (t, lanes) in panel.iter().enumerate() {
                 for (row, &v) in lanes.iter().enumerate() {
                     let want = if t < length && row < rows { values[row * length + t] } else { 0.0 };
@@ -124,7 +138,9 @@ mod tests {
             let mut back = vec![0.0; values.len()];
             scatter(&panel, length, &mut back);
             assert_eq!(back, values);
-            gather(&values, length, length / 2, &mut panel);
+            let start = length - length / 2;
+            gather(&values, length, start, length / 2, &mut panel);
+            assert!((0..length / 2).all(|t| panel[t][0] == values[start + t]));
             assert!(panel[length / 2..].iter().all(|lanes| lanes.iter().all(|&v| v == 0.0)));
         }
     }

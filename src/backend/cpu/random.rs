@@ -11,10 +11,13 @@ pub fn uniform<E: Real>(key: Key, out: &mut [E]) {
 
 /// Elements `offset..` of a uniform draw.
 pub fn uniform_at<E: Real>(key: Key, offset: u64, out: &mut [E]) {
-    uniform_fill(&mut key.words(offset), out);
+    uniform_next(&mut key.words(offset), out);
 }
 
-dispatch! { fn uniform_fill<E: Real>(words: &mut Words, out: &mut [E]) = uniform_body; }
+dispatch! {
+    /// The next words of a stream as uniform numbers; where `out` ends within a block of words, the rest of the block is lost.
+    pub fn uniform_next<E: Real>(words: &mut Words, out: &mut [E]) = uniform_body;
+}
 
 #[inline(always)]
 fn uniform_body<I: Isa, E: Real>(words: &mut Words, out: &mut [E]) {

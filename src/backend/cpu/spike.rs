@@ -108,7 +108,7 @@ dispatch! { fn expected_row<E: Real>(x: &[E], scale: E, shift: E, out: &mut [E])
 
 /// scale x + shift in two roundings, on every machine alike: whether y exceeds u must not depend on the vector width.
 #[inline(always)]
-fn potential<E: Real>(x: E, scale: E, shift: E) -> E {
+pub fn potential<E: Real>(x: E, scale: E, shift: E) -> E {
     scale * x + shift
 }
 
@@ -209,7 +209,7 @@ fn clamp_gradient_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, g: &[E], ou
 }
 
 /// The surrogate's derivative at `d` = y - u (for [`Surrogate::Clamp`]: a window of one around 0).
-fn slope<E: Real>(surrogate: Surrogate, d: E) -> E {
+pub fn slope<E: Real>(surrogate: Surrogate, d: E) -> E {
     match surrogate {
         Surrogate::Clamp => {
             if d >= E::of(-0.5) && d <= E::of(0.5) {

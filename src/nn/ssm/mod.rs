@@ -8,9 +8,12 @@ pub use init::{SsmConfig, SsmInit};
 pub use kernel::SsmKernel;
 pub use step::Stepper;
 
-use super::{Context, Module, Names, Param, ParamOptions, dropout, dropout_tied};
+use std::rc::Rc;
+
+use super::{Context, Module, Names, Param, ParamOptions, Sampler, SpikeSource, dropout, dropout_tied};
 use crate::autodiff::Var;
-use crate::backend::{Backend, Key};
+use crate::autodiff::ops::fire::Fire;
+use crate::backend::{Backend, FiringDropout, Key, Noise, Spike};
 use crate::error::Result;
 
 /// dropout_tied(GELU(dropout(conv(u * mask)))), channel by channel.
@@ -44,9 +47,7 @@ impl<B: Backend> Ssm<B> {
 
     /// The convolution alone, of u (B, H, L) with true lengths: y = k * u + D u.
     pub fn convolve(&self, cx: &Context<'_, B>, u: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
-        let [_, _, length] = crate::backend::shape::sequence("Ssm", "the input", u.shape())?;
-        let kernel = self.kernel.forward(cx, self.config.l_max.map_or(length, |l_max| length.min(l_max)))?;
-        u.long_conv(&kernel, Some(&cx.var(&self.skip)), lengths)
+        u.long_conv(&self.kernel(cx, u)?, Some(&cx.var(&self.skip)), lengths)
     }
 
     /// (B, H, L) to (B, H, L).
@@ -57,6 +58,40 @@ impl<B: Backend> Ssm<B> {
         let y = dropout(&cx.part(0), self.convolve(cx, u, lengths)?, self.config.dropout)?;
         let y = if self.config.gelu { y.gelu()? } else { y };
         dropout_tied(&cx.part(1), y, self.config.dropout)
+    }
+
+    /// Spikes of this layer's output: through the sampler's affine, or of the output itself where only a source is given. The same draws
+    /// as [`Ssm::forward`] and the sampler's, but the potentials are never stored.
+    ///
+    /// # Errors
+    /// As [`Ssm::forward`].
+    pub fn fire(
+        &self,
+        cx: &Context<'_, B>,
+        u: &Var<B>,
+        lengths: Option<&[usize]>,
+        sampler: Sampler<'_, B>,
+        noise: Noise<B>,
+    ) -> Result<Var<B>> {
+        let SpikeSource::Probability(surrogate) = sampler.source() else {
+            let y = self.forward(cx, u, lengths)?;
+            return sampler.spikes(cx, &y, noise);
+        };
+        let p = self.config.dropout;
+        let dropout = (cx.training && p > 0.0).then(|| FiringDropout { p, elements: cx.part(0).key, channels: cx.part(1).key });
+        let spike = Spike { noise, mode: cx.mode, surrogate };
+        let op = Fire { lengths: lengths.map(Rc::from), gelu: self.config.gelu, dropout, spike };
+        let affine = sampler.affine().map(|layer| (cx.var(&layer.scale), cx.var(&layer.shift)));
+        let affine = affine.as_ref().map(|(scale, shift)| (scale, shift));
+        let spikes = u.fire(&self.kernel(cx, u)?, &cx.var(&self.skip), affine, op)?;
+        cx.count(&spikes)?;
+        Ok(spikes)
+    }
+
+    /// The kernels for u's length.
+    fn kernel(&self, cx: &Context<'_, B>, u: &Var<B>) -> Result<Var<B>> {
+        let [_, _, length] = crate::backend::shape::sequence("Ssm", "the input", u.shape())?;
+        self.kernel.forward(cx, self.config.l_max.map_or(length, |l_max| length.min(l_max)))
     }
 
     /// The convolution as a recurrence, one time step at a time, for one sequence.
