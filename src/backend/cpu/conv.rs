@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::packed::{Packed, spread, tiles};
-use super::panel::{Aligned, Panel, ROWS, gather, scatter};
+use super::packed::{Packed, Spread, tiles};
+use super::panel::{Aligned, Panel, ROWS, fold, gather, repeated, scatter};
 use super::ring::{Ring, correlate};
 use super::simd::{Isa, dispatch};
 use super::threads::{for_each_with, map_with};
@@ -72,6 +72,7 @@ pub struct Convolution<'a, E> {
     ring: Arc<Ring<E>>,
     /// Of every tile's kernels, divided by N.
     spectra: Vec<Aligned<E>>,
+    spread: Spread<E>,
 }
 
 impl<'a, E: Real> Convolution<'a, E> {
@@ -86,7 +87,7 @@ impl<'a, E: Real> Convolution<'a, E> {
             ring.forward(&mut spectrum);
             spectrum
         });
-        Convolution { operands, ring, spectra }
+        Convolution { operands, ring, spectra, spread: Spread::new() }
     }
 
     /// Scratch for one thread.
@@ -129,7 +130,7 @@ impl<'a, E: Real> Convolution<'a, E> {
                 let own = self.channels(tile);
                 gather(&rows[(batch * channels + own.start) * length..][..own.len() * length], length, 0, count, panel);
             }
-            Source::Spikes(packed) => spread(&packed.tile(batch, tile)[..count], panel),
+            Source::Spikes(packed) => self.spread.panel(&packed.tile(batch, tile)[..count], panel),
         }
     }
 
@@ -149,7 +150,7 @@ impl<'a, E: Real> Convolution<'a, E> {
         };
         self.ring.store(product, output.panel_mut(), None);
         if let Some(skip) = self.skip(tile) {
-            add_scaled(input.panel(), &skip, output.panel_mut());
+            add_scaled(input, skip, output);
         }
     }
 
@@ -166,7 +167,7 @@ impl<'a, E: Real> Convolution<'a, E> {
         let count = self.true_length(batch);
         let Scratch { input: u, output: g, spectrum, work } = scratch;
         if let Some(sum) = &mut sums.skip {
-            let products = dot(g.panel(), u.panel());
+            let products = dot(g, u);
             sum.iter_mut().zip(products).for_each(|(sum, v)| *sum += v);
         }
         if sums.kernel.is_none() && !input {
@@ -190,7 +191,7 @@ impl<'a, E: Real> Convolution<'a, E> {
         // u's panel is not needed any more: it takes the transform's part, to which D's is added.
         self.ring.store(work, u.panel_mut(), None);
         if let Some(skip) = self.skip(tile) {
-            add_scaled(g.panel(), &skip, u.panel_mut());
+            add_scaled(g, skip, u);
         }
         u.panel_mut()[count..].fill([E::zero(); ROWS]);
         std::mem::swap(u, g);
@@ -332,7 +333,7 @@ pub fn forward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, out: &mut [
     let conv = Convolution::new(rings, operands);
     for_each_with(conv.units(out), || conv.scratch(), |scratch, _, Unit { tile, batch, out }| {
         conv.apply(scratch, batch, tile, false);
-        scatter(scratch.output.panel(), operands.shape[2], out);
+        scatter(scratch.output.panel(), operands.shape[2], 0, out);
     });
 }
 
@@ -370,7 +371,7 @@ pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, g: &[E], w
             gather(rows, length, 0, length, scratch.output.panel_mut());
             conv.adjoint(scratch, batch, tile, sums, input);
             if let Some(out) = out {
-                scatter(scratch.output.panel(), length, out);
+                scatter(scratch.output.panel(), length, 0, out);
             }
         }
     });
@@ -382,41 +383,28 @@ pub fn all_units<T>([batch, channels, _]: [usize; 3]) -> Vec<Unit<Option<T>>> {
     (0..tiles(channels)).flat_map(|tile| (0..batch).map(move |batch| Unit { tile, batch, out: None })).collect()
 }
 
+/// out += scale x, lane by lane.
+fn add_scaled<E: Real>(x: &[E], scale: [E; ROWS], out: &mut [E]) {
+    let table = repeated(scale);
+    out.chunks_mut(table.len()).zip(x.chunks(table.len())).for_each(|(out, x)| add_products(x, &table, out));
+}
+
+/// The sums of the products, lane by lane: a table of partial sums in their own precision, joined in f64.
+fn dot<E: Real>(x: &[E], y: &[E]) -> [f64; ROWS] {
+    let mut sums = repeated([E::zero(); ROWS]);
+    let size = sums.len();
+    x.chunks(size).zip(y.chunks(size)).for_each(|(x, y)| add_products(x, y, &mut sums[..x.len()]));
+    fold(&sums)
+}
+
 dispatch! {
-    /// out += scale x, lane by lane.
-    fn add_scaled<E: Real>(x: &Panel<E>, scale: &[E; ROWS], out: &mut Panel<E>) = add_scaled_body;
+    /// out += x y.
+    pub fn add_products<E: Real>(x: &[E], y: &[E], out: &mut [E]) = add_products_body;
 }
 
 #[inline(always)]
-fn add_scaled_body<I: Isa, E: Real>(x: &Panel<E>, scale: &[E; ROWS], out: &mut Panel<E>) {
-    for (out, x) in out.iter_mut().zip(x) {
-        for lane in 0..ROWS {
-            out[lane] = I::fma(scale[lane], x[lane], out[lane]);
-        }
+fn add_products_body<I: Isa, E: Real>(x: &[E], y: &[E], out: &mut [E]) {
+    for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+        *out = I::fma(x, y, *out);
     }
-}
-
-/// Entries that are added in their own precision before the partial sum joins a total in f64.
-const BLOCK: usize = 256;
-
-/// The sums of the products, lane by lane.
-pub fn dot<E: Real>(x: &Panel<E>, y: &Panel<E>) -> [f64; ROWS] {
-    let mut total = [0.0; ROWS];
-    for (x, y) in x.chunks(BLOCK).zip(y.chunks(BLOCK)) {
-        total.iter_mut().zip(dot_block(x, y)).for_each(|(total, v)| *total += v.f64());
-    }
-    total
-}
-
-dispatch! { fn dot_block<E: Real>(x: &Panel<E>, y: &Panel<E>) -> [E; ROWS] = dot_body; }
-
-#[inline(always)]
-fn dot_body<I: Isa, E: Real>(x: &Panel<E>, y: &Panel<E>) -> [E; ROWS] {
-    let mut sum = [E::zero(); ROWS];
-    for (x, y) in x.iter().zip(y) {
-        for lane in 0..ROWS {
-            sum[lane] = I::fma(x[lane], y[lane], sum[lane]);
-        }
-    }
-    sum
 }

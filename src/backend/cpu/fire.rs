@@ -3,18 +3,15 @@
 //! Nothing but spikes comes out, and nothing is kept for the gradient: the potentials are computed again, which costs one inverse
 //! transform, less than writing them to memory and reading them back.
 
-use super::conv::{Convolution, Operands, Rings, Scratch, Sums, Unit, all_units, tasks};
+use super::conv::{Convolution, Operands, Rings, Scratch, Sums, Unit, add_products, all_units, tasks};
 use super::elementwise::gelu;
 use super::packed::{Packed, compare, tiles};
-use super::panel::{Panel, ROWS, gather, scatter};
+use super::panel::{CHUNK, ROWS, fold, gather, repeated, scatter};
 use super::random::uniform_next;
 use super::simd::{Isa, dispatch};
 use super::spike::{Uniform, potential, slope};
 use super::threads::for_each_with;
 use crate::backend::{Key, Real, SpikeMode, Surrogate, Words};
-
-/// Entries that go through all steps before the next ones do.
-const CHUNK: usize = 64;
 
 /// What stands between y and the spikes, on plain values.
 #[derive(Clone, Copy)]
@@ -41,10 +38,10 @@ struct Lanes<'a, E> {
     first: usize,
     /// Lanes with a channel.
     count: usize,
-    scale: [E; ROWS],
-    shift: [E; ROWS],
-    /// What tied dropout multiplies with.
-    tied: [E; ROWS],
+    /// For a chunk of entries: the affine, and what tied dropout multiplies with.
+    scale: Vec<E>,
+    shift: Vec<E>,
+    tied: Vec<E>,
 }
 
 /// 0, or 1 / keep.
@@ -65,7 +62,7 @@ impl<'a, E: Real> Lanes<'a, E> {
             let words = channels.words(row as u64).next_lanes();
             tied.iter_mut().zip(words).for_each(|(tied, word)| *tied = mask(1.0 - p, E::unit(word)));
         }
-        Lanes { fire, shape, first: row * shape[2], count: own.len(), scale, shift, tied }
+        Lanes { fire, shape, first: row * shape[2], count: own.len(), scale: repeated(scale), shift: repeated(shift), tied: repeated(tied) }
     }
 
     /// The stream's words of these rows.
@@ -79,10 +76,10 @@ impl<'a, E: Real> Lanes<'a, E> {
     }
 
     /// The masks of the next entries: ones, without dropout.
-    fn masks(&self, words: &mut Option<Words>, out: &mut Panel<E>) {
-        let Some((words, (p, _, _))) = words.as_mut().zip(self.fire.dropout) else { return out.fill([E::one(); ROWS]) };
-        uniform_next(words, out.as_flattened_mut());
-        out.as_flattened_mut().iter_mut().for_each(|u| *u = mask(1.0 - p, *u));
+    fn masks(&self, words: &mut Option<Words>, out: &mut [E]) {
+        let Some((words, (p, _, _))) = words.as_mut().zip(self.fire.dropout) else { return out.fill(E::one()) };
+        uniform_next(words, out);
+        to_masks(1.0 - p, out);
     }
 
     fn noise(&self) -> Noise<'a, E> {
@@ -105,10 +102,11 @@ enum Noise<'a, E> {
 }
 
 impl<E: Real> Noise<'_, E> {
-    fn next(&mut self, out: &mut Panel<E>) {
+    fn next(&mut self, out: &mut [E]) {
         match self {
-            Noise::Stream(words) => uniform_next(words, out.as_flattened_mut()),
+            Noise::Stream(words) => uniform_next(words, out),
             Noise::Given { rows, length, at } => {
+                let out = out.as_chunks_mut::<ROWS>().0;
                 for (t, lanes) in out.iter_mut().enumerate() {
                     let column = rows[*at + t..].iter().step_by(*length);
                     lanes.iter_mut().zip(column).for_each(|(lane, &v)| *lane = v);
@@ -146,24 +144,24 @@ fn forward<E: Real>(conv: &Convolution<'_, E>, shape: [usize; 3], fire: &Fire<'_
         conv.apply(scratch, batch, tile, false);
         let lanes = Lanes::new(fire, conv, shape, batch, tile);
         let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
-        let mut other = [[E::zero(); ROWS]; CHUNK];
-        for (i, y) in scratch.output.panel_mut().chunks_mut(CHUNK).enumerate() {
+        let mut other = [E::zero(); CHUNK * ROWS];
+        for (i, y) in scratch.output.chunks_mut(CHUNK * ROWS).enumerate() {
             let other = &mut other[..y.len()];
             if dropping.is_some() {
                 lanes.masks(&mut dropping, other);
-                multiply(y.as_flattened_mut(), other.as_flattened());
+                multiply(y, other);
             }
-            activate(fire.gelu, y.as_flattened_mut());
+            activate(fire.gelu, y);
             potentials(y, &lanes.tied, &lanes.scale, &lanes.shift);
             if let Out::Bits(words) = &mut out {
                 noise.next(other);
-                compare(y, other, lanes.bits(), &mut words[i * CHUNK..][..y.len()]);
+                compare(y, other, lanes.bits(), &mut words[i * CHUNK..][..y.len() / ROWS]);
             }
         }
         if let Out::Rows(rows) = out {
             let one = |v: &mut E| *v = if *v < E::zero() { E::zero() } else if *v > E::one() { E::one() } else { *v };
             scratch.output.iter_mut().for_each(one);
-            scatter(scratch.output.panel(), shape[2], rows);
+            scatter(scratch.output.panel(), shape[2], 0, rows);
         }
     });
 }
@@ -209,7 +207,7 @@ pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire
             chunk.potential_gradient(&lanes, &g[lanes.first..][..lanes.count * length], scratch, sums);
             conv.adjoint(scratch, batch, tile, &mut sums.conv, input);
             if let Some(out) = out {
-                scatter(scratch.output.panel(), length, out);
+                scatter(scratch.output.panel(), length, 0, out);
             }
         }
     });
@@ -227,84 +225,85 @@ pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire
 /// The intermediate values of a few entries.
 struct Chunk<E> {
     /// The spikes' gradient, then the potential's.
-    g: Vec<[E; ROWS]>,
+    g: Vec<E>,
     /// Masks, then the uniform numbers.
-    noise: Vec<[E; ROWS]>,
+    noise: Vec<E>,
     /// What the affine is applied to.
-    activation: Vec<[E; ROWS]>,
+    activation: Vec<E>,
     /// Its derivative by y.
-    derivative: Vec<[E; ROWS]>,
+    derivative: Vec<E>,
+    /// Partial sums of the affine's gradients.
+    scale: Vec<E>,
+    shift: Vec<E>,
 }
 
 impl<E: Real> Chunk<E> {
     fn new() -> Self {
-        let panel = || vec![[E::zero(); ROWS]; CHUNK];
-        Chunk { g: panel(), noise: panel(), activation: panel(), derivative: panel() }
+        let [g, noise, activation, derivative, scale, shift] = [(); 6].map(|()| repeated([E::zero(); ROWS]));
+        Chunk { g, noise, activation, derivative, scale, shift }
     }
 
     /// Replaces y in `scratch.output` by its gradient.
     fn potential_gradient(&mut self, lanes: &Lanes<'_, E>, g: &[E], scratch: &mut Scratch<E>, sums: &mut Gradients<E>) {
         let fire = lanes.fire;
-        let length = lanes.shape[2];
         let noisy = fire.mode == SpikeMode::Sampled && fire.surrogate != Surrogate::Clamp;
         let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
-        for (i, y) in scratch.output.panel_mut().chunks_mut(CHUNK).enumerate() {
+        self.scale.fill(E::zero());
+        self.shift.fill(E::zero());
+        for (i, y) in scratch.output.chunks_mut(CHUNK * ROWS).enumerate() {
             let n = y.len();
-            gather(g, length, i * CHUNK, n, &mut self.g[..n]);
+            let (own, a, d) = (&mut self.g[..n], &mut self.activation[..n], &mut self.derivative[..n]);
+            gather(g, lanes.shape[2], i * CHUNK, n / ROWS, own.as_chunks_mut().0);
             lanes.masks(&mut dropping, &mut self.noise[..n]);
-            let operands = (&*y, &self.noise[..n], &lanes.tied);
             if fire.gelu {
-                gelu_with_derivative(operands.0, operands.1, operands.2, &mut self.activation[..n], &mut self.derivative[..n]);
+                gelu_with_derivative(y, &self.noise[..n], &lanes.tied, a, d);
             } else {
-                identity_with_derivative(operands.0, operands.1, operands.2, &mut self.activation[..n], &mut self.derivative[..n]);
+                identity_with_derivative(y, &self.noise[..n], &lanes.tied, a, d);
             }
             if noisy {
                 noise.next(&mut self.noise[..n]);
-                self.noisy_slopes(lanes, n);
+                noisy_slopes(fire.surrogate, (a, &self.noise[..n]), (&lanes.scale, &lanes.shift), own);
             } else {
-                clamp_slopes(&self.activation[..n], &lanes.scale, &lanes.shift, &mut self.g[..n]);
+                clamp_slopes(a, &lanes.scale, &lanes.shift, own);
             }
-            sums.add(&self.g[..n], &self.activation[..n]);
-            chain(&self.g[..n], &self.derivative[..n], &lanes.scale, y);
+            add_products(own, a, &mut self.scale);
+            add(own, &mut self.shift);
+            chain(own, d, &lanes.scale, y);
         }
-    }
-
-    fn noisy_slopes(&mut self, lanes: &Lanes<'_, E>, n: usize) {
-        for t in 0..n {
-            for lane in 0..ROWS {
-                let y = potential(self.activation[t][lane], lanes.scale[lane], lanes.shift[lane]);
-                self.g[t][lane] *= slope(lanes.fire.surrogate, y - self.noise[t][lane]);
-            }
-        }
+        sums.scale.iter_mut().zip(fold(&self.scale)).for_each(|(sum, v)| *sum += v);
+        sums.shift.iter_mut().zip(fold(&self.shift)).for_each(|(sum, v)| *sum += v);
     }
 }
 
-impl<E: Real> Gradients<E> {
-    fn add(&mut self, g: &Panel<E>, activation: &Panel<E>) {
-        let (with, alone) = chunk_sums(g, activation);
-        for lane in 0..ROWS {
-            self.scale[lane] += with[lane].f64();
-            self.shift[lane] += alone[lane].f64();
-        }
+fn noisy_slopes<E: Real>(surrogate: Surrogate, (a, u): (&[E], &[E]), (scale, shift): (&[E], &[E]), g: &mut [E]) {
+    for ((((g, &a), &u), &scale), &shift) in g.iter_mut().zip(a).zip(u).zip(scale).zip(shift) {
+        *g *= slope(surrogate, potential(a, scale, shift) - u);
     }
 }
 
+dispatch! { fn to_masks<E: Real>(keep: f64, u: &mut [E]) = masks_body; }
 dispatch! { fn multiply<E: Real>(x: &mut [E], by: &[E]) = multiply_body; }
+dispatch! { fn add<E: Real>(x: &[E], out: &mut [E]) = add_body; }
 dispatch! { fn activate<E: Real>(gelu: bool, x: &mut [E]) = activate_body; }
-dispatch! { fn potentials<E: Real>(x: &mut Panel<E>, tied: &[E; ROWS], scale: &[E; ROWS], shift: &[E; ROWS]) = potentials_body; }
-dispatch! {
-    fn gelu_with_derivative<E: Real>(y: &Panel<E>, mask: &Panel<E>, tied: &[E; ROWS], a: &mut Panel<E>, d: &mut Panel<E>) = gelu_body;
+dispatch! { fn potentials<E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift: &[E]) = potentials_body; }
+dispatch! { fn gelu_with_derivative<E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = gelu_body; }
+dispatch! { fn identity_with_derivative<E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = identity_body; }
+dispatch! { fn clamp_slopes<E: Real>(a: &[E], scale: &[E], shift: &[E], g: &mut [E]) = clamp_body; }
+dispatch! { fn chain<E: Real>(g: &[E], d: &[E], scale: &[E], out: &mut [E]) = chain_body; }
+
+#[inline(always)]
+fn masks_body<I: Isa, E: Real>(keep: f64, u: &mut [E]) {
+    u.iter_mut().for_each(|u| *u = mask(keep, *u));
 }
-dispatch! {
-    fn identity_with_derivative<E: Real>(y: &Panel<E>, mask: &Panel<E>, tied: &[E; ROWS], a: &mut Panel<E>, d: &mut Panel<E>) = identity_body;
-}
-dispatch! { fn clamp_slopes<E: Real>(a: &Panel<E>, scale: &[E; ROWS], shift: &[E; ROWS], g: &mut Panel<E>) = clamp_body; }
-dispatch! { fn chunk_sums<E: Real>(g: &Panel<E>, a: &Panel<E>) -> ([E; ROWS], [E; ROWS]) = chunk_sums_body; }
-dispatch! { fn chain<E: Real>(g: &Panel<E>, d: &Panel<E>, scale: &[E; ROWS], out: &mut Panel<E>) = chain_body; }
 
 #[inline(always)]
 fn multiply_body<I: Isa, E: Real>(x: &mut [E], by: &[E]) {
     x.iter_mut().zip(by).for_each(|(x, &by)| *x *= by);
+}
+
+#[inline(always)]
+fn add_body<I: Isa, E: Real>(x: &[E], out: &mut [E]) {
+    out.iter_mut().zip(x).for_each(|(out, &x)| *out += x);
 }
 
 #[inline(always)]
@@ -315,67 +314,44 @@ fn activate_body<I: Isa, E: Real>(apply: bool, x: &mut [E]) {
 }
 
 #[inline(always)]
-fn potentials_body<I: Isa, E: Real>(x: &mut Panel<E>, tied: &[E; ROWS], scale: &[E; ROWS], shift: &[E; ROWS]) {
-    for x in x {
-        for lane in 0..ROWS {
-            x[lane] = potential(x[lane] * tied[lane], scale[lane], shift[lane]);
-        }
+fn potentials_body<I: Isa, E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift: &[E]) {
+    for (((x, &tied), &scale), &shift) in x.iter_mut().zip(tied).zip(scale).zip(shift) {
+        *x = potential(*x * tied, scale, shift);
     }
 }
 
 /// a = tied gelu(mask y), d = da/dy.
 #[inline(always)]
-fn gelu_body<I: Isa, E: Real>(y: &Panel<E>, mask: &Panel<E>, tied: &[E; ROWS], a: &mut Panel<E>, d: &mut Panel<E>) {
-    for (((y, mask), a), d) in y.iter().zip(mask).zip(a).zip(d) {
-        for lane in 0..ROWS {
-            let x = y[lane] * mask[lane];
-            let (cdf, pdf) = x.normal_cdf_pdf();
-            a[lane] = x * cdf * tied[lane];
-            d[lane] = (cdf + x * pdf) * (mask[lane] * tied[lane]);
-        }
+fn gelu_body<I: Isa, E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) {
+    for ((((&y, &mask), &tied), a), d) in y.iter().zip(mask).zip(tied).zip(a).zip(d) {
+        let x = y * mask;
+        let (cdf, pdf) = x.normal_cdf_pdf();
+        *a = x * cdf * tied;
+        *d = (cdf + x * pdf) * (mask * tied);
     }
 }
 
 /// a = tied mask y, d = da/dy.
 #[inline(always)]
-fn identity_body<I: Isa, E: Real>(y: &Panel<E>, mask: &Panel<E>, tied: &[E; ROWS], a: &mut Panel<E>, d: &mut Panel<E>) {
-    for (((y, mask), a), d) in y.iter().zip(mask).zip(a).zip(d) {
-        for lane in 0..ROWS {
-            a[lane] = y[lane] * mask[lane] * tied[lane];
-            d[lane] = mask[lane] * tied[lane];
-        }
+fn identity_body<I: Isa, E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) {
+    for ((((&y, &mask), &tied), a), d) in y.iter().zip(mask).zip(tied).zip(a).zip(d) {
+        *a = y * mask * tied;
+        *d = mask * tied;
     }
 }
 
 /// g where 0 <= scale a + shift <= 1, else 0.
 #[inline(always)]
-fn clamp_body<I: Isa, E: Real>(a: &Panel<E>, scale: &[E; ROWS], shift: &[E; ROWS], g: &mut Panel<E>) {
-    for (a, g) in a.iter().zip(g) {
-        for lane in 0..ROWS {
-            let y = potential(a[lane], scale[lane], shift[lane]);
-            g[lane] = if y >= E::zero() && y <= E::one() { g[lane] } else { E::zero() };
-        }
+fn clamp_body<I: Isa, E: Real>(a: &[E], scale: &[E], shift: &[E], g: &mut [E]) {
+    for (((g, &a), &scale), &shift) in g.iter_mut().zip(a).zip(scale).zip(shift) {
+        let y = potential(a, scale, shift);
+        *g = if y >= E::zero() && y <= E::one() { *g } else { E::zero() };
     }
 }
 
-/// Lane by lane, the sums of g a and of g.
 #[inline(always)]
-fn chunk_sums_body<I: Isa, E: Real>(g: &Panel<E>, a: &Panel<E>) -> ([E; ROWS], [E; ROWS]) {
-    let (mut with, mut alone) = ([E::zero(); ROWS], [E::zero(); ROWS]);
-    for (g, a) in g.iter().zip(a) {
-        for lane in 0..ROWS {
-            with[lane] = I::fma(g[lane], a[lane], with[lane]);
-            alone[lane] += g[lane];
-        }
-    }
-    (with, alone)
-}
-
-#[inline(always)]
-fn chain_body<I: Isa, E: Real>(g: &Panel<E>, d: &Panel<E>, scale: &[E; ROWS], out: &mut Panel<E>) {
-    for ((out, g), d) in out.iter_mut().zip(g).zip(d) {
-        for lane in 0..ROWS {
-            out[lane] = g[lane] * scale[lane] * d[lane];
-        }
+fn chain_body<I: Isa, E: Real>(g: &[E], d: &[E], scale: &[E], out: &mut [E]) {
+    for (((out, &g), &d), &scale) in out.iter_mut().zip(g).zip(d).zip(scale) {
+        *out = g * scale * d;
     }
 }

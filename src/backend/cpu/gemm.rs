@@ -175,7 +175,7 @@ pub fn matmul<E: Real>(x: Operand<'_, E>, y: Operand<'_, E>, product: &Product, 
 }
 
 /// The channel mix's sizes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct MixShape {
     /// B.
     pub batch: usize,
@@ -199,16 +199,6 @@ pub fn mix<E: Real>(parts: &[(&[E], usize)], weight: &[E], bias: &[E], shape: Mi
             gemm(weight.columns(at, channels), x, out, length, true);
             at += channels;
         }
-    });
-}
-
-/// The gradient of a part whose columns of W start at `at`.
-pub fn mix_part_grad<E: Real>(weight: &[E], g: &[E], at: usize, channels: usize, shape: MixShape, out: &mut [E]) {
-    let MixShape { d_out, d_in, length, .. } = shape;
-    let weight = Matrix::new(weight, d_out, d_in).columns(at, channels).transposed();
-    for_each_chunk(out, channels * length, |b, out| {
-        let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
-        gemm(weight, g, out, length, false);
     });
 }
 

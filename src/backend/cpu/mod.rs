@@ -14,6 +14,7 @@ pub(crate) mod lanes;
 mod layout;
 mod loss;
 pub(crate) mod math;
+mod mixer;
 mod norm;
 mod packed;
 mod panel;
@@ -158,6 +159,16 @@ fn fire<'a, E: Real>(firing: &Firing<'a, Cpu<E>>) -> fire::Fire<'a, E> {
         mode: firing.spike.mode,
         surrogate: firing.spike.surrogate,
     }
+}
+
+/// The bits of all parts, where all are spikes.
+fn spikes<'a, E: Real>(parts: &[&'a Tensor<Cpu<E>>]) -> Option<Vec<&'a Packed>> {
+    parts.iter().map(|part| packed(part)).collect()
+}
+
+/// The values of all parts, and their channels.
+fn plain<'a, E: Real>(parts: &[&'a Tensor<Cpu<E>>]) -> Vec<(&'a [E], usize)> {
+    parts.iter().map(|part| (values(part), part.shape()[1])).collect()
 }
 
 fn mix_shape<E: Real>(weight: &Tensor<Cpu<E>>, sequence: [usize; 3]) -> gemm::MixShape {
@@ -438,8 +449,11 @@ impl<E: Real> Backend for Cpu<E> {
 
     fn mix(&self, parts: &[&Tensor<Self>], weight: &Tensor<Self>, bias: &Tensor<Self>) -> Result<Tensor<Self>> {
         let shape = mix_shape(weight, sequence(parts[0]));
-        let parts: Vec<_> = parts.iter().map(|p| (values(p), p.shape()[1])).collect();
-        Ok(self.make(&[shape.batch, shape.d_out, shape.length], |out| gemm::mix(&parts, values(weight), values(bias), shape, out)))
+        let (weight, bias) = (values(weight), values(bias));
+        Ok(self.make(&[shape.batch, shape.d_out, shape.length], |out| match spikes(parts) {
+            Some(parts) => mixer::forward(&parts, weight, bias, shape, out),
+            None => gemm::mix(&plain(parts), weight, bias, shape, out),
+        }))
     }
 
     fn mix_grad(
@@ -455,12 +469,16 @@ impl<E: Real> Backend for Cpu<E> {
         for (part, &need) in parts.iter().zip(needs) {
             let channels = part.shape()[1];
             grads.push(
-                need.then(|| self.make(part.shape(), |out| gemm::mix_part_grad(values(weight), values(g), at, channels, shape, out))),
+                need.then(|| self.make(part.shape(), |out| mixer::part_gradient(values(weight), values(g), at, channels, shape, out))),
             );
             at += channels;
         }
-        let plain: Vec<_> = parts.iter().map(|p| (values(p), p.shape()[1])).collect();
-        grads.push(needs[parts.len()].then(|| self.make(weight.shape(), |out| gemm::mix_weight_grad(&plain, values(g), shape, out))));
+        grads.push(needs[parts.len()].then(|| {
+            self.make(weight.shape(), |out| match spikes(parts) {
+                Some(parts) => mixer::weight_gradient(&parts, values(g), shape, out),
+                None => gemm::mix_weight_grad(&plain(parts), values(g), shape, out),
+            })
+        }));
         grads.push(needs[parts.len() + 1].then(|| self.make(&[shape.d_out], |out| gemm::mix_bias_grad(values(g), shape, out))));
         Ok(grads)
     }

@@ -9,6 +9,24 @@ pub const ROWS: usize = 16;
 /// Entry t holds element t of sixteen rows.
 pub type Panel<E> = [[E; ROWS]];
 
+/// Entries that go through several steps before the next ones do: a few panels of them fit in the nearest cache.
+pub const CHUNK: usize = 64;
+
+/// One value a lane, for `CHUNK` entries. Loops over panels run over flat slices beside such a table: the compiler turns a loop over
+/// sixteen lanes inside one over entries inside out, and gathers.
+pub fn repeated<E: Real>(lanes: [E; ROWS]) -> Vec<E> {
+    vec![lanes; CHUNK].into_flattened()
+}
+
+/// The sums of every lane of a table.
+pub fn fold<E: Real>(table: &[E]) -> [f64; ROWS] {
+    let mut sums = [0.0; ROWS];
+    for lanes in table.as_chunks::<ROWS>().0 {
+        sums.iter_mut().zip(lanes).for_each(|(sum, v)| *sum += v.f64());
+    }
+    sums
+}
+
 /// Zeros, then values, on a cache line's boundary: vectors of half a kilobit that straddle two lines cost twice.
 pub struct Aligned<E> {
     values: Vec<E>,
@@ -54,13 +72,13 @@ pub fn gather<E: Real>(rows: &[E], length: usize, start: usize, count: usize, pa
     gather_lanes(rows, length, start, count, panel);
 }
 
-/// The first `length` entries of a panel to as many rows as `rows` holds.
-pub fn scatter<E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]) {
-    scatter_lanes(panel, length, rows);
+/// A panel to elements `start..` of as many rows of `length` as `rows` holds.
+pub fn scatter<E: Real>(panel: &Panel<E>, length: usize, start: usize, rows: &mut [E]) {
+    scatter_lanes(panel, length, start, rows);
 }
 
 dispatch! { fn gather_lanes<E: Real>(rows: &[E], length: usize, start: usize, count: usize, panel: &mut Panel<E>) = gather_body; }
-dispatch! { fn scatter_lanes<E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]) = scatter_body; }
+dispatch! { fn scatter_lanes<E: Real>(panel: &Panel<E>, length: usize, start: usize, rows: &mut [E]) = scatter_body; }
 
 #[inline(always)]
 fn gather_body<I: Isa, E: Real>(rows: &[E], length: usize, start: usize, count: usize, panel: &mut Panel<E>) {
@@ -81,9 +99,9 @@ fn gather_body<I: Isa, E: Real>(rows: &[E], length: usize, start: usize, count: 
 }
 
 #[inline(always)]
-fn scatter_body<I: Isa, E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]) {
-    let whole = if rows.len() == ROWS * length { length / ROWS * ROWS } else { 0 };
-    for (block, t) in panel[..whole].as_chunks::<ROWS>().0.iter().zip((0..).step_by(ROWS)) {
+fn scatter_body<I: Isa, E: Real>(panel: &Panel<E>, length: usize, start: usize, rows: &mut [E]) {
+    let whole = if rows.len() == ROWS * length { panel.len() / ROWS * ROWS } else { 0 };
+    for (block, t) in panel[..whole].as_chunks::<ROWS>().0.iter().zip((start..).step_by(ROWS)) {
         let mut square = *block;
         transpose(&mut square);
         for (row, values) in square.iter().enumerate() {
@@ -91,7 +109,7 @@ fn scatter_body<I: Isa, E: Real>(panel: &Panel<E>, length: usize, rows: &mut [E]
         }
     }
     for (row, out) in rows.chunks_exact_mut(length).enumerate() {
-        for (out, lanes) in out.iter_mut().zip(panel).skip(whole) {
+        for (out, lanes) in out[start..].iter_mut().zip(panel).skip(whole) {
             *out = lanes[row];
         }
     }
@@ -136,7 +154,7 @@ mod tests {
                 }
             }
             let mut back = vec![0.0; values.len()];
-            scatter(&panel, length, &mut back);
+            scatter(&panel[..length], length, 0, &mut back);
             assert_eq!(back, values);
             let start = length - length / 2;
             gather(&values, length, start, length / 2, &mut panel);

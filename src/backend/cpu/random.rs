@@ -21,11 +21,22 @@ dispatch! {
 
 #[inline(always)]
 fn uniform_body<I: Isa, E: Real>(words: &mut Words, out: &mut [E]) {
-    for out in out.chunks_mut(LANES) {
-        let lanes = words.next_lanes();
-        for (out, word) in out.iter_mut().zip(lanes) {
-            *out = E::unit(word);
-        }
+    let (blocks, rest) = out.as_chunks_mut::<LANES>();
+    for block in blocks {
+        unit_block(words, block);
+    }
+    if !rest.is_empty() {
+        let mut block = [E::zero(); LANES];
+        unit_block(words, &mut block);
+        rest.copy_from_slice(&block[..rest.len()]);
+    }
+}
+
+#[inline(always)]
+fn unit_block<E: Real>(words: &mut Words, out: &mut [E; LANES]) {
+    let words = words.next_lanes();
+    for (out, word) in out.iter_mut().zip(words) {
+        *out = E::unit(word);
     }
 }
 
