@@ -1,6 +1,7 @@
 //! The time of one training step and of one inference pass, and the peak memory, on random data.
 //!
-//! `cargo bench --bench train_step -- --task listops --threads 2 --batch 32 --steps 5` prints one line of medians.
+//! `cargo bench --bench train_step -- --task listops --threads 2 --batch 32 --steps 5` prints one line of medians;
+//! `--only train` or `--only infer` leaves the other out, for its own peak of memory.
 
 use std::time::Instant;
 
@@ -58,10 +59,11 @@ struct Options {
     batch: Option<usize>,
     length: Option<usize>,
     steps: usize,
+    only: Option<String>,
 }
 
 fn options() -> Result<Options> {
-    let mut options = Options { task: "listops".into(), threads: 1, batch: None, length: None, steps: 5 };
+    let mut options = Options { task: "listops".into(), threads: 1, batch: None, length: None, steps: 5, only: None };
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         if flag == "--bench" {
@@ -75,7 +77,8 @@ fn options() -> Result<Options> {
             "--batch" => options.batch = Some(number()?),
             "--length" => options.length = Some(number()?),
             "--steps" => options.steps = number()?,
-            _ => return Err(Error::config("a flag", &flag, "is one of --task --threads --batch --length --steps")),
+            "--only" if ["train", "infer"].contains(&value.as_str()) => options.only = Some(value),
+            _ => return Err(Error::config("a flag", &flag, "is one of --task --threads --batch --length --steps --only train|infer")),
         }
     }
     Ok(options)
@@ -145,17 +148,18 @@ fn run(options: &Options) -> Result<()> {
         optimizer.update(&cpu, &model, &gradients, 1.0)?;
         Ok(start.elapsed().as_secs_f64())
     };
-    let infer = |i: u64| -> Result<f64> {
+    let mut infer = |i: u64| -> Result<f64> {
         let start = Instant::now();
         let tape = Tape::off(&cpu);
         let logits = model.forward(&Context::evaluation(&tape, Key::new(i)), data.input(&config), batch, lengths, &Noises::Stream)?;
         cpu.to_vec(logits.value())?;
         Ok(start.elapsed().as_secs_f64())
     };
-    infer(0)?;
-    let infer_s = median((1..=options.steps as u64).map(infer).collect::<Result<_>>()?);
-    step(0)?;
-    let train_s = median((1..=options.steps as u64).map(&mut step).collect::<Result<_>>()?);
+    let wanted = |what| options.only.as_deref().is_none_or(|only| only == what);
+    // The first run of each is left out: it makes tables and buffers.
+    let times = |run: &mut dyn FnMut(u64) -> Result<f64>| (0..=options.steps as u64).map(run).skip(1).collect::<Result<Vec<f64>>>();
+    let infer_s = if wanted("infer") { median(times(&mut infer)?) } else { f64::NAN };
+    let train_s = if wanted("train") { median(times(&mut step)?) } else { f64::NAN };
     println!(
         "bench=train_step task={} threads={} train_s={train_s:.3} infer_s={infer_s:.3} peak_rss_mb={:.0}",
         options.task,

@@ -93,6 +93,10 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn affine(&self, x: &Tensor<Self>, scale: &Tensor<Self>, shift: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// Gradients of x, scale, shift.
     fn affine_grad(&self, x: &Tensor<Self>, scale: &Tensor<Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]>;
+    /// Mean and biased variance of every channel of x (B, H, L): (2, H).
+    fn moments(&self, x: &Tensor<Self>) -> Result<Tensor<Self>>;
+    /// The gradient of x, for `moments` as computed from it.
+    fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// BatchNorm or LayerNorm of x (B, H, L) with gamma and beta (H).
     fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>>;
     /// Gradients of x, gamma, beta, through the statistics.

@@ -66,6 +66,19 @@ pub fn sequence(op: &'static str, what: &str, given: &[usize]) -> Result<[usize;
     Ok([b, h, l])
 }
 
+/// x (batch, channels, length) has more than one value a channel.
+pub fn has_variance(op: &'static str, x: &[usize]) -> Result<()> {
+    let [batch, _, length] = sequence(op, "x", x)?;
+    if batch * length > 1 {
+        return Ok(());
+    }
+    let help = format!(
+        "x has shape {x:?}, and one value a channel has no variance: give more than one sequence or step, normalise with the running \
+         statistics, or use layer_norm"
+    );
+    Err(Error::value(op, help))
+}
+
 /// `axis` exists in `shape`.
 pub fn axis(op: &'static str, axis: usize, given: &[usize]) -> Result<usize> {
     if axis < given.len() {

@@ -197,10 +197,7 @@ impl<B: Backend> Block<B> {
     /// The spikes that enter the forward SSM: of the affine, or of its normalisation.
     fn input_spikes(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
         match &self.norm {
-            Some(norm) if self.config.prenorm => {
-                let potential = norm.forward(cx, &self.forward.sampler.potential(cx, x)?)?;
-                self.config.source.spikes(cx, &potential, noise)
-            }
+            Some(norm) if self.config.prenorm => self.forward.sampler.normalized(cx, norm, x, noise),
             _ => self.forward.sampler.forward(cx, x, noise),
         }
     }

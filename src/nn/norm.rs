@@ -2,7 +2,7 @@
 
 use super::{Context, Module, Names, Param, ParamOptions};
 use crate::autodiff::Var;
-use crate::backend::{Backend, Binary, Tensor, Unary};
+use crate::backend::{Backend, Binary, Tensor, Unary, shape};
 use crate::error::{Error, Result};
 
 const EPS: f64 = 1e-5;
@@ -48,14 +48,38 @@ impl<B: Backend> Norm<B> {
         let Some((mean, var)) = &self.running else { return x.layer_norm(&gamma, &beta, EPS) };
         if cx.training {
             let (y, batch_mean, batch_var) = x.batch_norm(&gamma, &beta, EPS)?;
-            let count = x.value().numel() as f64 / x.shape()[1] as f64;
-            track(cx.backend(), mean, &batch_mean, 1.0)?;
-            track(cx.backend(), var, &batch_var, count / (count - 1.0))?;
+            self.track(cx, x, &batch_mean, &batch_var)?;
             return Ok(y);
         }
         let scale = cx.var(var).linear_map(1.0, EPS)?.sqrt()?.recip()?.mul(&gamma)?;
         let shift = beta.sub(&cx.var(mean).mul(&scale)?)?;
         x.affine(&scale, &shift)
+    }
+
+    /// Scale and shift of the one affine map that this BatchNorm makes of `scale x + shift`, so that neither of the two need be stored;
+    /// `None` for a LayerNorm, which is no affine map.
+    pub fn folded(&self, cx: &Context<'_, B>, x: &Var<B>, scale: &Var<B>, shift: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {
+        let Some((running_mean, running_var)) = &self.running else { return Ok(None) };
+        let (mean, var) = if cx.training {
+            shape::has_variance("batch_norm", x.shape())?;
+            let (mean, var) = x.moments()?;
+            let (mean, var) = (scale.mul(&mean)?.add(shift)?, scale.square()?.mul(&var)?);
+            self.track(cx, x, mean.value(), var.value())?;
+            (mean, var)
+        } else {
+            (cx.var(running_mean), cx.var(running_var))
+        };
+        let gain = var.linear_map(1.0, EPS)?.sqrt()?.recip()?.mul(&cx.var(&self.weight))?;
+        let offset = shift.sub(&mean)?.mul(&gain)?.add(&cx.var(&self.bias))?;
+        Ok(Some((scale.mul(&gain)?, offset)))
+    }
+
+    /// Moves the running statistics towards a batch's.
+    fn track(&self, cx: &Context<'_, B>, x: &Var<B>, batch_mean: &Tensor<B>, batch_var: &Tensor<B>) -> Result<()> {
+        let Some((mean, var)) = &self.running else { return Ok(()) };
+        let count = x.value().numel() as f64 / x.shape()[1] as f64;
+        track(cx.backend(), mean, batch_mean, 1.0)?;
+        track(cx.backend(), var, batch_var, count / (count - 1.0))
     }
 }
 

@@ -1,6 +1,6 @@
 //! SpikeSampler: from potentials to spikes, through a per-channel affine map.
 
-use super::{Context, Module, Names, Param, ParamOptions};
+use super::{Context, Module, Names, Norm, Param, ParamOptions};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Lif, Noise, Spike, Surrogate};
 use crate::error::Result;
@@ -59,11 +59,22 @@ impl<B: Backend> SpikeSampler<B> {
 
     /// Spikes, 0 or 1, of x (B, H, L), with the uniform numbers of `noise`.
     pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
+        self.through(cx, x, (&cx.var(&self.scale), &cx.var(&self.shift)), noise)
+    }
+
+    /// Spikes of the normalised potential: `norm(scale x + shift)`.
+    pub fn normalized(&self, cx: &Context<'_, B>, norm: &Norm<B>, x: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
+        match norm.folded(cx, x, &cx.var(&self.scale), &cx.var(&self.shift))? {
+            Some((scale, shift)) => self.through(cx, x, (&scale, &shift), noise),
+            None => self.source.spikes(cx, &norm.forward(cx, &self.potential(cx, x)?)?, noise),
+        }
+    }
+
+    fn through(&self, cx: &Context<'_, B>, x: &Var<B>, (scale, shift): (&Var<B>, &Var<B>), noise: Noise<B>) -> Result<Var<B>> {
         let SpikeSource::Probability(surrogate) = self.source else {
-            return self.source.spikes(cx, &self.potential(cx, x)?, noise);
+            return self.source.spikes(cx, &x.affine(scale, shift)?, noise);
         };
-        let spike = Spike { noise, mode: cx.mode, surrogate };
-        let spikes = x.spike_affine(&cx.var(&self.scale), &cx.var(&self.shift), spike)?;
+        let spikes = x.spike_affine(scale, shift, Spike { noise, mode: cx.mode, surrogate })?;
         cx.count(&spikes)?;
         Ok(spikes)
     }

@@ -52,6 +52,7 @@ ops! {
     cross_entropy: cross_entropy::CrossEntropy;
     dropout: dropout::Dropout;
     affine: affine::Affine;
+    moments: moments::Moments;
     normalize: normalize::Normalize<Cpu<f64>>;
     spike: spike::SpikeOp<Cpu<f64>>;
     lif: lif::LifOp;

@@ -44,15 +44,11 @@ impl<B: Backend> Normalize<B> {
         if !(self.eps > 0.0 && self.eps.is_finite()) {
             return Err(Error::config("eps", self.eps, "must be positive and finite: 1e-5 is usual"));
         }
-        let [batch, channels, length] = shape::sequence(op, "x", x)?;
+        let [_, channels, _] = shape::sequence(op, "x", x)?;
         shape::exactly(op, "gamma", &[channels], gamma)?;
         shape::exactly(op, "beta", &[channels], beta)?;
-        if self.axes == NormAxes::Batch && batch * length == 1 {
-            let help = format!(
-                "x has shape {x:?}, and one value a channel has no variance: give more than one sequence or step, normalise with the \
-                 running statistics, or use layer_norm"
-            );
-            return Err(Error::value(op, help));
+        if self.axes == NormAxes::Batch {
+            shape::has_variance(op, x)?;
         }
         Ok(())
     }

@@ -322,6 +322,15 @@ impl<E: Real> Backend for Cpu<E> {
         Ok([gx, needs[1].then(|| channels(|s| s.0)), needs[2].then(|| channels(|s| s.1))])
     }
 
+    fn moments(&self, x: &Tensor<Self>) -> Result<Tensor<Self>> {
+        let (mean, var): (Vec<E>, Vec<E>) = norm::batch_statistics(values(x), sequence(x)).into_iter().unzip();
+        Ok(self.own([mean, var].concat(), &[2, x.shape()[1]]))
+    }
+
+    fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        Ok(self.make(x.shape(), |out| norm::moments_backward(values(x), values(moments), values(g), sequence(x), out)))
+    }
+
     fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>> {
         let (shape, eps) = (sequence(x), E::of(eps));
         let (gamma, beta) = (values(gamma), values(beta));

@@ -72,6 +72,16 @@ pub fn batch_statistics<E: Real>(x: &[E], shape: [usize; 3]) -> Vec<(E, E)> {
     )
 }
 
+/// The gradient of x for the gradients `g` of the moments, (2, H): those of the mean and of the variance.
+pub fn moments_backward<E: Real>(x: &[E], moments: &[E], g: &[E], [batch, channels, length]: [usize; 3], out: &mut [E]) {
+    let count = E::of((batch * length) as f64);
+    for_each_chunk(out, length, |i, out| {
+        let h = i % channels;
+        let (mean, slope) = (g[h] / count, E::of(2.0) * g[channels + h] / count);
+        centred_row(&x[i * length..][..length], moments[h], slope, mean, out);
+    });
+}
+
 /// gamma (x - mean) / sqrt(var + eps) + beta, all (H).
 pub fn batch_apply<E: Real>(x: &[E], statistics: &[(E, E)], gamma: &[E], beta: &[E], eps: E, length: usize, out: &mut [E]) {
     for_each_chunk(out, length, |i, out| {
