@@ -138,16 +138,10 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]>;
-    /// W [x_1; x_2; ..] + bias over the channels of (B, K_i, L) parts, W (H, sum K_i): (B, H, L).
-    fn mix(&self, parts: &[&Tensor<Self>], weight: &Tensor<Self>, bias: &Tensor<Self>) -> Result<Tensor<Self>>;
-    /// Gradients of every part, of weight and bias.
-    fn mix_grad(
-        &self,
-        parts: &[&Tensor<Self>],
-        weight: &Tensor<Self>,
-        g: &Tensor<Self>,
-        needs: &[bool],
-    ) -> Result<Vec<Option<Tensor<Self>>>>;
+    /// One matrix over the channels of several sequences, with what follows: (B, H, L).
+    fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>>;
+    /// Gradients of every part, of weight and bias (the residual's is `g` itself).
+    fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>>;
     /// The first `take` entries of the DPLR kernels of length `len`: (c, H, take).
     fn dplr_kernel(&self, ssm: &SsmParams<Self>, len: usize, take: usize) -> Result<Tensor<Self>>;
     /// Gradients of every parameter (`dt` is carried over).

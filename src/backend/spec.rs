@@ -232,6 +232,32 @@ impl<B: Backend> Clone for Firing<'_, B> {
 
 impl<B: Backend> Copy for Firing<'_, B> {}
 
+/// A channel mix's operands: `r + drop(f(W [x_1; x_2; ..] + bias))`.
+#[derive(Debug)]
+pub struct Mixing<'a, B: Backend> {
+    /// x_i, (B, K_i, L) each.
+    pub parts: &'a [&'a Tensor<B>],
+    /// W, (H, sum K_i).
+    pub weight: &'a Tensor<B>,
+    /// (H).
+    pub bias: &'a Tensor<B>,
+    /// f; nothing is the identity.
+    pub activation: Option<Unary>,
+    /// The probability to drop a (batch, channel), in (0, 1), and the draw.
+    pub dropout: Option<(f64, Key)>,
+    /// r, (B, H, L).
+    pub residual: Option<&'a Tensor<B>>,
+}
+
+// Derived, both would ask that the backend itself can be copied.
+impl<B: Backend> Clone for Mixing<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Mixing<'_, B> {}
+
 /// The optimiser's numbers for one parameter in one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {

@@ -170,15 +170,15 @@ impl<B: Backend> Block<B> {
         };
         let spikes = self.input_spikes(cx, x, draw(0))?;
         let f = self.forward.ssm.fire(&cx.part(FORWARD), &spikes, lengths, Sampler::Layer(&self.output), draw(output_draw))?;
-        let m = match &self.reverse {
-            None => self.mixer.forward(cx, &[&f])?,
+        let reverse = match &self.reverse {
+            None => None,
             Some(branch) => {
                 let spikes = branch.sampler.forward(cx, x, draw(1))?;
-                let r = self.run_reverse(&cx.part(REVERSE), branch, spikes, lengths, draw(reverse_draw))?;
-                self.mixer.forward(cx, &[&f, &r])?
+                Some(self.run_reverse(&cx.part(REVERSE), branch, spikes, lengths, draw(reverse_draw))?)
             }
         };
-        self.close(cx, x, m)
+        let branches: Vec<&Var<B>> = [&f].into_iter().chain(&reverse).collect();
+        self.close(cx, x, &branches)
     }
 
     fn check_input(&self, x: &Var<B>, lengths: Option<&[usize]>, noise: &BlockNoise<B>) -> Result<()> {
@@ -223,9 +223,14 @@ impl<B: Backend> Block<B> {
         source.spikes(cx, &branch.ssm.forward(cx, &spikes.flip(2)?, None)?.flip(2)?, noise)
     }
 
-    fn close(&self, cx: &Context<'_, B>, x: &Var<B>, m: Var<B>) -> Result<Var<B>> {
+    /// SpikeMixer, ClampFuse, and the norm where it stands last.
+    fn close(&self, cx: &Context<'_, B>, x: &Var<B>, branches: &[&Var<B>]) -> Result<Var<B>> {
         let fuse = ClampFuse { dropout: self.config.dropout, clamp: self.config.clamp_residual };
-        let o = if self.config.residual { fuse.forward(&cx.part(FUSE), x, m)? } else { m };
+        let o = if self.config.residual {
+            fuse.mixed(&cx.part(FUSE), x, &self.mixer, branches)?
+        } else {
+            self.mixer.forward(cx, branches)?
+        };
         match &self.norm {
             Some(norm) if !self.config.prenorm => norm.forward(cx, &o),
             _ => Ok(o),

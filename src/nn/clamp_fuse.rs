@@ -1,6 +1,6 @@
 //! ClampFuse: closes the residual.
 
-use super::{Context, dropout_tied};
+use super::{Context, SpikeMixer, dropout_tied};
 use crate::autodiff::Var;
 use crate::backend::Backend;
 use crate::error::Result;
@@ -18,7 +18,15 @@ pub struct ClampFuse {
 impl ClampFuse {
     /// The join of the block's input x and the mixer's output m, both (B, H, L).
     pub fn forward<B: Backend>(&self, cx: &Context<'_, B>, x: &Var<B>, m: Var<B>) -> Result<Var<B>> {
-        let sum = x.add(&dropout_tied(cx, m, self.dropout)?)?;
+        self.limit(x.add(&dropout_tied(cx, m, self.dropout)?)?)
+    }
+
+    /// The join of x and what the mixer makes of the branches' spikes, which is never stored by itself.
+    pub fn mixed<B: Backend>(&self, cx: &Context<'_, B>, x: &Var<B>, mixer: &SpikeMixer<B>, branches: &[&Var<B>]) -> Result<Var<B>> {
+        self.limit(mixer.onto(cx, branches, x, self.dropout)?)
+    }
+
+    fn limit<B: Backend>(&self, sum: Var<B>) -> Result<Var<B>> {
         if self.clamp { sum.clamp(0.0, 1.0) } else { Ok(sum) }
     }
 }

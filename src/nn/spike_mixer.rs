@@ -3,7 +3,8 @@
 use super::linear::fan_in_uniform;
 use super::{Context, Module, Names, Param, ParamOptions};
 use crate::autodiff::Var;
-use crate::backend::{Backend, Key};
+use crate::autodiff::ops::mix::Mix;
+use crate::backend::{Backend, Key, Unary};
 use crate::error::{Error, Result};
 
 /// The non-linearity after the mix.
@@ -18,10 +19,10 @@ pub enum Activation {
 
 impl Activation {
     /// The function applied to every element.
-    pub fn apply<B: Backend>(self, x: &Var<B>) -> Result<Var<B>> {
+    pub fn function(self) -> Unary {
         match self {
-            Activation::Gelu => x.gelu(),
-            Activation::Relu => x.relu(),
+            Activation::Gelu => Unary::Gelu,
+            Activation::Relu => Unary::Relu,
         }
     }
 }
@@ -53,7 +54,24 @@ impl<B: Backend> SpikeMixer<B> {
 
     /// The spikes of every branch, (B, H, L) each, to (B, H, L).
     pub fn forward(&self, cx: &Context<'_, B>, branches: &[&Var<B>]) -> Result<Var<B>> {
-        self.activation.apply(&Var::mix(branches, &cx.var(&self.weight), &cx.var(&self.bias))?)
+        self.run(cx, branches, None, None)
+    }
+
+    /// [`SpikeMixer::forward`] with dropout tied over the length, added to a residual (B, H, L), in one operation.
+    pub fn onto(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: &Var<B>, dropout: f64) -> Result<Var<B>> {
+        let dropout = (cx.training && dropout > 0.0).then_some((dropout, cx.key));
+        self.run(cx, branches, Some(residual), dropout)
+    }
+
+    fn run(
+        &self,
+        cx: &Context<'_, B>,
+        branches: &[&Var<B>],
+        residual: Option<&Var<B>>,
+        dropout: Option<(f64, Key)>,
+    ) -> Result<Var<B>> {
+        let mix = Mix { activation: Some(self.activation.function()), dropout, residual: residual.is_some() };
+        Var::mix_with(branches, &cx.var(&self.weight), &cx.var(&self.bias), residual, mix)
     }
 }
 

@@ -1,63 +1,132 @@
-//! `Mix`: one matrix over the channels of several sequences stacked, with bias.
+//! `Mix`: one matrix over the channels of several sequences stacked, with bias, activation, dropout and residual.
 
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Case, Grads, Needs, Op, Oracle, Var};
-use crate::backend::{Backend, Tensor, shape};
+use crate::backend::{Backend, Key, Mixing, Tensor, Unary, shape};
 use crate::error::{Error, Result};
 
-/// W [x_1; x_2; ..] + bias; inputs x_i (B, K_i, L), then W (H, sum K_i), then bias (H). Nothing is concatenated.
+/// `r + drop(f(W [x_1; x_2; ..] + bias))`; inputs x_i (B, K_i, L), then W (H, sum K_i), then bias (H), then r (B, H, L) where there is
+/// a residual. Nothing is concatenated, and the product is not stored: backward computes it again.
 ///
-/// The linear map of the SpikeMixer (the official code's `bidirectional_linear`, applied at every step).
-#[derive(Clone, Copy, Debug)]
-pub struct Mix;
+/// The SpikeMixer and the residual join of a P-SpikeSSM block (the official code's `bidirectional_linear`, applied at every step).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mix {
+    /// f; nothing is the identity.
+    pub activation: Option<Unary>,
+    /// The probability to drop a (batch, channel), and the draw: tied dropout.
+    pub dropout: Option<(f64, Key)>,
+    /// The last input is the residual.
+    pub residual: bool,
+}
+
+/// The inputs, named.
+#[derive(Debug)]
+pub struct Saved<B: Backend> {
+    parts: Vec<Tensor<B>>,
+    weight: Tensor<B>,
+    bias: Tensor<B>,
+    residual: Option<Tensor<B>>,
+}
+
+impl<B: Backend> Saved<B> {
+    fn new(mix: Mix, inputs: &[&Tensor<B>]) -> Result<Self> {
+        let (inputs, residual) = match *inputs {
+            [ref inputs @ .., residual] if mix.residual => (inputs, Some(residual.clone())),
+            ref inputs => (inputs, None),
+        };
+        let [ref parts @ .., weight, bias] = *inputs else { return Err(wrong_inputs()) };
+        Ok(Saved { parts: parts.iter().map(|&part| part.clone()).collect(), weight: weight.clone(), bias: bias.clone(), residual })
+    }
+
+    fn check(&self, mix: Mix) -> Result<()> {
+        let shapes: Vec<&[usize]> = self.parts.iter().map(|part| part.shape()).collect();
+        check_shapes(&shapes, self.weight.shape(), self.bias.shape())?;
+        if let Some(residual) = &self.residual {
+            let output = [shapes[0][0], self.weight.shape()[0], shapes[0][2]];
+            shape::exactly("mix", "the residual (batch, outputs, length)", &output, residual.shape())?;
+        }
+        match mix.dropout {
+            Some((p, _)) if !(p > 0.0 && p < 1.0) => {
+                Err(Error::config("dropout", p, "the probability must lie between 0 and 1: leave dropout out where it is 0"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Calls `f` with the operands as a backend wants them.
+    fn with<T>(&self, mix: Mix, f: impl FnOnce(Mixing<'_, B>) -> T) -> T {
+        let parts: Vec<&Tensor<B>> = self.parts.iter().collect();
+        let Mix { activation, dropout, .. } = mix;
+        let (weight, bias, residual) = (&self.weight, &self.bias, self.residual.as_ref());
+        f(Mixing { parts: &parts, weight, bias, activation, dropout, residual })
+    }
+}
+
+fn wrong_inputs() -> Error {
+    Error::value("mix", "takes the parts, then weight and bias, then the residual if there is one")
+}
 
 impl<B: Backend> Op<B> for Mix {
     const NAME: &'static str = "mix";
-    /// The parts, then the weight.
-    type Saved = (Vec<Tensor<B>>, Tensor<B>);
+    type Saved = Saved<B>;
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
-        let [ref parts @ .., weight, bias] = *inputs else {
-            return Err(Error::value("mix", "takes the parts, then weight and bias"));
-        };
-        let shapes: Vec<&[usize]> = parts.iter().map(|part| part.shape()).collect();
-        check_shapes(&shapes, weight.shape(), bias.shape())?;
-        let output = backend.mix(parts, weight, bias)?;
-        Ok((output, (parts.iter().map(|&part| part.clone()).collect(), weight.clone())))
+        let mut saved = Saved::new(*self, inputs)?;
+        saved.check(*self)?;
+        let output = saved.with(*self, |mixing| backend.mix(mixing))?;
+        // Its gradient is the output's: backward need not keep it.
+        saved.residual = None;
+        Ok((output, saved))
     }
 
-    fn backward(&self, backend: &B, (parts, weight): Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
-        let parts: Vec<&Tensor<B>> = parts.iter().collect();
-        let needs: Vec<bool> = (0..parts.len() + 2).map(|i| needs.input(i)).collect();
-        backend.mix_grad(&parts, &weight, grad, &needs)
+    fn backward(&self, backend: &B, saved: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
+        let count = saved.parts.len() + 2;
+        let wanted: Vec<bool> = (0..count).map(|i| needs.input(i)).collect();
+        let mut grads = saved.with(*self, |mixing| backend.mix_grad(mixing, grad, &wanted))?;
+        if self.residual {
+            grads.push(needs.input(count).then(|| grad.clone()));
+        }
+        Ok(grads)
     }
 
     fn oracle(&self) -> Oracle<B, Self> {
-        Oracle::Composition(concat_matmul)
+        Oracle::Composition(one_by_one)
     }
 
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
         let [batch, length, outputs] = [generate.size(1..=3), generate.size(1..=20), generate.size(1..=6)];
         let [one, two, three] = [generate.size(1..=5), generate.size(1..=5), generate.size(1..=5)];
         let (many, long) = (generate.size(5..=13), generate.size(600..=700));
-        let sizes: [([usize; 3], &[usize]); 6] = [
+        let sizes: [([usize; 3], &[usize]); 7] = [
             ([batch, outputs, length], &[one]),
             ([batch, outputs, length], &[one, two]),
             ([batch, outputs, length], &[one, two, three]),
             ([1, 1, 1], &[1]),
             ([many, outputs, length], &[one, two]),
             ([2, 4, long], &[4, 4]),
+            ([1, 130, 3], &[130]),
         ];
-        sizes.into_iter().map(|(sizes, channels)| Self::case(generate, sizes, channels)).collect()
+        let mut cases: Vec<_> = sizes.into_iter().map(|(sizes, channels)| Mix::default().case(generate, sizes, channels)).collect();
+        for (i, activation) in [None, Some(Unary::Gelu), Some(Unary::Gelu), Some(Unary::Tanh)].into_iter().enumerate() {
+            let p = generate.value(0.1, 0.6);
+            let dropout = generate.flag().then(|| (p, Key::new(generate.seed())));
+            let mix = Mix { activation, dropout, residual: i % 2 == 0 };
+            let sizes = if i == 1 { [1, 130, 3] } else { [many, outputs, length] };
+            cases.push(mix.case(generate, sizes, &[one, two]));
+        }
+        cases
     }
 }
 
 impl Mix {
-    fn case(generate: &mut Generate, [batch, outputs, length]: [usize; 3], channels: &[usize]) -> Case<Self> {
+    fn case(self, generate: &mut Generate, [batch, outputs, length]: [usize; 3], channels: &[usize]) -> Case<Self> {
         let mut inputs: Vec<_> = channels.iter().map(|&k| generate.normal(&[batch, k, length])).collect();
         inputs.push(generate.normal(&[outputs, channels.iter().sum()]));
         inputs.push(generate.normal(&[outputs]));
-        Case::new(Mix, inputs)
+        if self.residual {
+            inputs.push(generate.normal(&[batch, outputs, length]));
+        }
+        Case::new(self, inputs)
     }
 }
 
@@ -82,13 +151,19 @@ fn check_shapes(parts: &[&[usize]], weight: &[usize], bias: &[usize]) -> Result<
     shape::exactly(OP, "the bias (outputs)", &[weight[0]], bias)
 }
 
-/// The same by concatenation and a matrix product.
-fn concat_matmul<B: Backend>(_: &Mix, inputs: &[Var<B>]) -> Result<Var<B>> {
-    let [parts @ .., weight, bias] = inputs else {
-        return Err(Error::value("mix", "takes the parts, then weight and bias"));
-    };
+/// The same by concatenation, a matrix product, and one operation after another.
+fn one_by_one<B: Backend>(mix: &Mix, inputs: &[Var<B>]) -> Result<Var<B>> {
+    let (inputs, residual) = if mix.residual { (&inputs[..inputs.len() - 1], inputs.last()) } else { (inputs, None) };
+    let [parts @ .., weight, bias] = inputs else { return Err(wrong_inputs()) };
     let stacked = Var::concat(&parts.iter().collect::<Vec<_>>(), 1)?;
-    weight.matmul(&stacked)?.add(&bias.reshape(&[bias.shape()[0], 1])?)
+    let mut y = weight.matmul(&stacked)?.add(&bias.reshape(&[bias.shape()[0], 1])?)?;
+    if let Some(f) = mix.activation {
+        y = y.unary(f)?;
+    }
+    if let Some((p, key)) = mix.dropout {
+        y = y.dropout_tied(key, p)?;
+    }
+    residual.map_or_else(|| Ok(y.clone()), |residual| residual.add(&y))
 }
 
 impl<B: Backend> Var<B> {
@@ -98,8 +173,16 @@ impl<B: Backend> Var<B> {
     /// [`Error::Shape`] where the shapes do not fit, naming the part; [`Error::Value`] where there is no part, one is empty, or there
     /// are more than [`Needs::MAX`] inputs with weight and bias.
     pub fn mix(parts: &[&Var<B>], weight: &Var<B>, bias: &Var<B>) -> Result<Var<B>> {
-        let inputs: Vec<&Var<B>> = parts.iter().copied().chain([weight, bias]).collect();
-        weight.tape().apply(Mix, &inputs)
+        Self::mix_with(parts, weight, bias, None, Mix::default())
+    }
+
+    /// [`Var::mix`] with what follows it: activation and dropout of `mix`, and the residual (B, H, L).
+    ///
+    /// # Errors
+    /// As [`Var::mix`]; [`Error::Config`] where dropout is not between 0 and 1.
+    pub fn mix_with(parts: &[&Var<B>], weight: &Var<B>, bias: &Var<B>, residual: Option<&Var<B>>, mix: Mix) -> Result<Var<B>> {
+        let inputs: Vec<&Var<B>> = parts.iter().copied().chain([weight, bias]).chain(residual).collect();
+        weight.tape().apply(Mix { residual: residual.is_some(), ..mix }, &inputs)
     }
 }
 

@@ -65,7 +65,8 @@ impl<B: Backend> Op<B> for UnaryOp {
 
 /// Functions of every element; all keep the shape, none has an error but the device's.
 impl<B: Backend> Var<B> {
-    fn unary(&self, f: Unary) -> Result<Var<B>> {
+    /// f(x), element by element.
+    pub fn unary(&self, f: Unary) -> Result<Var<B>> {
         self.tape().apply(UnaryOp(f), &[self])
     }
 

@@ -19,8 +19,14 @@ pub fn unary_grad<E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) {
     });
 }
 
-dispatch! { fn unary_chunk<E: Real>(f: Unary, x: &[E], out: &mut [E]) = unary_body; }
-dispatch! { fn unary_grad_chunk<E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) = unary_grad_body; }
+dispatch! {
+    /// f(x), on one thread.
+    pub fn unary_chunk<E: Real>(f: Unary, x: &[E], out: &mut [E]) = unary_body;
+}
+dispatch! {
+    /// f'(x) g, on one thread.
+    pub fn unary_grad_chunk<E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) = unary_grad_body;
+}
 
 #[inline(always)]
 fn map<E: Real>(x: &[E], out: &mut [E], f: impl Fn(E) -> E) {

@@ -281,9 +281,15 @@ fn noisy_slopes<E: Real>(surrogate: Surrogate, (a, u): (&[E], &[E]), (scale, shi
     }
 }
 
-dispatch! { fn to_masks<E: Real>(keep: f64, u: &mut [E]) = masks_body; }
+dispatch! {
+    /// Uniform numbers to 0, or 1 / keep with probability `keep`.
+    pub fn to_masks<E: Real>(keep: f64, u: &mut [E]) = masks_body;
+}
 dispatch! { fn multiply<E: Real>(x: &mut [E], by: &[E]) = multiply_body; }
-dispatch! { fn add<E: Real>(x: &[E], out: &mut [E]) = add_body; }
+dispatch! {
+    /// out += x.
+    pub fn add<E: Real>(x: &[E], out: &mut [E]) = add_body;
+}
 dispatch! { fn activate<E: Real>(gelu: bool, x: &mut [E]) = activate_body; }
 dispatch! { fn potentials<E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift: &[E]) = potentials_body; }
 dispatch! { fn gelu_with_derivative<E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = gelu_body; }

@@ -1,10 +1,10 @@
-//! Matrix products by the `gemm` crates: a safe wrapper, batches, and the SpikeMixer's channel mix.
+//! Matrix products by the `gemm` crates: a safe wrapper, and batches.
 //!
 //! One call computes one block on one thread; blocks are of fixed size, so results do not depend on how many threads share them.
 
 use gemm_common::Parallelism;
 
-use super::threads::{for_each, for_each_chunk, for_each_with};
+use super::threads::for_each_chunk;
 use crate::backend::{Real, shape::Product};
 
 /// A gemm function: m, n, k; destination with column and row stride, whether to read it; left and right operands with theirs;
@@ -163,83 +163,12 @@ impl<'a, E> Operand<'a, E> {
     }
 }
 
-/// Columns of a block of work: a wide product is shared between threads in blocks of this many.
-const COLUMNS: usize = 1024;
-
 /// All products of a batch.
 pub fn matmul<E: Real>(x: Operand<'_, E>, y: Operand<'_, E>, product: &Product, out: &mut [E]) {
     let Product { batch, m, n, k } = product;
     for_each_chunk(out, m * n, |entry, out| {
         gemm(x.matrix(entry, batch, *m, *k), y.matrix(entry, batch, *k, *n), out, *n, false);
     });
-}
-
-/// The channel mix's sizes.
-#[derive(Clone, Copy, Debug)]
-pub struct MixShape {
-    /// B.
-    pub batch: usize,
-    /// Rows of W: output channels.
-    pub d_out: usize,
-    /// Columns of W: input channels of all parts.
-    pub d_in: usize,
-    /// L.
-    pub length: usize,
-}
-
-/// W [x_1; x_2; ..] + bias, the parts given with their channels.
-pub fn mix<E: Real>(parts: &[(&[E], usize)], weight: &[E], bias: &[E], shape: MixShape, out: &mut [E]) {
-    let MixShape { d_out, d_in, length, .. } = shape;
-    let weight = Matrix::new(weight, d_out, d_in);
-    for_each_chunk(out, d_out * length, |b, out| {
-        out.chunks_exact_mut(length).zip(bias).for_each(|(row, &bias)| row.fill(bias));
-        let mut at = 0;
-        for &(part, channels) in parts {
-            let x = Matrix::new(&part[b * channels * length..][..channels * length], channels, length);
-            gemm(weight.columns(at, channels), x, out, length, true);
-            at += channels;
-        }
-    });
-}
-
-/// Batch entries whose share of the weight's gradient is summed by one task: fixed, whatever the number of threads.
-const ENTRIES: usize = 4;
-
-/// The gradient of W: every task sums its batch entries, then the tasks' sums are added in order.
-pub fn mix_weight_grad<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: MixShape, out: &mut [E]) {
-    let MixShape { batch, d_out, d_in, length } = shape;
-    let mut partial = vec![E::zero(); batch.div_ceil(ENTRIES) * d_out * d_in];
-    for_each_chunk(&mut partial, d_out * d_in, |task, out| {
-        for b in task * ENTRIES..((task + 1) * ENTRIES).min(batch) {
-            let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
-            let mut at = 0;
-            for &(part, channels) in parts {
-                let x = Matrix::new(&part[b * channels * length..][..channels * length], channels, length);
-                gemm(g, x.transposed(), &mut out[at..], d_in, true);
-                at += channels;
-            }
-        }
-    });
-    let rows: Vec<&mut [E]> = out.chunks_mut(COLUMNS).collect();
-    for_each(rows, |i, out| {
-        out.fill(E::zero());
-        for partial in partial.chunks_exact(d_out * d_in) {
-            out.iter_mut().zip(&partial[i * COLUMNS..]).for_each(|(out, &v)| *out += v);
-        }
-    });
-}
-
-/// The gradient of the bias: the sum of g over batch and length.
-pub fn mix_bias_grad<E: Real>(g: &[E], shape: MixShape, out: &mut [E]) {
-    let MixShape { d_out, length, .. } = shape;
-    let work: Vec<&mut E> = out.iter_mut().collect();
-    for_each_with(
-        work,
-        || (),
-        |(), h, out| {
-            *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(super::elementwise::sum).sum());
-        },
-    );
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::panel::ROWS;
 use super::simd::{Level, level};
 
 /// A scalar with vectors. (The names are not those of `std::ops` and `Float`, which the scalars have, too.)
 pub trait Lanes: Copy + 'static {
     /// A vector of the level `S`.
     type Vector<S: Simd>: Copy;
-    /// Scalars in a vector; divides [`super::panel::ROWS`].
+    /// Scalars in a vector; divides [`ROWS`].
     fn count<S: Simd>() -> usize;
     /// A slice of whole vectors.
     fn vectors<S: Simd>(values: &[Self]) -> &[Self::Vector<S>];
@@ -28,10 +29,21 @@ pub trait Lanes: Copy + 'static {
     fn times_plus<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
     /// c - a b.
     fn minus_times<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
+    /// Rows to columns.
+    fn transpose(square: &mut [[Self; ROWS]; ROWS]) {
+        transpose_by_swaps(square);
+    }
+}
+
+fn transpose_by_swaps<E>(square: &mut [[E; ROWS]; ROWS]) {
+    for i in 1..ROWS {
+        let (above, below) = square.split_at_mut(i);
+        above.iter_mut().enumerate().for_each(|(j, row)| std::mem::swap(&mut row[i], &mut below[0][j]));
+    }
 }
 
 macro_rules! lanes {
-    ($scalar:ty, $vector:ident, $count:ident, $cast:ident, $cast_mut:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $neg_mul_add:ident) => {
+    ($scalar:ty, $vector:ident, $count:ident, $cast:ident, $cast_mut:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $neg_mul_add:ident, { $($own:item)* }) => {
         impl Lanes for $scalar {
             type Vector<S: Simd> = S::$vector;
             #[inline(always)]
@@ -71,6 +83,7 @@ macro_rules! lanes {
             fn minus_times<S: Simd>(s: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
                 s.$neg_mul_add(a, b, c)
             }
+            $($own)*
         }
     };
 }
@@ -86,7 +99,18 @@ lanes!(
     sub_f32s,
     mul_f32s,
     mul_add_e_f32s,
-    negate_mul_add_e_f32s
+    negate_mul_add_e_f32s,
+    {
+        #[cfg(target_arch = "x86_64")]
+        fn transpose(square: &mut [[f32; ROWS]; ROWS]) {
+            if level() == Level::Avx512 {
+                // SAFETY: level() is Avx512 only where the processor reports every feature that transpose_avx512 enables.
+                unsafe { transpose_avx512(square) }
+            } else {
+                transpose_by_swaps(square);
+            }
+        }
+    }
 );
 lanes!(
     f64,
@@ -99,8 +123,45 @@ lanes!(
     sub_f64s,
     mul_f64s,
     mul_add_e_f64s,
-    negate_mul_add_e_f64s
+    negate_mul_add_e_f64s,
+    {}
 );
+
+/// Pairs of rows are woven together, four times: by single numbers, by pairs, by quarters of a vector, by halves.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn transpose_avx512(square: &mut [[f32; ROWS]; ROWS]) {
+    use std::arch::x86_64::*;
+    let (mut a, mut b) = ([_mm512_setzero_ps(); ROWS], [_mm512_setzero_ps(); ROWS]);
+    for (v, row) in a.iter_mut().zip(square.iter()) {
+        // SAFETY: a row is sixteen f32, the 64 bytes that the load reads.
+        *v = unsafe { _mm512_loadu_ps(row.as_ptr()) };
+    }
+    for i in 0..8 {
+        b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+    }
+    for i in 0..4 {
+        for j in 0..2 {
+            let (x, y) = (_mm512_castps_pd(b[4 * i + j]), _mm512_castps_pd(b[4 * i + 2 + j]));
+            a[4 * i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            a[4 * i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    }
+    // Now quarter q of a[4 i + j] holds column 4 q + j of rows 4 i to 4 i + 3.
+    for j in 0..4 {
+        let low = [_mm512_shuffle_f32x4::<0x44>(a[j], a[4 + j]), _mm512_shuffle_f32x4::<0x44>(a[8 + j], a[12 + j])];
+        let high = [_mm512_shuffle_f32x4::<0xEE>(a[j], a[4 + j]), _mm512_shuffle_f32x4::<0xEE>(a[8 + j], a[12 + j])];
+        b[j] = _mm512_shuffle_f32x4::<0x88>(low[0], low[1]);
+        b[4 + j] = _mm512_shuffle_f32x4::<0xDD>(low[0], low[1]);
+        b[8 + j] = _mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
+        b[12 + j] = _mm512_shuffle_f32x4::<0xDD>(high[0], high[1]);
+    }
+    for (row, v) in square.iter_mut().zip(b) {
+        // SAFETY: a row is sixteen f32, the 64 bytes that the store writes.
+        unsafe { _mm512_storeu_ps(row.as_mut_ptr(), v) };
+    }
+}
 
 /// Runs `op` with the vectors of the machine's [`level`].
 pub fn at_level<Op: WithSimd>(op: Op) -> Op::Output {
@@ -123,4 +184,25 @@ pub fn at_level<Op: WithSimd>(op: Op) -> Op::Output {
         return Simd::vectorize(simd, op);
     }
     op.with_simd(pulp::Scalar::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<E: Lanes + From<f32> + PartialEq + std::fmt::Debug>() {
+        let mut square: [[E; ROWS]; ROWS] = std::array::from_fn(|i| std::array::from_fn(|j| E::from((i * ROWS + j) as f32)));
+        E::transpose(&mut square);
+        for (i, row) in square.iter().enumerate() {
+            for (j, &v) in row.iter().enumerate() {
+                assert_eq!(v, E::from((j * ROWS + i) as f32));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        check::<f32>();
+        check::<f64>();
+    }
 }

@@ -1,16 +1,21 @@
-//! The SpikeMixer's product of a matrix with spikes: rows of W^T are added where a neuron spiked, or, where many did, the spikes are
-//! spread to numbers for a matrix product. Which of the two is decided block by block, by counting.
+//! The SpikeMixer and what follows it: the product of a matrix with spikes or numbers, activation, dropout, residual.
 //!
-//! Work is cut into blocks of [`WIDTH`] output channels and fixed stretches of time, whatever the number of threads.
+//! Of spikes, rows of W^T are added where a neuron spiked, or, where many did, the spikes are spread to numbers for a matrix product.
+//! Which of the two is decided block by block, by counting. Work is cut into blocks of [`WIDTH`] output channels and fixed stretches
+//! of time, whatever the number of threads; what follows the product is done while a block is in the cache. The gradient computes the
+//! product again: that costs less than to store it.
 
 use pulp::{Simd, WithSimd};
 
-use super::gemm::{Matrix, MixShape, gemm};
+use super::elementwise::{sum, unary_chunk, unary_grad_chunk};
+use super::fire::{add, to_masks};
+use super::gemm::{Matrix, gemm};
 use super::lanes::at_level;
 use super::packed::{Packed, Spread, by_channel, count, tiles};
 use super::panel::{Aligned, ROWS, gather, scatter};
-use super::threads::{for_each_chunk_with, for_each_with};
-use crate::backend::Real;
+use super::random::uniform_at;
+use super::threads::{for_each_chunk, for_each_chunk_with, for_each_with};
+use crate::backend::{Key, Real, Unary};
 
 /// Output channels of a block: as many as the registers hold sums for.
 const WIDTH: usize = 128;
@@ -71,7 +76,7 @@ fn spread_out<E: Real>(spread: &Spread<E>, words: &[&[u16]], out: &mut [E]) {
 }
 
 /// W^T in blocks of [`WIDTH`] columns: (blocks, padded channels, WIDTH), zero where there is no channel.
-fn transposed<E: Real>(weight: &[E], shape: MixShape, columns: &[Option<usize>]) -> Aligned<E> {
+fn transposed<E: Real>(weight: &[E], shape: Shape, columns: &[Option<usize>]) -> Aligned<E> {
     let blocks = shape.d_out.div_ceil(WIDTH);
     let mut out = Aligned::zeros(blocks * columns.len() * WIDTH);
     for (block, out) in out.chunks_exact_mut(columns.len() * WIDTH).enumerate() {
@@ -84,49 +89,242 @@ fn transposed<E: Real>(weight: &[E], shape: MixShape, columns: &[Option<usize>])
     out
 }
 
-/// W [s_1; s_2; ..] + bias.
-pub fn forward<E: Real>(parts: &[&Packed], weight: &[E], bias: &[E], shape: MixShape, out: &mut [E]) {
-    let MixShape { d_out, d_in, length, .. } = shape;
-    let spikes = Spikes { parts: parts.to_vec() };
-    let columns = spikes.columns();
-    let by_neuron = transposed(weight, shape, &columns);
-    let spread = Spread::new();
-    let blocks: Vec<(usize, &mut [E])> = (0..).zip(out.chunks_mut(d_out * length)).flat_map(|(b, out)| {
-        out.chunks_mut(WIDTH * length).map(move |out| (b, out))
-    }).collect();
-    let per_entry = d_out.div_ceil(WIDTH);
-    let init = || (Aligned::zeros(STEPS * columns.len()), Aligned::zeros(STEPS * WIDTH));
-    for_each_with(blocks, init, |(dense, sums), i, (b, out)| {
-        let first = i % per_entry * WIDTH;
-        let rows = out.len() / length;
-        let words = spikes.words(b);
-        for from in (0..length).step_by(STEPS) {
-            let steps = STEPS.min(length - from);
-            let words = stretch(&words, from, from + steps);
-            if density(&words) < DENSE {
-                let weights = &by_neuron[first * columns.len()..][..columns.len() * WIDTH];
-                let mut start = [E::zero(); WIDTH];
-                start[..rows].copy_from_slice(&bias[first..first + rows]);
-                at_level(AddRows { weights, start: &start, words: &words, sums });
-                for (panel, out) in sums.panel().chunks_exact(STEPS).zip(out.chunks_mut(ROWS * length)) {
-                    scatter(&panel[..steps], length, from, out);
+/// What is mixed: (B, K_i, L) each.
+pub enum Parts<'a, E> {
+    /// Spikes.
+    Spikes(Vec<&'a Packed>),
+    /// Any numbers, with K_i.
+    Rows(Vec<(&'a [E], usize)>),
+}
+
+/// The sizes of a mix.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// B.
+    pub batch: usize,
+    /// Rows of W: output channels.
+    pub d_out: usize,
+    /// Columns of W: input channels of all parts.
+    pub d_in: usize,
+    /// L.
+    pub length: usize,
+}
+
+/// `r + drop(f(W [x_1; x_2; ..] + bias))` on plain values.
+pub struct Mixer<'a, E> {
+    /// x_1, x_2, ..
+    pub parts: Parts<'a, E>,
+    /// W.
+    pub weight: &'a [E],
+    /// (H).
+    pub bias: &'a [E],
+    /// f.
+    pub activation: Option<Unary>,
+    /// The probability to drop a channel, and the draw.
+    pub dropout: Option<(f64, Key)>,
+    /// r, (B, H, L).
+    pub residual: Option<&'a [E]>,
+    /// Sizes.
+    pub shape: Shape,
+}
+
+/// A block of the product: output channels `first..first + rows` of one sequence.
+struct Block {
+    batch: usize,
+    first: usize,
+    rows: usize,
+}
+
+impl<'a, E: Real> Mixer<'a, E> {
+    /// Whether nothing follows the product but, perhaps, the residual.
+    pub fn is_plain(&self) -> bool {
+        self.activation.is_none() && self.dropout.is_none()
+    }
+
+    /// The output, (B, H, L).
+    pub fn forward(&self, out: &mut [E]) {
+        self.run(out, |block, from, steps, out| {
+            let masks = self.masks(block);
+            for (row, out) in out.chunks_mut(self.shape.length).enumerate() {
+                let out = &mut out[from..from + steps];
+                if let Some(f) = self.activation {
+                    unary_in_place(f, out);
                 }
-            } else {
-                spread_out(&spread, &words, dense);
-                out.chunks_exact_mut(length).zip(&bias[first..]).for_each(|(row, &bias)| row[from..from + steps].fill(bias));
-                let mut at = 0;
-                let mut column = 0;
-                for part in parts {
-                    let channels = part.shape()[1];
-                    let weight = Matrix::new(&weight[first * d_in..][..rows * d_in], rows, d_in).columns(column, channels);
-                    let spikes = Matrix::new(&dense[..steps * columns.len()], steps, columns.len()).columns(at, channels).transposed();
-                    gemm(weight, spikes, &mut out[from..], length, true);
-                    at += tiles(channels) * ROWS;
-                    column += channels;
+                if self.dropout.is_some() {
+                    out.iter_mut().for_each(|v| *v *= masks[row]);
+                }
+                if let Some(residual) = self.residual {
+                    add(&residual[self.row(block, row) + from..][..steps], out);
                 }
             }
+        });
+    }
+
+    /// The gradient of the product, for the output's gradient `g`.
+    pub fn inner_gradient(&self, g: &[E], out: &mut [E]) {
+        self.run(out, |block, from, steps, out| {
+            let masks = self.masks(block);
+            for (row, out) in out.chunks_mut(self.shape.length).enumerate() {
+                let (out, g) = (&mut out[from..from + steps], &g[self.row(block, row) + from..][..steps]);
+                match self.activation {
+                    Some(f) => unary_grad_in_place(f, g, out),
+                    None => out.copy_from_slice(g),
+                }
+                if self.dropout.is_some() {
+                    out.iter_mut().for_each(|v| *v *= masks[row]);
+                }
+            }
+        });
+    }
+
+    /// Where row `row` of the block starts.
+    fn row(&self, block: &Block, row: usize) -> usize {
+        (block.batch * self.shape.d_out + block.first + row) * self.shape.length
+    }
+
+    /// 0 or 1 / (1 - p) for every row of the block.
+    fn masks(&self, block: &Block) -> Vec<E> {
+        let Some((p, key)) = self.dropout else { return Vec::new() };
+        let mut masks = vec![E::zero(); block.rows];
+        uniform_at(key, (block.batch * self.shape.d_out + block.first) as u64, &mut masks);
+        to_masks(1.0 - p, &mut masks);
+        masks
+    }
+
+    /// The product, block by block; `then(block, from, steps, rows)` is called for every stretch of it.
+    fn run(&self, out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
+        match &self.parts {
+            Parts::Spikes(parts) => self.run_spikes(parts, out, then),
+            Parts::Rows(parts) => self.run_rows(parts, out, then),
         }
-    });
+    }
+
+    /// The output's blocks.
+    fn blocks<'b>(&self, out: &'b mut [E]) -> Vec<(Block, &'b mut [E])> {
+        let Shape { d_out, length, .. } = self.shape;
+        let entries = out.chunks_mut(d_out * length).enumerate();
+        let blocks = entries.flat_map(|(batch, out)| {
+            let blocks = out.chunks_mut(WIDTH * length).enumerate();
+            blocks.map(move |(i, out)| (Block { batch, first: i * WIDTH, rows: out.len() / length }, out))
+        });
+        blocks.collect()
+    }
+
+    fn run_rows(&self, parts: &[(&[E], usize)], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
+        let Shape { d_in, length, .. } = self.shape;
+        for_each_with(self.blocks(out), || (), |(), _, (block, out)| {
+            out.chunks_exact_mut(length).zip(&self.bias[block.first..]).for_each(|(row, &bias)| row.fill(bias));
+            let mut at = 0;
+            for &(part, channels) in parts {
+                let x = Matrix::new(&part[block.batch * channels * length..][..channels * length], channels, length);
+                gemm(self.rows(&block, d_in).columns(at, channels), x, out, length, true);
+                at += channels;
+            }
+            then(&block, 0, length, out);
+        });
+    }
+
+    /// The rows of W that a block needs.
+    fn rows(&self, block: &Block, d_in: usize) -> Matrix<'a, E> {
+        Matrix::new(&self.weight[block.first * d_in..][..block.rows * d_in], block.rows, d_in)
+    }
+
+    fn run_spikes(&self, parts: &[&Packed], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
+        let length = self.shape.length;
+        let spikes = Spikes { parts: parts.to_vec() };
+        let columns = spikes.columns();
+        let by_neuron = transposed(self.weight, self.shape, &columns);
+        let spread = Spread::new();
+        let init = || (Aligned::zeros(STEPS * columns.len()), Aligned::zeros(STEPS * WIDTH));
+        for_each_with(self.blocks(out), init, |(dense, sums), _, (block, out)| {
+            let words = spikes.words(block.batch);
+            for from in (0..length).step_by(STEPS) {
+                let steps = STEPS.min(length - from);
+                let words = stretch(&words, from, from + steps);
+                if density(&words) < DENSE {
+                    let weights = &by_neuron[block.first * columns.len()..][..columns.len() * WIDTH];
+                    self.add_rows(&block, weights, &words, sums);
+                    for (panel, out) in sums.panel().chunks_exact(STEPS).zip(out.chunks_mut(ROWS * length)) {
+                        scatter(&panel[..steps], length, from, out);
+                    }
+                } else {
+                    spread_out(&spread, &words, dense);
+                    self.multiply(&block, parts, &dense[..steps * columns.len()], from, out);
+                }
+                then(&block, from, steps, out);
+            }
+        });
+    }
+
+    fn add_rows(&self, block: &Block, weights: &[E], words: &[&[u16]], sums: &mut [E]) {
+        let mut start = [E::zero(); WIDTH];
+        start[..block.rows].copy_from_slice(&self.bias[block.first..][..block.rows]);
+        at_level(AddRows { weights, start: &start, words, sums });
+    }
+
+    /// A stretch of the product from time-major numbers.
+    fn multiply(&self, block: &Block, parts: &[&Packed], dense: &[E], from: usize, out: &mut [E]) {
+        let Shape { d_in, length, .. } = self.shape;
+        let padded: usize = parts.iter().map(|part| tiles(part.shape()[1]) * ROWS).sum();
+        let steps = dense.len() / padded;
+        out.chunks_exact_mut(length).zip(&self.bias[block.first..]).for_each(|(row, &bias)| row[from..from + steps].fill(bias));
+        let (mut at, mut column) = (0, 0);
+        for part in parts {
+            let channels = part.shape()[1];
+            let spikes = Matrix::new(dense, steps, padded).columns(at, channels).transposed();
+            gemm(self.rows(block, d_in).columns(column, channels), spikes, &mut out[from..], length, true);
+            at += tiles(channels) * ROWS;
+            column += channels;
+        }
+    }
+
+    /// The gradient of one part, whose columns of W start at `at`, from the product's: with all of W^T, the surrogate's mask being
+    /// open for half of the potentials.
+    pub fn part_gradient(&self, g: &[E], at: usize, channels: usize, out: &mut [E]) {
+        let Shape { d_out, d_in, length, .. } = self.shape;
+        let weight = Matrix::new(self.weight, d_out, d_in);
+        let entries = out.chunks_mut(channels * length).enumerate();
+        let blocks = entries.flat_map(|(b, out)| out.chunks_mut(WIDTH * length).enumerate().map(move |(i, out)| (b, i * WIDTH, out)));
+        for_each_with(blocks.collect(), || (), |(), _, (b, first, out)| {
+            let rows = out.len() / length;
+            let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
+            gemm(weight.columns(at + first, rows).transposed(), g, out, length, false);
+        });
+    }
+
+    /// The gradient of W, from the product's.
+    pub fn weight_gradient(&self, g: &[E], out: &mut [E]) {
+        match &self.parts {
+            Parts::Spikes(parts) => weight_gradient_of_spikes(parts, g, self.shape, out),
+            Parts::Rows(parts) => weight_gradient_of_rows(parts, g, self.shape, out),
+        }
+    }
+
+    /// The gradient of the bias, from the product's: the sum over batch and length.
+    pub fn bias_gradient(&self, g: &[E], out: &mut [E]) {
+        let Shape { d_out, length, .. } = self.shape;
+        for_each_with(out.iter_mut().collect(), || (), |(), h, out| {
+            *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(sum).sum());
+        });
+    }
+}
+
+/// f(x) in place.
+fn unary_in_place<E: Real>(f: Unary, x: &mut [E]) {
+    let mut old = [E::zero(); STEPS];
+    for x in x.chunks_mut(STEPS) {
+        old[..x.len()].copy_from_slice(x);
+        unary_chunk(f, &old[..x.len()], x);
+    }
+}
+
+/// f'(x) g in the place of x.
+fn unary_grad_in_place<E: Real>(f: Unary, g: &[E], x: &mut [E]) {
+    let mut old = [E::zero(); STEPS];
+    for (x, g) in x.chunks_mut(STEPS).zip(g.chunks(STEPS)) {
+        old[..x.len()].copy_from_slice(x);
+        unary_grad_chunk(f, &old[..x.len()], g, x);
+    }
 }
 
 /// For every step, the sum of the rows of the neurons that spiked.
@@ -185,30 +383,35 @@ fn collect<'a>(words: &[&[u16]], t: usize, out: &'a mut [u32]) -> &'a [u32] {
     &out[..n]
 }
 
-/// The gradient of one part, whose columns of W start at `at`: a product with all of W^T, the surrogate's mask being open for half of
-/// the potentials.
-pub fn part_gradient<E: Real>(weight: &[E], g: &[E], at: usize, channels: usize, shape: MixShape, out: &mut [E]) {
-    let MixShape { d_out, d_in, length, .. } = shape;
-    let weight = Matrix::new(weight, d_out, d_in);
-    let blocks: Vec<(usize, usize, &mut [E])> = (0..).zip(out.chunks_mut(channels * length)).flat_map(|(b, out)| {
-        out.chunks_mut(WIDTH * length).enumerate().map(move |(block, out)| (b, block * WIDTH, out))
-    }).collect();
-    for_each_with(blocks, || (), |(), _, (b, first, out)| {
-        let rows = out.len() / length;
-        let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
-        gemm(weight.columns(at + first, rows).transposed(), g, out, length, false);
-    });
-}
-
 /// Steps whose gradients are added from the nearest cache: the bits of a mask.
 const NEAR: usize = 64;
 
 /// Shares of a batch whose weight gradients are summed by themselves, then added in order: fixed, whatever the number of threads.
 const SHARES: usize = 8;
 
-/// The gradient of W.
-pub fn weight_gradient<E: Real>(parts: &[&Packed], g: &[E], shape: MixShape, out: &mut [E]) {
-    let MixShape { batch, d_out, d_in, length } = shape;
+fn weight_gradient_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, out: &mut [E]) {
+    let Shape { batch, d_out, d_in, length } = shape;
+    let entries = batch.div_ceil(SHARES);
+    let mut partial = vec![E::zero(); batch.div_ceil(entries) * d_out * d_in];
+    for_each_chunk(&mut partial, d_out * d_in, |share, out| {
+        for b in share * entries..((share + 1) * entries).min(batch) {
+            let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
+            let mut at = 0;
+            for &(part, channels) in parts {
+                let x = Matrix::new(&part[b * channels * length..][..channels * length], channels, length);
+                gemm(g, x.transposed(), &mut out[at..], d_in, true);
+                at += channels;
+            }
+        }
+    });
+    out.fill(E::zero());
+    for share in partial.chunks_exact(d_out * d_in) {
+        add(share, out);
+    }
+}
+
+fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, out: &mut [E]) {
+    let Shape { batch, d_out, d_in, length } = shape;
     let spikes = Spikes { parts: parts.to_vec() };
     let columns = spikes.columns();
     let (blocks, entries) = (d_out.div_ceil(WIDTH), batch.div_ceil(SHARES));
@@ -229,9 +432,7 @@ pub fn weight_gradient<E: Real>(parts: &[&Packed], g: &[E], shape: MixShape, out
                 if density(&words) < DENSE_GRADIENT {
                     for at in (0..steps).step_by(NEAR) {
                         let count = NEAR.min(steps - at);
-                        for (panel, rows) in near.panel_mut().chunks_exact_mut(NEAR).zip(g.chunks(ROWS * length)) {
-                            gather(rows, length, from + at, count, panel);
-                        }
+                        time_major(g, length, from + at, count, near);
                         at_level(AddSteps { near, words: &stretch(&words, at, at + count), sums });
                     }
                 } else {
@@ -256,9 +457,20 @@ pub fn weight_gradient<E: Real>(parts: &[&Packed], g: &[E], shape: MixShape, out
     }
 }
 
+/// `count` steps of rows from `start` on, as (count, WIDTH).
+fn time_major<E: Real>(rows: &[E], length: usize, start: usize, count: usize, out: &mut [E]) {
+    let mut panel = [[E::zero(); ROWS]; NEAR];
+    for (i, rows) in rows.chunks(ROWS * length).enumerate() {
+        gather(rows, length, start, count, &mut panel);
+        for (out, lanes) in out.chunks_exact_mut(WIDTH).zip(&panel[..count]) {
+            out[i * ROWS..][..ROWS].copy_from_slice(lanes);
+        }
+    }
+}
+
 /// For every neuron, the sum of g over the steps at which it spiked, added to `sums`.
 struct AddSteps<'a, E> {
-    /// (WIDTH / 16, NEAR, 16): g.
+    /// (NEAR, WIDTH): g.
     near: &'a [E],
     /// The words of every tile, at most NEAR.
     words: &'a [&'a [u16]],
@@ -270,9 +482,8 @@ impl<E: Real> WithSimd for AddSteps<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let lanes = E::count::<S>();
-        let groups = WIDTH / lanes / SUMS;
-        let g = E::vectors::<S>(self.near);
+        let groups = WIDTH / E::count::<S>() / SUMS;
+        let g = E::vectors::<S>(self.near).as_chunks::<SUMS>().0;
         let sums = E::vectors_mut::<S>(self.sums).as_chunks_mut::<SUMS>().0;
         for (words, sums) in self.words.iter().zip(sums.chunks_exact_mut(ROWS * groups)) {
             let mut all = [0; NEAR];
@@ -281,16 +492,16 @@ impl<E: Real> WithSimd for AddSteps<'_, E> {
                 if mask == 0 {
                     continue;
                 }
-                for (group, sum) in sums.iter_mut().enumerate() {
-                    let mut bits = mask;
+                for (group, total) in sums.iter_mut().enumerate() {
+                    let (mut sum, mut bits) = (*total, mask);
                     while bits != 0 {
-                        let t = bits.trailing_zeros() as usize;
+                        let row = &g[bits.trailing_zeros() as usize * groups + group];
                         bits &= bits - 1;
-                        for (i, sum) in sum.iter_mut().enumerate() {
-                            let lane = (group * SUMS + i) * lanes;
-                            *sum = E::plus(s, *sum, g[((lane / ROWS * NEAR + t) * ROWS + lane % ROWS) / lanes]);
+                        for i in 0..SUMS {
+                            sum[i] = E::plus(s, sum[i], row[i]);
                         }
                     }
+                    *total = sum;
                 }
             }
         }
@@ -340,7 +551,7 @@ mod tests {
         for (batch, channels, d_out, length) in cases {
             for rate in [0.0, 0.1, 0.9] {
                 let d_in = channels.iter().sum();
-                let shape = MixShape { batch, d_out, d_in, length };
+                let shape = Shape { batch, d_out, d_in, length };
                 let parts: Vec<Packed> = (0..).zip(channels).map(|(i, &h)| spikes(i, [batch, h, length], rate)).collect();
                 let parts: Vec<&Packed> = parts.iter().collect();
                 let numbers: Vec<Vec<f64>> = parts.iter().map(|part| dense(part)).collect();
@@ -356,9 +567,12 @@ mod tests {
                 let (weight, bias) = (values(7, d_out * d_in), values(8, d_out));
                 let g = values(9, batch * d_out * length);
                 let mut out = vec![f64::NAN; g.len()];
-                forward(&parts, &weight, &bias, shape, &mut out);
+                let parts = Parts::Spikes(parts);
+                let (activation, dropout, residual) = (None, None, None);
+                let mixer = Mixer { parts, weight: &weight, bias: &bias, activation, dropout, residual, shape };
+                mixer.forward(&mut out);
                 let mut gradient = vec![f64::NAN; weight.len()];
-                weight_gradient(&parts, &g, shape, &mut gradient);
+                mixer.weight_gradient(&g, &mut gradient);
                 for (i, &v) in out.iter().enumerate().step_by(1 + out.len() / 500) {
                     let (b, h, t) = (i / length / d_out, i / length % d_out, i % length);
                     let want: f64 = bias[h] + (0..d_in).map(|k| weight[h * d_in + k] * input(b, k, t)).sum::<f64>();

@@ -33,7 +33,7 @@ use self::packed::Packed;
 use self::ssm_common::{SystemGrads, SystemParams};
 use self::storage::Storage;
 use super::{
-    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Noise, NormAxes, Normalized, Real, Spike, SpikeMode, SsmParams, Tensor, Unary, shape,
+    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Mixing, Noise, NormAxes, Normalized, Real, Spike, SpikeMode, SsmParams, Tensor, Unary, shape,
 };
 use crate::error::Result;
 
@@ -161,18 +161,23 @@ fn fire<'a, E: Real>(firing: &Firing<'a, Cpu<E>>) -> fire::Fire<'a, E> {
     }
 }
 
-/// The bits of all parts, where all are spikes.
-fn spikes<'a, E: Real>(parts: &[&'a Tensor<Cpu<E>>]) -> Option<Vec<&'a Packed>> {
-    parts.iter().map(|part| packed(part)).collect()
-}
-
-/// The values of all parts, and their channels.
-fn plain<'a, E: Real>(parts: &[&'a Tensor<Cpu<E>>]) -> Vec<(&'a [E], usize)> {
-    parts.iter().map(|part| (values(part), part.shape()[1])).collect()
-}
-
-fn mix_shape<E: Real>(weight: &Tensor<Cpu<E>>, sequence: [usize; 3]) -> gemm::MixShape {
-    gemm::MixShape { batch: sequence[0], d_out: weight.shape()[0], d_in: weight.shape()[1], length: sequence[2] }
+fn mixer<'a, E: Real>(mixing: &Mixing<'a, Cpu<E>>) -> mixer::Mixer<'a, E> {
+    let [batch, _, length] = sequence(mixing.parts[0]);
+    let (d_out, d_in) = (mixing.weight.shape()[0], mixing.weight.shape()[1]);
+    // Spikes only where all parts are.
+    let spikes: Option<Vec<&Packed>> = mixing.parts.iter().map(|part| packed(part)).collect();
+    mixer::Mixer {
+        parts: match spikes {
+            Some(parts) => mixer::Parts::Spikes(parts),
+            None => mixer::Parts::Rows(mixing.parts.iter().map(|part| (values(part), part.shape()[1])).collect()),
+        },
+        weight: values(mixing.weight),
+        bias: values(mixing.bias),
+        activation: mixing.activation,
+        dropout: mixing.dropout,
+        residual: mixing.residual.map(values),
+        shape: mixer::Shape { batch, d_out, d_in, length },
+    }
 }
 
 impl<E: Real> Cpu<E> {
@@ -456,39 +461,26 @@ impl<E: Real> Backend for Cpu<E> {
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), skip, scale, shift])
     }
 
-    fn mix(&self, parts: &[&Tensor<Self>], weight: &Tensor<Self>, bias: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let shape = mix_shape(weight, sequence(parts[0]));
-        let (weight, bias) = (values(weight), values(bias));
-        Ok(self.make(&[shape.batch, shape.d_out, shape.length], |out| match spikes(parts) {
-            Some(parts) => mixer::forward(&parts, weight, bias, shape, out),
-            None => gemm::mix(&plain(parts), weight, bias, shape, out),
-        }))
+    fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>> {
+        let mixer = mixer(&mixing);
+        let shape = mixer.shape;
+        Ok(self.make(&[shape.batch, shape.d_out, shape.length], |out| mixer.forward(out)))
     }
 
-    fn mix_grad(
-        &self,
-        parts: &[&Tensor<Self>],
-        weight: &Tensor<Self>,
-        g: &Tensor<Self>,
-        needs: &[bool],
-    ) -> Result<Vec<Option<Tensor<Self>>>> {
-        let shape = mix_shape(weight, sequence(g));
-        let mut grads = Vec::with_capacity(parts.len() + 2);
+    fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
+        let mixer = mixer(&mixing);
+        let inner = mixer.is_plain().then(|| g.clone()).unwrap_or_else(|| self.make(g.shape(), |out| mixer.inner_gradient(values(g), out)));
+        let g = values(&inner);
+        let mut grads = Vec::with_capacity(mixing.parts.len() + 2);
         let mut at = 0;
-        for (part, &need) in parts.iter().zip(needs) {
+        for (part, &need) in mixing.parts.iter().zip(needs) {
             let channels = part.shape()[1];
-            grads.push(
-                need.then(|| self.make(part.shape(), |out| mixer::part_gradient(values(weight), values(g), at, channels, shape, out))),
-            );
+            grads.push(need.then(|| self.make(part.shape(), |out| mixer.part_gradient(g, at, channels, out))));
             at += channels;
         }
-        grads.push(needs[parts.len()].then(|| {
-            self.make(weight.shape(), |out| match spikes(parts) {
-                Some(parts) => mixer::weight_gradient(&parts, values(g), shape, out),
-                None => gemm::mix_weight_grad(&plain(parts), values(g), shape, out),
-            })
-        }));
-        grads.push(needs[parts.len() + 1].then(|| self.make(&[shape.d_out], |out| gemm::mix_bias_grad(values(g), shape, out))));
+        let [weight, bias] = [mixing.weight, mixing.bias].map(|t| t.shape());
+        grads.push(needs[mixing.parts.len()].then(|| self.make(weight, |out| mixer.weight_gradient(g, out))));
+        grads.push(needs[mixing.parts.len() + 1].then(|| self.make(bias, |out| mixer.bias_gradient(g, out))));
         Ok(grads)
     }
 

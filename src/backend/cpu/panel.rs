@@ -89,7 +89,7 @@ fn gather_body<I: Isa, E: Real>(rows: &[E], length: usize, start: usize, count: 
         for (row, values) in block.iter_mut().enumerate() {
             values.copy_from_slice(&rows[row * length + t..][..ROWS]);
         }
-        transpose(block);
+        E::transpose(block);
     }
     for (t, lanes) in body.iter_mut().enumerate().skip(whole) {
         for (row, lane) in lanes.iter_mut().enumerate() {
@@ -103,7 +103,7 @@ fn scatter_body<I: Isa, E: Real>(panel: &Panel<E>, length: usize, start: usize, 
     let whole = if rows.len() == ROWS * length { panel.len() / ROWS * ROWS } else { 0 };
     for (block, t) in panel[..whole].as_chunks::<ROWS>().0.iter().zip((start..).step_by(ROWS)) {
         let mut square = *block;
-        transpose(&mut square);
+        E::transpose(&mut square);
         for (row, values) in square.iter().enumerate() {
             rows[row * length + t..][..ROWS].copy_from_slice(values);
         }
@@ -111,28 +111,6 @@ fn scatter_body<I: Isa, E: Real>(panel: &Panel<E>, length: usize, start: usize, 
     for (row, out) in rows.chunks_exact_mut(length).enumerate() {
         for (out, lanes) in out[start..].iter_mut().zip(panel).skip(whole) {
             *out = lanes[row];
-        }
-    }
-}
-
-/// The transpose, in four rounds of exchanges between rows whose numbers differ in one bit.
-#[inline(always)]
-fn transpose<E: Real>(square: &mut [[E; ROWS]; ROWS]) {
-    exchange::<E, 1>(square);
-    exchange::<E, 2>(square);
-    exchange::<E, 4>(square);
-    exchange::<E, 8>(square);
-}
-
-#[inline(always)]
-fn exchange<E: Real, const BIT: usize>(square: &mut [[E; ROWS]; ROWS]) {
-    for i in 0..ROWS {
-        if i & BIT == 0 {
-            let (low, high) = (square[i], square[i | BIT]);
-            for j in 0..ROWS {
-                square[i][j] = if j & BIT == 0 { low[j] } else { high[j ^ BIT] };
-                square[i | BIT][j] = if j & BIT == 0 { low[j | BIT] } else { high[j] };
-            }
         }
     }
 }
