@@ -1,60 +1,67 @@
-//! Criterion benches of the pieces: kernel generation, long convolution, SpikeSampler, SpikeMixer; forward, and forward with backward.
+//! The time of one piece of a block, forward and with its gradient: kernel generation, convolution, SpikeSampler, SpikeMixer.
+//!
+//! `cargo bench --bench pieces -- --what kernel --H 128 --N 16 --L 2048 --threads 2` prints one line of medians; `conv` and `sampler`
+//! take `--B --H --L`, `mixer` also `--rate`, the share of its inputs that spike.
 
-use std::hint::black_box;
+mod common;
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use pspikessm::Result;
+use common::{Flags, median_time, peak_rss_mb};
 use pspikessm::autodiff::{Tape, Var};
-use pspikessm::backend::{Backend, Cpu, Key, Noise, Spike, SpikeMode, Surrogate};
+use pspikessm::backend::{Backend, Cpu, Key, Noise, Spike, SpikeMode, Surrogate, Tensor};
 use pspikessm::nn::{Context, SsmConfig, ssm::SsmKernel};
+use pspikessm::{Error, Result};
 
 type Device = Cpu<f32>;
 
-/// Benches `f` without and with a recording that is run backwards.
-fn both_ways(c: &mut Criterion, name: &str, cpu: &Device, f: impl Fn(&Tape<Device>) -> Result<Var<Device>>) {
-    let gradient = f(&Tape::off(cpu)).and_then(|y| cpu.normal(Key::new(9), y.shape())).expect("the piece runs");
-    c.bench_function(&format!("{name} forward"), |b| b.iter(|| black_box(f(&Tape::off(cpu)).expect("the piece runs"))));
-    c.bench_function(&format!("{name} forward + backward"), |b| {
-        b.iter(|| black_box(f(&Tape::new(cpu)).and_then(|y| y.backward_from(&gradient)).is_ok()));
-    });
+/// Times `f` without a recording, and with one that is run backwards.
+fn both_ways(steps: usize, cpu: &Device, f: impl Fn(&Tape<Device>) -> Result<Var<Device>>) -> Result<[f64; 2]> {
+    let gradient = f(&Tape::off(cpu)).and_then(|y| cpu.normal(Key::new(9), y.shape()))?;
+    let forward = median_time(steps, |_| f(&Tape::off(cpu)).map(drop))?;
+    Ok([forward, median_time(steps, |_| f(&Tape::new(cpu))?.backward_from(&gradient).map(drop))?])
 }
 
-fn kernels(c: &mut Criterion) {
+fn draw() -> Spike<Device> {
+    Spike { noise: Noise::Stream(Key::new(4)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp }
+}
+
+fn run(flags: &Flags, threads: usize) -> Result<()> {
     let cpu = Device::new();
-    for (h, n, l) in [(128, 16, 2048), (400, 64, 784), (256, 64, 16384)] {
-        let kernel = SsmKernel::new(&cpu, Key::new(0), &SsmConfig::new(h, n)).expect("the configuration is valid");
-        kernel.prepare(&cpu, l).expect("C~ is computed");
-        both_ways(c, &format!("DPLR kernel H={h} N={n} L={l}"), &cpu, |tape| kernel.forward(&Context::training(tape, Key::new(1)), l));
-    }
+    let (b, h) = (flags.number("B", 32)?, flags.number("H", 128)?);
+    let (n, l) = (flags.number("N", 16)?, flags.number("L", 2048)?);
+    let (steps, rate) = (flags.number("steps", 5)?, flags.number("rate", 0.15)?);
+    let normal = |seed, shape: &[usize]| -> Result<Tensor<Device>> { cpu.normal(Key::new(seed), shape) };
+    let what = flags.text("what", "kernel");
+    let [forward, both] = match what {
+        "kernel" => {
+            let kernel = SsmKernel::new(&cpu, Key::new(0), &SsmConfig::new(h, n))?;
+            kernel.prepare(&cpu, l)?;
+            both_ways(steps, &cpu, |tape| kernel.forward(&Context::training(tape, Key::new(1)), l))?
+        }
+        "conv" => {
+            let (u, k, d) = (normal(1, &[b, h, l])?, normal(2, &[2, h, l])?, normal(3, &[h])?);
+            both_ways(steps, &cpu, |tape| tape.leaf(&u).long_conv(&tape.leaf(&k), Some(&tape.leaf(&d)), None))?
+        }
+        "sampler" => {
+            let (x, scale, shift) = (cpu.uniform(Key::new(3), &[b, h, l])?, cpu.full(&[h], 1.0)?, cpu.full(&[h], -0.8)?);
+            both_ways(steps, &cpu, |tape| tape.leaf(&x).spike_affine(&tape.leaf(&scale), &tape.leaf(&shift), draw()))?
+        }
+        "mixer" => {
+            let potential = Tape::off(&cpu).leaf(&cpu.full(&[b, h, l], rate)?);
+            let spikes = potential.spike(draw())?.value().clone();
+            let (weight, bias) = (normal(5, &[h, 2 * h])?, normal(6, &[h])?);
+            both_ways(steps, &cpu, |tape| {
+                let spikes = tape.leaf(&spikes);
+                Var::mix(&[&spikes, &spikes], &tape.leaf(&weight), &tape.leaf(&bias))
+            })?
+        }
+        _ => return Err(Error::config("what", what, "is one of kernel, conv, sampler, mixer")),
+    };
+    let peak = peak_rss_mb();
+    println!("bench=pieces what={what} threads={threads} forward_s={forward:.5} both_s={both:.5} peak_rss_mb={peak:.0}");
+    Ok(())
 }
 
-fn convolutions(c: &mut Criterion) {
-    let cpu = Device::new();
-    for (b, h, l) in [(32, 128, 2048), (8, 64, 1009), (1, 64, 16384)] {
-        let [u, k, d] = [[b, h, l].as_slice(), &[2, h, l], &[h]].map(|shape| cpu.normal(Key::new(2), shape).expect("it is drawn"));
-        both_ways(c, &format!("long convolution B={b} H={h} L={l}"), &cpu, |tape| {
-            tape.leaf(&u).long_conv(&tape.leaf(&k), Some(&tape.leaf(&d)), None)
-        });
-    }
+fn main() -> Result<()> {
+    let flags = Flags::read(&["what", "threads", "B", "H", "N", "L", "rate", "steps"])?;
+    flags.on_threads(|threads| run(&flags, threads))
 }
-
-fn sampler_and_mixer(c: &mut Criterion) {
-    let cpu = Device::new();
-    let (b, h, l) = (32, 128, 2048);
-    let x = cpu.uniform(Key::new(3), &[b, h, l]).expect("it is drawn");
-    let [scale, shift] = [1.0, -0.8].map(|v| cpu.full(&[h], v).expect("it is filled"));
-    let spike = || Spike { noise: Noise::Stream(Key::new(4)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
-    both_ways(c, "SpikeSampler 32x128x2048", &cpu, |tape| tape.leaf(&x).spike_affine(&tape.leaf(&scale), &tape.leaf(&shift), spike()));
-    let weight = cpu.normal(Key::new(5), &[h, 2 * h]).expect("it is drawn");
-    both_ways(c, "SpikeMixer 2x32x128x2048", &cpu, |tape| {
-        let spikes = tape.leaf(&x).spike(spike())?;
-        Var::mix(&[&spikes, &spikes], &tape.leaf(&weight), &tape.leaf(&shift))?.gelu()
-    });
-}
-
-criterion_group! {
-    name = pieces;
-    config = Criterion::default().sample_size(10);
-    targets = kernels, convolutions, sampler_and_mixer
-}
-criterion_main!(pieces);

@@ -3,8 +3,9 @@
 //! `cargo bench --bench train_step -- --task listops --threads 2 --batch 32 --steps 5` prints one line of medians;
 //! `--only train` or `--only infer` leaves the other out, for its own peak of memory.
 
-use std::time::Instant;
+mod common;
 
+use common::{Flags, median_time, peak_rss_mb};
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Backend, Cpu, Key};
 use pspikessm::nn::{
@@ -52,38 +53,6 @@ fn task(name: &str) -> Result<Task> {
     }
 }
 
-/// The command line.
-struct Options {
-    task: String,
-    threads: usize,
-    batch: Option<usize>,
-    length: Option<usize>,
-    steps: usize,
-    only: Option<String>,
-}
-
-fn options() -> Result<Options> {
-    let mut options = Options { task: "listops".into(), threads: 1, batch: None, length: None, steps: 5, only: None };
-    let mut args = std::env::args().skip(1);
-    while let Some(flag) = args.next() {
-        if flag == "--bench" {
-            continue; // cargo adds it
-        }
-        let value = args.next().unwrap_or_default();
-        let number = || value.parse().map_err(|_| Error::config("a flag", format!("{flag} {value}"), "wants a whole number"));
-        match flag.as_str() {
-            "--task" => options.task = value,
-            "--threads" => options.threads = number()?,
-            "--batch" => options.batch = Some(number()?),
-            "--length" => options.length = Some(number()?),
-            "--steps" => options.steps = number()?,
-            "--only" if ["train", "infer"].contains(&value.as_str()) => options.only = Some(value),
-            _ => return Err(Error::config("a flag", &flag, "is one of --task --threads --batch --length --steps --only train|infer")),
-        }
-    }
-    Ok(options)
-}
-
 /// One batch of random data.
 struct Data {
     tokens: Vec<u32>,
@@ -117,64 +86,41 @@ impl Data {
     }
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-/// The most memory that the process ever held, in MB.
-fn peak_rss_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<f64>().ok()).map_or(f64::NAN, |kb| kb / 1024.0)
-}
-
-fn run(options: &Options) -> Result<()> {
-    let task = task(&options.task)?;
-    let batch = options.batch.unwrap_or(task.batch);
+fn run(flags: &Flags, threads: usize) -> Result<()> {
+    let task = task(flags.text("task", "listops"))?;
+    let (batch, length) = (flags.number("batch", task.batch)?, flags.number("length", task.length)?);
+    let steps = flags.number("steps", 5)?;
     let mut config = task.config.clone();
-    let length = options.length.unwrap_or(task.length);
     config.block.ssm.l_max = config.block.ssm.l_max.map(|_| length);
     let cpu = Cpu::<f32>::new();
     let model = Model::new(&cpu, Key::new(0), &config)?;
     let mut optimizer = Optimizer::new(AdamWConfig::new(task.lr, task.weight_decay))?;
     let data = Data::new(&task, batch, length);
     let lengths = data.lengths.as_deref();
-    let mut step = |i: u64| -> Result<f64> {
-        let start = Instant::now();
-        let tape = Tape::new(&cpu);
-        let logits = model.forward(&Context::training(&tape, Key::new(i)), data.input(&config), batch, lengths, &Noises::Stream)?;
-        let gradients = logits.cross_entropy(&data.labels)?.backward()?;
-        optimizer.update(&cpu, &model, &gradients, 1.0)?;
-        Ok(start.elapsed().as_secs_f64())
-    };
-    let mut infer = |i: u64| -> Result<f64> {
-        let start = Instant::now();
-        let tape = Tape::off(&cpu);
-        let logits = model.forward(&Context::evaluation(&tape, Key::new(i)), data.input(&config), batch, lengths, &Noises::Stream)?;
-        cpu.to_vec(logits.value())?;
-        Ok(start.elapsed().as_secs_f64())
-    };
-    let wanted = |what| options.only.as_deref().is_none_or(|only| only == what);
-    // The first run of each is left out: it makes tables and buffers.
-    let times = |run: &mut dyn FnMut(u64) -> Result<f64>| (0..=options.steps as u64).map(run).skip(1).collect::<Result<Vec<f64>>>();
-    let infer_s = if wanted("infer") { median(times(&mut infer)?) } else { f64::NAN };
-    let train_s = if wanted("train") { median(times(&mut step)?) } else { f64::NAN };
-    println!(
-        "bench=train_step task={} threads={} train_s={train_s:.3} infer_s={infer_s:.3} peak_rss_mb={:.0}",
-        options.task,
-        options.threads,
-        peak_rss_mb()
-    );
+    let only = flags.text("only", "both");
+    let mut infer_s = f64::NAN;
+    if only != "train" {
+        infer_s = median_time(steps, |i| {
+            let tape = Tape::off(&cpu);
+            let logits = model.forward(&Context::evaluation(&tape, Key::new(i)), data.input(&config), batch, lengths, &Noises::Stream)?;
+            cpu.to_vec(logits.value()).map(drop)
+        })?;
+    }
+    let mut train_s = f64::NAN;
+    if only != "infer" {
+        train_s = median_time(steps, |i| {
+            let tape = Tape::new(&cpu);
+            let logits = model.forward(&Context::training(&tape, Key::new(i)), data.input(&config), batch, lengths, &Noises::Stream)?;
+            let gradients = logits.cross_entropy(&data.labels)?.backward()?;
+            optimizer.update(&cpu, &model, &gradients, 1.0)
+        })?;
+    }
+    let (task, peak) = (flags.text("task", "listops"), peak_rss_mb());
+    println!("bench=train_step task={task} threads={threads} train_s={train_s:.4} infer_s={infer_s:.4} peak_rss_mb={peak:.0}");
     Ok(())
 }
 
 fn main() -> Result<()> {
-    let options = options()?;
-    if options.steps == 0 || options.threads == 0 {
-        return Err(Error::config("--steps, --threads", 0, "must be at least 1"));
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-    let pool = pool.map_err(|e| Error::config("--threads", options.threads, e.to_string()))?;
-    pool.install(|| run(&options))
+    let flags = Flags::read(&["task", "threads", "batch", "length", "steps", "only"])?;
+    flags.on_threads(|threads| run(&flags, threads))
 }

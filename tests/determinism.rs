@@ -3,8 +3,8 @@
 
 use pspikessm::Result;
 use pspikessm::backend::{
-    AdamW, Backend, Binary, Cpu, Discretisation, DtTransform, Key, Lif, LongConv, Noise, NormAxes, Spike, SpikeMode, SsmParams, Surrogate,
-    Tensor, Unary,
+    AdamW, Backend, Binary, Cpu, Discretisation, DtTransform, Firing, FiringDropout, Key, Lif, LongConv, Mixing, Noise, NormAxes, Spike,
+    SpikeMode, SsmParams, Surrogate, Tensor, Unary,
 };
 use rand_core::Rng;
 use rand_pcg::Pcg32;
@@ -22,6 +22,12 @@ const SHAPE: [usize; 3] = [BATCH, CHANNELS, LENGTH];
 fn values(cpu: &Device, salt: u64, shape: &[usize]) -> Result<Values> {
     let mut generator = Pcg32::new(salt, 11);
     cpu.from_vec((0..shape.iter().product()).map(|_| generator.next_u32() as i32 as f32 / 2_147_483_648.0).collect(), shape)
+}
+
+/// The backend's own spikes, of about `rate`, another set for every `salt`.
+fn drawn(cpu: &Device, salt: u64, shape: &[usize], rate: f64) -> Result<Values> {
+    let spike = Spike { noise: Noise::Stream(Key::new(salt)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
+    cpu.spike(&spike, &cpu.full(shape, rate)?, None)
 }
 
 fn tokens(count: usize, rows: u32) -> Vec<u32> {
@@ -99,14 +105,40 @@ fn products_and_transforms() {
         let back = cpu.irfft(&spectrum, LENGTH)?;
         Ok(vec![spectrum, back])
     });
-    one_answer("mix", |cpu| {
-        let parts = [values(cpu, 1, &SHAPE)?, values(cpu, 2, &[BATCH, 3, LENGTH])?];
-        let (weight, bias, g) = (values(cpu, 3, &[40, CHANNELS + 3])?, values(cpu, 4, &[40])?, values(cpu, 5, &[BATCH, 40, LENGTH])?);
-        let parts: Vec<&Values> = parts.iter().collect();
-        let mut results = some(cpu.mix_grad(&parts, &weight, &g, &[true; 4])?);
-        results.push(cpu.mix(&parts, &weight, &bias)?);
-        Ok(results)
-    });
+}
+
+/// The mix of `parts` to `d_out` channels and its gradients, with all that can follow the product or, `plain`, nothing.
+fn mixed(cpu: &Device, parts: &[Values], d_out: usize, plain: bool) -> Result<Vec<Values>> {
+    let d_in: usize = parts.iter().map(|x| x.shape()[1]).sum();
+    let shape = [parts[0].shape()[0], d_out, parts[0].shape()[2]];
+    let (weight, bias, residual) = (values(cpu, 3, &[d_out, d_in])?, values(cpu, 4, &[d_out])?, values(cpu, 6, &shape)?);
+    let parts: Vec<&Values> = parts.iter().collect();
+    let full = Mixing {
+        parts: &parts,
+        weight: &weight,
+        bias: &bias,
+        activation: Some(Unary::Gelu),
+        dropout: Some((0.25, Key::new(9))),
+        residual: Some(&residual),
+    };
+    let mixing = if plain { Mixing { activation: None, dropout: None, residual: None, ..full } } else { full };
+    let mut results = some(cpu.mix_grad(mixing, &values(cpu, 5, &shape)?, &vec![true; parts.len() + 2])?);
+    results.push(cpu.mix(mixing)?);
+    Ok(results)
+}
+
+#[test]
+fn mixes() {
+    for plain in [true, false] {
+        one_answer("mix", |cpu| mixed(cpu, &[values(cpu, 1, &SHAPE)?, values(cpu, 2, &[BATCH, 3, LENGTH])?], 40, plain));
+        // Few spikes are added row by row, many are a matrix product; 130 outputs are more than a block of them.
+        for rate in [0.1, 0.7] {
+            one_answer(&format!("mix of spikes, {rate}"), |cpu| {
+                mixed(cpu, &[drawn(cpu, 1, &[18, 19, 300], rate)?, drawn(cpu, 2, &[18, 5, 300], rate)?], 130, plain)
+            });
+        }
+        one_answer("mix of spikes and numbers", |cpu| mixed(cpu, &[drawn(cpu, 1, &SHAPE, 0.1)?, values(cpu, 2, &SHAPE)?], 40, plain));
+    }
 }
 
 #[test]
@@ -136,6 +168,12 @@ fn normalisations() {
         let mut results = some(cpu.affine_grad(&x, &scale, &g, [true; 3])?);
         results.push(cpu.affine(&x, &scale, &shift)?);
         Ok(results)
+    });
+    one_answer("moments", |cpu| {
+        let x = values(cpu, 1, &SHAPE)?;
+        let moments = cpu.moments(&x)?;
+        let grad = cpu.moments_grad(&x, &moments, &values(cpu, 2, &[2, CHANNELS])?)?;
+        Ok(vec![moments, grad, cpu.moments(&drawn(cpu, 3, &SHAPE, 0.2)?)?])
     });
     for axes in [NormAxes::Batch, NormAxes::Layer] {
         one_answer(&format!("{axes:?} norm"), |cpu| {
@@ -170,16 +208,61 @@ fn spikes() {
     }
 }
 
+/// More batch entries than share one sum of a convolution's gradients, more channels than one vector holds.
+const WIDE: [usize; 3] = [35, 19, 150];
+
+/// Calls `f` with a convolution of `x` over its length with kernels (kernels, H, len).
+fn convolve<T>(cpu: &Device, x: &Values, [kernels, len]: [usize; 2], f: impl FnOnce(LongConv<'_, Device>) -> Result<T>) -> Result<T> {
+    let (kernel, skip) = (values(cpu, 3, &[kernels, x.shape()[1], len])?, values(cpu, 4, &[x.shape()[1]])?);
+    let lengths: Vec<usize> =
+        [400, 1, 7, 399, 200, 33, 400, 64, 100].iter().cycle().take(x.shape()[0]).map(|&l: &usize| l.min(x.shape()[2])).collect();
+    f(LongConv { input: x, kernel: &kernel, skip: Some(&skip), lengths: Some(&lengths) })
+}
+
+/// The inputs of convolutions: numbers, and the backend's own spikes, few and many.
+fn inputs(cpu: &Device) -> Result<[Values; 4]> {
+    Ok([values(cpu, 1, &SHAPE)?, values(cpu, 1, &WIDE)?, drawn(cpu, 1, &WIDE, 0.1)?, drawn(cpu, 1, &WIDE, 0.7)?])
+}
+
 #[test]
 fn convolutions() {
-    for (kernels, len) in [(1, LENGTH), (2, LENGTH / 3), (2, LENGTH + 5)] {
-        one_answer("long_conv", |cpu| {
-            let (x, g, kernel) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?, values(cpu, 3, &[kernels, CHANNELS, len])?);
-            let (skip, lengths) = (values(cpu, 4, &[CHANNELS])?, [400, 1, 7, 399, 200, 33, 400, 64, 100]);
-            let conv = LongConv { input: &x, kernel: &kernel, skip: Some(&skip), lengths: Some(&lengths) };
-            let mut results = some(cpu.long_conv_grad(conv, &g, [true; 3])?);
-            results.push(cpu.long_conv(conv)?);
-            Ok(results)
+    for (kernels, i) in [[1, 400], [2, 133], [2, 405]].into_iter().flat_map(|kernels| (0..4).map(move |i| (kernels, i))) {
+        one_answer(&format!("long_conv with {kernels:?} of input {i}"), |cpu| {
+            let x = &inputs(cpu)?[i];
+            let g = values(cpu, 2, x.shape())?;
+            convolve(cpu, x, kernels, |conv| {
+                let mut results = some(cpu.long_conv_grad(conv, &g, [true; 3])?);
+                results.push(cpu.long_conv(conv)?);
+                Ok(results)
+            })
+        });
+    }
+}
+
+#[test]
+fn convolutions_that_fire() {
+    let modes = [
+        (SpikeMode::Sampled, Surrogate::Clamp),
+        (SpikeMode::Sampled, Surrogate::Atan { alpha: 2.0 }),
+        (SpikeMode::Expected, Surrogate::Clamp),
+    ];
+    for ((mode, surrogate), i) in modes.into_iter().flat_map(|mode| (0..4).map(move |i| (mode, i))) {
+        one_answer(&format!("fire, {mode:?} {surrogate:?}, of input {i}"), |cpu| {
+            let x = &inputs(cpu)?[i];
+            let (g, channels) = (values(cpu, 2, x.shape())?, x.shape()[1]);
+            let affine = (&values(cpu, 5, &[channels])?, &values(cpu, 6, &[channels])?);
+            let spike = Spike { noise: Noise::Stream(Key::new(7)), mode, surrogate };
+            let dropout = FiringDropout { p: 0.25, elements: Key::new(8), channels: Key::new(9) };
+            let full = Firing { gelu: true, dropout: Some(dropout), affine: Some(affine), spike: &spike };
+            convolve(cpu, x, [2, 133], |conv| {
+                let mut results = Vec::new();
+                for firing in [full, Firing { gelu: false, dropout: None, affine: None, spike: &spike }] {
+                    let affine = firing.affine.is_some();
+                    results.extend(some(cpu.fire_grad(conv, firing, &g, [true, true, true, affine, affine])?));
+                    results.push(cpu.fire(conv, firing)?);
+                }
+                Ok(results)
+            })
         });
     }
 }

@@ -1,6 +1,8 @@
 //! The P-SpikeSSM block: SpikeSampler, SSM, SpikeSampler, SpikeMixer, ClampFuse, in one or two branches.
 
-use super::{Activation, ClampFuse, Context, Module, Names, Norm, NormKind, Sampler, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig};
+use super::{
+    Activation, ClampFuse, Context, Module, Names, Norm, NormKind, Sampler, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig,
+};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Noise, Real, Tensor, shape};
 use crate::error::{Error, Result};
@@ -226,11 +228,8 @@ impl<B: Backend> Block<B> {
     /// SpikeMixer, ClampFuse, and the norm where it stands last.
     fn close(&self, cx: &Context<'_, B>, x: &Var<B>, branches: &[&Var<B>]) -> Result<Var<B>> {
         let fuse = ClampFuse { dropout: self.config.dropout, clamp: self.config.clamp_residual };
-        let o = if self.config.residual {
-            fuse.mixed(&cx.part(FUSE), x, &self.mixer, branches)?
-        } else {
-            self.mixer.forward(cx, branches)?
-        };
+        let o =
+            if self.config.residual { fuse.mixed(&cx.part(FUSE), x, &self.mixer, branches)? } else { self.mixer.forward(cx, branches)? };
         match &self.norm {
             Some(norm) if !self.config.prenorm => norm.forward(cx, &o),
             _ => Ok(o),

@@ -63,13 +63,7 @@ impl<B: Backend> SpikeMixer<B> {
         self.run(cx, branches, Some(residual), dropout)
     }
 
-    fn run(
-        &self,
-        cx: &Context<'_, B>,
-        branches: &[&Var<B>],
-        residual: Option<&Var<B>>,
-        dropout: Option<(f64, Key)>,
-    ) -> Result<Var<B>> {
+    fn run(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: Option<&Var<B>>, dropout: Option<(f64, Key)>) -> Result<Var<B>> {
         let mix = Mix { activation: Some(self.activation.function()), dropout, residual: residual.is_some() };
         Var::mix_with(branches, &cx.var(&self.weight), &cx.var(&self.bias), residual, mix)
     }

@@ -1,10 +1,14 @@
-//! The long convolution by its sum, term by term: each term is a product of an input, a kernel entry and an output's gradient.
+//! The long convolution by its sum, term by term: each term is a product of an input, a kernel entry and an output's gradient. And the
+//! spikes of its output.
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use pspikessm::backend::{Backend, LongConv, Tensor};
+use pspikessm::backend::{Backend, Firing, FiringDropout, Key, LongConv, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary};
 
-use super::harness::{Array, Dice, Lab, cases, indices, length, once, seed, wanted};
+use super::dual::Dual;
+use super::elementwise::define;
+use super::harness::{Array, Dice, Lab, cases, indices, length, mask, once, seed, stream, wanted};
+use super::spike::{SURROGATES, slope, steepness};
 
 /// Operands on the host.
 struct Conv {
@@ -80,6 +84,14 @@ impl Conv {
         [input, kernel, skip]
     }
 
+    /// With the backend's own spikes as input, in the padding too, on the host and on the device.
+    fn of_spikes<B: Backend>(mut self, lab: &Lab<B>, dice: &mut Dice, rate: f64) -> Result<(Self, There<B>), TestCaseError> {
+        let (here, input) = lab.spikes(dice, &Array::of(&self.input.shape, |_| rate))?;
+        self.input = here;
+        let there = There { input, ..self.put(lab)? };
+        Ok((self, there))
+    }
+
     /// On the device, with NaN in the padding: what counts as zero must not be looked at.
     fn put<B: Backend>(&self, lab: &Lab<B>) -> Result<There<B>, TestCaseError> {
         let mut input = self.input.clone();
@@ -105,35 +117,78 @@ impl<B: Backend> There<B> {
     }
 }
 
-/// Shape, (c, Lk) with kernels shorter than L, as long, and longer, whether there is a skip, whether lengths differ, the seed.
-fn convolutions() -> impl Strategy<Value = ([usize; 3], [usize; 2], [bool; 2], u64)> {
-    let shape = (1..5usize, select(vec![1usize, 2, 3, 7]), length());
+/// A convolution's sizes and options, and the seed of its values.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// (B, H, L).
+    shape: [usize; 3],
+    /// (c, Lk).
+    kernels: [usize; 2],
+    skip: bool,
+    /// Whether lengths differ.
+    masked: bool,
+    /// The rate of the backend's own spikes, if they are the input.
+    rate: Option<f64>,
+    seed: u64,
+}
+
+impl Sizes {
+    /// The convolution, and the same on the device.
+    fn conv<B: Backend>(&self, lab: &Lab<B>, dice: &mut Dice) -> Result<(Conv, There<B>), TestCaseError> {
+        let conv = Conv::new(lab, dice, self.shape, self.kernels, self.skip, self.masked);
+        if let Some(rate) = self.rate {
+            return conv.of_spikes(lab, dice, rate);
+        }
+        let there = conv.put(lab)?;
+        Ok((conv, there))
+    }
+}
+
+/// (B, H, L): small; around the sixteen channels and batch entries that a backend may take together; and long, primes among the lengths.
+fn shapes() -> impl Strategy<Value = [usize; 3]> {
+    let small = (1..5usize, select(vec![1usize, 2, 3, 7]), length()).prop_map(|(b, h, l)| [b, h, l]);
+    let wide =
+        (select(vec![1usize, 2, 18]), select(vec![15usize, 16, 17, 33]), select(vec![1usize, 2, 13, 31])).prop_map(|(b, h, l)| [b, h, l]);
+    let long = (1..3usize, select(vec![251usize, 509, 1021])).prop_map(|(h, l)| [1, h, l]);
+    prop_oneof![8 => small, 3 => wide, 2 => long]
+}
+
+/// Kernels shorter than L, as long, and longer.
+fn convolutions() -> impl Strategy<Value = Sizes> {
     let kernel = |l: usize| select(vec![1, l.div_ceil(2), l.max(2) - 1, l, l + 1, 2 * l + 3]);
-    let sized = shape.prop_flat_map(move |(b, h, l)| (Just([b, h, l]), (1..3usize, kernel(l)).prop_map(|(c, lk)| [c, lk])));
-    (sized, any::<[bool; 2]>(), seed()).prop_map(|((shape, kernels), flags, seed)| (shape, kernels, flags, seed))
+    let sized = shapes().prop_flat_map(move |shape| (Just(shape), (1..3usize, kernel(shape[2])).prop_map(|(c, lk)| [c, lk])));
+    let rates = select(vec![None, None, Some(0.0), Some(0.125), Some(0.625)]);
+    (sized, any::<[bool; 2]>(), rates, seed()).prop_map(|((shape, kernels), [skip, masked], rate, seed)| Sizes {
+        shape,
+        kernels,
+        skip,
+        masked,
+        rate,
+        seed,
+    })
 }
 
 pub fn long_conv<B: Backend>(lab: &Lab<B>) {
-    cases(48, 70, convolutions(), |(shape, kernels, [skip, masked], seed)| {
-        let conv = Conv::new(lab, &mut Dice::new(seed), shape, kernels, skip, masked);
-        let what = format!("long_conv with kernels {kernels:?}, lengths {:?}", conv.lengths);
-        lab.near(&what, &lab.backend.long_conv(conv.put(lab)?.operands())?, &conv.output(), lab.tolerance.sums, conv.kernel.largest())
+    cases(64, 70, convolutions(), |sizes| {
+        let (conv, there) = sizes.conv(lab, &mut Dice::new(sizes.seed))?;
+        let got = lab.backend.long_conv(there.operands())?;
+        lab.near(&format!("long_conv with lengths {:?}", conv.lengths), &got, &conv.output(), lab.tolerance.sums, conv.kernel.largest())
     });
 }
 
 pub fn long_conv_gradient<B: Backend>(lab: &Lab<B>) {
-    cases(48, 71, convolutions(), |(shape, kernels, [skip, masked], seed)| {
-        let mut dice = Dice::new(seed);
-        let conv = Conv::new(lab, &mut dice, shape, kernels, skip, masked);
-        let (g, there) = (lab.signed(&mut dice, &shape), conv.put(lab)?);
+    cases(64, 71, convolutions(), |sizes| {
+        let mut dice = Dice::new(sizes.seed);
+        let (conv, there) = sizes.conv(lab, &mut dice)?;
+        let g = lab.signed(&mut dice, &sizes.shape);
         let g_there = lab.put(&g)?;
-        let all = lab.backend.long_conv_grad(there.operands(), &g_there, [true, true, skip])?;
-        for (i, (got, want)) in all.iter().zip(&conv.gradients(&g)).enumerate().filter(|(i, _)| *i < 2 || skip) {
-            let what = format!("gradient {i} of long_conv with kernels {kernels:?}, lengths {:?}", conv.lengths);
+        let all = lab.backend.long_conv_grad(there.operands(), &g_there, [true, true, sizes.skip])?;
+        for (i, (got, want)) in all.iter().zip(&conv.gradients(&g)).enumerate().filter(|(i, _)| *i < 2 || sizes.skip) {
+            let what = format!("gradient {i} of long_conv with lengths {:?}", conv.lengths);
             lab.near(&what, wanted(got)?, want, lab.tolerance.sums, g.largest())?;
         }
         let [input, kernel, of_skip] = dice.flags();
-        let needs = [input, kernel, of_skip && skip];
+        let needs = [input, kernel, of_skip && sizes.skip];
         lab.only_the_wanted("long_conv", &needs, &lab.backend.long_conv_grad(there.operands(), &g_there, needs)?, &all)
     });
 }
@@ -159,4 +214,213 @@ pub fn silent_channels_are_exactly_zero<B: Backend>(lab: &Lab<B>) {
         let conv = Conv { input: Array::zeros(&[1, 1, 5]), kernel: Array::of(&[1, 1, 5], |_| 1.0), skip: None, lengths: None };
         lab.same("silence", &lab.backend.long_conv(conv.put(lab)?.operands())?, &Array::zeros(&[1, 1, 5]))
     });
+}
+
+/// What makes spikes of a convolution's output y: `scale[h] drop(gelu(drop(y))) + shift[h]` against u.
+struct Fire {
+    gelu: bool,
+    dropout: Option<FiringDropout>,
+    affine: Option<(Array, Array)>,
+    /// The uniform numbers, and the key they come from unless they are given.
+    u: Array,
+    key: Option<Key>,
+}
+
+/// What an element of y becomes, with derivatives by y.
+struct Point {
+    /// What the affine is applied to.
+    activation: Dual,
+    potential: Dual,
+}
+
+/// GELU, dropout, affine, given noise.
+type Options = [bool; 4];
+
+impl Fire {
+    fn new<B: Backend>(lab: &Lab<B>, dice: &mut Dice, shape: &[usize], [gelu, drops, affine, given]: Options) -> Self {
+        let key = Key::new(dice.below(1 << 30) as u64);
+        let dropout = FiringDropout { p: [0.1, 0.5][dice.below(2)], elements: key.fold(1), channels: key.fold(2) };
+        // Scaled so that many potentials lie between 0 and 1, where the surrogates are open.
+        let [scale, shift] = [(-0.5, 0.5), (0.0, 1.0)].map(|(low, high)| lab.array(dice, &shape[1..2], low, high));
+        Fire {
+            gelu,
+            dropout: drops.then_some(dropout),
+            affine: affine.then_some((scale, shift)),
+            u: if given { lab.array(dice, shape, 0.0, 1.0) } else { stream(key, shape) },
+            key: (!given).then_some(key),
+        }
+    }
+
+    /// Every element's two dropout factors, that of the element and that of its channel.
+    fn masks(&self) -> [Array; 2] {
+        let shape = &self.u.shape;
+        let Some(dropout) = self.dropout else { return [(); 2].map(|()| Array::of(&shape[..2], |_| 1.0)).map(|a| spread(&a, shape)) };
+        [mask(dropout.p, dropout.elements, shape), spread(&mask(dropout.p, dropout.channels, &shape[..2]), shape)]
+    }
+
+    /// What y becomes, element after element.
+    fn points(&self, y: &Array) -> Vec<Point> {
+        let [elements, channels] = self.masks();
+        let point = |(at, i): (usize, Vec<usize>)| {
+            let dropped = Dual { value: y.values[at], slope: 1.0 } * elements.values[at];
+            let active = if self.gelu { define(Unary::Gelu, dropped) } else { dropped };
+            let activation = active * channels.values[at];
+            let affine = self.affine.as_ref().map(|(scale, shift)| activation * scale.at(&i[1..2]) + shift.at(&i[1..2]));
+            Point { activation, potential: affine.unwrap_or(activation) }
+        };
+        indices(&y.shape).enumerate().map(point).collect()
+    }
+
+    /// How steep potentials can be in y: no slope of GELU is above 1.13.
+    fn steepest(&self) -> f64 {
+        let scale = self.affine.as_ref().map_or(1.0, |(scale, _)| scale.largest());
+        self.masks().iter().map(Array::largest).product::<f64>() * scale * if self.gelu { 1.13 } else { 1.0 }
+    }
+
+    /// The size that the rounding of potentials goes with.
+    fn scale(&self, conv: &Conv, y: &Array) -> f64 {
+        self.steepest() * y.largest().max(conv.kernel.largest()) + self.affine.as_ref().map_or(0.0, |(_, shift)| shift.largest())
+    }
+
+    fn put<B: Backend>(&self, lab: &Lab<B>, mode: SpikeMode, surrogate: Surrogate) -> Result<Fires<B>, TestCaseError> {
+        let affine = self.affine.as_ref().map(|(scale, shift)| Ok::<_, TestCaseError>((lab.put(scale)?, lab.put(shift)?)));
+        let noise = self.key.map_or_else(|| lab.put(&self.u).map(Noise::Given), |key| Ok(Noise::Stream(key)))?;
+        let spike = Spike { noise, mode, surrogate };
+        Ok(Fires { gelu: self.gelu, dropout: self.dropout, affine: affine.transpose()?, spike })
+    }
+}
+
+/// A factor for every (batch, channel) as one for every element.
+fn spread(factors: &Array, shape: &[usize]) -> Array {
+    Array::of(shape, |i| factors.at(&i[..2]))
+}
+
+/// A [`Fire`] on the device.
+struct Fires<B: Backend> {
+    gelu: bool,
+    dropout: Option<FiringDropout>,
+    affine: Option<(Tensor<B>, Tensor<B>)>,
+    spike: Spike<B>,
+}
+
+impl<B: Backend> Fires<B> {
+    fn firing(&self) -> Firing<'_, B> {
+        let affine = self.affine.as_ref().map(|(scale, shift)| (scale, shift));
+        Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: &self.spike }
+    }
+}
+
+impl Sizes {
+    /// A convolution whose y is of the size of one, and what makes spikes of it.
+    fn firing<B: Backend>(&self, lab: &Lab<B>, dice: &mut Dice, options: Options) -> Result<(Conv, There<B>, Fire), TestCaseError> {
+        let (mut conv, there) = self.conv(lab, dice)?;
+        let root = (self.kernels[1].min(self.shape[2]) as f64).sqrt();
+        conv.kernel.values.iter_mut().for_each(|k| *k /= root);
+        conv.kernel = lab.hold(conv.kernel);
+        let there = There { kernel: lab.put(&conv.kernel)?, ..there };
+        Ok((conv, there, Fire::new(lab, dice, &self.shape, options)))
+    }
+}
+
+pub fn fire<B: Backend>(lab: &Lab<B>) {
+    cases(64, 73, (convolutions(), any::<Options>()), |(sizes, options)| {
+        let (conv, there, fire) = sizes.firing(lab, &mut Dice::new(sizes.seed), options)?;
+        let fires = fire.put(lab, SpikeMode::Sampled, Surrogate::Clamp)?;
+        let got = lab.get(&lab.backend.fire(there.operands(), fires.firing())?)?;
+        prop_assert_eq!(&got.shape, &conv.input.shape, "the shape of fire");
+        let y = conv.output();
+        let close = lab.tolerance.sums * fire.scale(&conv, &y);
+        prop_assert!(close < 1e-3, "{close} would leave too many spikes open");
+        for (i, (point, (got, u))) in fire.points(&y).iter().zip(got.values.iter().zip(&fire.u.values)).enumerate() {
+            let (y, silent) = (point.potential.value, 1.0 - got);
+            let right = f64::from(y > *u);
+            // Where y is as close to u as its rounding, either answer is right.
+            let open = (y - u).abs() <= close && silent == right;
+            prop_assert!(*got == right || open, "spike {i} is {got}, with potential {y} and u {u}");
+        }
+        Ok(())
+    });
+}
+
+pub fn expected_fire<B: Backend>(lab: &Lab<B>) {
+    cases(32, 74, (convolutions(), any::<Options>()), |(sizes, options)| {
+        let (conv, there, fire) = sizes.firing(lab, &mut Dice::new(sizes.seed), options)?;
+        let fires = fire.put(lab, SpikeMode::Expected, Surrogate::Atan { alpha: 2.0 })?;
+        let y = conv.output();
+        let want = Array::new(&y.shape, fire.points(&y).iter().map(|p| p.potential.value.clamp(0.0, 1.0)).collect());
+        let got = lab.backend.fire(there.operands(), fires.firing())?;
+        lab.near("expected spikes", &got, &want, lab.tolerance.sums, fire.scale(&conv, &y))
+    });
+}
+
+impl Fire {
+    /// The gradients of input, kernel, skip, scale and shift for the potentials' gradient `g`.
+    fn gradients(&self, conv: &Conv, points: &[Point], g: &Array) -> Vec<Array> {
+        let of_y = g.values.iter().zip(points).map(|(g, point)| g * point.potential.slope);
+        let mut grads = conv.gradients(&Array::new(&g.shape, of_y.collect())).to_vec();
+        let mut affine = [(); 2].map(|()| Array::zeros(&g.shape[1..2]));
+        for ((i, g), point) in indices(&g.shape).zip(&g.values).zip(points) {
+            affine[0].values[i[1]] += g * point.activation.value;
+            affine[1].values[i[1]] += g;
+        }
+        grads.extend(affine);
+        grads
+    }
+}
+
+pub fn fire_gradient<B: Backend>(lab: &Lab<B>) {
+    let modes = (select(vec![SpikeMode::Sampled, SpikeMode::Sampled, SpikeMode::Expected]), select(SURROGATES.to_vec()));
+    cases(64, 75, (convolutions(), any::<Options>(), modes), |(sizes, options, (mode, surrogate))| {
+        let mut dice = Dice::new(sizes.seed);
+        let (conv, there, fire) = sizes.firing(lab, &mut dice, options)?;
+        let fires = fire.put(lab, mode, surrogate)?;
+        let (y, mut g) = (conv.output(), lab.signed(&mut dice, &sizes.shape));
+        // The expectation clamp(y, 0, 1) has its own derivative.
+        let surrogate = if mode == SpikeMode::Expected { Surrogate::Clamp } else { surrogate };
+        let (points, scale) = (fire.points(&y), fire.scale(&conv, &y));
+        if surrogate == Surrogate::Clamp {
+            close_the_ends(&mut g, &points, lab.tolerance.sums * scale);
+        }
+        let slopes = points.iter().zip(&fire.u.values).map(|(point, u)| slope(surrogate, point.potential.value, *u));
+        let of_potentials = Array::new(&g.shape, slopes.zip(&g.values).map(|(slope, g)| slope * g).collect());
+        let needs = [true, true, sizes.skip, fire.affine.is_some(), fire.affine.is_some()];
+        let g_there = lab.put(&g)?;
+        let all = lab.backend.fire_grad(there.operands(), fires.firing(), &g_there, needs)?;
+        // The rounding of a potential moves the surrogate by its steepness, and GELU's slope by about itself.
+        let terms = g.largest() * fire.steepest().max(1.0) * (1.0 + steepness(surrogate) * scale);
+        let want = fire.gradients(&conv, &points, &of_potentials);
+        for (i, (got, want)) in all.iter().zip(&want).enumerate().filter(|(i, _)| needs[*i]) {
+            lab.near(&format!("gradient {i} of fire, {mode:?} {surrogate:?}"), wanted(got)?, want, lab.tolerance.sums, terms)?;
+        }
+        let flags: [bool; 5] = dice.flags();
+        let needs: [bool; 5] = std::array::from_fn(|i| needs[i] && flags[i]);
+        lab.only_the_wanted("fire", &needs, &lab.backend.fire_grad(there.operands(), fires.firing(), &g_there, needs)?, &all)
+    });
+}
+
+/// No gradient where a potential is as `close` to an end of the clamp as its rounding: there, either slope is right.
+fn close_the_ends(g: &mut Array, points: &[Point], close: f64) {
+    for (g, point) in g.values.iter_mut().zip(points) {
+        let y = point.potential.value;
+        if y.abs() <= close || (y - 1.0).abs() <= close {
+            *g = 0.0;
+        }
+    }
+}
+
+/// The clamp's end at 0 is open, and silence gets there exactly: its gradient is the whole of g, halved by GELU.
+pub fn fire_gradient_of_silence<B: Backend>(lab: &Lab<B>) {
+    for (gelu, mode) in [(false, SpikeMode::Sampled), (true, SpikeMode::Sampled), (true, SpikeMode::Expected)] {
+        once(|| {
+            let mut dice = Dice::new(2);
+            let shape = [2, 17, 67];
+            let conv = Conv { input: Array::zeros(&shape), ..Conv::new(lab, &mut dice, shape, [2, 67], true, false) };
+            let (g, there) = (lab.signed(&mut dice, &shape), conv.put(lab)?);
+            let fire = Fire::new(lab, &mut dice, &shape, [gelu, false, false, false]);
+            let fires = fire.put(lab, mode, Surrogate::Clamp)?;
+            let got = lab.backend.fire_grad(there.operands(), fires.firing(), &lab.put(&g)?, [true, false, false, false, false])?;
+            let want = fire.gradients(&conv, &fire.points(&conv.output()), &g);
+            lab.near("the gradient of silence", wanted(&got[0])?, &want[0], lab.tolerance.sums, g.largest())
+        });
+    }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use pspikessm::backend::{Backend, Real, Tensor};
+use pspikessm::backend::{Backend, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor};
 use rand_core::Rng;
 use rand_pcg::Pcg32;
 
@@ -78,6 +78,19 @@ pub fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + use<'_> {
     })
 }
 
+/// The uniform numbers that `key` stands for.
+pub fn stream(key: Key, shape: &[usize]) -> Array {
+    let mut generator = key.generator();
+    Array::of(shape, |_| f64::from(generator.next_u32() >> 8) / 16_777_216.0)
+}
+
+/// What a dropout multiplies with: 0 with probability `p`, else 1 / (1 - p).
+pub fn mask(p: f64, key: Key, shape: &[usize]) -> Array {
+    let mut mask = stream(key, shape);
+    mask.values.iter_mut().for_each(|u| *u = if 1.0 - p > *u { 1.0 / (1.0 - p) } else { 0.0 });
+    mask
+}
+
 /// Numbers for the cases: independent of the crate's own random streams.
 pub struct Dice(Pcg32);
 
@@ -128,6 +141,14 @@ impl<B: Backend> Lab<B> {
     /// To the device.
     pub fn put(&self, x: &Array) -> Result<Tensor<B>, TestCaseError> {
         Ok(self.backend.from_vec(x.values.iter().map(|&v| B::Elem::of(v)).collect(), &x.shape)?)
+    }
+
+    /// The backend's own spikes of `potentials`, which it may store in another way than numbers, and the same on the host.
+    pub fn spikes(&self, dice: &mut Dice, potentials: &Array) -> Result<(Array, Tensor<B>), TestCaseError> {
+        let u = self.array(dice, &potentials.shape, 0.0, 1.0);
+        let spike = Spike { noise: Noise::Given(self.put(&u)?), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
+        let here = Array::of(&u.shape, |i| f64::from(potentials.at(i) > u.at(i)));
+        Ok((here, self.backend.spike(&spike, &self.put(potentials)?, None)?))
     }
 
     /// To the host.

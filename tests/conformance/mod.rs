@@ -25,13 +25,14 @@ macro_rules! conformance {
                 transfer: values_come_back;
                 elementwise: unary, unary_gradient, unary_special_points, unary_propagates_nan, binary, binary_propagates_nan, sum_to,
                     all_finite;
-                products: matmul, rfft, irfft, mix, mix_gradient;
+                products: matmul, rfft, irfft, mix, mix_of_spikes, mix_of_silence, mix_gradient, mix_gradient_of_spikes;
                 layout: permute, slice, concat, flip, embed, embed_gradient;
                 random: uniform_is_the_stream, normal_is_the_stream, normal_has_the_moments_of_a_normal;
-                norm: affine, affine_gradient, normalize, normalize_gradient;
+                norm: affine, affine_gradient, moments, moments_of_spikes, moments_gradient, normalize, normalize_gradient;
                 spike: sampled, expected, given_noise_is_as_good_as_the_stream, ties_and_nan_do_not_spike, surrogate_gradient,
                     clamp_surrogate_includes_its_ends, lif, lif_ties_and_resets, lif_gradient;
-                conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero;
+                conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, expected_fire, fire_gradient,
+                    fire_gradient_of_silence;
                 kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
                 loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;
             }

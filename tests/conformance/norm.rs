@@ -1,4 +1,4 @@
-//! Per-channel affine maps, BatchNorm and LayerNorm: two passes over the definition, gradients through the statistics by dual numbers.
+//! Per-channel affine maps and moments, BatchNorm and LayerNorm: two passes over the definition, gradients through the statistics by dual numbers.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -57,6 +57,48 @@ fn statistics(x: &[Dual], group: &[usize]) -> (Dual, Dual) {
     let mean = group.iter().map(|&i| x[i]).sum::<Dual>() * share;
     let var = group.iter().map(|&i| (x[i] - mean) * (x[i] - mean)).sum::<Dual>() * share;
     (mean, var)
+}
+
+/// Mean and biased variance of every channel: all the means, then all the variances.
+fn channel_moments(shape: [usize; 3], x: &[Dual]) -> Vec<Dual> {
+    let (mut means, vars): (Vec<_>, Vec<_>) = groups(NormAxes::Batch, shape).iter().map(|group| statistics(x, group)).unzip();
+    means.extend(vars);
+    means
+}
+
+/// Shapes, small or large enough for several threads, and how far x is off centre.
+fn populations() -> impl Strategy<Value = ([usize; 3], f64, u64)> {
+    (prop_oneof![5 => sequence(), 1 => Just([3, 41, 173]), 1 => Just([17, 33, 5])], select(vec![0.0, 3.0]), seed())
+}
+
+pub fn moments<B: Backend>(lab: &Lab<B>) {
+    cases(24, 54, populations(), |(shape, offset, seed)| {
+        let x = lab.array(&mut Dice::new(seed), &shape, offset - 1.0, offset + 1.0);
+        let want = evaluate(&[&x], &[2, shape[1]], |inputs| channel_moments(shape, &inputs[0]));
+        lab.near("moments", &lab.backend.moments(&lab.put(&x)?)?, &want, lab.tolerance.sums, x.largest())
+    });
+}
+
+pub fn moments_of_spikes<B: Backend>(lab: &Lab<B>) {
+    cases(12, 56, (populations(), select(vec![0.0, 0.125, 1.0])), |((shape, _, seed), rate)| {
+        let (x, there) = lab.spikes(&mut Dice::new(seed), &Array::of(&shape, |_| rate))?;
+        let want = evaluate(&[&x], &[2, shape[1]], |inputs| channel_moments(shape, &inputs[0]));
+        lab.near("moments of spikes", &lab.backend.moments(&there)?, &want, lab.tolerance.sums, x.largest())
+    });
+}
+
+pub fn moments_gradient<B: Backend>(lab: &Lab<B>) {
+    let small = populations().prop_filter("small", |(shape, ..)| shape.iter().product::<usize>() <= 600);
+    cases(24, 55, small, |(shape, offset, seed)| {
+        let mut dice = Dice::new(seed);
+        let (x, g) = (lab.array(&mut dice, &shape, offset - 1.0, offset + 1.0), lab.signed(&mut dice, &[2, shape[1]]));
+        let there = lab.put(&x)?;
+        let got = lab.backend.moments_grad(&there, &lab.backend.moments(&there)?, &lab.put(&g)?)?;
+        let want = gradient(&[&x], &g, |inputs| channel_moments(shape, &inputs[0]));
+        // Every value has its share of the mean's gradient and, times its distance from the mean, of the variance's.
+        let share = g.largest() / (shape[0] * shape[2]) as f64;
+        lab.near("the gradient of moments", &got, &want[0], lab.tolerance.sums, share * (1.0 + x.largest()))
+    });
 }
 
 /// gamma (x - mean) / sqrt(var + eps) + beta of inputs (x, gamma, beta).

@@ -3,10 +3,9 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 use pspikessm::backend::{Backend, Key, Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
-use rand_core::Rng;
 
 use super::dual::Dual;
-use super::harness::{Array, Dice, Lab, cases, once, seed, sequence, shape, wanted};
+use super::harness::{Array, Dice, Lab, cases, once, seed, sequence, shape, stream, wanted};
 
 /// Multiples of 1 / `fine` from `low` to `high`: sums and products of a few of them have no rounding in any float type.
 fn grid(dice: &mut Dice, shape: &[usize], low: f64, high: f64, fine: f64) -> Array {
@@ -37,8 +36,7 @@ impl Case {
 
     /// The uniform numbers that the key stands for.
     fn stream(&self) -> Array {
-        let mut generator = self.key.generator();
-        Array::of(&self.x.shape, |_| f64::from(generator.next_u32() >> 8) / 16_777_216.0)
+        stream(self.key, &self.x.shape)
     }
 
     /// The draw on the device, and the uniform numbers it uses.
@@ -136,11 +134,11 @@ pub fn ties_and_nan_do_not_spike<B: Backend>(lab: &Lab<B>) {
     });
 }
 
-const SURROGATES: [Surrogate; 4] =
+pub const SURROGATES: [Surrogate; 4] =
     [Surrogate::Clamp, Surrogate::Sigmoid { alpha: 4.0 }, Surrogate::Atan { alpha: 2.0 }, Surrogate::FastSigmoid { alpha: 10.0 }];
 
 /// The derivative that stands in for that of a spike, by the potential `y`.
-fn slope(surrogate: Surrogate, y: f64, u: f64) -> f64 {
+pub fn slope(surrogate: Surrogate, y: f64, u: f64) -> f64 {
     let d = Dual { value: y - u, slope: 1.0 };
     match surrogate {
         Surrogate::Clamp => f64::from((0.0..=1.0).contains(&y)),
@@ -150,7 +148,8 @@ fn slope(surrogate: Surrogate, y: f64, u: f64) -> f64 {
     }
 }
 
-fn steepness(surrogate: Surrogate) -> f64 {
+/// How far the derivative can change with the potential.
+pub fn steepness(surrogate: Surrogate) -> f64 {
     match surrogate {
         Surrogate::Clamp => 1.0,
         Surrogate::Sigmoid { alpha } | Surrogate::Atan { alpha } | Surrogate::FastSigmoid { alpha } => alpha,

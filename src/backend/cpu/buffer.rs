@@ -32,11 +32,14 @@ impl<E> Default for Pool<E> {
     }
 }
 
+/// Bytes of a cache line. Buffers start on one: vectors of half a kilobit that straddle two lines cost twice.
+const LINE: usize = 64;
+
 impl<E: Real> Pool<E> {
     /// A buffer of `len` elements with any finite or stale content: the caller overwrites all of it.
     pub fn dirty(self: &Arc<Self>, len: usize) -> Buffer<E> {
         if len < SMALL {
-            return Buffer { values: vec![E::zero(); len], pool: None };
+            return Buffer::aligned(vec![E::zero(); len + LINE / size_of::<E>()], len, None);
         }
         let class = size_class(len);
         let mut state = self.lock();
@@ -47,24 +50,14 @@ impl<E: Real> Pool<E> {
             state.make_room();
         }
         drop(state);
-        let mut values = reused.unwrap_or_else(|| {
-            let mut fresh = vec![E::zero(); class];
-            fresh.truncate(len);
-            fresh
-        });
-        values.resize(len, E::zero());
-        Buffer { values, pool: Some(self.clone()) }
+        let values = reused.unwrap_or_else(|| vec![E::zero(); class + LINE / size_of::<E>()]);
+        Buffer::aligned(values, len, Some(self.clone()))
     }
 
     /// A buffer of `len` zeros.
     pub fn zeros(self: &Arc<Self>, len: usize) -> Buffer<E> {
-        self.filled(len, E::zero())
-    }
-
-    /// A buffer of `len` equal values.
-    pub fn filled(self: &Arc<Self>, len: usize, value: E) -> Buffer<E> {
         let mut buffer = self.dirty(len);
-        buffer.values.fill(value);
+        buffer.fill(E::zero());
         buffer
     }
 
@@ -103,26 +96,33 @@ fn size_class(len: usize) -> usize {
 #[derive(Debug)]
 pub struct Buffer<E: Real> {
     values: Vec<E>,
+    start: usize,
+    len: usize,
     pool: Option<Arc<Pool<E>>>,
 }
 
 impl<E: Real> Buffer<E> {
     /// A buffer around values that came from elsewhere.
     pub fn owned(values: Vec<E>) -> Self {
-        Buffer { values, pool: None }
+        Buffer { start: 0, len: values.len(), values, pool: None }
+    }
+
+    /// `len` of the values, from the first cache line on.
+    fn aligned(values: Vec<E>, len: usize, pool: Option<Arc<Pool<E>>>) -> Self {
+        Buffer { start: values.as_ptr().align_offset(LINE), len, values, pool }
     }
 }
 
 impl<E: Real> std::ops::Deref for Buffer<E> {
     type Target = [E];
     fn deref(&self) -> &[E] {
-        &self.values
+        &self.values[self.start..][..self.len]
     }
 }
 
 impl<E: Real> std::ops::DerefMut for Buffer<E> {
     fn deref_mut(&mut self) -> &mut [E] {
-        &mut self.values
+        &mut self.values[self.start..][..self.len]
     }
 }
 
@@ -130,7 +130,7 @@ impl<E: Real> Drop for Buffer<E> {
     fn drop(&mut self) {
         let Some(pool) = self.pool.take() else { return };
         let values = std::mem::take(&mut self.values);
-        let class = size_class(values.len());
+        let class = size_class(self.len);
         let mut state = pool.lock();
         state.live -= class;
         state.pooled += class;
@@ -152,6 +152,7 @@ mod tests {
         assert_eq!(pool.dirty(10_100).as_ptr(), address, "about the same size: the same buffer");
         for len in [20_000usize, 5_000, 40_000, 4_096, 12_345] {
             assert!(pool.zeros(len).iter().all(|&v| v == 0.0));
+            assert!(pool.dirty(len).as_ptr().addr().is_multiple_of(LINE) && pool.dirty(7).as_ptr().addr().is_multiple_of(LINE));
             let state = pool.lock();
             assert!(state.pooled + state.live <= state.peak, "{state:?}");
         }

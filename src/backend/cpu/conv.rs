@@ -6,25 +6,28 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::buffer::{Buffer, Pool};
 use super::packed::{Packed, Spread, tiles};
-use super::panel::{Aligned, Panel, ROWS, fold, gather, repeated, scatter};
+use super::panel::{Panel, ROWS, fold, gather, panel, panel_mut, repeated, scatter};
 use super::ring::{Ring, correlate};
 use super::simd::{Isa, dispatch};
 use super::threads::{for_each_with, map_with};
 use crate::backend::Real;
 
-/// The rings of a device, by the length they serve.
-pub struct Rings<E>(Mutex<HashMap<usize, Arc<Ring<E>>>>);
-
-impl<E> Default for Rings<E> {
-    fn default() -> Self {
-        Rings(Mutex::new(HashMap::new()))
-    }
+/// The rings of a device, by the length they serve, and where buffers come from.
+pub struct Rings<E> {
+    rings: Mutex<HashMap<usize, Arc<Ring<E>>>>,
+    pool: Arc<Pool<E>>,
 }
 
 impl<E: Real> Rings<E> {
+    /// None yet.
+    pub fn new(pool: &Arc<Pool<E>>) -> Self {
+        Rings { rings: Mutex::default(), pool: pool.clone() }
+    }
+
     fn get(&self, length: usize) -> Arc<Ring<E>> {
-        let mut rings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
         rings.entry(length).or_insert_with(|| Arc::new(Ring::new(length))).clone()
     }
 }
@@ -56,22 +59,23 @@ pub struct Operands<'a, E> {
 }
 
 /// What one thread works in: panels of L entries and tiles.
-pub struct Scratch<E> {
+pub struct Scratch<E: Real> {
     /// u.
-    pub input: Aligned<E>,
+    pub input: Buffer<E>,
     /// y, or its gradient.
-    pub output: Aligned<E>,
+    pub output: Buffer<E>,
     /// The spectrum of u.
-    spectrum: Aligned<E>,
-    work: Aligned<E>,
+    spectrum: Buffer<E>,
+    work: Buffer<E>,
 }
 
 /// A convolution made ready.
-pub struct Convolution<'a, E> {
+pub struct Convolution<'a, E: Real> {
     operands: Operands<'a, E>,
     ring: Arc<Ring<E>>,
+    pool: Arc<Pool<E>>,
     /// Of every tile's kernels, divided by N.
-    spectra: Vec<Aligned<E>>,
+    spectra: Vec<Buffer<E>>,
     spread: Spread<E>,
 }
 
@@ -79,26 +83,22 @@ impl<'a, E: Real> Convolution<'a, E> {
     /// Transforms the kernels.
     pub fn new(rings: &Rings<E>, operands: Operands<'a, E>) -> Self {
         let ring = rings.get(operands.shape[2]);
-        let init = || [(); 2].map(|()| Aligned::zeros(ROWS * ring.points()));
+        let pool = rings.pool.clone();
+        let init = || [(); 2].map(|()| pool.dirty(ROWS * ring.points()));
         let spectra = map_with(tiles(operands.shape[1]), init, |[re, im], tile| {
-            kernel_panels(&operands, tile, re.panel_mut(), im.panel_mut());
-            let mut spectrum = ring.tile();
-            ring.load(re.panel(), Some(im.panel()), E::one() / E::of(ring.points() as f64), &mut spectrum);
-            ring.forward(&mut spectrum);
+            kernel_panels(&operands, tile, panel_mut(re), panel_mut(im));
+            let mut spectrum = pool.dirty(ring.tile_len());
+            ring.forward_complex(panel(re), panel(im), E::one() / E::of(ring.points() as f64), &mut spectrum);
             spectrum
         });
-        Convolution { operands, ring, spectra, spread: Spread::new() }
+        Convolution { operands, ring, pool, spectra, spread: Spread::new() }
     }
 
     /// Scratch for one thread.
     pub fn scratch(&self) -> Scratch<E> {
-        let panel = || Aligned::zeros(ROWS * self.operands.shape[2]);
-        Scratch { input: panel(), output: panel(), spectrum: self.ring.tile(), work: self.ring.tile() }
-    }
-
-    /// A gradient's sum over the batch, as a spectrum.
-    pub fn sum(&self) -> Aligned<E> {
-        self.ring.tile()
+        let [input, output] = [(); 2].map(|()| self.pool.dirty(ROWS * self.operands.shape[2]));
+        let [spectrum, work] = [(); 2].map(|()| self.pool.dirty(self.ring.tile_len()));
+        Scratch { input, output, spectrum, work }
     }
 
     /// The channels of a tile.
@@ -124,13 +124,13 @@ impl<'a, E: Real> Convolution<'a, E> {
     fn read(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize) {
         let [_, channels, length] = self.operands.shape;
         let count = self.true_length(batch);
-        let panel = scratch.input.panel_mut();
+        let out = panel_mut(&mut scratch.input);
         match self.operands.input {
             Source::Rows(rows) => {
                 let own = self.channels(tile);
-                gather(&rows[(batch * channels + own.start) * length..][..own.len() * length], length, 0, count, panel);
+                gather(&rows[(batch * channels + own.start) * length..][..own.len() * length], length, 0, count, out);
             }
-            Source::Spikes(packed) => self.spread.panel(&packed.tile(batch, tile)[..count], panel),
+            Source::Spikes(packed) => self.spread.panel(&packed.tile(batch, tile)[..count], out),
         }
     }
 
@@ -138,17 +138,13 @@ impl<'a, E: Real> Convolution<'a, E> {
     pub fn apply(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize, kept: bool) {
         self.read(scratch, batch, tile);
         let Scratch { input, output, spectrum, work } = scratch;
-        self.ring.load(input.panel(), None, E::one(), spectrum);
-        let product = if kept {
-            self.ring.forward(spectrum);
-            work.copy_from_slice(spectrum);
-            self.ring.multiply_back(work, &self.spectra[tile], false);
-            work
+        let kernel = &self.spectra[tile];
+        if kept {
+            self.ring.forward(panel(input), spectrum);
+            self.ring.multiply_back(spectrum, kernel, false, work, panel_mut(output));
         } else {
-            self.ring.convolve(spectrum, &self.spectra[tile], false);
-            spectrum
-        };
-        self.ring.store(product, output.panel_mut(), None);
+            self.ring.convolve(panel(input), kernel, false, work, panel_mut(output));
+        }
         if let Some(skip) = self.skip(tile) {
             add_scaled(input, skip, output);
         }
@@ -157,8 +153,7 @@ impl<'a, E: Real> Convolution<'a, E> {
     /// The spectrum of u alone, for [`Convolution::adjoint`].
     pub fn transform(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize) {
         self.read(scratch, batch, tile);
-        self.ring.load(scratch.input.panel(), None, E::one(), &mut scratch.spectrum);
-        self.ring.forward(&mut scratch.spectrum);
+        self.ring.forward(panel(&scratch.input), &mut scratch.spectrum);
     }
 
     /// With y's gradient in `scratch.output` and u with its spectrum as left by `apply` or `transform`: adds to the kernels' and the
@@ -173,27 +168,24 @@ impl<'a, E: Real> Convolution<'a, E> {
         if sums.kernel.is_none() && !input {
             return;
         }
-        self.ring.load(g.panel(), None, E::one(), work);
-        if sums.kernel.is_none() {
-            self.ring.convolve(work, &self.spectra[tile], true);
-        } else {
-            self.ring.forward(work);
-        }
+        let kernel = &self.spectra[tile];
+        // u's panel and spectrum are not needed any more once they are used: they take u's gradient.
         if let Some(sum) = &mut sums.kernel {
+            self.ring.forward(panel(g), work);
             correlate(sum, work, spectrum);
             if input {
-                self.ring.multiply_back(work, &self.spectra[tile], true);
+                self.ring.multiply_back(work, kernel, true, spectrum, panel_mut(u));
             }
+        } else {
+            self.ring.convolve(panel(g), kernel, true, work, panel_mut(u));
         }
         if !input {
             return;
         }
-        // u's panel is not needed any more: it takes the transform's part, to which D's is added.
-        self.ring.store(work, u.panel_mut(), None);
         if let Some(skip) = self.skip(tile) {
             add_scaled(g, skip, u);
         }
-        u.panel_mut()[count..].fill([E::zero(); ROWS]);
+        panel_mut(u)[count..].fill([E::zero(); ROWS]);
         std::mem::swap(u, g);
     }
 
@@ -210,7 +202,7 @@ impl<'a, E: Real> Convolution<'a, E> {
 
     /// Sums of gradients that are wanted.
     pub fn sums(&self, kernel: bool, skip: bool) -> Sums<E> {
-        Sums { kernel: kernel.then(|| self.sum()), skip: skip.then_some([0.0; ROWS]) }
+        Sums { kernel: kernel.then(|| self.pool.zeros(self.ring.tile_len())), skip: skip.then_some([0.0; ROWS]) }
     }
 
     /// The gradients of kernels (zero on entry) and skip from the sums of all work units, [`Work`] by [`Work`].
@@ -235,26 +227,25 @@ impl<'a, E: Real> Convolution<'a, E> {
     }
 
     /// From the sums of spectra to the kernels' rows.
-    fn kernel_gradient(&self, totals: Vec<Option<Aligned<E>>>, out: &mut [E]) {
+    fn kernel_gradient(&self, totals: Vec<Option<Buffer<E>>>, out: &mut [E]) {
         let [_, channels, length] = self.operands.shape;
         let len = self.operands.kernels[1];
         let (causal, anticausal) = taps(&self.operands);
         let mut rows: Vec<Vec<&mut [E]>> = totals.iter().map(|_| Vec::new()).collect();
         out.chunks_exact_mut(len).enumerate().for_each(|(i, row)| rows[i % channels / ROWS].push(row));
         let points = self.ring.points();
-        let init = || [(); 2].map(|()| Aligned::zeros(ROWS * points));
+        let init = || [(); 2].map(|()| self.pool.dirty(ROWS * points));
         let scale = E::one() / E::of(points as f64);
         for_each_with(totals.into_iter().zip(rows).collect(), init, |[re, im], _, (total, mut rows)| {
             let Some(mut total) = total else { return };
-            self.ring.inverse(&mut total);
-            self.ring.store(&total, re.panel_mut(), Some(im.panel_mut()));
+            self.ring.inverse_complex(&mut total, panel_mut(re), panel_mut(im));
             let own = rows.len() / self.operands.kernels[0];
             for (row, out) in rows.iter_mut().enumerate() {
                 let lane = row % own;
                 if row < own {
-                    out[..causal].iter_mut().zip(re.panel()).for_each(|(out, lanes)| *out = lanes[lane] * scale);
+                    out[..causal].iter_mut().zip(panel(re)).for_each(|(out, lanes)| *out = lanes[lane] * scale);
                 } else {
-                    out[..anticausal].iter_mut().zip(im.panel().iter().rev()).for_each(|(out, lanes)| *out = -lanes[lane] * scale);
+                    out[..anticausal].iter_mut().zip(panel(im).iter().rev()).for_each(|(out, lanes)| *out = -lanes[lane] * scale);
                 }
             }
             debug_assert!(length <= points);
@@ -288,9 +279,9 @@ pub fn tasks<T>(units: Vec<Unit<T>>) -> Vec<Vec<Unit<T>>> {
 }
 
 /// One tile's sums over batch entries.
-pub struct Sums<E> {
+pub struct Sums<E: Real> {
     /// Of the kernels' gradient, as a spectrum.
-    pub kernel: Option<Aligned<E>>,
+    pub kernel: Option<Buffer<E>>,
     /// Of the skip's.
     pub skip: Option<[f64; ROWS]>,
 }
@@ -331,10 +322,14 @@ fn kernel_panels<E: Real>(operands: &Operands<'_, E>, tile: usize, re: &mut Pane
 /// y, (B, H, L).
 pub fn forward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, out: &mut [E]) {
     let conv = Convolution::new(rings, operands);
-    for_each_with(conv.units(out), || conv.scratch(), |scratch, _, Unit { tile, batch, out }| {
-        conv.apply(scratch, batch, tile, false);
-        scatter(scratch.output.panel(), operands.shape[2], 0, out);
-    });
+    for_each_with(
+        conv.units(out),
+        || conv.scratch(),
+        |scratch, _, Unit { tile, batch, out }| {
+            conv.apply(scratch, batch, tile, false);
+            scatter(panel(&scratch.output), operands.shape[2], 0, out);
+        },
+    );
 }
 
 /// The gradients of a convolution, each where it is wanted.
@@ -359,22 +354,26 @@ pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, g: &[E], w
     let tasks = tasks(units);
     let (kernel, skip) = (wanted.kernel.is_some(), wanted.skip.is_some());
     let mut sums: Vec<_> = tasks.iter().map(|task| (task[0].tile, conv.sums(kernel, skip))).collect();
-    for_each_with(tasks.into_iter().zip(&mut sums).collect(), || conv.scratch(), |scratch, _, (task, (_, sums))| {
-        for Unit { tile, batch, out } in task {
-            if kernel {
-                conv.transform(scratch, batch, tile);
-            } else if skip {
-                conv.read(scratch, batch, tile);
+    for_each_with(
+        tasks.into_iter().zip(&mut sums).collect(),
+        || conv.scratch(),
+        |scratch, _, (task, (_, sums))| {
+            for Unit { tile, batch, out } in task {
+                if kernel {
+                    conv.transform(scratch, batch, tile);
+                } else if skip {
+                    conv.read(scratch, batch, tile);
+                }
+                let own = conv.channels(tile);
+                let rows = &g[(batch * operands.shape[1] + own.start) * length..][..own.len() * length];
+                gather(rows, length, 0, length, panel_mut(&mut scratch.output));
+                conv.adjoint(scratch, batch, tile, sums, input);
+                if let Some(out) = out {
+                    scatter(panel(&scratch.output), length, 0, out);
+                }
             }
-            let own = conv.channels(tile);
-            let rows = &g[(batch * operands.shape[1] + own.start) * length..][..own.len() * length];
-            gather(rows, length, 0, length, scratch.output.panel_mut());
-            conv.adjoint(scratch, batch, tile, sums, input);
-            if let Some(out) = out {
-                scatter(scratch.output.panel(), length, 0, out);
-            }
-        }
-    });
+        },
+    );
     conv.finish(sums, wanted.kernel, wanted.skip);
 }
 

@@ -6,7 +6,7 @@
 use super::conv::{Convolution, Operands, Rings, Scratch, Sums, Unit, add_products, all_units, tasks};
 use super::elementwise::gelu;
 use super::packed::{Packed, compare, tiles};
-use super::panel::{CHUNK, ROWS, fold, gather, repeated, scatter};
+use super::panel::{CHUNK, ROWS, fold, gather, panel, repeated, scatter};
 use super::random::uniform_next;
 use super::simd::{Isa, dispatch};
 use super::spike::{Uniform, potential, slope};
@@ -85,7 +85,9 @@ impl<'a, E: Real> Lanes<'a, E> {
     fn noise(&self) -> Noise<'a, E> {
         match self.fire.uniform {
             Uniform::Stream(key) => Noise::Stream(self.words(key)),
-            Uniform::Given(values) => Noise::Given { rows: &values[self.first..][..self.count * self.shape[2]], length: self.shape[2], at: 0 },
+            Uniform::Given(values) => {
+                Noise::Given { rows: &values[self.first..][..self.count * self.shape[2]], length: self.shape[2], at: 0 }
+            }
         }
     }
 
@@ -96,6 +98,7 @@ impl<'a, E: Real> Lanes<'a, E> {
 }
 
 /// The uniform numbers of sixteen rows, entry after entry.
+#[allow(clippy::large_enum_variant, reason = "one on the stack for each unit of work")]
 enum Noise<'a, E> {
     Stream(Words),
     Given { rows: &'a [E], length: usize, at: usize },
@@ -140,30 +143,42 @@ pub fn expected<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire
 }
 
 fn forward<E: Real>(conv: &Convolution<'_, E>, shape: [usize; 3], fire: &Fire<'_, E>, units: Vec<Unit<Out<'_, E>>>) {
-    for_each_with(units, || conv.scratch(), |scratch, _, Unit { tile, batch, mut out }| {
-        conv.apply(scratch, batch, tile, false);
-        let lanes = Lanes::new(fire, conv, shape, batch, tile);
-        let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
-        let mut other = [E::zero(); CHUNK * ROWS];
-        for (i, y) in scratch.output.chunks_mut(CHUNK * ROWS).enumerate() {
-            let other = &mut other[..y.len()];
-            if dropping.is_some() {
-                lanes.masks(&mut dropping, other);
-                multiply(y, other);
+    for_each_with(
+        units,
+        || conv.scratch(),
+        |scratch, _, Unit { tile, batch, mut out }| {
+            conv.apply(scratch, batch, tile, false);
+            let lanes = Lanes::new(fire, conv, shape, batch, tile);
+            let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
+            let mut other = [E::zero(); CHUNK * ROWS];
+            for (i, y) in scratch.output.chunks_mut(CHUNK * ROWS).enumerate() {
+                let other = &mut other[..y.len()];
+                if dropping.is_some() {
+                    lanes.masks(&mut dropping, other);
+                    multiply(y, other);
+                }
+                activate(fire.gelu, y);
+                potentials(y, &lanes.tied, &lanes.scale, &lanes.shift);
+                if let Out::Bits(words) = &mut out {
+                    noise.next(other);
+                    compare(y, other, lanes.bits(), &mut words[i * CHUNK..][..y.len() / ROWS]);
+                }
             }
-            activate(fire.gelu, y);
-            potentials(y, &lanes.tied, &lanes.scale, &lanes.shift);
-            if let Out::Bits(words) = &mut out {
-                noise.next(other);
-                compare(y, other, lanes.bits(), &mut words[i * CHUNK..][..y.len() / ROWS]);
+            if let Out::Rows(rows) = out {
+                let one = |v: &mut E| {
+                    *v = if *v < E::zero() {
+                        E::zero()
+                    } else if *v > E::one() {
+                        E::one()
+                    } else {
+                        *v
+                    }
+                };
+                scratch.output.iter_mut().for_each(one);
+                scatter(panel(&scratch.output), shape[2], 0, rows);
             }
-        }
-        if let Out::Rows(rows) = out {
-            let one = |v: &mut E| *v = if *v < E::zero() { E::zero() } else if *v > E::one() { E::one() } else { *v };
-            scratch.output.iter_mut().for_each(one);
-            scatter(scratch.output.panel(), shape[2], 0, rows);
-        }
-    });
+        },
+    );
 }
 
 /// The gradients, each where it is wanted.
@@ -181,7 +196,7 @@ pub struct Wanted<'a, E> {
 }
 
 /// One task's sums over batch entries.
-struct Gradients<E> {
+struct Gradients<E: Real> {
     conv: Sums<E>,
     scale: [f64; ROWS],
     shift: [f64; ROWS],
@@ -207,7 +222,7 @@ pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire
             chunk.potential_gradient(&lanes, &g[lanes.first..][..lanes.count * length], scratch, sums);
             conv.adjoint(scratch, batch, tile, &mut sums.conv, input);
             if let Some(out) = out {
-                scatter(scratch.output.panel(), length, 0, out);
+                scatter(panel(&scratch.output), length, 0, out);
             }
         }
     });

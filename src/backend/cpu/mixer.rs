@@ -1,30 +1,37 @@
 //! The SpikeMixer and what follows it: the product of a matrix with spikes or numbers, activation, dropout, residual.
 //!
 //! Of spikes, rows of W^T are added where a neuron spiked, or, where many did, the spikes are spread to numbers for a matrix product.
-//! Which of the two is decided block by block, by counting. Work is cut into blocks of [`WIDTH`] output channels and fixed stretches
+//! Which of the two is decided block by block, by counting. Work is cut into blocks of [`width`] output channels and fixed stretches
 //! of time, whatever the number of threads; what follows the product is done while a block is in the cache. The gradient computes the
 //! product again: that costs less than to store it.
 
+use std::sync::Arc;
+
 use pulp::{Simd, WithSimd};
 
+use super::buffer::{Buffer, Pool};
 use super::elementwise::{sum, unary_chunk, unary_grad_chunk};
 use super::fire::{add, to_masks};
 use super::gemm::{Matrix, gemm};
 use super::lanes::at_level;
 use super::packed::{Packed, Spread, by_channel, count, tiles};
-use super::panel::{Aligned, ROWS, gather, scatter};
+use super::panel::{ROWS, gather, panel, scatter};
 use super::random::uniform_at;
 use super::threads::{for_each_chunk, for_each_chunk_with, for_each_with};
 use crate::backend::{Key, Real, Unary};
 
-/// Output channels of a block: as many as the registers hold sums for.
-const WIDTH: usize = 128;
+/// The most output channels of a block, in sixteens: as many as the registers hold sums for.
+const WIDEST: usize = 8;
+
+/// Output channels of a block: a multiple of sixteen for which the blocks cost least together. To go through the spikes costs as much
+/// as one and a half sixteens of sums.
+fn width(d_out: usize) -> usize {
+    let cost = |sixteens: &usize| d_out.div_ceil(sixteens * ROWS) * (2 * sixteens + 3);
+    (1..=WIDEST).min_by_key(cost).unwrap_or(WIDEST) * ROWS
+}
 
 /// Steps of a block of the product, and of the weight's gradient.
 const STEPS: usize = 256;
-
-/// Vectors of sums that stay in registers.
-const SUMS: usize = 8;
 
 /// The share of spikes from which on a matrix product is faster (benches/NOTES.md).
 const DENSE: f64 = 0.3;
@@ -75,14 +82,14 @@ fn spread_out<E: Real>(spread: &Spread<E>, words: &[&[u16]], out: &mut [E]) {
     }
 }
 
-/// W^T in blocks of [`WIDTH`] columns: (blocks, padded channels, WIDTH), zero where there is no channel.
-fn transposed<E: Real>(weight: &[E], shape: Shape, columns: &[Option<usize>]) -> Aligned<E> {
-    let blocks = shape.d_out.div_ceil(WIDTH);
-    let mut out = Aligned::zeros(blocks * columns.len() * WIDTH);
-    for (block, out) in out.chunks_exact_mut(columns.len() * WIDTH).enumerate() {
-        for (row, column) in out.chunks_exact_mut(WIDTH).zip(columns) {
+/// W^T in blocks of [`width`] columns: (blocks, padded channels, width), zero where there is no channel.
+fn transposed<E: Real>(weight: &[E], shape: Shape, columns: &[Option<usize>], pool: &Arc<Pool<E>>) -> Buffer<E> {
+    let width = width(shape.d_out);
+    let mut out = pool.zeros(shape.d_out.div_ceil(width) * columns.len() * width);
+    for (block, out) in out.chunks_exact_mut(columns.len() * width).enumerate() {
+        for (row, column) in out.chunks_exact_mut(width).zip(columns) {
             let Some(column) = column else { continue };
-            let rows = weight.iter().skip(block * WIDTH * shape.d_in + column).step_by(shape.d_in);
+            let rows = weight.iter().skip(block * width * shape.d_in + column).step_by(shape.d_in);
             row.iter_mut().zip(rows).for_each(|(out, &w)| *out = w);
         }
     }
@@ -111,7 +118,9 @@ pub struct Shape {
 }
 
 /// `r + drop(f(W [x_1; x_2; ..] + bias))` on plain values.
-pub struct Mixer<'a, E> {
+pub struct Mixer<'a, E: Real> {
+    /// Where buffers come from.
+    pub pool: &'a Arc<Pool<E>>,
     /// x_1, x_2, ..
     pub parts: Parts<'a, E>,
     /// W.
@@ -202,26 +211,31 @@ impl<'a, E: Real> Mixer<'a, E> {
     /// The output's blocks.
     fn blocks<'b>(&self, out: &'b mut [E]) -> Vec<(Block, &'b mut [E])> {
         let Shape { d_out, length, .. } = self.shape;
+        let width = width(d_out);
         let entries = out.chunks_mut(d_out * length).enumerate();
         let blocks = entries.flat_map(|(batch, out)| {
-            let blocks = out.chunks_mut(WIDTH * length).enumerate();
-            blocks.map(move |(i, out)| (Block { batch, first: i * WIDTH, rows: out.len() / length }, out))
+            let blocks = out.chunks_mut(width * length).enumerate();
+            blocks.map(move |(i, out)| (Block { batch, first: i * width, rows: out.len() / length }, out))
         });
         blocks.collect()
     }
 
     fn run_rows(&self, parts: &[(&[E], usize)], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
         let Shape { d_in, length, .. } = self.shape;
-        for_each_with(self.blocks(out), || (), |(), _, (block, out)| {
-            out.chunks_exact_mut(length).zip(&self.bias[block.first..]).for_each(|(row, &bias)| row.fill(bias));
-            let mut at = 0;
-            for &(part, channels) in parts {
-                let x = Matrix::new(&part[block.batch * channels * length..][..channels * length], channels, length);
-                gemm(self.rows(&block, d_in).columns(at, channels), x, out, length, true);
-                at += channels;
-            }
-            then(&block, 0, length, out);
-        });
+        for_each_with(
+            self.blocks(out),
+            || (),
+            |(), _, (block, out)| {
+                out.chunks_exact_mut(length).zip(&self.bias[block.first..]).for_each(|(row, &bias)| row.fill(bias));
+                let mut at = 0;
+                for &(part, channels) in parts {
+                    let x = Matrix::new(&part[block.batch * channels * length..][..channels * length], channels, length);
+                    gemm(self.rows(&block, d_in).columns(at, channels), x, out, length, true);
+                    at += channels;
+                }
+                then(&block, 0, length, out);
+            },
+        );
     }
 
     /// The rows of W that a block needs.
@@ -230,22 +244,22 @@ impl<'a, E: Real> Mixer<'a, E> {
     }
 
     fn run_spikes(&self, parts: &[&Packed], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
-        let length = self.shape.length;
+        let (length, width) = (self.shape.length, width(self.shape.d_out));
         let spikes = Spikes { parts: parts.to_vec() };
         let columns = spikes.columns();
-        let by_neuron = transposed(self.weight, self.shape, &columns);
+        let by_neuron = transposed(self.weight, self.shape, &columns, self.pool);
         let spread = Spread::new();
-        let init = || (Aligned::zeros(STEPS * columns.len()), Aligned::zeros(STEPS * WIDTH));
+        let init = || (self.pool.dirty(STEPS * columns.len()), self.pool.dirty(STEPS * width));
         for_each_with(self.blocks(out), init, |(dense, sums), _, (block, out)| {
             let words = spikes.words(block.batch);
             for from in (0..length).step_by(STEPS) {
                 let steps = STEPS.min(length - from);
                 let words = stretch(&words, from, from + steps);
                 if density(&words) < DENSE {
-                    let weights = &by_neuron[block.first * columns.len()..][..columns.len() * WIDTH];
+                    let weights = &by_neuron[block.first * columns.len()..][..columns.len() * width];
                     self.add_rows(&block, weights, &words, sums);
-                    for (panel, out) in sums.panel().chunks_exact(STEPS).zip(out.chunks_mut(ROWS * length)) {
-                        scatter(&panel[..steps], length, from, out);
+                    for (sums, out) in panel(sums).chunks_exact(STEPS).zip(out.chunks_mut(ROWS * length)) {
+                        scatter(&sums[..steps], length, from, out);
                     }
                 } else {
                     spread_out(&spread, &words, dense);
@@ -257,9 +271,10 @@ impl<'a, E: Real> Mixer<'a, E> {
     }
 
     fn add_rows(&self, block: &Block, weights: &[E], words: &[&[u16]], sums: &mut [E]) {
-        let mut start = [E::zero(); WIDTH];
+        let mut start = [E::zero(); WIDEST * ROWS];
         start[..block.rows].copy_from_slice(&self.bias[block.first..][..block.rows]);
-        at_level(AddRows { weights, start: &start, words, sums });
+        let start = &start[..width(self.shape.d_out)];
+        at_level(AddRows { weights, start, words, sums });
     }
 
     /// A stretch of the product from time-major numbers.
@@ -284,28 +299,37 @@ impl<'a, E: Real> Mixer<'a, E> {
         let Shape { d_out, d_in, length, .. } = self.shape;
         let weight = Matrix::new(self.weight, d_out, d_in);
         let entries = out.chunks_mut(channels * length).enumerate();
-        let blocks = entries.flat_map(|(b, out)| out.chunks_mut(WIDTH * length).enumerate().map(move |(i, out)| (b, i * WIDTH, out)));
-        for_each_with(blocks.collect(), || (), |(), _, (b, first, out)| {
-            let rows = out.len() / length;
-            let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
-            gemm(weight.columns(at + first, rows).transposed(), g, out, length, false);
-        });
+        let width = WIDEST * ROWS;
+        let blocks = entries.flat_map(|(b, out)| out.chunks_mut(width * length).enumerate().map(move |(i, out)| (b, i * width, out)));
+        for_each_with(
+            blocks.collect(),
+            || (),
+            |(), _, (b, first, out)| {
+                let rows = out.len() / length;
+                let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
+                gemm(weight.columns(at + first, rows).transposed(), g, out, length, false);
+            },
+        );
     }
 
     /// The gradient of W, from the product's.
     pub fn weight_gradient(&self, g: &[E], out: &mut [E]) {
         match &self.parts {
-            Parts::Spikes(parts) => weight_gradient_of_spikes(parts, g, self.shape, out),
-            Parts::Rows(parts) => weight_gradient_of_rows(parts, g, self.shape, out),
+            Parts::Spikes(parts) => weight_gradient_of_spikes(parts, g, self.shape, self.pool, out),
+            Parts::Rows(parts) => weight_gradient_of_rows(parts, g, self.shape, self.pool, out),
         }
     }
 
     /// The gradient of the bias, from the product's: the sum over batch and length.
     pub fn bias_gradient(&self, g: &[E], out: &mut [E]) {
         let Shape { d_out, length, .. } = self.shape;
-        for_each_with(out.iter_mut().collect(), || (), |(), h, out| {
-            *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(sum).sum());
-        });
+        for_each_with(
+            out.iter_mut().collect(),
+            || (),
+            |(), h, out| {
+                *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(sum).sum());
+            },
+        );
     }
 }
 
@@ -327,15 +351,31 @@ fn unary_grad_in_place<E: Real>(f: Unary, g: &[E], x: &mut [E]) {
     }
 }
 
+/// Runs `op` with the block's number of sixteens as a constant.
+macro_rules! with_sums {
+    ($sixteens:expr, $op:expr, $s:expr) => {
+        match $sixteens {
+            1 => $op.run::<S, 1>($s),
+            2 => $op.run::<S, 2>($s),
+            3 => $op.run::<S, 3>($s),
+            4 => $op.run::<S, 4>($s),
+            5 => $op.run::<S, 5>($s),
+            6 => $op.run::<S, 6>($s),
+            7 => $op.run::<S, 7>($s),
+            _ => $op.run::<S, WIDEST>($s),
+        }
+    };
+}
+
 /// For every step, the sum of the rows of the neurons that spiked.
 struct AddRows<'a, E> {
-    /// (padded channels, WIDTH).
+    /// (padded channels, width).
     weights: &'a [E],
-    /// What the sums start from.
-    start: &'a [E; WIDTH],
+    /// What the sums start from, (width).
+    start: &'a [E],
     /// The words of every tile.
     words: &'a [&'a [u16]],
-    /// (WIDTH / 16, STEPS, 16).
+    /// (width / 16, STEPS, 16).
     sums: &'a mut [E],
 }
 
@@ -343,8 +383,16 @@ impl<E: Real> WithSimd for AddRows<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
+        with_sums!(self.start.len() / ROWS, self, s)
+    }
+}
+
+impl<E: Real> AddRows<'_, E> {
+    /// With `SUMS` sums in registers at a time: as many as the block has sixteens.
+    #[inline(always)]
+    fn run<S: Simd, const SUMS: usize>(self, s: S) {
         let lanes = E::count::<S>();
-        let groups = WIDTH / lanes / SUMS;
+        let groups = ROWS / lanes;
         let rows = E::vectors::<S>(self.weights).as_chunks::<SUMS>().0;
         let start = E::vectors::<S>(self.start).as_chunks::<SUMS>().0;
         let sums = E::vectors_mut::<S>(self.sums);
@@ -389,10 +437,10 @@ const NEAR: usize = 64;
 /// Shares of a batch whose weight gradients are summed by themselves, then added in order: fixed, whatever the number of threads.
 const SHARES: usize = 8;
 
-fn weight_gradient_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, out: &mut [E]) {
+fn weight_gradient_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
     let Shape { batch, d_out, d_in, length } = shape;
     let entries = batch.div_ceil(SHARES);
-    let mut partial = vec![E::zero(); batch.div_ceil(entries) * d_out * d_in];
+    let mut partial = pool.zeros(batch.div_ceil(entries) * d_out * d_in);
     for_each_chunk(&mut partial, d_out * d_in, |share, out| {
         for b in share * entries..((share + 1) * entries).min(batch) {
             let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
@@ -410,19 +458,20 @@ fn weight_gradient_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Sha
     }
 }
 
-fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, out: &mut [E]) {
+fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
     let Shape { batch, d_out, d_in, length } = shape;
     let spikes = Spikes { parts: parts.to_vec() };
     let columns = spikes.columns();
-    let (blocks, entries) = (d_out.div_ceil(WIDTH), batch.div_ceil(SHARES));
-    let size = columns.len() * WIDTH;
+    let width = width(d_out);
+    let (blocks, entries) = (d_out.div_ceil(width), batch.div_ceil(SHARES));
+    let size = columns.len() * width;
     let spread = Spread::new();
-    // (shares, blocks, padded channels, WIDTH), as W^T in `forward`.
-    let mut partial = Aligned::zeros(batch.div_ceil(entries) * blocks * size);
-    let init = || (Aligned::zeros(STEPS * columns.len()), Aligned::zeros(NEAR * WIDTH));
+    // (shares, blocks, padded channels, width), as W^T in `transposed`.
+    let mut partial = pool.zeros(batch.div_ceil(entries) * blocks * size);
+    let init = || (pool.dirty(STEPS * columns.len()), pool.zeros(NEAR * width));
     for_each_chunk_with(&mut partial, size, init, |(dense, near), i, sums| {
-        let (share, first) = (i / blocks, i % blocks * WIDTH);
-        let rows = WIDTH.min(d_out - first);
+        let (share, first) = (i / blocks, i % blocks * width);
+        let rows = width.min(d_out - first);
         for b in share * entries..((share + 1) * entries).min(batch) {
             let words = spikes.words(b);
             let g = &g[(b * d_out + first) * length..][..rows * length];
@@ -432,14 +481,14 @@ fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, 
                 if density(&words) < DENSE_GRADIENT {
                     for at in (0..steps).step_by(NEAR) {
                         let count = NEAR.min(steps - at);
-                        time_major(g, length, from + at, count, near);
-                        at_level(AddSteps { near, words: &stretch(&words, at, at + count), sums });
+                        time_major(g, length, from + at, near, width, count);
+                        at_level(AddSteps { near, width, words: &stretch(&words, at, at + count), sums });
                     }
                 } else {
                     spread_out(&spread, &words, dense);
                     let spikes = Matrix::new(&dense[..steps * columns.len()], steps, columns.len()).transposed();
                     let g = Matrix::new(g, rows, length).columns(from, steps).transposed();
-                    gemm(spikes, g, sums, WIDTH, true);
+                    gemm(spikes, g, sums, width, true);
                 }
             }
         }
@@ -447,22 +496,22 @@ fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, 
     for (h, row) in out.chunks_exact_mut(d_in).enumerate() {
         row.fill(E::zero());
         for share in partial.chunks_exact(blocks * size) {
-            let block = &share[h / WIDTH * size..][..size];
+            let block = &share[h / width * size..][..size];
             for (k, column) in columns.iter().enumerate() {
                 if let Some(column) = column {
-                    row[*column] += block[k * WIDTH + h % WIDTH];
+                    row[*column] += block[k * width + h % width];
                 }
             }
         }
     }
 }
 
-/// `count` steps of rows from `start` on, as (count, WIDTH).
-fn time_major<E: Real>(rows: &[E], length: usize, start: usize, count: usize, out: &mut [E]) {
-    let mut panel = [[E::zero(); ROWS]; NEAR];
+/// `count` steps of rows from `start` on, as (count, width).
+fn time_major<E: Real>(rows: &[E], length: usize, start: usize, out: &mut [E], width: usize, count: usize) {
+    let mut lanes = [[E::zero(); ROWS]; NEAR];
     for (i, rows) in rows.chunks(ROWS * length).enumerate() {
-        gather(rows, length, start, count, &mut panel);
-        for (out, lanes) in out.chunks_exact_mut(WIDTH).zip(&panel[..count]) {
+        gather(rows, length, start, count, &mut lanes);
+        for (out, lanes) in out.chunks_exact_mut(width).zip(&lanes[..count]) {
             out[i * ROWS..][..ROWS].copy_from_slice(lanes);
         }
     }
@@ -470,11 +519,12 @@ fn time_major<E: Real>(rows: &[E], length: usize, start: usize, count: usize, ou
 
 /// For every neuron, the sum of g over the steps at which it spiked, added to `sums`.
 struct AddSteps<'a, E> {
-    /// (NEAR, WIDTH): g.
+    /// (NEAR, width): g.
     near: &'a [E],
+    width: usize,
     /// The words of every tile, at most NEAR.
     words: &'a [&'a [u16]],
-    /// (padded channels, WIDTH).
+    /// (padded channels, width).
     sums: &'a mut [E],
 }
 
@@ -482,7 +532,15 @@ impl<E: Real> WithSimd for AddSteps<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let groups = WIDTH / E::count::<S>() / SUMS;
+        with_sums!(self.width / ROWS, self, s)
+    }
+}
+
+impl<E: Real> AddSteps<'_, E> {
+    /// As [`AddRows::run`].
+    #[inline(always)]
+    fn run<S: Simd, const SUMS: usize>(self, s: S) {
+        let groups = ROWS / E::count::<S>();
         let g = E::vectors::<S>(self.near).as_chunks::<SUMS>().0;
         let sums = E::vectors_mut::<S>(self.sums).as_chunks_mut::<SUMS>().0;
         for (words, sums) in self.words.iter().zip(sums.chunks_exact_mut(ROWS * groups)) {
@@ -541,13 +599,7 @@ mod tests {
 
     #[test]
     fn sparse_and_dense_blocks_agree_with_the_sums_that_they_stand_for() {
-        let cases = [
-            (1, &[1][..], 1, 1),
-            (2, &[16, 16], 16, 64),
-            (3, &[5, 20], 7, 300),
-            (9, &[33], 130, 65),
-            (1, &[70, 3], 260, 257),
-        ];
+        let cases = [(1, &[1][..], 1, 1), (2, &[16, 16], 16, 64), (3, &[5, 20], 7, 300), (9, &[33], 130, 65), (1, &[70, 3], 260, 257)];
         for (batch, channels, d_out, length) in cases {
             for rate in [0.0, 0.1, 0.9] {
                 let d_in = channels.iter().sum();
@@ -569,7 +621,7 @@ mod tests {
                 let mut out = vec![f64::NAN; g.len()];
                 let parts = Parts::Spikes(parts);
                 let (activation, dropout, residual) = (None, None, None);
-                let mixer = Mixer { parts, weight: &weight, bias: &bias, activation, dropout, residual, shape };
+                let mixer = Mixer { pool: &Arc::default(), parts, weight: &weight, bias: &bias, activation, dropout, residual, shape };
                 mixer.forward(&mut out);
                 let mut gradient = vec![f64::NAN; weight.len()];
                 mixer.weight_gradient(&g, &mut gradient);

@@ -6,6 +6,7 @@ mod buffer;
 mod conv;
 pub mod diag;
 pub mod dplr;
+mod dplr_spectra;
 mod elementwise;
 mod fft;
 mod fire;
@@ -19,6 +20,7 @@ mod norm;
 mod packed;
 mod panel;
 mod random;
+mod recurrence;
 mod ring;
 pub(crate) mod simd;
 mod spike;
@@ -33,7 +35,8 @@ use self::packed::Packed;
 use self::ssm_common::{SystemGrads, SystemParams};
 use self::storage::Storage;
 use super::{
-    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Mixing, Noise, NormAxes, Normalized, Real, Spike, SpikeMode, SsmParams, Tensor, Unary, shape,
+    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Mixing, Noise, NormAxes, Normalized, Real, Spike, SpikeMode,
+    SsmParams, Tensor, Unary, shape,
 };
 use crate::error::Result;
 
@@ -50,7 +53,8 @@ pub struct Cpu<E: Real> {
 impl<E: Real> Cpu<E> {
     /// A CPU device.
     pub fn new() -> Self {
-        Cpu { pool: Arc::default(), plans: Arc::default(), rings: Arc::default() }
+        let pool = Arc::default();
+        Cpu { rings: Arc::new(conv::Rings::new(&pool)), pool, plans: Arc::default() }
     }
 
     /// A tensor of `shape` that `fill` writes; it must write every element.
@@ -135,7 +139,13 @@ fn uniform<E: Real>(noise: &Noise<Cpu<E>>) -> spike::Uniform<'_, E> {
 fn draw<'a, E: Real>(spike: &'a Spike<Cpu<E>>, x: &Tensor<Cpu<E>>, affine: Affine<'a, Cpu<E>>) -> spike::Draw<'a, E> {
     // Without an affine, rows mean nothing: pieces of a fixed size serve any shape.
     let row = if affine.is_some() { sequence(x)[2] } else { threads::CHUNK };
-    spike::Draw { uniform: uniform(&spike.noise), mode: spike.mode, surrogate: spike.surrogate, affine: affine.map(|(a, b)| (values(a), values(b))), row }
+    spike::Draw {
+        uniform: uniform(&spike.noise),
+        mode: spike.mode,
+        surrogate: spike.surrogate,
+        affine: affine.map(|(a, b)| (values(a), values(b))),
+        row,
+    }
 }
 
 fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> conv::Operands<'a, E> {
@@ -161,12 +171,13 @@ fn fire<'a, E: Real>(firing: &Firing<'a, Cpu<E>>) -> fire::Fire<'a, E> {
     }
 }
 
-fn mixer<'a, E: Real>(mixing: &Mixing<'a, Cpu<E>>) -> mixer::Mixer<'a, E> {
+fn mixer<'a, E: Real>(pool: &'a Arc<Pool<E>>, mixing: &Mixing<'a, Cpu<E>>) -> mixer::Mixer<'a, E> {
     let [batch, _, length] = sequence(mixing.parts[0]);
     let (d_out, d_in) = (mixing.weight.shape()[0], mixing.weight.shape()[1]);
     // Spikes only where all parts are.
     let spikes: Option<Vec<&Packed>> = mixing.parts.iter().map(|part| packed(part)).collect();
     mixer::Mixer {
+        pool,
         parts: match spikes {
             Some(parts) => mixer::Parts::Spikes(parts),
             None => mixer::Parts::Rows(mixing.parts.iter().map(|part| (values(part), part.shape()[1])).collect()),
@@ -462,14 +473,14 @@ impl<E: Real> Backend for Cpu<E> {
     }
 
     fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>> {
-        let mixer = mixer(&mixing);
+        let mixer = mixer(&self.pool, &mixing);
         let shape = mixer.shape;
         Ok(self.make(&[shape.batch, shape.d_out, shape.length], |out| mixer.forward(out)))
     }
 
     fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
-        let mixer = mixer(&mixing);
-        let inner = mixer.is_plain().then(|| g.clone()).unwrap_or_else(|| self.make(g.shape(), |out| mixer.inner_gradient(values(g), out)));
+        let mixer = mixer(&self.pool, &mixing);
+        let inner = if mixer.is_plain() { g.clone() } else { self.make(g.shape(), |out| mixer.inner_gradient(values(g), out)) };
         let g = values(&inner);
         let mut grads = Vec::with_capacity(mixing.parts.len() + 2);
         let mut at = 0;
@@ -486,12 +497,12 @@ impl<E: Real> Backend for Cpu<E> {
 
     fn dplr_kernel(&self, ssm: &SsmParams<Self>, len: usize, take: usize) -> Result<Tensor<Self>> {
         let dims = self.dplr_dims(ssm, len, take)?;
-        Ok(self.own(dplr::kernel(&dims, system(ssm)), &[dims.sizes.channels, dims.sizes.d_model, take]))
+        Ok(self.own(dplr::kernel(&self.plans, &dims, system(ssm)), &[dims.sizes.channels, dims.sizes.d_model, take]))
     }
 
     fn dplr_kernel_grad(&self, ssm: &SsmParams<Self>, len: usize, g: &Tensor<Self>) -> Result<SsmParams<Self>> {
         let dims = self.dplr_dims(ssm, len, g.shape()[2])?;
-        Ok(self.system_grads(ssm, dplr::kernel_grad(&dims, system(ssm), values(g))))
+        Ok(self.system_grads(ssm, dplr::kernel_grad(&self.plans, &dims, system(ssm), values(g))))
     }
 
     fn dplr_advance(&self, ssm: &SsmParams<Self>, steps: usize) -> Result<Tensor<Self>> {

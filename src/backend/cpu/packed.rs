@@ -154,9 +154,8 @@ mod tests {
             let mut packed = Packed::silent([batch, channels, length]);
             for (i, words) in packed.tiles_mut().enumerate() {
                 let (b, tile) = (i / tiles(channels), i % tiles(channels));
-                let y: Vec<[f32; ROWS]> = (0..length)
-                    .map(|t| std::array::from_fn(|lane| f32::from(u8::from(spike(b, tile * ROWS + lane, t)))))
-                    .collect();
+                let y: Vec<[f32; ROWS]> =
+                    (0..length).map(|t| std::array::from_fn(|lane| f32::from(u8::from(spike(b, tile * ROWS + lane, t))))).collect();
                 let lanes = ((1u32 << (channels - tile * ROWS).min(ROWS)) - 1) as u16;
                 for (words, y) in words.chunks_mut(CHUNK).zip(y.chunks(CHUNK)) {
                     compare(y.as_flattened(), &[0.5; CHUNK * ROWS], lanes, words);

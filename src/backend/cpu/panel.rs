@@ -27,43 +27,14 @@ pub fn fold<E: Real>(table: &[E]) -> [f64; ROWS] {
     sums
 }
 
-/// Zeros, then values, on a cache line's boundary: vectors of half a kilobit that straddle two lines cost twice.
-pub struct Aligned<E> {
-    values: Vec<E>,
-    start: usize,
-    len: usize,
+/// A slice as a panel.
+pub fn panel<E>(values: &[E]) -> &Panel<E> {
+    values.as_chunks().0
 }
 
-impl<E: Real> Aligned<E> {
-    /// `len` zeros.
-    pub fn zeros(len: usize) -> Self {
-        let values = vec![E::zero(); len + 64 / size_of::<E>()];
-        let start = values.as_ptr().align_offset(64);
-        Aligned { values, start, len }
-    }
-
-    /// As a panel, of `len / 16` entries.
-    pub fn panel(&self) -> &Panel<E> {
-        self.as_chunks().0
-    }
-
-    /// As a panel, mutable.
-    pub fn panel_mut(&mut self) -> &mut Panel<E> {
-        self.as_chunks_mut().0
-    }
-}
-
-impl<E: Real> std::ops::Deref for Aligned<E> {
-    type Target = [E];
-    fn deref(&self) -> &[E] {
-        &self.values[self.start..][..self.len]
-    }
-}
-
-impl<E: Real> std::ops::DerefMut for Aligned<E> {
-    fn deref_mut(&mut self) -> &mut [E] {
-        &mut self.values[self.start..][..self.len]
-    }
+/// A slice as a panel, mutable.
+pub fn panel_mut<E>(values: &mut [E]) -> &mut Panel<E> {
+    values.as_chunks_mut().0
 }
 
 /// Elements `start..start + count` of rows of `length`, at most sixteen, one after another, to a panel of at least `count` entries;
@@ -138,16 +109,6 @@ mod tests {
             gather(&values, length, start, length / 2, &mut panel);
             assert!((0..length / 2).all(|t| panel[t][0] == values[start + t]));
             assert!(panel[length / 2..].iter().all(|lanes| lanes.iter().all(|&v| v == 0.0)));
-        }
-    }
-
-    #[test]
-    fn aligned_values_start_on_a_cache_line() {
-        for len in [0, 1, 15, 4096] {
-            let mut values = Aligned::<f32>::zeros(len);
-            assert!(len == 0 || values.as_ptr().addr().is_multiple_of(64));
-            values.fill(1.0);
-            assert_eq!((values.len(), values.panel().len()), (len, len / ROWS));
         }
     }
 }

@@ -13,7 +13,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::lanes::{Lanes, at_level};
-use super::panel::{Aligned, Panel, ROWS};
+use super::panel::{Panel, ROWS};
 use super::simd::{Level as Isa, level};
 use crate::backend::Real;
 
@@ -66,39 +66,33 @@ impl<E: Real> Ring<E> {
         2 * ROWS * self.points
     }
 
-    /// A tile of zeros.
-    pub fn tile(&self) -> Aligned<E> {
-        Aligned::zeros(self.tile_len())
-    }
-
-    /// `scale (re + i im) w^j` into the tile; what the panels lack is zero.
-    pub fn load(&self, re: &Panel<E>, im: Option<&Panel<E>>, scale: E, tile: &mut [E]) {
+    /// The spectrum of `scale (re + i im)`, in the ring's own order.
+    pub fn forward_complex(&self, re: &Panel<E>, im: &Panel<E>, scale: E, tile: &mut [E]) {
         at_level(Load { twist: &self.twist, re, im, scale, tile });
+        at_level(Transform { ring: self, tile, input: None, work: Work::Forward, output: None });
     }
 
-    /// `(re + i im) = tile w^-j`, as many points as the panels have.
-    pub fn store(&self, tile: &[E], re: &mut Panel<E>, im: Option<&mut Panel<E>>) {
+    /// N times the polynomial of a spectrum, which is overwritten.
+    pub fn inverse_complex(&self, tile: &mut [E], re: &mut Panel<E>, im: &mut Panel<E>) {
+        at_level(Transform { ring: self, tile, input: None, work: Work::Back, output: None });
         at_level(Store { twist: &self.twist, tile, re, im });
     }
 
-    /// To the spectrum, in the ring's own order.
-    pub fn forward(&self, tile: &mut [E]) {
-        at_level(Transform { ring: self, tile, spectrum: None, conjugate: false, inverse: false });
+    /// The spectrum of a panel of at most N real entries.
+    pub fn forward(&self, input: &Panel<E>, tile: &mut [E]) {
+        at_level(Transform { ring: self, tile, input: Some(input), work: Work::Forward, output: None });
     }
 
-    /// N times the inverse of [`Ring::forward`].
-    pub fn inverse(&self, tile: &mut [E]) {
-        at_level(Transform { ring: self, tile, spectrum: None, conjugate: false, inverse: true });
+    /// The first entries of N times the product of a panel and a polynomial, given its spectrum, or of the conjugate spectrum.
+    pub fn convolve(&self, input: &Panel<E>, spectrum: &[E], conjugate: bool, tile: &mut [E], output: &mut Panel<E>) {
+        let work = Work::Convolve { spectrum, conjugate };
+        at_level(Transform { ring: self, tile, input: Some(input), work, output: Some(output) });
     }
 
-    /// Forward, times the spectrum or its conjugate, and back (times N).
-    pub fn convolve(&self, tile: &mut [E], spectrum: &[E], conjugate: bool) {
-        at_level(Transform { ring: self, tile, spectrum: Some(spectrum), conjugate, inverse: false });
-    }
-
-    /// Times the spectrum or its conjugate, and back (times N).
-    pub fn multiply_back(&self, tile: &mut [E], spectrum: &[E], conjugate: bool) {
-        at_level(Transform { ring: self, tile, spectrum: Some(spectrum), conjugate, inverse: true });
+    /// As [`Ring::convolve`], of a panel whose spectrum `of` is known.
+    pub fn multiply_back(&self, of: &[E], spectrum: &[E], conjugate: bool, tile: &mut [E], output: &mut Panel<E>) {
+        let work = Work::MultiplyBack { of, spectrum, conjugate };
+        at_level(Transform { ring: self, tile, input: None, work, output: Some(output) });
     }
 }
 
@@ -139,9 +133,9 @@ fn radices(points: usize) -> Vec<usize> {
     radices
 }
 
-/// The number of points from `least` on, without prime factors above 5, whose passes cost least.
+/// The number of points from `least` on, and from 2 on, without prime factors above 5, whose passes cost least.
 fn fast_points(least: usize) -> usize {
-    let least = least.max(1);
+    let least = least.max(2);
     let cost = |points: usize| {
         let pass = |radix| match radix {
             2 => 0.7,
@@ -299,11 +293,8 @@ fn exchange<E: Lanes, S: Simd, const INVERSE: bool>(z: C<E, S>) -> C<E, S> {
 
 /// A pass over one block: forward a butterfly, then twiddles; inverse the other way round.
 #[inline(always)]
-fn butterflies<E: Real, S: Simd, const R: usize, const INVERSE: bool>(
-    s: S,
-    block: &mut [C<E, S>],
-    twiddles: &[[E; 2]],
-) where
+fn butterflies<E: Real, S: Simd, const R: usize, const INVERSE: bool>(s: S, block: &mut [C<E, S>], twiddles: &[[E; 2]])
+where
     Butterfly: Dft<R>,
 {
     let part = block.len() / R;
@@ -353,9 +344,112 @@ impl<E: Real, const INVERSE: bool> WithSimd for RunPass<'_, E, INVERSE> {
     }
 }
 
-/// tile *= spectrum, or its conjugate.
+/// The first pass over a sub-tile, which it makes of a panel's entries, twisted: nothing is written only to be read again.
+struct PassIn<'a, E> {
+    pass: &'a Pass<E>,
+    twist: &'a [[E; 2]],
+    input: &'a Panel<E>,
+    /// Which vector of every entry.
+    part: usize,
+    tile: &'a mut [E],
+}
+
+impl<E: Real> PassIn<'_, E> {
+    #[inline(always)]
+    fn run<S: Simd, const R: usize>(self, s: S)
+    where
+        Butterfly: Dft<R>,
+    {
+        let parts = ROWS / E::count::<S>();
+        let input = E::vectors::<S>(self.input.as_flattened());
+        let tile = complex_mut::<E, S>(self.tile);
+        let stride = tile.len() / R;
+        let zero = E::splat(s, E::zero());
+        for (j, w) in self.pass.twiddles.chunks_exact(R - 1).enumerate() {
+            let mut x = [[zero; 2]; R];
+            for (q, x) in x.iter_mut().enumerate() {
+                let p = j + q * stride;
+                let re = input.get(p * parts + self.part).copied().unwrap_or(zero);
+                let w = splat::<E, S>(s, self.twist[p]);
+                *x = [E::times(s, re, w[0]), E::times(s, re, w[1])];
+            }
+            x = Butterfly::dft::<E, S>(s, x);
+            tile[j] = x[0];
+            for q in 1..R {
+                tile[j + q * stride] = mul::<E, S>(s, x[q], splat::<E, S>(s, w[q - 1]));
+            }
+        }
+    }
+}
+
+impl<E: Real> WithSimd for PassIn<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        match self.pass.radix {
+            8 => self.run::<S, 8>(s),
+            5 => self.run::<S, 5>(s),
+            4 => self.run::<S, 4>(s),
+            3 => self.run::<S, 3>(s),
+            _ => self.run::<S, 2>(s),
+        }
+    }
+}
+
+/// The last inverse pass over a sub-tile, straight to the real parts of the panel's entries.
+struct PassOut<'a, E> {
+    pass: &'a Pass<E>,
+    twist: &'a [[E; 2]],
+    tile: &'a [E],
+    part: usize,
+    output: &'a mut Panel<E>,
+}
+
+impl<E: Real> PassOut<'_, E> {
+    #[inline(always)]
+    fn run<S: Simd, const R: usize>(self, s: S)
+    where
+        Butterfly: Dft<R>,
+    {
+        let parts = ROWS / E::count::<S>();
+        let output = E::vectors_mut::<S>(self.output.as_flattened_mut());
+        let tile = complex::<E, S>(self.tile);
+        let stride = tile.len() / R;
+        for (j, w) in self.pass.twiddles.chunks_exact(R - 1).enumerate() {
+            let mut x = [exchange::<E, S, true>(tile[j]); R];
+            for q in 1..R {
+                x[q] = mul::<E, S>(s, exchange::<E, S, true>(tile[j + q * stride]), splat::<E, S>(s, w[q - 1]));
+            }
+            x = Butterfly::dft::<E, S>(s, x);
+            for (q, z) in x.into_iter().enumerate() {
+                let p = j + q * stride;
+                if let Some(out) = output.get_mut(p * parts + self.part) {
+                    let w = splat::<E, S>(s, self.twist[p]);
+                    *out = E::times_plus(s, z[0], w[1], E::times(s, z[1], w[0]));
+                }
+            }
+        }
+    }
+}
+
+impl<E: Real> WithSimd for PassOut<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        match self.pass.radix {
+            8 => self.run::<S, 8>(s),
+            5 => self.run::<S, 5>(s),
+            4 => self.run::<S, 4>(s),
+            3 => self.run::<S, 3>(s),
+            _ => self.run::<S, 2>(s),
+        }
+    }
+}
+
+/// tile = of * spectrum, or its conjugate; of the tile itself, where there is no `of`.
 struct Multiply<'a, E> {
     tile: &'a mut [E],
+    of: Option<&'a [E]>,
     spectrum: &'a [E],
     conjugate: bool,
 }
@@ -364,12 +458,119 @@ impl<E: Real> WithSimd for Multiply<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let pairs = complex_mut::<E, S>(self.tile).iter_mut().zip(complex::<E, S>(self.spectrum));
-        if self.conjugate {
-            pairs.for_each(|(x, y)| *x = mul_conj::<E, S>(s, *x, *y));
-        } else {
-            pairs.for_each(|(x, y)| *x = mul::<E, S>(s, *x, *y));
+        let tile = complex_mut::<E, S>(self.tile);
+        let of = self.of.map(complex::<E, S>);
+        for (i, y) in complex::<E, S>(self.spectrum).iter().enumerate() {
+            let x = of.map_or_else(|| tile[i], |of| of[i]);
+            tile[i] = if self.conjugate { mul_conj::<E, S>(s, x, *y) } else { mul::<E, S>(s, x, *y) };
         }
+    }
+}
+
+/// What is done with a tile.
+#[derive(Clone, Copy)]
+enum Work<'a, E> {
+    Forward,
+    Back,
+    Convolve { spectrum: &'a [E], conjugate: bool },
+    MultiplyBack { of: &'a [E], spectrum: &'a [E], conjugate: bool },
+}
+
+impl<'a, E> Work<'a, E> {
+    fn goes_forward(&self) -> bool {
+        matches!(self, Work::Forward | Work::Convolve { .. })
+    }
+
+    fn goes_back(&self) -> bool {
+        !matches!(self, Work::Forward)
+    }
+
+    /// The same for a part of the tile.
+    fn part(self, i: usize, size: usize) -> Self {
+        match self {
+            Work::Forward | Work::Back => self,
+            Work::Convolve { spectrum, conjugate } => Work::Convolve { spectrum: &spectrum[i * size..][..size], conjugate },
+            Work::MultiplyBack { of, spectrum, conjugate } => {
+                Work::MultiplyBack { of: &of[i * size..][..size], spectrum: &spectrum[i * size..][..size], conjugate }
+            }
+        }
+    }
+}
+
+/// The passes of a tile, from a panel and to a panel where they are given.
+struct Transform<'a, E> {
+    ring: &'a Ring<E>,
+    tile: &'a mut [E],
+    input: Option<&'a Panel<E>>,
+    work: Work<'a, E>,
+    output: Option<&'a mut Panel<E>>,
+}
+
+impl<E: Real> WithSimd for Transform<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Transform { ring, tile, input, work, mut output } = self;
+        let run = Depth { s, lanes: E::count::<S>() };
+        let twist = &ring.twist;
+        // The sixteen rows are as many sub-tiles as vectors.
+        let size = 2 * run.lanes * ring.points;
+        for (part, tile) in tile.chunks_exact_mut(size).enumerate() {
+            let work = work.part(part, size);
+            let (first, rest) = ring.passes.split_at(usize::from(input.is_some() || output.is_some()));
+            let [pass] = first else {
+                run.descend(rest, tile, work);
+                continue;
+            };
+            match input {
+                Some(input) => s.vectorize(PassIn { pass, twist, input, part, tile }),
+                None if work.goes_forward() => s.vectorize(RunPass::<E, false> { pass, tile }),
+                None => {}
+            }
+            run.parts(rest, tile, work);
+            match &mut output {
+                Some(output) => s.vectorize(PassOut { pass, twist, tile, part, output }),
+                None if work.goes_back() => s.vectorize(RunPass::<E, true> { pass, tile }),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Depth first through the passes.
+#[derive(Clone, Copy)]
+struct Depth<S> {
+    s: S,
+    lanes: usize,
+}
+
+impl<S: Simd> Depth<S> {
+    /// One block by the passes that are left: the first over all of it, the others part by part once it is too large for the cache.
+    fn descend<E: Real>(self, passes: &[Pass<E>], block: &mut [E], work: Work<'_, E>) {
+        let outer = if size_of_val(block) > NEAR { passes.len().min(1) } else { passes.len() };
+        let (outer, inner) = passes.split_at(outer);
+        if work.goes_forward() {
+            outer.iter().for_each(|pass| self.s.vectorize(RunPass::<E, false> { pass, tile: block }));
+        }
+        self.parts(inner, block, work);
+        if work.goes_back() {
+            outer.iter().rev().for_each(|pass| self.s.vectorize(RunPass::<E, true> { pass, tile: block }));
+        }
+    }
+
+    /// Every block of the next pass; behind the last pass, the multiplication.
+    fn parts<E: Real>(self, passes: &[Pass<E>], tile: &mut [E], work: Work<'_, E>) {
+        if let Some(first) = passes.first() {
+            let size = 2 * self.lanes * first.block;
+            tile.chunks_exact_mut(size).enumerate().for_each(|(i, part)| self.descend(passes, part, work.part(i, size)));
+            return;
+        }
+        let (of, spectrum, conjugate) = match work {
+            Work::Forward | Work::Back => return,
+            Work::Convolve { spectrum, conjugate } => (None, spectrum, conjugate),
+            Work::MultiplyBack { of, spectrum, conjugate } => (Some(of), spectrum, conjugate),
+        };
+        self.s.vectorize(Multiply { tile, of, spectrum, conjugate });
     }
 }
 
@@ -391,72 +592,11 @@ impl<E: Real> WithSimd for Correlate<'_, E> {
     }
 }
 
-/// The passes of a tile: forward, multiplication, inverse, each where it is asked for.
-struct Transform<'a, E> {
-    ring: &'a Ring<E>,
-    tile: &'a mut [E],
-    spectrum: Option<&'a [E]>,
-    conjugate: bool,
-    /// Without a spectrum: backward instead of forward. With one: leave the forward passes out.
-    inverse: bool,
-}
-
-impl<E: Real> WithSimd for Transform<'_, E> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        let Transform { ring, tile, spectrum, conjugate, inverse } = self;
-        let lanes = E::count::<S>();
-        let run = Depth { s, lanes, conjugate, forward: !inverse, backward: inverse || spectrum.is_some() };
-        // The sixteen rows are as many sub-tiles as vectors.
-        let size = 2 * lanes * ring.points;
-        for (i, tile) in tile.chunks_exact_mut(size).enumerate() {
-            run.descend(&ring.passes, tile, spectrum.map(|spectrum| &spectrum[i * size..][..size]));
-        }
-    }
-}
-
-/// What to do on the way down and on the way up.
-#[derive(Clone, Copy)]
-struct Depth<S> {
-    s: S,
-    lanes: usize,
-    conjugate: bool,
-    forward: bool,
-    backward: bool,
-}
-
-impl<S: Simd> Depth<S> {
-    /// One block by the passes that are left: the first over all of it, the others part by part once it is too large for the cache.
-    fn descend<E: Real>(self, passes: &[Pass<E>], block: &mut [E], spectrum: Option<&[E]>) {
-        let outer = if size_of_val(block) > NEAR { passes.len().min(1) } else { passes.len() };
-        let (outer, inner) = passes.split_at(outer);
-        if self.forward {
-            outer.iter().for_each(|pass| self.s.vectorize(RunPass::<E, false> { pass, tile: block }));
-        }
-        match inner.first() {
-            Some(first) => {
-                let size = 2 * self.lanes * first.block;
-                for (i, part) in block.chunks_exact_mut(size).enumerate() {
-                    self.descend(inner, part, spectrum.map(|spectrum| &spectrum[i * size..][..size]));
-                }
-            }
-            None => {
-                if let Some(spectrum) = spectrum {
-                    self.s.vectorize(Multiply { tile: block, spectrum, conjugate: self.conjugate });
-                }
-            }
-        }
-        if self.backward {
-            outer.iter().rev().for_each(|pass| self.s.vectorize(RunPass::<E, true> { pass, tile: block }));
-        }
-    }
-}
-
+/// tile = scale (re + i im) w^j; what the panels lack is zero.
 struct Load<'a, E> {
     twist: &'a [[E; 2]],
     re: &'a Panel<E>,
-    im: Option<&'a Panel<E>>,
+    im: &'a Panel<E>,
     scale: E,
     tile: &'a mut [E],
 }
@@ -466,28 +606,23 @@ impl<E: Real> WithSimd for Load<'_, E> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let parts = ROWS / E::count::<S>();
-        let re = E::vectors::<S>(self.re.as_flattened());
-        let im = self.im.map(|im| E::vectors::<S>(im.as_flattened()));
+        let [re, im] = [self.re, self.im].map(|panel| E::vectors::<S>(panel.as_flattened()));
         let (zero, scale) = (E::splat(s, E::zero()), E::splat(s, self.scale));
         for (i, tile) in complex_mut::<E, S>(self.tile).chunks_exact_mut(self.twist.len()).enumerate() {
             for (j, (out, &w)) in tile.iter_mut().zip(self.twist).enumerate() {
-                let w = splat::<E, S>(s, w);
-                let at = j * parts + i;
-                let re = re.get(at).map_or(zero, |&re| E::times(s, scale, re));
-                *out = match im {
-                    None => [E::times(s, re, w[0]), E::times(s, re, w[1])],
-                    Some(im) => mul::<E, S>(s, [re, im.get(at).map_or(zero, |&im| E::times(s, scale, im))], w),
-                };
+                let z = [re, im].map(|values| values.get(j * parts + i).map_or(zero, |&v| E::times(s, scale, v)));
+                *out = mul::<E, S>(s, z, splat::<E, S>(s, w));
             }
         }
     }
 }
 
+/// re + i im = tile w^-j, as many points as the panels have.
 struct Store<'a, E> {
     twist: &'a [[E; 2]],
     tile: &'a [E],
     re: &'a mut Panel<E>,
-    im: Option<&'a mut Panel<E>>,
+    im: &'a mut Panel<E>,
 }
 
 impl<E: Real> WithSimd for Store<'_, E> {
@@ -495,16 +630,12 @@ impl<E: Real> WithSimd for Store<'_, E> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let parts = ROWS / E::count::<S>();
-        let re = E::vectors_mut::<S>(self.re.as_flattened_mut());
-        let mut im = self.im.map(|im| E::vectors_mut::<S>(im.as_flattened_mut()));
+        let [re, im] = [self.re, self.im].map(|panel| E::vectors_mut::<S>(panel.as_flattened_mut()));
         for (i, tile) in complex::<E, S>(self.tile).chunks_exact(self.twist.len()).enumerate() {
             let points = tile.iter().zip(self.twist).enumerate();
             for (j, (&z, &w)) in points.take(re.len() / parts) {
-                let w = splat::<E, S>(s, w);
-                re[j * parts + i] = E::times_plus(s, z[1], w[1], E::times(s, z[0], w[0]));
-                if let Some(im) = &mut im {
-                    im[j * parts + i] = E::minus_times(s, z[0], w[1], E::times(s, z[1], w[0]));
-                }
+                let z = mul_conj::<E, S>(s, z, splat::<E, S>(s, w));
+                (re[j * parts + i], im[j * parts + i]) = (z[0], z[1]);
             }
         }
     }
@@ -540,54 +671,63 @@ mod tests {
     fn check<E: Real>(points: usize, tolerance: f64) {
         let ring = Ring::<E>::of(points);
         let (a, b) = (panels::<E>(points, 0), panels::<E>(points, 5));
-        let (mut x, mut spectrum) = (ring.tile(), ring.tile());
-        ring.load(&a[0], Some(&a[1]), E::one(), &mut x);
-        ring.load(&b[0], Some(&b[1]), E::of(1.0 / points as f64), &mut spectrum);
-        ring.forward(&mut spectrum);
+        let zeros = vec![[E::zero(); ROWS]; points];
+        let [mut x, mut spectrum, mut work] = [(); 3].map(|()| vec![E::zero(); ring.tile_len()]);
+        ring.forward_complex(&b[0], &b[1], E::of(1.0 / points as f64), &mut spectrum);
+        // All of a complex product.
+        ring.forward_complex(&a[0], &a[1], E::one(), &mut x);
         let mut product = a.clone();
-        let mut separate = x.to_vec();
-        ring.convolve(&mut x, &spectrum, false);
-        ring.forward(&mut separate);
-        ring.multiply_back(&mut separate, &spectrum, false);
-        assert!(x.iter().zip(&separate).all(|(a, b)| a == b), "in one go or in two, the same bits");
         let [re, im] = &mut product;
-        ring.store(&x, re, Some(im));
+        ring.multiply_back(&x, &spectrum, false, &mut work, re);
+        let halves = re.clone();
+        at_level(Multiply { tile: &mut x, of: None, spectrum: &spectrum, conjugate: false });
+        ring.inverse_complex(&mut x, re, im);
         for lane in [0, 7, ROWS - 1] {
             let want = naive(&row(&a, lane), &row(&b, lane));
             for (got, want) in row(&product, lane).iter().zip(&want) {
                 assert!((got - want).abs() < tolerance * points as f64, "{points} points, lane {lane}: {got}, not {want}");
             }
+            for (got, want) in halves.iter().zip(&want) {
+                assert!((got[lane].f64() - want).abs() < tolerance * points as f64, "{points} points: the real half");
+            }
+        }
+        // From panel to panel, in one go or in two.
+        let (mut once, mut twice) = (zeros.clone(), zeros.clone());
+        ring.convolve(&a[0], &spectrum, true, &mut work, &mut once);
+        ring.forward(&a[0], &mut x);
+        ring.multiply_back(&x, &spectrum, true, &mut work, &mut twice);
+        assert!(once == twice, "{points} points: in one go or in two, the same bits");
+        // The adjoint: conjugate spectra multiply by the reversed polynomial.
+        let b = row(&b, 3);
+        let reversed: Vec<f64> = (0..2 * points).map(|j| if j == 0 { b[0] } else { -b[2 * points - j] }).collect();
+        let want = naive(&row(&[a[0].clone(), zeros], 3), &reversed);
+        for (got, want) in once.iter().zip(&want) {
+            assert!((got[3].f64() - want).abs() < tolerance * points as f64, "{points} points, conjugate");
         }
     }
 
     #[test]
     fn products_agree_with_long_multiplication_for_every_radix() {
-        for points in [1, 2, 3, 4, 5, 6, 8, 9, 12, 15, 16, 25, 30, 32, 45, 64, 75, 128, 160, 512, 600] {
+        for points in [2, 3, 4, 5, 6, 8, 9, 12, 15, 16, 25, 30, 32, 45, 64, 75, 128, 160, 512, 600] {
             check::<f64>(points, 2e-15);
             check::<f32>(points, 1e-6);
         }
     }
 
     #[test]
-    fn correlation_is_the_product_with_the_reversed_polynomial() {
+    fn correlation_is_the_product_with_the_conjugate_spectrum() {
         let points = 24;
         let ring = Ring::<f64>::of(points);
         let (a, b) = (panels::<f64>(points, 1), panels::<f64>(points, 2));
-        let (mut x, mut y, mut sum) = (ring.tile(), ring.tile(), ring.tile());
-        ring.load(&a[0], Some(&a[1]), 1.0, &mut x);
-        ring.load(&b[0], Some(&b[1]), 1.0 / points as f64, &mut y);
-        ring.forward(&mut x);
-        ring.forward(&mut y);
+        let [mut x, mut y, mut sum, mut work] = [(); 4].map(|()| vec![0.0; ring.tile_len()]);
+        ring.forward(&a[0], &mut x);
+        ring.forward_complex(&b[0], &b[1], 1.0, &mut y);
         correlate(&mut sum, &x, &y);
-        ring.inverse(&mut sum);
-        let mut result = a.clone();
-        let [re, im] = &mut result;
-        ring.store(&sum, re, Some(im));
-        // b(1/X): coefficient j moves to -j, which is 2N - j with the sign of the ring.
-        let b = row(&b, 3);
-        let reversed: Vec<f64> = (0..2 * points).map(|j| if j == 0 { b[0] } else { -b[2 * points - j] }).collect();
-        for (got, want) in row(&result, 3).iter().zip(naive(&row(&a, 3), &reversed)) {
-            assert!((got - want).abs() < 1e-12, "{got}, not {want}");
+        let [mut re, mut im, mut want] = [(); 3].map(|()| a[0].clone());
+        ring.inverse_complex(&mut sum, &mut re, &mut im);
+        ring.multiply_back(&x, &y, true, &mut work, &mut want);
+        for (got, want) in re.as_flattened().iter().zip(want.as_flattened()) {
+            assert!((got - want).abs() < 1e-11, "{got}, not {want}");
         }
     }
 
@@ -595,7 +735,7 @@ mod tests {
     fn rings_are_large_enough_and_smooth() {
         for least in 1..3000 {
             let points = fast_points(least);
-            assert!(points >= least && points <= least.next_power_of_two(), "{least}: {points}");
+            assert!(points >= least && points <= least.next_power_of_two().max(2), "{least}: {points}");
             assert_eq!(radices(points).iter().product::<usize>(), points);
         }
         assert_eq!(fast_points(2048), 2048);

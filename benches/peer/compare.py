@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""This crate against torch_baseline.py (same folder): the same work on the same machine, in turn, medians of all rounds.
+
+    pip install torch numpy
+    python benches/peer/compare.py [--rounds 3] [--only models memory kernels convolutions rates threads lengths startup]
+
+Builds the benches with cargo, runs both sides alternately and prints Markdown tables. PyTorch runs `--impl fast` with its allocator
+tuned (PSSM_MALLOC=tuned), its fastest setting; memory is compared with the allocator as it comes.
+"""
+import argparse, os, re, statistics, subprocess, sys, tempfile, time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+MODELS = {"ListOps": ["listops"], "psMNIST": ["psmnist"], "Image (batch 4)": ["cifar", "--batch", "4"]}
+KERNELS = [(128, 16, 2048), (400, 64, 784), (256, 64, 16384)]
+CONVOLUTIONS = [(32, 128, 100), (32, 128, 509), (64, 400, 784), (32, 128, 1000), (32, 128, 2048), (8, 128, 4093), (8, 128, 9001), (4, 128, 16384)]
+
+
+def build():
+    out = subprocess.run(["cargo", "bench", "--no-run"], cwd=ROOT, capture_output=True, text=True)
+    if out.returncode:
+        sys.exit(out.stderr)
+    return {m[1]: ROOT / m[2] for m in re.finditer(r"Executable benches/(\w+)\.rs \((.+?)\)", out.stderr)}
+
+
+def run(command, **env):
+    out = subprocess.run([str(c) for c in command], env={**os.environ, **env}, capture_output=True, text=True)
+    if out.returncode:
+        sys.exit(f"{command}: {out.stderr}")
+    return out.stdout
+
+
+def peer(*args, malloc="tuned"):
+    return run([sys.executable, HERE / "torch_baseline.py", *args], PSSM_MALLOC=malloc)
+
+
+def number(pattern, text):
+    return float(re.search(pattern, text)[1])
+
+
+def in_turn(rounds, *sides):
+    """Calls the sides one after another, `rounds` times; the median of every figure that a side returns."""
+    results = [[side() for side in sides] for _ in range(rounds)]
+    return [[statistics.median(values) for values in zip(*(r[i] for r in results))] for i in range(len(sides))]
+
+
+def table(title, head, rows):
+    print(f"\n{title}\n\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def seconds(s):
+    return f"{s:.2f} s" if s >= 1 else f"{1e3 * s:.0f} ms" if s >= 0.02 else f"{1e3 * s:.1f} ms"
+
+
+def versus(theirs, ours):
+    return [seconds(theirs), seconds(ours), f"{theirs / ours:.1f}x"]
+
+
+def models(bench, rounds):
+    def ours(args):
+        text = run([bench["train_step"], "--task", *args])
+        return [number(r"train_s=([\d.]+)", text), number(r"infer_s=([\d.]+)", text)]
+
+    def theirs(args):
+        text = peer("model", "--impl", "fast", "--task", *args)
+        return [number(r"train step: median ([\d.]+)", text), number(r"inference: median ([\d.]+)", text)]
+
+    rows = []
+    for name, args in MODELS.items():
+        for threads in ("1", "2"):
+            args_ = [*args, "--threads", threads, "--steps", "3"]
+            (train, infer), (own_train, own_infer) = in_turn(rounds, lambda: theirs(args_), lambda: ours(args_))
+            rows.append([name, threads, *versus(train, own_train), *versus(infer, own_infer)])
+    table("Training step and inference", ["model", "threads", "train, PyTorch", "this crate", "", "inference, PyTorch", "this crate", ""], rows)
+
+
+def memory(bench, rounds):
+    rows = []
+    for name, args in MODELS.items():
+        theirs = lambda: [number(r"train step:.*peakRSS ([\d.]+)GB", peer("model", "--impl", "fast", "--task", *args, "--threads", "2", "--steps", "1", malloc=""))]
+        ours = lambda: [number(r"peak_rss_mb=(\d+)", run([bench["train_step"], "--task", *args, "--threads", "2", "--steps", "1", "--only", "train"]))]
+        (their,), (own,) = in_turn(1, theirs, ours)
+        rows.append([name, f"{their:.1f} GB", f"{own / 1e3:.2f} GB", f"1/{1e3 * their / own:.1f}"])
+    table("Peak memory of a training step", ["model", "PyTorch", "this crate", ""], rows)
+
+
+def pieces(bench, rounds, what, peer_args, own_args, pattern):
+    theirs = lambda: [number(pattern, peer(*peer_args, "--steps", "7"))]
+    def ours():
+        text = run([bench["pieces"], "--what", what, *own_args, "--steps", "7"])
+        return [number(r"both_s=([\d.]+)", text), number(r"peak_rss_mb=(\d+)", text)]
+    return in_turn(rounds, theirs, ours)
+
+
+def kernels(bench, rounds):
+    rows = []
+    for h, n, l in KERNELS:
+        sizes = ["--H", h, "--N", n, "--L", l, "--threads", 2]
+        (their,), (own, peak) = pieces(bench, rounds, "kernel", ["kernel", "--impl", "fast", *sizes], sizes, r"kernel fwd\+bwd: median ([\d.]+)")
+        rows.append([f"H {h}, N {n}, L {l}", *versus(their, own), f"{peak:.0f} MB"])
+    table("DPLR kernels (two a channel), forward and gradient, 2 threads", ["sizes", "PyTorch", "this crate", "", "peak memory"], rows)
+
+
+def convolutions(bench, rounds):
+    rows = []
+    for b, h, l in CONVOLUTIONS:
+        sizes = ["--B", b, "--H", h, "--L", l, "--threads", 2]
+        (their,), (own, _) = pieces(bench, rounds, "conv", ["fft", *sizes], sizes, r"fftconv fwd\+bwd: median ([\d.]+)")
+        rows.append([f"B {b}, H {h}, L {l}", *versus(their, own)])
+    table("Long convolution, two-sided, forward and gradient, 2 threads", ["sizes", "PyTorch", "this crate", ""], rows)
+
+
+def rates(bench, rounds):
+    rows = []
+    for rate in (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0):
+        def ours():
+            text = run([bench["pieces"], "--what", "mixer", "--rate", rate, "--threads", "2", "--steps", "7"])
+            return [number(r"forward_s=([\d.]+)", text), number(r"both_s=([\d.]+)", text)]
+        ((forward, both),) = in_turn(rounds, ours)
+        rows.append([f"{rate:.0%}", seconds(forward), seconds(both)])
+    table("SpikeMixer (2 x 128 to 128 channels, batch 32, length 2048) by spike rate, 2 threads", ["inputs that spike", "forward", "with gradient"], rows)
+
+
+def threads(bench, rounds):
+    rows = []
+    for name, args in MODELS.items():
+        command = lambda threads: [str(bench["train_step"]), "--task", *args, "--threads", threads, "--steps", "3", "--only", "train"]
+        once = lambda threads: [number(r"train_s=([\d.]+)", run(command(threads)))]
+        def pair():
+            both = [subprocess.Popen(command("1"), stdout=subprocess.PIPE, text=True) for _ in range(2)]
+            return [statistics.mean(number(r"train_s=([\d.]+)", p.communicate()[0]) for p in both)]
+        (one,), (two,), (side,) = in_turn(rounds, lambda: once("1"), lambda: once("2"), pair)
+        rows.append([name, seconds(one), seconds(two), f"{one / two:.2f}x", f"{2 * one / side:.2f}x"])
+    table("Two threads over one, training step", ["model", "1 thread", "2 threads", "", "two processes side by side"], rows)
+
+
+def lengths(bench, rounds):
+    sizes = [1024, 2048, 4096, 8192, 16384]
+    measure = lambda l: lambda: [number(r"train_s=([\d.]+)", run([bench["train_step"], "--task", "listops", "--batch", "4", "--length", l, "--threads", "2", "--steps", "5", "--only", "train"]))]
+    times = [t for (t,) in in_turn(rounds, *(measure(l) for l in sizes))]
+    rows = [[str(l), seconds(t), f"{t / before:.2f}x" if before else ""] for l, t, before in zip(sizes, times, [None, *times])]
+    table("ListOps model at batch 4 by length, training step, 2 threads", ["length", "time", "over half the length"], rows)
+
+
+def startup(_, rounds):
+    """From the start of the example to its first step, with the data cached."""
+    subprocess.run(["cargo", "build", "--release", "--example", "listops"], cwd=ROOT, check=True, capture_output=True)
+    built = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/examples/listops"
+    with tempfile.TemporaryDirectory() as folder:
+        def start(steps):
+            begin = time.perf_counter()
+            run([built, "--preset", "paper", "--data", Path(folder) / "data", "--steps", steps, "--out", Path(folder) / "out"])
+            return [time.perf_counter() - begin]
+        start("1")
+        print("whole runs of one and of two steps (the difference is a step, with its evaluation the same):", start("1"), start("2"))
+
+
+def main():
+    parts = {f.__name__: f for f in (models, memory, kernels, convolutions, rates, threads, lengths, startup)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=parts, default=[name for name in parts if name != "startup"])
+    args = parser.parse_args()
+    bench = build()
+    for name in args.only:
+        parts[name](bench, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
