@@ -214,8 +214,8 @@ const WIDE: [usize; 3] = [35, 19, 150];
 /// Calls `f` with a convolution of `x` over its length with kernels (kernels, H, len).
 fn convolve<T>(cpu: &Device, x: &Values, [kernels, len]: [usize; 2], f: impl FnOnce(LongConv<'_, Device>) -> Result<T>) -> Result<T> {
     let (kernel, skip) = (values(cpu, 3, &[kernels, x.shape()[1], len])?, values(cpu, 4, &[x.shape()[1]])?);
-    let lengths: Vec<usize> =
-        [400, 1, 7, 399, 200, 33, 400, 64, 100].iter().cycle().take(x.shape()[0]).map(|&l: &usize| l.min(x.shape()[2])).collect();
+    let lengths = [400, 1, 7, 399, 200, 33, 400, 64, 100].iter().cycle().take(x.shape()[0]);
+    let lengths: Vec<usize> = lengths.map(|&len: &usize| len.min(x.shape()[2])).collect();
     f(LongConv { input: x, kernel: &kernel, skip: Some(&skip), lengths: Some(&lengths) })
 }
 

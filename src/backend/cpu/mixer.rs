@@ -34,10 +34,10 @@ fn width(d_out: usize) -> usize {
 const STEPS: usize = 256;
 
 /// The share of spikes from which on a matrix product is faster (benches/NOTES.md).
-const DENSE: f64 = 0.3;
+const DENSE: f64 = 0.38;
 
 /// The share from which on it is faster for the weight's gradient.
-const DENSE_GRADIENT: f64 = 0.3;
+const DENSE_GRADIENT: f64 = 0.55;
 
 /// The spikes of all parts, tile after tile.
 struct Spikes<'a> {
