@@ -326,8 +326,10 @@ pub fn fire<B: Backend>(lab: &Lab<B>) {
     cases(64, 73, (convolutions(), any::<Options>()), |(sizes, options)| {
         let (conv, there, fire) = sizes.firing(lab, &mut Dice::new(sizes.seed), options)?;
         let fires = fire.put(lab, SpikeMode::Sampled, Surrogate::Clamp)?;
-        let got = lab.get(&lab.backend.fire(there.operands(), fires.firing())?)?;
+        let spikes = lab.backend.fire(there.operands(), fires.firing())?;
+        let got = lab.get(&spikes)?;
         prop_assert_eq!(&got.shape, &conv.input.shape, "the shape of fire");
+        lab.counted(&spikes)?;
         let y = conv.output();
         let close = lab.tolerance.sums * fire.scale(&conv, &y);
         prop_assert!(close < 1e-3, "{close} would leave too many spikes open");

@@ -176,6 +176,12 @@ impl<B: Backend> Lab<B> {
         self.near(what, got, want, 0.0, 0.0)
     }
 
+    /// The sum of spikes is their number, exactly, whatever else a backend's way to store them has room for.
+    pub fn counted(&self, spikes: &Tensor<B>) -> Verdict {
+        let number = self.get(spikes)?.values.iter().sum();
+        self.same("the number of spikes", &self.backend.sum_to(spikes, &[])?, &Array::new(&[], vec![number]))
+    }
+
     /// What was wanted is there and has the values that it has when everything is wanted; what was not wanted may be absent.
     pub fn only_the_wanted(&self, what: &str, needs: &[bool], got: &[Option<Tensor<B>>], all: &[Option<Tensor<B>>]) -> Verdict {
         prop_assert_eq!(got.len(), needs.len(), "gradients of {}", what);

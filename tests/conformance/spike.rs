@@ -84,7 +84,9 @@ pub fn sampled<B: Backend>(lab: &Lab<B>) {
         let (spike, u) = case.draw(lab, given, SpikeMode::Sampled, Surrogate::Clamp)?;
         let there = case.put(lab)?;
         let want = Array::of(&shape, |i| f64::from(case.potential(i) > u.at(i)));
-        lab.same("spikes", &lab.backend.spike(&spike, &there.x, there.affine())?, &want)
+        let got = lab.backend.spike(&spike, &there.x, there.affine())?;
+        lab.same("spikes", &got, &want)?;
+        lab.counted(&got)
     });
 }
 

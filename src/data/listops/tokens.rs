@@ -31,11 +31,9 @@ pub(super) fn spelling(token: u8) -> &'static str {
     }
 }
 
-/// The id of a word of a source.
-fn token(word: &[u8]) -> Option<u8> {
+/// The id of an operator.
+fn operator(word: &[u8]) -> Option<u8> {
     Some(match word {
-        [digit @ b'0'..=b'9'] => DIGIT + (digit - b'0'),
-        b"]" => CLOSE,
         b"[MIN" => OPERATOR,
         b"[MAX" => OPERATOR + 1,
         b"[MED" => OPERATOR + 2,
@@ -44,13 +42,46 @@ fn token(word: &[u8]) -> Option<u8> {
     })
 }
 
+/// What a word of one character stands for: an id, or one of the two below.
+const SINGLE: [u8; 256] = {
+    let mut table = [UNKNOWN; 256];
+    let mut digit = 0;
+    while digit < 10 {
+        table[b'0' as usize + digit] = DIGIT + digit as u8;
+        digit += 1;
+    }
+    table[b']' as usize] = CLOSE;
+    table[b'(' as usize] = DROPPED;
+    table[b')' as usize] = DROPPED;
+    table
+};
+const UNKNOWN: u8 = u8::MAX;
+const DROPPED: u8 = u8::MAX - 1;
+
 /// Hands the ids of `source` to `take` one by one, parentheses dropped. The error is the first unknown word and where it starts, in bytes.
+///
+/// Nearly all words are of one character, most of them parentheses; the official set has 300 million of them, hence the table.
 pub(super) fn split(source: &str, mut take: impl FnMut(u8)) -> Result<(), (usize, &str)> {
+    let bytes = source.as_bytes();
     let mut start = 0;
-    for word in source.as_bytes().split(|&byte| byte == b' ') {
-        match (word, token(word)) {
+    while start < bytes.len() {
+        if bytes.get(start + 1).is_none_or(|&next| next == b' ') {
+            match SINGLE[usize::from(bytes[start])] {
+                DROPPED => {}
+                UNKNOWN if bytes[start] == b' ' => {
+                    start += 1;
+                    continue;
+                }
+                UNKNOWN => return Err((start, source.get(start..=start).unwrap_or_default())),
+                id => take(id),
+            }
+            start += 2;
+            continue;
+        }
+        let word = bytes[start..].split(|&byte| byte == b' ').next().unwrap_or_default();
+        match (word, operator(word)) {
             (_, Some(id)) => take(id),
-            (b"" | b"(" | b")", _) => {}
+            (b"", _) => {}
             // Blanks are ASCII, so a word's ends are character boundaries.
             _ => return Err((start, source.get(start..start + word.len()).unwrap_or_default())),
         }
