@@ -7,7 +7,7 @@
 Builds the benches with cargo, runs both sides alternately and prints Markdown tables. PyTorch runs `--impl fast` with its allocator
 tuned (PSSM_MALLOC=tuned), its fastest setting; memory is compared with the allocator as it comes.
 """
-import argparse, os, re, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, re, statistics, subprocess, sys, tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -80,8 +80,9 @@ def models(bench, rounds):
 def memory(bench, rounds):
     rows = []
     for name, args in MODELS.items():
-        theirs = lambda: [number(r"train step:.*peakRSS ([\d.]+)GB", peer("model", "--impl", "fast", "--task", *args, "--threads", "2", "--steps", "1", malloc=""))]
-        ours = lambda: [number(r"peak_rss_mb=(\d+)", run([bench["train_step"], "--task", *args, "--threads", "2", "--steps", "1", "--only", "train"]))]
+        same = ["--task", *args, "--threads", "2", "--steps", "1"]
+        theirs = lambda: [number(r"train step:.*peakRSS ([\d.]+)GB", peer("model", "--impl", "fast", *same, malloc=""))]
+        ours = lambda: [number(r"peak_rss_mb=(\d+)", run([bench["train_step"], *same, "--only", "train"]))]
         (their,), (own,) = in_turn(1, theirs, ours)
         rows.append([name, f"{their:.1f} GB", f"{own / 1e3:.2f} GB", f"1/{1e3 * their / own:.1f}"])
     table("Peak memory of a training step", ["model", "PyTorch", "this crate", ""], rows)
@@ -139,30 +140,34 @@ def threads(bench, rounds):
 
 def lengths(bench, rounds):
     sizes = [1024, 2048, 4096, 8192, 16384]
-    measure = lambda l: lambda: [number(r"train_s=([\d.]+)", run([bench["train_step"], "--task", "listops", "--batch", "4", "--length", l, "--threads", "2", "--steps", "5", "--only", "train"]))]
+    same = [bench["train_step"], "--task", "listops", "--batch", "4", "--threads", "2", "--steps", "5", "--only", "train"]
+    measure = lambda l: lambda: [number(r"train_s=([\d.]+)", run([*same, "--length", l]))]
     times = [t for (t,) in in_turn(rounds, *(measure(l) for l in sizes))]
     rows = [[str(l), seconds(t), f"{t / before:.2f}x" if before else ""] for l, t, before in zip(sizes, times, [None, *times])]
     table("ListOps model at batch 4 by length, training step, 2 threads", ["length", "time", "over half the length"], rows)
 
 
 def startup(_, rounds):
-    """From the start of the example to its first step, with the data cached."""
+    """From the start of the ListOps example to its first step, its data cached, as metrics.jsonl says."""
     subprocess.run(["cargo", "build", "--release", "--example", "listops"], cwd=ROOT, check=True, capture_output=True)
     built = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/examples/listops"
     with tempfile.TemporaryDirectory() as folder:
-        def start(steps):
-            begin = time.perf_counter()
-            run([built, "--preset", "paper", "--data", Path(folder) / "data", "--steps", steps, "--out", Path(folder) / "out"])
-            return [time.perf_counter() - begin]
-        start("1")
-        print("whole runs of one and of two steps (the difference is a step, with its evaluation the same):", start("1"), start("2"))
+        data = Path(folder) / "data"
+        data.mkdir()
+        def ours():
+            out = tempfile.mkdtemp(dir=folder)
+            run([built, "--data", data, "--steps", "1", "--eval-passes", "1", "--out", out])
+            return [json.loads(Path(out, "metrics.jsonl").read_text().splitlines()[0])["seconds"]]
+        ours()
+        ((time,),) = in_turn(rounds, ours)
+    table("Start of the example", ["preset", "to the first step"], [["quick", seconds(time)]])
 
 
 def main():
     parts = {f.__name__: f for f in (models, memory, kernels, convolutions, rates, threads, lengths, startup)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=parts, default=[name for name in parts if name != "startup"])
+    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     args = parser.parse_args()
     bench = build()
     for name in args.only:

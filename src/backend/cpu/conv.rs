@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffer::{Buffer, Pool};
+use super::elementwise::add_products;
 use super::packed::{Packed, Spread, tiles};
 use super::panel::{Panel, ROWS, fold, gather, panel, panel_mut, repeated, scatter};
 use super::ring::{Ring, correlate};
-use super::simd::{Isa, dispatch};
 use super::threads::{for_each_with, map_with};
 use crate::backend::Real;
 
@@ -205,7 +205,7 @@ impl<'a, E: Real> Convolution<'a, E> {
         Sums { kernel: kernel.then(|| self.pool.zeros(self.ring.tile_len())), skip: skip.then_some([0.0; ROWS]) }
     }
 
-    /// The gradients of kernels (zero on entry) and skip from the sums of all work units, [`Work`] by [`Work`].
+    /// The gradients of kernels (zero on entry) and skip from the sums of all tasks, in order.
     pub fn finish(&self, work: impl IntoIterator<Item = (usize, Sums<E>)>, kernel: Option<&mut [E]>, skip: Option<&mut [E]>) {
         let mut by_tile: Vec<Option<Sums<E>>> = (0..tiles(self.operands.shape[1])).map(|_| None).collect();
         for (tile, sums) in work {
@@ -394,16 +394,4 @@ fn dot<E: Real>(x: &[E], y: &[E]) -> [f64; ROWS] {
     let size = sums.len();
     x.chunks(size).zip(y.chunks(size)).for_each(|(x, y)| add_products(x, y, &mut sums[..x.len()]));
     fold(&sums)
-}
-
-dispatch! {
-    /// out += x y.
-    pub fn add_products<E: Real>(x: &[E], y: &[E], out: &mut [E]) = add_products_body;
-}
-
-#[inline(always)]
-fn add_products_body<I: Isa, E: Real>(x: &[E], y: &[E], out: &mut [E]) {
-    for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
-        *out = I::fma(x, y, *out);
-    }
 }

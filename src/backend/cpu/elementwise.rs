@@ -127,6 +127,51 @@ pub fn gelu_grad<E: Real>(x: E) -> E {
     cdf + x * pdf
 }
 
+/// 0, or 1 / keep with probability `keep`.
+#[inline(always)]
+pub fn mask<E: Real>(keep: f64, u: E) -> E {
+    if E::of(keep) > u { E::of(1.0 / keep) } else { E::zero() }
+}
+
+dispatch! {
+    /// Uniform numbers to 0, or 1 / keep with probability `keep`.
+    pub fn to_masks<E: Real>(keep: f64, u: &mut [E]) = masks_body;
+}
+dispatch! {
+    /// x *= by.
+    pub fn multiply<E: Real>(x: &mut [E], by: &[E]) = multiply_body;
+}
+dispatch! {
+    /// out += x.
+    pub fn add<E: Real>(x: &[E], out: &mut [E]) = add_body;
+}
+dispatch! {
+    /// out += x y.
+    pub fn add_products<E: Real>(x: &[E], y: &[E], out: &mut [E]) = add_products_body;
+}
+
+#[inline(always)]
+fn masks_body<I: Isa, E: Real>(keep: f64, u: &mut [E]) {
+    u.iter_mut().for_each(|u| *u = mask(keep, *u));
+}
+
+#[inline(always)]
+fn multiply_body<I: Isa, E: Real>(x: &mut [E], by: &[E]) {
+    x.iter_mut().zip(by).for_each(|(x, &by)| *x *= by);
+}
+
+#[inline(always)]
+fn add_body<I: Isa, E: Real>(x: &[E], out: &mut [E]) {
+    out.iter_mut().zip(x).for_each(|(out, &x)| *out += x);
+}
+
+#[inline(always)]
+fn add_products_body<I: Isa, E: Real>(x: &[E], y: &[E], out: &mut [E]) {
+    for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+        *out = I::fma(x, y, *out);
+    }
+}
+
 /// f(x, y), broadcast to `shape`.
 pub fn binary<E: Real>(f: Binary, x: (&[E], &[usize]), y: (&[E], &[usize]), shape: &[usize], out: &mut [E]) {
     let axes = collapse(shape, x.1, y.1);

@@ -3,8 +3,8 @@
 //! Nothing but spikes comes out, and nothing is kept for the gradient: the potentials are computed again, which costs one inverse
 //! transform, less than writing them to memory and reading them back.
 
-use super::conv::{Convolution, Operands, Rings, Scratch, Sums, Unit, add_products, all_units, tasks};
-use super::elementwise::gelu;
+use super::conv::{Convolution, Operands, Rings, Scratch, Sums, Unit, all_units, tasks};
+use super::elementwise::{add, add_products, gelu, mask, multiply, to_masks};
 use super::packed::{Packed, compare, tiles};
 use super::panel::{CHUNK, ROWS, fold, gather, panel, repeated, scatter};
 use super::random::uniform_next;
@@ -42,11 +42,6 @@ struct Lanes<'a, E> {
     scale: Vec<E>,
     shift: Vec<E>,
     tied: Vec<E>,
-}
-
-/// 0, or 1 / keep.
-fn mask<E: Real>(keep: f64, u: E) -> E {
-    if E::of(keep) > u { E::of(1.0 / keep) } else { E::zero() }
 }
 
 impl<'a, E: Real> Lanes<'a, E> {
@@ -296,36 +291,12 @@ fn noisy_slopes<E: Real>(surrogate: Surrogate, (a, u): (&[E], &[E]), (scale, shi
     }
 }
 
-dispatch! {
-    /// Uniform numbers to 0, or 1 / keep with probability `keep`.
-    pub fn to_masks<E: Real>(keep: f64, u: &mut [E]) = masks_body;
-}
-dispatch! { fn multiply<E: Real>(x: &mut [E], by: &[E]) = multiply_body; }
-dispatch! {
-    /// out += x.
-    pub fn add<E: Real>(x: &[E], out: &mut [E]) = add_body;
-}
 dispatch! { fn activate<E: Real>(gelu: bool, x: &mut [E]) = activate_body; }
 dispatch! { fn potentials<E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift: &[E]) = potentials_body; }
 dispatch! { fn gelu_with_derivative<E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = gelu_body; }
 dispatch! { fn identity_with_derivative<E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = identity_body; }
 dispatch! { fn clamp_slopes<E: Real>(a: &[E], scale: &[E], shift: &[E], g: &mut [E]) = clamp_body; }
 dispatch! { fn chain<E: Real>(g: &[E], d: &[E], scale: &[E], out: &mut [E]) = chain_body; }
-
-#[inline(always)]
-fn masks_body<I: Isa, E: Real>(keep: f64, u: &mut [E]) {
-    u.iter_mut().for_each(|u| *u = mask(keep, *u));
-}
-
-#[inline(always)]
-fn multiply_body<I: Isa, E: Real>(x: &mut [E], by: &[E]) {
-    x.iter_mut().zip(by).for_each(|(x, &by)| *x *= by);
-}
-
-#[inline(always)]
-fn add_body<I: Isa, E: Real>(x: &[E], out: &mut [E]) {
-    out.iter_mut().zip(x).for_each(|(out, &x)| *out += x);
-}
 
 #[inline(always)]
 fn activate_body<I: Isa, E: Real>(apply: bool, x: &mut [E]) {

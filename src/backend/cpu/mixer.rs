@@ -7,31 +7,16 @@
 
 use std::sync::Arc;
 
-use pulp::{Simd, WithSimd};
-
 use super::buffer::{Buffer, Pool};
-use super::elementwise::{sum, unary_chunk, unary_grad_chunk};
-use super::fire::{add, to_masks};
+use super::elementwise::{add, sum, to_masks, unary_chunk, unary_grad_chunk};
 use super::gemm::{Matrix, gemm};
 use super::lanes::at_level;
-use super::packed::{Packed, Spread, by_channel, count, tiles};
+use super::packed::{Packed, Spread, count, tiles};
 use super::panel::{ROWS, gather, panel, scatter};
 use super::random::uniform_at;
+use super::spike_sums::{AddRows, AddSteps, NEAR, STEPS, WIDEST, time_major, width};
 use super::threads::{for_each_chunk, for_each_chunk_with, for_each_with};
 use crate::backend::{Key, Real, Unary};
-
-/// The most output channels of a block, in sixteens: as many as the registers hold sums for.
-const WIDEST: usize = 8;
-
-/// Output channels of a block: a multiple of sixteen for which the blocks cost least together. To go through the spikes costs as much
-/// as one and a half sixteens of sums.
-fn width(d_out: usize) -> usize {
-    let cost = |sixteens: &usize| d_out.div_ceil(sixteens * ROWS) * (2 * sixteens + 3);
-    (1..=WIDEST).min_by_key(cost).unwrap_or(WIDEST) * ROWS
-}
-
-/// Steps of a block of the product, and of the weight's gradient.
-const STEPS: usize = 256;
 
 /// The share of spikes from which on a matrix product is faster (benches/NOTES.md).
 const DENSE: f64 = 0.38;
@@ -45,16 +30,22 @@ struct Spikes<'a> {
 }
 
 impl<'a> Spikes<'a> {
-    /// For every padded channel that is one: its column of W.
-    fn columns(&self) -> Vec<Option<usize>> {
-        let mut at = 0;
-        let mut columns = Vec::new();
+    /// Input channels, with those that fill up the parts' last tiles.
+    fn padded(&self) -> usize {
+        self.parts.iter().map(|part| tiles(part.shape()[1]) * ROWS).sum()
+    }
+
+    /// Calls `f(padded channel, column of W, count)` for stretches of at most [`STEPS`] channels that cover all parts.
+    fn each_stretch(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let (mut at, mut column) = (0, 0);
         for part in &self.parts {
             let channels = part.shape()[1];
-            columns.extend((0..tiles(channels) * ROWS).map(|k| (k < channels).then_some(at + k)));
-            at += channels;
+            for from in (0..channels).step_by(STEPS) {
+                f(at + from, column + from, STEPS.min(channels - from));
+            }
+            at += tiles(channels) * ROWS;
+            column += channels;
         }
-        columns
     }
 
     /// The words of every tile of one sequence.
@@ -83,17 +74,41 @@ fn spread_out<E: Real>(spread: &Spread<E>, words: &[&[u16]], out: &mut [E]) {
 }
 
 /// W^T in blocks of [`width`] columns: (blocks, padded channels, width), zero where there is no channel.
-fn transposed<E: Real>(weight: &[E], shape: Shape, columns: &[Option<usize>], pool: &Arc<Pool<E>>) -> Buffer<E> {
-    let width = width(shape.d_out);
-    let mut out = pool.zeros(shape.d_out.div_ceil(width) * columns.len() * width);
-    for (block, out) in out.chunks_exact_mut(columns.len() * width).enumerate() {
-        for (row, column) in out.chunks_exact_mut(width).zip(columns) {
-            let Some(column) = column else { continue };
-            let rows = weight.iter().skip(block * width * shape.d_in + column).step_by(shape.d_in);
-            row.iter_mut().zip(rows).for_each(|(out, &w)| *out = w);
+fn transposed<E: Real>(weight: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &Arc<Pool<E>>) -> Buffer<E> {
+    let (width, padded) = (width(shape.d_out), spikes.padded());
+    let mut out = pool.zeros(shape.d_out.div_ceil(width) * padded * width);
+    for_each_chunk(&mut out, padded * width, |block, out| {
+        let rows = &weight[block * width * shape.d_in..];
+        let rows = &rows[..rows.len().min(width * shape.d_in)];
+        let mut lanes = [[E::zero(); ROWS]; STEPS];
+        for (i, rows) in rows.chunks(ROWS * shape.d_in).enumerate() {
+            spikes.each_stretch(|at, column, count| {
+                gather(rows, shape.d_in, column, count, &mut lanes[..count]);
+                for (out, lanes) in out[at * width..].chunks_exact_mut(width).zip(&lanes[..count]) {
+                    out[i * ROWS..][..ROWS].copy_from_slice(lanes);
+                }
+            });
         }
-    }
+    });
     out
+}
+
+/// Back from (shares, blocks, padded channels, width), shares added up, to W.
+fn untransposed<E: Real>(shares: &[E], shape: Shape, spikes: &Spikes<'_>, weight: &mut [E]) {
+    let (width, padded) = (width(shape.d_out), spikes.padded());
+    let size = shape.d_out.div_ceil(width) * padded * width;
+    for_each_chunk(weight, ROWS * shape.d_in, |i, rows| {
+        let (block, lane) = (i * ROWS / width, i * ROWS % width);
+        let mut lanes = [[E::zero(); ROWS]; STEPS];
+        spikes.each_stretch(|at, column, count| {
+            lanes.fill([E::zero(); ROWS]);
+            for share in shares.chunks_exact(size) {
+                let block = share[(block * padded + at) * width..].chunks_exact(width);
+                lanes[..count].iter_mut().zip(block).for_each(|(sum, v)| add(&v[lane..][..ROWS], sum));
+            }
+            scatter(&lanes[..count], shape.d_in, column, rows);
+        });
+    });
 }
 
 /// What is mixed: (B, K_i, L) each.
@@ -246,24 +261,24 @@ impl<'a, E: Real> Mixer<'a, E> {
     fn run_spikes(&self, parts: &[&Packed], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
         let (length, width) = (self.shape.length, width(self.shape.d_out));
         let spikes = Spikes { parts: parts.to_vec() };
-        let columns = spikes.columns();
-        let by_neuron = transposed(self.weight, self.shape, &columns, self.pool);
+        let padded = spikes.padded();
+        let by_neuron = transposed(self.weight, self.shape, &spikes, self.pool);
         let spread = Spread::new();
-        let init = || (self.pool.dirty(STEPS * columns.len()), self.pool.dirty(STEPS * width));
+        let init = || (self.pool.dirty(STEPS * padded), self.pool.dirty(STEPS * width));
         for_each_with(self.blocks(out), init, |(dense, sums), _, (block, out)| {
             let words = spikes.words(block.batch);
             for from in (0..length).step_by(STEPS) {
                 let steps = STEPS.min(length - from);
                 let words = stretch(&words, from, from + steps);
                 if density(&words) < DENSE {
-                    let weights = &by_neuron[block.first * columns.len()..][..columns.len() * width];
+                    let weights = &by_neuron[block.first * padded..][..padded * width];
                     self.add_rows(&block, weights, &words, sums);
                     for (sums, out) in panel(sums).chunks_exact(STEPS).zip(out.chunks_mut(ROWS * length)) {
                         scatter(&sums[..steps], length, from, out);
                     }
                 } else {
                     spread_out(&spread, &words, dense);
-                    self.multiply(&block, parts, &dense[..steps * columns.len()], from, out);
+                    self.multiply(&block, parts, &dense[..steps * padded], from, out);
                 }
                 then(&block, from, steps, out);
             }
@@ -280,7 +295,7 @@ impl<'a, E: Real> Mixer<'a, E> {
     /// A stretch of the product from time-major numbers.
     fn multiply(&self, block: &Block, parts: &[&Packed], dense: &[E], from: usize, out: &mut [E]) {
         let Shape { d_in, length, .. } = self.shape;
-        let padded: usize = parts.iter().map(|part| tiles(part.shape()[1]) * ROWS).sum();
+        let padded = Spikes { parts: parts.to_vec() }.padded();
         let steps = dense.len() / padded;
         out.chunks_exact_mut(length).zip(&self.bias[block.first..]).for_each(|(row, &bias)| row[from..from + steps].fill(bias));
         let (mut at, mut column) = (0, 0);
@@ -351,89 +366,6 @@ fn unary_grad_in_place<E: Real>(f: Unary, g: &[E], x: &mut [E]) {
     }
 }
 
-/// Runs `op` with the block's number of sixteens as a constant.
-macro_rules! with_sums {
-    ($sixteens:expr, $op:expr, $s:expr) => {
-        match $sixteens {
-            1 => $op.run::<S, 1>($s),
-            2 => $op.run::<S, 2>($s),
-            3 => $op.run::<S, 3>($s),
-            4 => $op.run::<S, 4>($s),
-            5 => $op.run::<S, 5>($s),
-            6 => $op.run::<S, 6>($s),
-            7 => $op.run::<S, 7>($s),
-            _ => $op.run::<S, WIDEST>($s),
-        }
-    };
-}
-
-/// For every step, the sum of the rows of the neurons that spiked.
-struct AddRows<'a, E> {
-    /// (padded channels, width).
-    weights: &'a [E],
-    /// What the sums start from, (width).
-    start: &'a [E],
-    /// The words of every tile.
-    words: &'a [&'a [u16]],
-    /// (width / 16, STEPS, 16).
-    sums: &'a mut [E],
-}
-
-impl<E: Real> WithSimd for AddRows<'_, E> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        with_sums!(self.start.len() / ROWS, self, s)
-    }
-}
-
-impl<E: Real> AddRows<'_, E> {
-    /// With `SUMS` sums in registers at a time: as many as the block has sixteens.
-    #[inline(always)]
-    fn run<S: Simd, const SUMS: usize>(self, s: S) {
-        let lanes = E::count::<S>();
-        let groups = ROWS / lanes;
-        let rows = E::vectors::<S>(self.weights).as_chunks::<SUMS>().0;
-        let start = E::vectors::<S>(self.start).as_chunks::<SUMS>().0;
-        let sums = E::vectors_mut::<S>(self.sums);
-        let mut spiked = vec![0u32; self.words.len() * ROWS];
-        for t in 0..self.words[0].len() {
-            let spiked = collect(self.words, t, &mut spiked);
-            for (group, &start) in start.iter().enumerate() {
-                let mut sum = start;
-                for &k in spiked {
-                    let row = &rows[k as usize * groups + group];
-                    for i in 0..SUMS {
-                        sum[i] = E::plus(s, sum[i], row[i]);
-                    }
-                }
-                for (i, sum) in sum.into_iter().enumerate() {
-                    let lane = (group * SUMS + i) * lanes;
-                    sums[((lane / ROWS * STEPS + t) * ROWS + lane % ROWS) / lanes] = sum;
-                }
-            }
-        }
-    }
-}
-
-/// The channels that spiked at step t, four tiles at a time.
-#[inline(always)]
-fn collect<'a>(words: &[&[u16]], t: usize, out: &'a mut [u32]) -> &'a [u32] {
-    let mut n = 0;
-    for (i, words) in words.chunks(4).enumerate() {
-        let mut bits = words.iter().rev().fold(0u64, |bits, words| bits << ROWS | u64::from(words[t]));
-        while bits != 0 {
-            out[n] = (i * 4 * ROWS) as u32 + bits.trailing_zeros();
-            n += 1;
-            bits &= bits - 1;
-        }
-    }
-    &out[..n]
-}
-
-/// Steps whose gradients are added from the nearest cache: the bits of a mask.
-const NEAR: usize = 64;
-
 /// Shares of a batch whose weight gradients are summed by themselves, then added in order: fixed, whatever the number of threads.
 const SHARES: usize = 8;
 
@@ -459,16 +391,15 @@ fn weight_gradient_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Sha
 }
 
 fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
-    let Shape { batch, d_out, d_in, length } = shape;
+    let Shape { batch, d_out, length, .. } = shape;
     let spikes = Spikes { parts: parts.to_vec() };
-    let columns = spikes.columns();
-    let width = width(d_out);
+    let (width, padded) = (width(d_out), spikes.padded());
     let (blocks, entries) = (d_out.div_ceil(width), batch.div_ceil(SHARES));
-    let size = columns.len() * width;
+    let size = padded * width;
     let spread = Spread::new();
     // (shares, blocks, padded channels, width), as W^T in `transposed`.
     let mut partial = pool.zeros(batch.div_ceil(entries) * blocks * size);
-    let init = || (pool.dirty(STEPS * columns.len()), pool.zeros(NEAR * width));
+    let init = || (pool.dirty(STEPS * padded), pool.zeros(NEAR * width));
     for_each_chunk_with(&mut partial, size, init, |(dense, near), i, sums| {
         let (share, first) = (i / blocks, i % blocks * width);
         let rows = width.min(d_out - first);
@@ -486,84 +417,14 @@ fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, 
                     }
                 } else {
                     spread_out(&spread, &words, dense);
-                    let spikes = Matrix::new(&dense[..steps * columns.len()], steps, columns.len()).transposed();
+                    let spikes = Matrix::new(&dense[..steps * padded], steps, padded).transposed();
                     let g = Matrix::new(g, rows, length).columns(from, steps).transposed();
                     gemm(spikes, g, sums, width, true);
                 }
             }
         }
     });
-    for (h, row) in out.chunks_exact_mut(d_in).enumerate() {
-        row.fill(E::zero());
-        for share in partial.chunks_exact(blocks * size) {
-            let block = &share[h / width * size..][..size];
-            for (k, column) in columns.iter().enumerate() {
-                if let Some(column) = column {
-                    row[*column] += block[k * width + h % width];
-                }
-            }
-        }
-    }
-}
-
-/// `count` steps of rows from `start` on, as (count, width).
-fn time_major<E: Real>(rows: &[E], length: usize, start: usize, out: &mut [E], width: usize, count: usize) {
-    let mut lanes = [[E::zero(); ROWS]; NEAR];
-    for (i, rows) in rows.chunks(ROWS * length).enumerate() {
-        gather(rows, length, start, count, &mut lanes);
-        for (out, lanes) in out.chunks_exact_mut(width).zip(&lanes[..count]) {
-            out[i * ROWS..][..ROWS].copy_from_slice(lanes);
-        }
-    }
-}
-
-/// For every neuron, the sum of g over the steps at which it spiked, added to `sums`.
-struct AddSteps<'a, E> {
-    /// (NEAR, width): g.
-    near: &'a [E],
-    width: usize,
-    /// The words of every tile, at most NEAR.
-    words: &'a [&'a [u16]],
-    /// (padded channels, width).
-    sums: &'a mut [E],
-}
-
-impl<E: Real> WithSimd for AddSteps<'_, E> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        with_sums!(self.width / ROWS, self, s)
-    }
-}
-
-impl<E: Real> AddSteps<'_, E> {
-    /// As [`AddRows::run`].
-    #[inline(always)]
-    fn run<S: Simd, const SUMS: usize>(self, s: S) {
-        let groups = ROWS / E::count::<S>();
-        let g = E::vectors::<S>(self.near).as_chunks::<SUMS>().0;
-        let sums = E::vectors_mut::<S>(self.sums).as_chunks_mut::<SUMS>().0;
-        for (words, sums) in self.words.iter().zip(sums.chunks_exact_mut(ROWS * groups)) {
-            let mut all = [0; NEAR];
-            all[..words.len()].copy_from_slice(words);
-            for (mask, sums) in by_channel(&all).into_iter().zip(sums.chunks_exact_mut(groups)) {
-                if mask == 0 {
-                    continue;
-                }
-                for (group, total) in sums.iter_mut().enumerate() {
-                    let (mut sum, mut bits) = (*total, mask);
-                    while bits != 0 {
-                        let row = &g[bits.trailing_zeros() as usize * groups + group];
-                        bits &= bits - 1;
-                        for i in 0..SUMS {
-                            sum[i] = E::plus(s, sum[i], row[i]);
-                        }
-                    }
-                    *total = sum;
-                }
-            }
-        }
-    }
+    untransposed(&partial, shape, &spikes, out);
 }
 
 #[cfg(test)]

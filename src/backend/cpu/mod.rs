@@ -3,6 +3,7 @@
 //! This file maps the [`Backend`] methods onto plain slices; the work is in the files named after the method families.
 
 mod buffer;
+mod butterfly;
 mod conv;
 pub mod diag;
 pub mod dplr;
@@ -24,6 +25,7 @@ mod recurrence;
 mod ring;
 pub(crate) mod simd;
 mod spike;
+mod spike_sums;
 pub mod ssm_common;
 mod storage;
 mod threads;
