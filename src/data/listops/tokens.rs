@@ -58,35 +58,36 @@ const SINGLE: [u8; 256] = {
 const UNKNOWN: u8 = u8::MAX;
 const DROPPED: u8 = u8::MAX - 1;
 
-/// Hands the ids of `source` to `take` one by one, parentheses dropped. The error is the first unknown word and where it starts, in bytes.
+/// Puts the ids of `source` into `ids`, parentheses dropped. The error is the first unknown word and where it starts, in bytes.
 ///
-/// Nearly all words are of one character, most of them parentheses; the official set has 300 million of them, hence the table.
-pub(super) fn split(source: &str, mut take: impl FnMut(u8)) -> Result<(), (usize, &str)> {
+/// Nearly all words are of one character, half of them parentheses, in no order that a processor could predict: the official set has
+/// 300 million of them, hence the table, and a write that a dropped word undoes.
+pub(super) fn split<'a>(source: &'a str, ids: &mut Vec<u8>) -> Result<(), (usize, &'a str)> {
     let bytes = source.as_bytes();
-    let mut start = 0;
+    ids.clear();
+    ids.resize(bytes.len() / 2 + 1, 0);
+    let (mut start, mut count) = (0, 0);
     while start < bytes.len() {
-        if bytes.get(start + 1).is_none_or(|&next| next == b' ') {
-            match SINGLE[usize::from(bytes[start])] {
-                DROPPED => {}
-                UNKNOWN if bytes[start] == b' ' => {
-                    start += 1;
-                    continue;
-                }
-                UNKNOWN => return Err((start, source.get(start..=start).unwrap_or_default())),
-                id => take(id),
-            }
+        let id = SINGLE[usize::from(bytes[start])];
+        if bytes.get(start + 1).is_none_or(|&next| next == b' ') && id != UNKNOWN {
+            ids[count] = id;
+            count += usize::from(id != DROPPED);
             start += 2;
             continue;
         }
         let word = bytes[start..].split(|&byte| byte == b' ').next().unwrap_or_default();
-        match (word, operator(word)) {
-            (_, Some(id)) => take(id),
-            (b"", _) => {}
+        match operator(word) {
+            Some(id) => {
+                ids[count] = id;
+                count += 1;
+            }
+            None if word.is_empty() => {}
             // Blanks are ASCII, so a word's ends are character boundaries.
-            _ => return Err((start, source.get(start..start + word.len()).unwrap_or_default())),
+            None => return Err((start, source.get(start..start + word.len()).unwrap_or_default())),
         }
         start += word.len() + 1;
     }
+    ids.truncate(count);
     Ok(())
 }
 
@@ -97,7 +98,7 @@ pub(super) fn split(source: &str, mut take: impl FnMut(u8)) -> Result<(), (usize
 /// `Value` where a word is unknown.
 pub fn encode(source: &str) -> Result<Vec<u8>> {
     let mut ids = Vec::new();
-    match split(source, |id| ids.push(id)) {
+    match split(source, &mut ids) {
         Ok(()) => Ok(ids),
         Err((at, word)) => {
             let column = source[..at].chars().count() + 1;

@@ -92,19 +92,14 @@ impl<'a> Line<'a> {
     /// Puts the source, cut at `limit` tokens, and `<eos>` into `sequence`; returns the target.
     fn row(self, limit: usize, sequence: &mut Vec<u8>) -> Result<usize> {
         let (source, target) = self.columns()?;
-        sequence.clear();
-        split(source, |id| {
-            if sequence.len() < limit {
-                sequence.push(id);
-            }
-        })
-        .map_err(|(at, word)| {
+        split(source, sequence).map_err(|(at, word)| {
             let shown: String = word.chars().take(20).collect();
             self.error(at, format!("unknown token {shown:?}: {WANTED}"))
         })?;
         if sequence.is_empty() {
             return Err(self.error(0, format!("the source is empty: {WANTED}")));
         }
+        sequence.truncate(limit);
         sequence.push(Vocabulary::EOS);
         match target.as_bytes() {
             [digit @ b'0'..=b'9'] => Ok(usize::from(digit - b'0')),
