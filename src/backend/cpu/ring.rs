@@ -182,6 +182,23 @@ where
     }
 }
 
+/// Evaluates an expression with the radix as the constant of this name.
+macro_rules! with_radix {
+    ($radix:expr, $name:ident => $run:expr) => {
+        match $radix {
+            8 => with_radix!(@constant $name, 8, $run),
+            5 => with_radix!(@constant $name, 5, $run),
+            4 => with_radix!(@constant $name, 4, $run),
+            3 => with_radix!(@constant $name, 3, $run),
+            _ => with_radix!(@constant $name, 2, $run),
+        }
+    };
+    (@constant $name:ident, $value:literal, $run:expr) => {{
+        const $name: usize = $value;
+        $run
+    }};
+}
+
 /// One pass over all blocks of a stretch of a tile.
 struct RunPass<'a, E, const INVERSE: bool> {
     pass: &'a Pass<E>,
@@ -194,13 +211,7 @@ impl<E: Real, const INVERSE: bool> WithSimd for RunPass<'_, E, INVERSE> {
     fn with_simd<S: Simd>(self, s: S) {
         let Pass { radix, block, twiddles } = self.pass;
         for block in complex_mut::<E, S>(self.tile).chunks_exact_mut(*block) {
-            match radix {
-                8 => butterflies::<E, S, 8, INVERSE>(s, block, twiddles),
-                5 => butterflies::<E, S, 5, INVERSE>(s, block, twiddles),
-                4 => butterflies::<E, S, 4, INVERSE>(s, block, twiddles),
-                3 => butterflies::<E, S, 3, INVERSE>(s, block, twiddles),
-                _ => butterflies::<E, S, 2, INVERSE>(s, block, twiddles),
-            }
+            with_radix!(*radix, R => butterflies::<E, S, R, INVERSE>(s, block, twiddles));
         }
     }
 }
@@ -247,13 +258,7 @@ impl<E: Real> WithSimd for PassIn<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        match self.pass.radix {
-            8 => self.run::<S, 8>(s),
-            5 => self.run::<S, 5>(s),
-            4 => self.run::<S, 4>(s),
-            3 => self.run::<S, 3>(s),
-            _ => self.run::<S, 2>(s),
-        }
+        with_radix!(self.pass.radix, R => self.run::<S, R>(s))
     }
 }
 
@@ -297,13 +302,7 @@ impl<E: Real> WithSimd for PassOut<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        match self.pass.radix {
-            8 => self.run::<S, 8>(s),
-            5 => self.run::<S, 5>(s),
-            4 => self.run::<S, 4>(s),
-            3 => self.run::<S, 3>(s),
-            _ => self.run::<S, 2>(s),
-        }
+        with_radix!(self.pass.radix, R => self.run::<S, R>(s))
     }
 }
 
