@@ -48,6 +48,8 @@ use crate::error::Result;
 #[derive(Clone)]
 pub struct Cpu<E: Real> {
     pool: Arc<Pool<E>>,
+    /// For what lives within one method: in the tensors' pool it would push large buffers out for the sake of small ones.
+    scratch: Arc<Pool<E>>,
     plans: Arc<fft::Plans<E>>,
     rings: Arc<conv::Rings<E>>,
 }
@@ -55,8 +57,8 @@ pub struct Cpu<E: Real> {
 impl<E: Real> Cpu<E> {
     /// A CPU device.
     pub fn new() -> Self {
-        let pool = Arc::default();
-        Cpu { rings: Arc::new(conv::Rings::new(&pool)), pool, plans: Arc::default() }
+        let scratch = Arc::default();
+        Cpu { rings: Arc::new(conv::Rings::new(&scratch)), scratch, pool: Arc::default(), plans: Arc::default() }
     }
 
     /// A tensor of `shape` that `fill` writes; it must write every element.
@@ -475,13 +477,13 @@ impl<E: Real> Backend for Cpu<E> {
     }
 
     fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>> {
-        let mixer = mixer(&self.pool, &mixing);
+        let mixer = mixer(&self.scratch, &mixing);
         let shape = mixer.shape;
         Ok(self.make(&[shape.batch, shape.d_out, shape.length], |out| mixer.forward(out)))
     }
 
     fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
-        let mixer = mixer(&self.pool, &mixing);
+        let mixer = mixer(&self.scratch, &mixing);
         let inner = if mixer.is_plain() { g.clone() } else { self.make(g.shape(), |out| mixer.inner_gradient(values(g), out)) };
         let g = values(&inner);
         let mut grads = Vec::with_capacity(mixing.parts.len() + 2);
