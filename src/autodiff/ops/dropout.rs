@@ -68,6 +68,14 @@ impl Dropout {
     }
 }
 
+/// The probability of dropout within another op, which leaves it out where there is none.
+pub(super) fn check_within(p: f64) -> Result<()> {
+    if p > 0.0 && p < 1.0 {
+        return Ok(());
+    }
+    Err(Error::config("dropout", p, "the probability must lie between 0 and 1: leave dropout out where it is 0"))
+}
+
 impl<B: Backend> Var<B> {
     /// Every element 0 with probability `p`, else divided by 1 - p; the same `key` drops the same elements. For p = 0 this very variable.
     ///

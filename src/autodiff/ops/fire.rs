@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{affine, spike};
+use super::{affine, dropout, spike};
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
 use crate::backend::{Backend, Firing, FiringDropout, Key, LongConv, Noise, Spike, SpikeMode, Surrogate, Tensor, shape};
@@ -41,11 +41,7 @@ impl<B: Backend> Fire<B> {
         if let Some((scale, shift)) = &inputs.affine {
             affine::check_shapes("fire", u, scale.shape(), shift.shape())?;
         }
-        if let Some(FiringDropout { p, .. }) = self.dropout
-            && !(p > 0.0 && p < 1.0)
-        {
-            return Err(Error::config("dropout", p, "the probability must lie between 0 and 1: leave dropout out where it is 0"));
-        }
+        self.dropout.map_or(Ok(()), |drop| dropout::check_within(drop.p))?;
         spike::check_surrogate(self.spike.surrogate)?;
         match &self.spike.noise {
             Noise::Given(noise) => shape::exactly("fire", "the given noise, like u,", u, noise.shape()),

@@ -1,5 +1,6 @@
 //! `Mix`: one matrix over the channels of several sequences stacked, with bias, activation, dropout and residual.
 
+use super::dropout;
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Case, Grads, Needs, Op, Oracle, Var};
 use crate::backend::{Backend, Key, Mixing, Tensor, Unary, shape};
@@ -45,12 +46,7 @@ impl<B: Backend> Saved<B> {
             let output = [shapes[0][0], self.weight.shape()[0], shapes[0][2]];
             shape::exactly("mix", "the residual (batch, outputs, length)", &output, residual.shape())?;
         }
-        match mix.dropout {
-            Some((p, _)) if !(p > 0.0 && p < 1.0) => {
-                Err(Error::config("dropout", p, "the probability must lie between 0 and 1: leave dropout out where it is 0"))
-            }
-            _ => Ok(()),
-        }
+        mix.dropout.map_or(Ok(()), |(p, _)| dropout::check_within(p))
     }
 
     /// Calls `f` with the operands as a backend wants them.

@@ -228,7 +228,7 @@ impl<'a, E: Real> Convolution<'a, E> {
 
     /// From the sums of spectra to the kernels' rows.
     fn kernel_gradient(&self, totals: Vec<Option<Buffer<E>>>, out: &mut [E]) {
-        let [_, channels, length] = self.operands.shape;
+        let channels = self.operands.shape[1];
         let len = self.operands.kernels[1];
         let (causal, anticausal) = taps(&self.operands);
         let mut rows: Vec<Vec<&mut [E]>> = totals.iter().map(|_| Vec::new()).collect();
@@ -248,7 +248,6 @@ impl<'a, E: Real> Convolution<'a, E> {
                     out[..anticausal].iter_mut().zip(panel(im).iter().rev()).for_each(|(out, lanes)| *out = -lanes[lane] * scale);
                 }
             }
-            debug_assert!(length <= points);
         });
     }
 }
