@@ -5,7 +5,7 @@ use super::generate::Generator;
 use super::tokens::{CLOSE, OPERATOR, WANTED, spelling, split, vocabulary};
 use crate::error::{Error, Result};
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 
 const HEADER: &str = "Source\tTarget";
@@ -24,24 +24,88 @@ pub fn read(path: impl AsRef<Path>, l_max: usize) -> Result<Dataset> {
     }
     let mut file = open(path)?;
     let mut set = Dataset::tokens(vocabulary(), super::CLASSES);
-    let (mut bytes, mut sequence) = (Vec::new(), Vec::new());
-    let mut number = 0;
-    loop {
-        bytes.clear();
-        let end = file.read_until(b'\n', &mut bytes).map_err(|source| Error::io("read", path, source))? == 0;
-        let line = Line { path, number: number + 1, text: "" };
-        match (end, number) {
-            (true, 0) => return Err(line.missing_header()),
-            (true, 1) => return Err(line.error(0, "the file has no row: it was cut, or never filled")),
-            (true, _) => return Ok(set),
-            (false, 0) => line.utf8(&bytes)?.header()?,
-            (false, _) => {
-                let label = line.utf8(&bytes)?.row(l_max - 1, &mut sequence)?;
-                set.push_tokens(&sequence, label)?;
-            }
-        }
-        number += 1;
+    let mut block = Vec::new();
+    let header = Line { path, number: 1, text: "" };
+    if fill(&mut file, &mut block, path, 0)? == 0 {
+        return Err(header.missing_header());
     }
+    header.utf8(&block)?.header()?;
+    let mut number = 2;
+    while fill(&mut file, &mut block, path, BLOCK)? > 0 {
+        // Rows at once; where one of them is wrong, one after the other, for the error that names its line.
+        match parse_at_once(&block, path, l_max - 1) {
+            Ok(parts) => {
+                for Rows { ids, ends, labels } in parts {
+                    number += labels.len();
+                    let starts = [0].into_iter().chain(ends.iter().copied());
+                    starts.zip(&ends).zip(&labels).try_for_each(|((start, &end), &label)| set.push_tokens(&ids[start..end], label))?;
+                }
+            }
+            Err(_) => parse(&block, path, number, l_max - 1).map(drop)?,
+        }
+    }
+    if set.is_empty() {
+        return Err(Line { number, ..header }.error(0, "the file has no row: it was cut, or never filled"));
+    }
+    Ok(set)
+}
+
+/// Bytes that are read before their rows are shared between threads.
+const BLOCK: u64 = 1 << 24;
+
+/// At least `least` bytes, where there are as many, and the rest of the last line; returns how many there are.
+fn fill(file: &mut BufReader<File>, block: &mut Vec<u8>, path: &Path, least: u64) -> Result<usize> {
+    block.clear();
+    let read = file.take(least).read_to_end(block).and_then(|_| file.read_until(b'\n', block));
+    read.map_err(|source| Error::io("read", path, source))?;
+    Ok(block.len())
+}
+
+/// Rows end to end.
+#[derive(Default)]
+struct Rows {
+    ids: Vec<u8>,
+    ends: Vec<usize>,
+    labels: Vec<usize>,
+}
+
+/// The rows of whole lines, the first of which has this number.
+fn parse(mut lines: &[u8], path: &Path, first: usize, limit: usize) -> Result<Rows> {
+    let (mut rows, mut bytes, mut sequence) = (Rows::default(), Vec::new(), Vec::new());
+    for number in first.. {
+        bytes.clear();
+        let count = lines.read_until(b'\n', &mut bytes).map_err(|source| Error::io("read", path, source))?;
+        if count == 0 {
+            break;
+        }
+        let label = Line { path, number, text: "" }.utf8(&bytes)?.row(limit, &mut sequence)?;
+        rows.ids.extend_from_slice(&sequence);
+        rows.ends.push(rows.ids.len());
+        rows.labels.push(label);
+    }
+    Ok(rows)
+}
+
+/// The same on all threads, in order; line numbers in errors mean nothing.
+#[cfg(feature = "parallel")]
+fn parse_at_once(lines: &[u8], path: &Path, limit: usize) -> Result<Vec<Rows>> {
+    use rayon::prelude::*;
+    let size = lines.len().div_ceil(rayon::current_num_threads());
+    let mut parts = Vec::new();
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let at = size.min(rest.len());
+        let end = rest[at..].iter().position(|&byte| byte == b'\n').map_or(rest.len(), |newline| at + newline + 1);
+        let (part, behind) = rest.split_at(end);
+        parts.push(part);
+        rest = behind;
+    }
+    parts.into_par_iter().map(|part| parse(part, path, 0, limit)).collect()
+}
+
+#[cfg(not(feature = "parallel"))]
+fn parse_at_once(lines: &[u8], path: &Path, limit: usize) -> Result<Vec<Rows>> {
+    Ok(vec![parse(lines, path, 0, limit)?])
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {
