@@ -62,6 +62,7 @@ pub mod nn;
 #[cfg(feature = "train")]
 pub mod train;
 
+pub use backend::devices;
 pub use error::{Error, Result};
 
 /// What most programs need, in one import.

@@ -499,6 +499,24 @@ fn every_broken_file_is_refused_by_line_and_column() {
 }
 
 #[test]
+fn files_of_several_blocks_are_read_as_their_rows() {
+    // 16 MB a block: this file has two, and rows of changing length, so that no block ends where a row does.
+    let dir = tempfile::tempdir().unwrap();
+    let digits: Vec<usize> = (0..180_000).map(|i| i % 97).collect();
+    let rows = digits.iter().map(|&n| format!("[MAX {}]\t{}\n", "3 ".repeat(n + 1), n % 10));
+    let text = std::iter::once(String::from("Source\tTarget\n")).chain(rows).collect::<String>();
+    assert!(text.len() > 17 << 20);
+    let set = listops::read(file(dir.path(), &text), 100).unwrap();
+    assert_eq!(set.len(), digits.len());
+    for (i, &n) in digits.iter().enumerate() {
+        // The operator, n + 1 digits, the end of the list (where it is not cut) and <eos>.
+        assert_eq!((set.sequence(i).unwrap().len(), set.labels()[i]), ((n + 3).min(99) + 1, n % 10), "row {i}");
+    }
+    let (line, column, help) = refusal(text + "[MAX 3 ]\tx\n");
+    assert_eq!((line, column), (digits.len() + 2, 10), "{help}");
+}
+
+#[test]
 fn missing_folders_and_files_say_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("nowhere");

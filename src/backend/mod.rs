@@ -4,6 +4,9 @@
 //! are planar: a leading axis of 2 holds the real and the imaginary plane, so that gradients are plain real gradients.
 
 pub mod cpu;
+#[cfg(feature = "cube")]
+pub mod cube;
+mod device;
 mod real;
 mod rng;
 pub mod shape;
@@ -11,6 +14,11 @@ mod spec;
 mod tensor;
 
 pub use cpu::Cpu;
+#[cfg(feature = "cuda")]
+pub use cube::cuda::Cuda;
+#[cfg(feature = "wgpu")]
+pub use cube::wgpu::Wgpu;
+pub use device::{Device, Driver, devices};
 pub use real::Real;
 pub use rng::{Key, LANES, Words, normal_f64};
 pub use spec::*;

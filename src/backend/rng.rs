@@ -53,6 +53,13 @@ impl Key {
         self.lanes(first, stride, rows, LANES / rows)
     }
 
+    /// The state before the first word, and the increment: where a device takes the stream up.
+    #[cfg(feature = "cube")]
+    pub(in crate::backend) fn start(self) -> (u64, u64) {
+        let increment = (self.stream << 1) | 1;
+        (step(self.state.wrapping_add(increment), MULTIPLIER, increment), increment)
+    }
+
     /// Lanes as in [`Key::interleaved`]; every lane then moves on by `ahead`.
     fn lanes(self, first: u64, stride: u64, rows: usize, ahead: usize) -> Words {
         let increment = (self.stream << 1) | 1;
@@ -104,7 +111,7 @@ fn output(state: u64) -> u32 {
 }
 
 /// The affine map of `distance` steps at once: by squaring, since maps compose.
-fn jump(mut distance: u64, increment: u64) -> (u64, u64) {
+pub(in crate::backend) fn jump(mut distance: u64, increment: u64) -> (u64, u64) {
     let (mut multiply, mut add) = (1u64, 0u64);
     let (mut square_multiply, mut square_add) = (MULTIPLIER, increment);
     while distance > 0 {

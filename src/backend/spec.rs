@@ -34,7 +34,7 @@ pub enum Unary {
 }
 
 /// A function of two numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Binary {
     /// x + y.
     Add,

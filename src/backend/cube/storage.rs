@@ -1,0 +1,140 @@
+//! What lives on the device: buffers, their upload and read-back, and the tables that are uploaded once.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+
+use super::{Cube, Scalar};
+use crate::backend::{Tensor, shape};
+use crate::error::{Error, Result};
+
+/// Values on a device; a clone shares them.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    handle: Handle,
+    len: usize,
+}
+
+impl Buffer {
+    /// As a kernel takes it.
+    pub(super) fn arg<R: Runtime>(&self) -> ArrayArg<R> {
+        // SAFETY: `len` elements were allocated or uploaded where this buffer was made, and nothing else makes one.
+        unsafe { ArrayArg::from_raw_parts(self.handle.clone(), self.len.max(1)) }
+    }
+
+    /// The device's own name for the memory.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+/// A kernel's view of a tensor.
+pub(super) fn arg<R: Runtime, E: Scalar>(x: &Tensor<Cube<R, E>>) -> ArrayArg<R> {
+    x.storage().arg()
+}
+
+/// Uploaded tables by what they are; shapes and tables of transforms come again and again.
+pub(super) type Tables = Mutex<HashMap<(&'static str, Vec<usize>), Buffer>>;
+
+/// Tables that are kept; a run over sequences of many lengths would fill the device with them.
+const KEPT: usize = 4096;
+
+impl<R: Runtime, E: Scalar> Cube<R, E> {
+    /// Uninitialised memory for a tensor, which the caller's kernel writes.
+    pub(super) fn alloc(&self, method: &'static str, shape: &[usize]) -> Result<Tensor<Self>> {
+        Ok(Tensor::from_storage(self.buffer(method, shape.iter().product(), size_of::<E>())?, shape))
+    }
+
+    /// A tensor where one is wanted.
+    pub(super) fn alloc_if(&self, wanted: bool, method: &'static str, shape: &[usize]) -> Result<Option<Tensor<Self>>> {
+        wanted.then(|| self.alloc(method, shape)).transpose()
+    }
+
+    /// Uninitialised memory for `len` entries of `size` bytes.
+    pub(super) fn buffer(&self, method: &'static str, len: usize, size: usize) -> Result<Buffer> {
+        let limit = self.limits().buffer_bytes;
+        let bytes = len.max(1).saturating_mul(size);
+        if bytes as u64 > limit || len > u32::MAX as usize {
+            let help = format!("{len} values of {size} bytes are more than one buffer of {} holds, {limit} bytes: give a smaller batch", self.device_name());
+            return Err(Error::Device { method, help });
+        }
+        Ok(Buffer { handle: self.client().empty(bytes), len })
+    }
+
+    /// Host values on the device.
+    pub(super) fn upload(&self, method: &'static str, values: &[E], shape: &[usize]) -> Result<Tensor<Self>> {
+        shape::same_numel(method, &[values.len()], shape)?;
+        let buffer = self.buffer_of(method, E::as_bytes(values), values.len())?;
+        Ok(Tensor::from_storage(buffer, shape))
+    }
+
+    /// Whole numbers on the device.
+    pub(super) fn upload_words(&self, method: &'static str, words: &[u32]) -> Result<Buffer> {
+        self.buffer_of(method, u32::as_bytes(words), words.len())
+    }
+
+    fn buffer_of(&self, method: &'static str, bytes: &[u8], len: usize) -> Result<Buffer> {
+        if bytes.is_empty() {
+            return self.buffer(method, 0, 4);
+        }
+        if bytes.len() as u64 > self.limits().buffer_bytes {
+            // The allocation's own error.
+            return self.buffer(method, len, bytes.len() / len);
+        }
+        Ok(Buffer { handle: self.client().create_from_slice(bytes), len })
+    }
+
+    /// The table called `name` for `sizes`, made and uploaded at its first use.
+    pub(super) fn table(&self, name: &'static str, sizes: &[usize], make: impl FnOnce() -> Vec<f64>) -> Result<Buffer> {
+        self.kept(name, sizes, || {
+            let values: Vec<E> = make().into_iter().map(E::of).collect();
+            self.buffer_of(name, E::as_bytes(&values), values.len())
+        })
+    }
+
+    /// The same for whole numbers.
+    pub(super) fn words(&self, name: &'static str, sizes: &[usize], make: impl FnOnce() -> Vec<u32>) -> Result<Buffer> {
+        self.kept(name, sizes, || self.upload_words(name, &make()))
+    }
+
+    /// Sizes and strides as a kernel reads them: the numbers themselves.
+    pub(super) fn sizes(&self, sizes: &[usize]) -> Result<Buffer> {
+        self.words("sizes", sizes, || sizes.iter().map(|&size| size as u32).collect())
+    }
+
+    fn kept(&self, name: &'static str, sizes: &[usize], make: impl FnOnce() -> Result<Buffer>) -> Result<Buffer> {
+        let mut tables = self.tables().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(buffer) = tables.get(&(name, sizes.to_vec())) {
+            return Ok(buffer.clone());
+        }
+        if tables.len() >= KEPT {
+            tables.clear();
+        }
+        let buffer = make()?;
+        tables.insert((name, sizes.to_vec()), buffer.clone());
+        Ok(buffer)
+    }
+
+    /// The values on the host: waits for the device, and meets what went wrong on it.
+    pub(super) fn read(&self, method: &'static str, x: &Tensor<Self>) -> Result<Vec<E>> {
+        let bytes = self.bytes(method, x.storage())?;
+        Ok(E::from_bytes(&bytes)[..x.numel()].to_vec())
+    }
+
+    /// Whole numbers on the host.
+    pub(super) fn read_words(&self, method: &'static str, x: &Buffer) -> Result<Vec<u32>> {
+        let bytes = self.bytes(method, x)?;
+        Ok(u32::from_bytes(&bytes)[..x.len].to_vec())
+    }
+
+    fn bytes(&self, method: &'static str, x: &Buffer) -> Result<cubecl::bytes::Bytes> {
+        self.client().read_one(x.handle.clone()).map_err(|error| {
+            // The first line; what follows is the library's own stack.
+            let text = error.to_string();
+            let reason: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Backtrace")).map(str::trim).collect();
+            Error::Device { method, help: format!("{} failed: {}", self.device_name(), reason.join(" ")) }
+        })
+    }
+}
