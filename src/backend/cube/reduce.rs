@@ -108,7 +108,7 @@ fn bad_pieces<F: Float>(x: &Array<F>, bad: &mut Array<u32>, #[comptime] units: u
         let mut found = 0u32;
         let mut i = start + UNIT_POS as usize;
         while i < end {
-            if x[i].is_nan() || x[i].is_inf() {
+            if bool::cast_from(x[i].is_nan()) || bool::cast_from(x[i].is_inf()) {
                 found = 1u32;
             }
             i += CUBE_DIM as usize;
