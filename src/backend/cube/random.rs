@@ -102,6 +102,11 @@ impl Draw {
 
 #[cube]
 impl Place {
+    /// For a kernel that has no stream.
+    pub(super) fn nowhere() -> Place {
+        Place { low: 0u32, high: 0u32 }
+    }
+
     /// The state becomes `multiply` state + `add`.
     fn map(&mut self, multiply: Long, add: Long) {
         let next = multiply_add(Long { low: self.low, high: self.high }, multiply, add);
