@@ -146,13 +146,13 @@ pub(super) struct Affine<F: Float> {
 /// scale and shift of one channel.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Line<F: Float> {
-    scale: F,
-    shift: F,
+    pub(super) scale: F,
+    pub(super) shift: F,
 }
 
 /// Those of channel `h`; without an affine, y = x.
 #[cube]
-fn line<F: Float>(affine: &ComptimeOption<Affine<F>>, h: u32) -> Line<F> {
+pub(super) fn line<F: Float>(affine: &ComptimeOption<Affine<F>>, h: u32) -> Line<F> {
     #[comptime]
     match affine {
         ComptimeOption::Some(affine) => Line::<F> { scale: affine.scale[h as usize], shift: affine.shift[h as usize] },
@@ -250,7 +250,7 @@ fn spike_grad_kernel<F: Float>(
 
 type Pair<'a, B> = Option<(&'a Tensor<B>, &'a Tensor<B>)>;
 
-fn affine_arg<R: Runtime, E: Scalar>(affine: Pair<'_, Cube<R, E>>) -> ComptimeOptionArgs<Affine<E>, R> {
+pub(super) fn affine_arg<R: Runtime, E: Scalar>(affine: Pair<'_, Cube<R, E>>) -> ComptimeOptionArgs<Affine<E>, R> {
     affine.map(|(scale, shift)| AffineLaunch::new(arg(scale), arg(shift))).into()
 }
 
