@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::launch::UNITS;
 use super::reduce::sum_cube;
-use super::storage::arg;
+use super::storage::{Wanted, arg};
 use super::{Cube, Scalar};
 use crate::backend::Tensor;
 use crate::error::Result;
@@ -154,7 +154,7 @@ pub(super) fn totals<R: Runtime, E: Scalar>(
     method: &'static str,
     parts: &Tensor<Cube<R, E>>,
     wanted: [bool; 2],
-) -> Result<[Option<Tensor<Cube<R, E>>>; 2]> {
+) -> Result<Wanted<R, E, 2>> {
     let (channels, pieces) = (parts.shape()[1], parts.shape()[2]);
     let first = cube.alloc_if(wanted[0], method, &[channels])?;
     let second = cube.alloc_if(wanted[1], method, &[channels])?;

@@ -9,6 +9,9 @@ use super::{Cube, Scalar};
 use crate::backend::{AdamW, Tensor};
 use crate::error::Result;
 
+/// What a method makes.
+type Made<R, E> = Tensor<Cube<R, E>>;
+
 /// The largest of every unit's `mine`, for all of them; `scratch` holds one number for every unit, a power of two of them.
 #[cube]
 fn max_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {
@@ -149,7 +152,7 @@ pub(super) fn cross_entropy<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     logits: &Tensor<Cube<R, E>>,
     labels: &[usize],
-) -> Result<(Tensor<Cube<R, E>>, Tensor<Cube<R, E>>)> {
+) -> Result<(Made<R, E>, Made<R, E>)> {
     const METHOD: &str = "cross_entropy";
     let classes = logits.shape()[1];
     let (softmax, losses, loss) = (cube.alloc(METHOD, logits.shape())?, cube.alloc(METHOD, &[labels.len()])?, cube.alloc(METHOD, &[])?);

@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::channels::{Channels, Cut, sequence, total, totals};
 use super::reduce::sum_cube;
-use super::storage::arg;
+use super::storage::{Pair, Wanted, arg};
 use super::{Cube, Scalar};
 use crate::backend::{NormAxes, Normalized, Tensor};
 use crate::error::Result;
@@ -457,7 +457,7 @@ pub(super) fn affine_grad<R: Runtime, E: Scalar>(
     scale: &Tensor<Cube<R, E>>,
     g: &Tensor<Cube<R, E>>,
     needs: [bool; 3],
-) -> Result<[Option<Tensor<Cube<R, E>>>; 3]> {
+) -> Result<Wanted<R, E, 3>> {
     const METHOD: &str = "affine_grad";
     let sums = [needs[1], needs[2]];
     if sums == [false; 2] || x.numel() == 0 {
@@ -583,7 +583,7 @@ pub(super) fn normalize_grad<R: Runtime, E: Scalar>(
     axes: NormAxes,
     x: &Tensor<Cube<R, E>>,
     gamma: &Tensor<Cube<R, E>>,
-    statistics: (&Tensor<Cube<R, E>>, &Tensor<Cube<R, E>>),
+    statistics: Pair<'_, R, E>,
     eps: f64,
     g: &Tensor<Cube<R, E>>,
 ) -> Result<[Tensor<Cube<R, E>>; 3]> {

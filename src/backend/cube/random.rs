@@ -149,7 +149,7 @@ fn normal_of<F: Float>(first: u32, second: u32) -> F {
 fn minus_ln_unit<F: Float>(word: u32) -> F {
     let scale = F::new(2.328_306_4e-10);
     // Near 1: of v = 1 - u, which is exact, by -ln(1 - v) = 2 artanh(v / (2 - v)) as a series, since v is at most 1/2.
-    let v = (F::cast_from(!word) + F::new(0.5)) * scale;
+    let v = (F::cast_from(4_294_967_295u32 - word) + F::new(0.5)) * scale;
     let s = v / (F::new(2.0) - v);
     let q = s * s;
     let high = F::new(0.111_111_11) + q * (F::new(0.090_909_09) + q * (F::new(0.076_923_08) + q * F::new(0.066_666_67)));
@@ -173,7 +173,7 @@ fn cos_turn<F: Float>(word: u32) -> F {
     let sin = x + x * y * odd;
     let even = F::new(0.041_666_668) + y * (F::new(-0.001_388_889) + y * (F::new(2.480_158_8e-5) - y * F::new(2.755_732e-7)));
     let cos = F::new(1.0) + y * (F::new(-0.5) + y * even);
-    let value = select(quarter % 2 == 0, cos, sin);
+    let value = select(quarter & 1 == 0, cos, sin);
     // The quarters' cosines: cos, -sin, -cos, sin.
     select(quarter == 1 || quarter == 2, -value, value)
 }

@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 use super::channels::{Channels, Cut, sequence, totals};
 use super::random::{Draw, Place, unit};
 use super::reduce::sum_cube;
-use super::storage::arg;
+use super::storage::{Pair, Wanted, arg};
 use super::{Cube, Scalar};
 use crate::backend::{Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
 use crate::error::Result;
@@ -106,7 +106,7 @@ impl<F: Float> Uniform<F> {
         #[comptime]
         match self {
             Uniform::Stream(draw) => draw.place(position),
-            _ => Place::nowhere(),
+            Uniform::Given(_) | Uniform::Nothing => Place::nowhere(),
         }
     }
 
@@ -121,7 +121,7 @@ impl<F: Float> Uniform<F> {
                     draw.jump(place, to - from);
                 }
             }
-            _ => {}
+            Uniform::Given(_) | Uniform::Nothing => {}
         }
     }
 
@@ -185,9 +185,11 @@ fn spike_kernel<F: Float>(
                 out[at as usize] = spike_of::<F>(y, uniform.number(&place, at));
             }
             k += CUBE_DIM;
-            let next = channels.position(h, k);
-            uniform.advance(&mut place, at, next);
-            at = next;
+            if k < end {
+                let next = channels.position(h, k);
+                uniform.advance(&mut place, at, next);
+                at = next;
+            }
         }
     }
 }
@@ -228,9 +230,11 @@ fn spike_grad_kernel<F: Float>(
             with_x += gy * x;
             alone += gy;
             k += CUBE_DIM;
-            let next = channels.position(h, k);
-            uniform.advance(&mut place, at, next);
-            at = next;
+            if k < end {
+                let next = channels.position(h, k);
+                uniform.advance(&mut place, at, next);
+                at = next;
+            }
         }
         #[comptime]
         match parts {
@@ -248,9 +252,7 @@ fn spike_grad_kernel<F: Float>(
     }
 }
 
-type Pair<'a, B> = Option<(&'a Tensor<B>, &'a Tensor<B>)>;
-
-fn affine_arg<R: Runtime, E: Scalar>(affine: Pair<'_, Cube<R, E>>) -> ComptimeOptionArgs<Affine<E>, R> {
+fn affine_arg<R: Runtime, E: Scalar>(affine: Option<Pair<'_, R, E>>) -> ComptimeOptionArgs<Affine<E>, R> {
     affine.map(|(scale, shift)| AffineLaunch::new(arg(scale), arg(shift))).into()
 }
 
@@ -269,7 +271,7 @@ pub(super) fn uniform_arg<R: Runtime, E: Scalar>(
 }
 
 /// The cut of a draw: by channels for an affine, else all is one channel.
-fn cut<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, affine: Pair<'_, Cube<R, E>>) -> Cut {
+fn cut<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, affine: Option<Pair<'_, R, E>>) -> Cut {
     cube.cut(if affine.is_some() { sequence(x.shape()) } else { [1, 1, x.numel()] })
 }
 
@@ -277,7 +279,7 @@ pub(super) fn spike<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     spike: &Spike<Cube<R, E>>,
     x: &Tensor<Cube<R, E>>,
-    affine: Option<(&Tensor<Cube<R, E>>, &Tensor<Cube<R, E>>)>,
+    affine: Option<Pair<'_, R, E>>,
 ) -> Result<Tensor<Cube<R, E>>> {
     let out = cube.alloc("spike", x.shape())?;
     if out.numel() == 0 {
@@ -294,10 +296,10 @@ pub(super) fn spike_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     spike: &Spike<Cube<R, E>>,
     x: &Tensor<Cube<R, E>>,
-    affine: Option<(&Tensor<Cube<R, E>>, &Tensor<Cube<R, E>>)>,
+    affine: Option<Pair<'_, R, E>>,
     g: &Tensor<Cube<R, E>>,
     needs: [bool; 3],
-) -> Result<[Option<Tensor<Cube<R, E>>>; 3]> {
+) -> Result<Wanted<R, E, 3>> {
     let sums = [needs[1], needs[2]].map(|need| need && affine.is_some());
     let gx = cube.alloc_if(needs[0], "spike_grad", x.shape())?;
     if !(needs[0] || sums[0] || sums[1]) || x.numel() == 0 {
@@ -391,10 +393,9 @@ fn lif_grad_kernel<F: Float>(
             let gradient = g[at] * slope_at::<F>(out[at] - threshold, alpha, kind) + later;
             out[at] = gradient;
             later = decay * gradient;
-            if comptime!(!soft_reset) {
-                if t > 0 && out[at - 1] > threshold {
-                    later = F::new(0.0);
-                }
+            // A spike resets what the next step keeps; at t = 0 nothing is kept any more.
+            if comptime!(!soft_reset) && t > 0 && out[at - 1] > threshold {
+                later = F::new(0.0);
             }
         }
     }
