@@ -6,6 +6,7 @@ use std::f64::consts::TAU;
 
 use cubecl::prelude::*;
 
+use super::launch::constant;
 use super::storage::{Buffer, arg};
 use super::{Cube, Scalar};
 use crate::backend::rng::jump;
@@ -138,9 +139,9 @@ fn normal_of<F: Float>(first: u32, second: u32) -> F {
     if comptime!(size == 4) {
         (F::new(2.0) * minus_ln_unit::<F>(first)).sqrt() * cos_turn::<F>(second)
     } else {
-        let scale = F::cast_from(comptime!(1.0 / 4_294_967_296.0f64));
+        let scale = constant::<F>(1.0 / 4_294_967_296.0);
         let radius = (F::new(-2.0) * ((F::cast_from(first) + F::new(0.5)) * scale).ln()).sqrt();
-        radius * (F::cast_from(comptime!(TAU / 4_294_967_296.0f64)) * F::cast_from(second)).cos()
+        radius * (constant::<F>(TAU / 4_294_967_296.0) * F::cast_from(second)).cos()
     }
 }
 
@@ -166,7 +167,7 @@ fn cos_turn<F: Float>(word: u32) -> F {
     // Both sides of 0, in units of 2^-32 turns.
     let rest = word - (quarter << 30u32);
     let below = rest >= 2_147_483_648u32;
-    let size = F::cast_from(select(below, 0u32 - rest, rest)) * F::new(comptime!((TAU / 4_294_967_296.0) as f32));
+    let size = F::cast_from(select(below, 0u32 - rest, rest)) * constant::<F>(TAU / 4_294_967_296.0);
     let x = select(below, -size, size);
     let y = x * x;
     let odd = F::new(-0.166_666_67) + y * (F::new(0.008_333_334) + y * (F::new(-1.984_127e-4) + y * F::new(2.755_732e-6)));

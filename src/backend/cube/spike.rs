@@ -5,6 +5,8 @@ use std::f64::consts::FRAC_PI_2;
 use cubecl::prelude::*;
 
 use super::channels::{Channels, Cut, sequence, totals};
+use super::elementwise::full;
+use super::launch::constant;
 use super::random::{Draw, Place, unit};
 use super::reduce::sum_cube;
 use super::storage::{Pair, Wanted, arg};
@@ -78,7 +80,7 @@ fn slope_at<F: Float>(d: F, alpha: F, #[comptime] kind: Kind) -> F {
             alpha * e / ((one + e) * (one + e))
         }
         Kind::Atan => {
-            let z = F::cast_from(comptime!(FRAC_PI_2 as f32)) * alpha * d;
+            let z = constant::<F>(FRAC_PI_2) * alpha * d;
             F::new(0.5) * alpha / (one + z * z)
         }
         Kind::FastSigmoid => {
@@ -302,8 +304,9 @@ pub(super) fn spike_grad<R: Runtime, E: Scalar>(
 ) -> Result<Wanted<R, E, 3>> {
     let sums = [needs[1], needs[2]].map(|need| need && affine.is_some());
     let gx = cube.alloc_if(needs[0], "spike_grad", x.shape())?;
-    if !(needs[0] || sums[0] || sums[1]) || x.numel() == 0 {
-        return Ok([gx, None, None]);
+    if x.numel() == 0 || !(needs[0] || sums[0] || sums[1]) {
+        let zeros = |wanted: bool| affine.filter(|_| wanted).map(|(scale, _)| full(cube, scale.shape(), 0.0)).transpose();
+        return Ok([gx, zeros(sums[0])?, zeros(sums[1])?]);
     }
     let cut = cut(cube, x, affine);
     let parts = cube.alloc_if(sums[0] || sums[1], "spike_grad", &[2, cut.channels, cut.pieces])?;
