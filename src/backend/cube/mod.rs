@@ -5,6 +5,7 @@
 //!
 //! Launches do not wait: what fails on the device (memory, a lost device) comes out as the `Err` of the call that reads next.
 
+mod complex;
 mod conv;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -19,9 +20,11 @@ mod loss;
 mod matmul;
 mod mixer;
 mod norm;
+mod pair;
 mod random;
 mod reduce;
 mod spike;
+mod ssm_common;
 mod storage;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
@@ -34,8 +37,7 @@ use cubecl::prelude::{ComputeClient, CubeElement, Float, Runtime};
 pub use self::launch::Limits;
 pub use self::storage::Buffer;
 use super::{
-    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Mixing, NormAxes, Normalized, Real, Spike, SsmParams, Tensor,
-    Unary,
+    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Mixing, NormAxes, Normalized, Real, Spike, SsmParams, Tensor, Unary,
 };
 use crate::error::{Error, Result};
 
