@@ -11,6 +11,7 @@ mod conv;
 pub mod cuda;
 mod diag;
 mod dplr;
+mod dplr_spectra;
 mod elementwise;
 mod fft;
 mod fire;

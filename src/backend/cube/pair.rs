@@ -47,6 +47,11 @@ fn constant_head(x: f64) -> f64 {
     f64::from(f32::from_bits((x as f32).to_bits() & 0xFFFF_F000))
 }
 
+/// `x` as a pair, on the host.
+pub(super) fn split(x: f64) -> [f64; 2] {
+    [constant_head(x), x - constant_head(x)]
+}
+
 /// A constant.
 #[cube]
 fn constant<F: Float>(#[comptime] x: f64) -> Pair<F> {
