@@ -87,12 +87,17 @@ pub(super) fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
             y * (one - y)
         }
         Function::Softplus => sigmoid::<F>(x),
-        // NaN stays NaN: it is not at most 0.
-        Function::Relu => select(x <= zero, zero, x / x),
+        Function::Relu => select(x <= zero, zero, one_or_nan::<F>(x)),
         Function::Gelu => normal_cdf::<F>(x) + x * normal_pdf::<F>(x),
-        Function::Clamp => select(x < a, zero, select(x > b, zero, one + (x - x))),
-        Function::Linear => a + (x - x),
+        Function::Clamp => select(x < a, zero, select(x > b, zero, one_or_nan::<F>(x))),
+        Function::Linear => a,
     }
+}
+
+/// 1, but NaN for NaN.
+#[cube]
+fn one_or_nan<F: Float>(x: F) -> F {
+    select(x == x, F::new(1.0), x)
 }
 
 /// max(x, 0), NaN for NaN.
@@ -123,7 +128,8 @@ fn tanh<F: Float>(x: F) -> F {
 /// Phi(x) of the standard normal distribution. In f32 the polynomial of the CPU backend (`cpu/math.rs`), in f64 the device's erf.
 #[cube]
 pub(super) fn normal_cdf<F: Float>(x: F) -> F {
-    if comptime!(size_of::<F>() == 4) {
+    let size = F::type_size();
+    if comptime!(size == 4) {
         let s = F::new(1.0) / (F::new(1.0) + F::new(0.212_132_03) * x.abs());
         let high = F::new(0.544_967_2) + s * (F::new(-0.509_772_7) + s * (F::new(0.484_301_85) - s * F::new(0.129_253_24)));
         let low = F::new(0.148_521_24) + s * (F::new(0.214_181_49) + s * (F::new(-0.092_826_21) + s * high));
@@ -138,8 +144,14 @@ pub(super) fn normal_cdf<F: Float>(x: F) -> F {
 /// phi(x) of the standard normal distribution.
 #[cube]
 pub(super) fn normal_pdf<F: Float>(x: F) -> F {
-    let half = F::new(-0.5) * x * x;
-    half.exp() / F::cast_from(comptime!(std::f64::consts::TAU.sqrt()))
+    let density = (F::new(-0.5) * x * x).exp();
+    let size = F::type_size();
+    if comptime!(size == 4) {
+        density * F::new(0.398_942_28)
+    } else {
+        // 1 / sqrt(2 pi), to the last digit of the device.
+        density / (F::new(2.0) * F::new(-1.0).acos()).sqrt()
+    }
 }
 
 #[cube(launch)]

@@ -5,6 +5,7 @@
 //!
 //! Launches do not wait: what fails on the device (memory, a lost device) comes out as the `Err` of the call that reads next.
 
+mod channels;
 mod complex;
 mod conv;
 #[cfg(feature = "cuda")]
