@@ -52,6 +52,13 @@ pub(super) fn recip<F: Float>(x: Complex<F>) -> Complex<F> {
     Complex::<F> { re: x.re * r, im: -(x.im * r) }
 }
 
+/// 1 / x, where the square of |x| may be too small for a number.
+#[cube]
+pub(super) fn recip_small<F: Float>(x: Complex<F>) -> Complex<F> {
+    let size = F::new(1.0) / max(x.re.abs(), x.im.abs());
+    scale::<F>(recip::<F>(scale::<F>(x, size)), size)
+}
+
 /// Entry `at` of a plane and of the plane `gap` entries further on.
 #[cube]
 pub(super) fn load<F: Float>(x: &Array<F>, at: u32, gap: u32) -> Complex<F> {

@@ -326,3 +326,49 @@ pub(super) fn advance<R: Runtime, E: Scalar>(cube: &Cube<R, E>, ssm: &SsmParams<
     let rows = cpu.to_vec(&cpu.dplr_advance(&ssm, steps)?)?;
     cube.upload("dplr_advance", &rows.into_iter().map(E::of).collect::<Vec<E>>(), ssm.c.shape())
 }
+
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
+    use super::*;
+    use crate::backend::{Key, Wgpu};
+    use crate::nn::hippo::Measure;
+    use crate::nn::{SsmConfig, SsmInit, ssm::SsmKernel};
+
+    fn map<A: Backend, B: Backend>(x: &SsmParams<A>, f: impl Fn(&Tensor<A>) -> Tensor<B>) -> SsmParams<B> {
+        let [inv_dt, a_real, a_imag, b, c] = [&x.inv_dt, &x.a_real, &x.a_imag, &x.b, &x.c].map(&f);
+        SsmParams { inv_dt, a_real, a_imag, b, c, p: x.p.as_ref().map(f), dt: x.dt }
+    }
+
+    /// The largest difference, relative to the largest entry of `want`.
+    fn error(got: &[f32], want: &[f64]) -> f64 {
+        let scale = want.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+        got.iter().zip(want).fold(0.0f64, |max, (x, y)| max.max((f64::from(*x) - y).abs())) / scale
+    }
+
+    #[test]
+    fn single_precision_holds_without_damping() {
+        let (cube, cpu, len) = (Wgpu::new().expect("a device"), Cpu::<f64>::new(), 784);
+        for measure in [Measure::LegS, Measure::LegT, Measure::LagT, Measure::Fourier] {
+            let config = SsmConfig { init: SsmInit::Dplr(measure), ..SsmConfig::new(3, 64) };
+            let kernel = SsmKernel::new(&cpu, Key::new(5), &config).unwrap();
+            kernel.prepare(&cpu, len).unwrap();
+            let narrow = |x: &Tensor<Cpu<f64>>| cpu.to_vec(x).unwrap().into_iter().map(|x| x as f32).collect::<Vec<f32>>();
+            let here = map(&kernel.params(), |x| cube.from_vec(narrow(x), x.shape()).unwrap());
+            let wide = map(&here, |x| cpu.from_vec(cube.to_vec(x).unwrap().into_iter().map(f64::from).collect(), x.shape()).unwrap());
+
+            let got = cube.to_vec(&cube.dplr_kernel(&here, len, len).unwrap()).unwrap();
+            let want = cpu.to_vec(&cpu.dplr_kernel(&wide, len, len).unwrap()).unwrap();
+            assert!(error(&got, &want) < 2e-6, "{measure:?}: {:e}", error(&got, &want));
+
+            let g: Vec<f64> = (0..want.len()).map(|i| f64::from(((i * i) as f32 * 0.3).cos())).collect();
+            let g_here = cube.from_vec(g.iter().map(|g| *g as f32).collect(), &[2, 3, len]).unwrap();
+            let got = cube.dplr_kernel_grad(&here, len, &g_here).unwrap();
+            let want = cpu.dplr_kernel_grad(&wide, len, &cpu.from_vec(g, &[2, 3, len]).unwrap()).unwrap();
+            let pairs = [(&got.inv_dt, &want.inv_dt), (&got.a_real, &want.a_real), (&got.a_imag, &want.a_imag), (&got.b, &want.b)];
+            for (i, (got, want)) in pairs.into_iter().chain([(&got.c, &want.c)]).chain(got.p.as_ref().zip(want.p.as_ref())).enumerate() {
+                let error = error(&cube.to_vec(got).unwrap(), &cpu.to_vec(want).unwrap());
+                assert!(error < 5e-6, "{measure:?}, parameter {i}: {error:e}");
+            }
+        }
+    }
+}

@@ -13,23 +13,25 @@
 //! # In single precision
 //!
 //! Near resonance chord and omega cosine cancel: all three are pairs (`pair`). And where a mode has no damping of its own, its E dwarfs
-//! all else and cancels in the Schur complement. So the mode n nearest to resonance is left out of the T (but for its E') and comes in
-//! as what it is, a change of rank one, by a form in which nothing cancels: with 1 / E instead of E, and u = (1, -T_BQ Z), v = (1, -Z T_PC)
-//! of the other modes,
+//! all else and cancels in the Schur complement. So the mode n nearest to resonance and its conjugate (whose E' is as large where omega is
+//! about 0) are left out of the T, and come in as what they are, a change of rank two, by a form in which nothing cancels: with 1 / E
+//! instead of E, and u = (1, -T_BQ Z), v = (1, -Z T_PC) of the other modes,
 //!
-//!   S_c = S'_c + X Y_c / D,  X = u x,  Y_c = y v_c,  D = 1 / E + y_Q Z x_P.
+//!   S_c = S'_c + X D^-1 Y_c,  X = u [x, conj x],  Y_c = [y; conj y] v_c,  D = diag(1 / E, 1 / E') + [y; conj y]_Q Z [x, conj x]_P.
 //!
 //! # The gradient
 //!
 //! Row gradients are carried, dL = Re(h dS). Those of the T have rank one, u w with w = (h_c, sum_c h_c v_c), so that with
 //! A_x = E (u x) and A_y = E (y w) a mode has dL = Re(sum_r dx_r u_r A_y + sum_c dy_c w_c A_x + da cosine A_x A_y), and the same with E' for
-//! the conjugates. For the mode nearest to resonance A_x = X / D and A_y = sum_c h_c Y_c / D.
+//! the conjugates. For the mode that is apart A_x is an entry of X D^-1 and A_y one of sum_c h_c D^-1 Y_c.
+//!
+//! By this, systems without damping (LegT, LagT, Fourier) are as good in single precision as LegS: no f64 is needed for them.
 
 #![allow(clippy::too_many_arguments, reason = "kernels take their arrays and sizes one by one")]
 
 use cubecl::prelude::*;
 
-use super::complex::{Complex, add, complex, conj, load, mul, recip, scale, store};
+use super::complex::{Complex, add, complex, conj, load, mul, recip, recip_small, scale, store};
 use super::diag::sum_lanes;
 
 /// Modes whose coefficients a cube holds at a time.
@@ -165,7 +167,7 @@ fn factor<F: Float>(factors: &Array<F>, mode: u32, plane: u32, #[comptime] i: us
     load::<F>(factors, mode + comptime!(3 + 2 * i as u32) * plane, plane)
 }
 
-/// T of every product at one frequency, without the resonance of the mode `skip`; the whole cube takes part.
+/// T of every product at one frequency, without the mode `skip`; the whole cube takes part.
 #[cube]
 fn sum_products<F: Float>(
     factors: &Array<F>,
@@ -206,17 +208,14 @@ fn sum_products<F: Float>(
             let omega = staged[from] + staged[from + 1];
             let off = detuning::<F>(at, staged[from], staged[from + 1]);
             let rho = staged[from + 2] * at.cosine;
-            // E + E' = 2 (rho cosine + i chord) E E', i (E - E') = 2 omega cosine E E' up to sign.
+            // E + E' = 2 (rho cosine + i chord) E E', i (E - E') = -2 omega cosine E E'.
             let both = recip::<F>(complex::<F>(rho * rho - off * (at.chord + omega * at.cosine), F::new(2.0) * rho * at.chord));
-            let mut even = scale::<F>(mul::<F>(complex::<F>(rho, at.chord), both), F::new(2.0));
-            let mut odd = scale::<F>(both, F::new(-2.0) * omega * at.cosine);
-            if start + n == skip {
-                let far = recip::<F>(complex::<F>(rho, at.chord + omega * at.cosine));
-                even.re = far.re;
-                even.im = far.im;
-                odd.re = far.im;
-                odd.im = -far.re;
-            }
+            let even = scale::<F>(mul::<F>(complex::<F>(rho, at.chord), both), F::new(2.0));
+            let odd = scale::<F>(both, F::new(-2.0) * omega * at.cosine);
+            let counts = start + n != skip;
+            let zero = F::new(0.0);
+            let even = complex::<F>(select(counts, even.re, zero), select(counts, even.im, zero));
+            let odd = complex::<F>(select(counts, odd.re, zero), select(counts, odd.im, zero));
             #[unroll]
             for v in 0..comptime!(plan.products()) {
                 let re = staged[from + comptime!(3 + 2 * v)];
@@ -262,73 +261,143 @@ struct Solved<F: Float> {
     u: Array<F>,
     /// v_Q of every kernel, (c, R).
     v: Array<F>,
-    /// X / D.
-    left: Complex<F>,
-    /// Y_c / D, (c).
+    /// A_x for the mode that is apart, and for its conjugate.
+    left: Array<F>,
+    /// A_y / h of every kernel, in this order, (c, 2).
     right: Array<F>,
 }
 
-/// From the products without the resonance of `mode`, and that mode.
+/// 2 i Im(conj(x) y).
+#[cube]
+fn twist<F: Float>(x: Complex<F>, y: Complex<F>) -> Complex<F> {
+    complex::<F>(F::new(0.0), F::new(2.0) * (x.re * y.im - x.im * y.re))
+}
+
+/// From the products of the other modes, and the mode `mode`, which is apart.
+///
+/// In the module's formulas D is the 2 x 2 matrix [[e + a, b], [b', e' + a']] with e = 1 / E, e' = 1 / E', a = y Z x, b = y Z conj(x) and so
+/// on: a a' - b b' would cancel, and is 0 for rank 1 and the product of three determinants for rank 2. The same holds for the products of
+/// its inverse with X and Y.
 #[cube]
 fn solve<F: Float>(factors: &Array<F>, products: &Array<F>, at: Frequency<F>, mode: u32, plane: u32, #[comptime] plan: Plan) -> Solved<F> {
     let z = correction::<F>(products, at.cosine, plan);
+    let x_b = factor::<F>(factors, mode, plane, 0usize);
+    let mut x = zeros::<F>(plan.rank);
+    let mut y = zeros::<F>(plan.rank);
+    #[unroll]
+    for k in 0..plan.rank {
+        put::<F>(&mut x, k, factor::<F>(factors, mode, plane, comptime!(1 + k)));
+        put::<F>(&mut y, k, factor::<F>(factors, mode, plane, comptime!(plan.rows() + plan.channels + k)));
+    }
+    // u and v of the other modes; Z x, Z conj(x), y Z and conj(y) Z.
     let mut u = zeros::<F>(plan.rank);
     let mut v = zeros::<F>(comptime!(plan.channels * plan.rank));
-    // Z x_P and y_Q Z.
     let mut zx = zeros::<F>(plan.rank);
+    let mut zx_conj = zeros::<F>(plan.rank);
     let mut yz = zeros::<F>(plan.rank);
-    let rho = factors[(mode + 2u32 * plane) as usize] * at.cosine;
-    let off = detuning::<F>(at, factors[mode as usize], factors[(mode + plane) as usize]);
-    let mut d = zeros::<F>(1usize);
-    put::<F>(&mut d, 0usize, complex::<F>(rho, off));
-    let mut left = zeros::<F>(1usize);
-    put::<F>(&mut left, 0usize, factor::<F>(factors, mode, plane, 0usize));
+    let mut yz_conj = zeros::<F>(plan.rank);
     #[unroll]
     for j in 0..plan.rank {
         #[unroll]
         for k in 0..plan.rank {
             let z = get::<F>(&z, comptime!(j * plan.rank + k));
             put_less::<F>(&mut u, k, get::<F>(products, comptime!(plan.channels + j)), z);
-            put_more::<F>(&mut zx, j, z, factor::<F>(factors, mode, plane, comptime!(1 + k)));
-            put_more::<F>(&mut yz, k, factor::<F>(factors, mode, plane, comptime!(plan.rows() + plan.channels + j)), z);
+            put_more::<F>(&mut zx, j, z, get::<F>(&x, k));
+            put_more::<F>(&mut zx_conj, j, z, conj::<F>(get::<F>(&x, k)));
+            put_more::<F>(&mut yz, k, get::<F>(&y, j), z);
+            put_more::<F>(&mut yz_conj, k, conj::<F>(get::<F>(&y, j)), z);
             #[unroll]
             for c in 0..plan.channels {
                 put_less::<F>(&mut v, comptime!(c * plan.rank + j), z, get::<F>(products, comptime!((1 + k) * plan.cols() + c)));
             }
         }
     }
+    let omega_hi = factors[mode as usize];
+    let omega_lo = factors[(mode + plane) as usize];
+    let rho = factors[(mode + 2u32 * plane) as usize] * at.cosine;
+    let near = complex::<F>(rho, detuning::<F>(at, omega_hi, omega_lo));
+    let far = complex::<F>(rho, at.chord + (omega_hi + omega_lo) * at.cosine);
+    // e e', then e' a and e a'.
+    let mut det = zeros::<F>(1usize);
+    put::<F>(&mut det, 0usize, mul::<F>(near, far));
+    // X and X', and the part of X Dinv in which the modes mix.
+    let mut whole = zeros::<F>(2usize);
+    put::<F>(&mut whole, 0usize, x_b);
+    put::<F>(&mut whole, 1usize, conj::<F>(x_b));
+    let mut left = zeros::<F>(2usize);
     #[unroll]
     for k in 0..plan.rank {
-        put_more::<F>(&mut left, 0usize, get::<F>(&u, k), factor::<F>(factors, mode, plane, comptime!(1 + k)));
-        put_more::<F>(&mut d, 0usize, factor::<F>(factors, mode, plane, comptime!(plan.rows() + plan.channels + k)), get::<F>(&zx, k));
+        let x_k = get::<F>(&x, k);
+        put_more::<F>(&mut det, 0usize, far, mul::<F>(get::<F>(&yz, k), x_k));
+        put_more::<F>(&mut det, 0usize, near, mul::<F>(get::<F>(&yz_conj, k), conj::<F>(x_k)));
+        put_more::<F>(&mut whole, 0usize, get::<F>(&u, k), x_k);
+        put_more::<F>(&mut whole, 1usize, get::<F>(&u, k), conj::<F>(x_k));
+        let mut mixed = zeros::<F>(1usize);
+        put::<F>(&mut mixed, 0usize, twist::<F>(x_k, x_b));
+        #[unroll]
+        for l in 0..plan.rank {
+            put_more::<F>(&mut mixed, 0usize, get::<F>(&u, l), twist::<F>(x_k, get::<F>(&x, l)));
+        }
+        put_more::<F>(&mut left, 0usize, get::<F>(&yz_conj, k), get::<F>(&mixed, 0usize));
+        put_less::<F>(&mut left, 1usize, get::<F>(&yz, k), get::<F>(&mixed, 0usize));
     }
-    let inverse = recip::<F>(get::<F>(&d, 0usize));
-    let whole = get::<F>(&left, 0usize);
-    let left = mul::<F>(whole, inverse);
-    let mut right = zeros::<F>(plan.channels);
+    if comptime!(plan.rank == 2) {
+        let twists =
+            mul::<F>(twist::<F>(get::<F>(&x, 0usize), get::<F>(&x, 1usize)), twist::<F>(get::<F>(&y, 0usize), get::<F>(&y, 1usize)));
+        put_more::<F>(&mut det, 0usize, twists, mul::<F>(get::<F>(&z, 0usize), get::<F>(&z, 3usize)));
+        put_less::<F>(&mut det, 0usize, twists, mul::<F>(get::<F>(&z, 1usize), get::<F>(&z, 2usize)));
+    }
+    let inverse = recip_small::<F>(get::<F>(&det, 0usize));
+    put_more::<F>(&mut left, 0usize, get::<F>(&whole, 0usize), far);
+    put_more::<F>(&mut left, 1usize, get::<F>(&whole, 1usize), near);
+    let straight = mul::<F>(get::<F>(&left, 0usize), inverse);
+    let mirrored = mul::<F>(get::<F>(&left, 1usize), inverse);
+    put::<F>(&mut left, 0usize, straight);
+    put::<F>(&mut left, 1usize, mirrored);
+
+    let mut right = zeros::<F>(comptime!(2 * plan.channels));
     let mut spectrum = zeros::<F>(plan.channels);
     #[unroll]
     for c in 0..plan.channels {
-        let mut y = zeros::<F>(1usize);
-        put::<F>(&mut y, 0usize, factor::<F>(factors, mode, plane, comptime!(plan.rows() + c)));
+        let y_c = factor::<F>(factors, mode, plane, comptime!(plan.rows() + c));
+        let mut whole = zeros::<F>(2usize);
+        put::<F>(&mut whole, 0usize, y_c);
+        put::<F>(&mut whole, 1usize, conj::<F>(y_c));
         put::<F>(&mut spectrum, c, get::<F>(products, c));
+        let mut ratios = zeros::<F>(2usize);
         #[unroll]
         for j in 0..plan.rank {
-            let v = get::<F>(&v, comptime!(c * plan.rank + j));
-            put_more::<F>(&mut y, 0usize, factor::<F>(factors, mode, plane, comptime!(plan.rows() + plan.channels + j)), v);
-            put_more::<F>(&mut spectrum, c, get::<F>(products, comptime!(plan.channels + j)), v);
+            let y_j = get::<F>(&y, j);
+            let v_j = get::<F>(&v, comptime!(c * plan.rank + j));
+            put_more::<F>(&mut whole, 0usize, y_j, v_j);
+            put_more::<F>(&mut whole, 1usize, conj::<F>(y_j), v_j);
+            put_more::<F>(&mut spectrum, c, get::<F>(products, comptime!(plan.channels + j)), v_j);
+            let mut mixed = zeros::<F>(1usize);
+            put::<F>(&mut mixed, 0usize, twist::<F>(y_j, y_c));
+            #[unroll]
+            for l in 0..plan.rank {
+                put_more::<F>(&mut mixed, 0usize, get::<F>(&v, comptime!(c * plan.rank + l)), twist::<F>(y_j, get::<F>(&y, l)));
+            }
+            put_more::<F>(&mut ratios, 0usize, get::<F>(&zx_conj, j), get::<F>(&mixed, 0usize));
+            put_less::<F>(&mut ratios, 1usize, get::<F>(&zx, j), get::<F>(&mixed, 0usize));
         }
-        let ratio = mul::<F>(get::<F>(&y, 0usize), inverse);
-        put::<F>(&mut right, c, ratio);
-        put_more::<F>(&mut spectrum, c, whole, ratio);
+        put_more::<F>(&mut ratios, 0usize, get::<F>(&whole, 0usize), far);
+        put_more::<F>(&mut ratios, 1usize, get::<F>(&whole, 1usize), near);
+        #[unroll]
+        for q in 0..2usize {
+            put::<F>(&mut right, comptime!(2 * c + q), mul::<F>(get::<F>(&ratios, q), inverse));
+            put_more::<F>(&mut spectrum, c, get::<F>(&left, q), get::<F>(&whole, q));
+        }
         #[unroll]
         for j in 0..plan.rank {
-            put_less::<F>(&mut v, comptime!(c * plan.rank + j), get::<F>(&zx, j), ratio);
+            put_less::<F>(&mut v, comptime!(c * plan.rank + j), get::<F>(&zx, j), get::<F>(&right, comptime!(2 * c)));
+            put_less::<F>(&mut v, comptime!(c * plan.rank + j), get::<F>(&zx_conj, j), get::<F>(&right, comptime!(2 * c + 1)));
         }
     }
     #[unroll]
     for k in 0..plan.rank {
-        put_less::<F>(&mut u, k, left, get::<F>(&yz, k));
+        put_less::<F>(&mut u, k, get::<F>(&left, 0usize), get::<F>(&yz, k));
+        put_less::<F>(&mut u, k, get::<F>(&left, 1usize), get::<F>(&yz_conj, k));
     }
     Solved::<F> { spectrum, u, v, left, right }
 }
@@ -369,7 +438,7 @@ pub(super) fn fill_kernel<F: Float>(
 
 /// One cube for a tile of a channel's frequencies: the tile's part of the gradients of its factors, (tiles, sums, H, M).
 ///
-/// First a unit has a frequency and works out u, w, X / D and sum_c h_c Y_c / D; then LANES units have a mode and share the frequencies.
+/// First a unit has a frequency and works out u, w, and A_x and A_y of the mode that is apart; then LANES units have a mode and share the frequencies.
 #[cube(launch)]
 pub(super) fn pull_kernel<F: Float>(
     factors: &Array<F>,
@@ -384,9 +453,9 @@ pub(super) fn pull_kernel<F: Float>(
     #[comptime] plan: Plan,
     #[comptime] units: usize,
 ) {
-    // Complex u_P, w, X / D and sum_c h_c Y_c / D, a row of `units` for each of their parts.
-    let lists = comptime!(plan.rank + plan.cols() + 2);
-    let mut known = SharedMemory::<F>::new(comptime!(2 * (plan.rank + plan.cols() + 2) * units));
+    // Complex u_P, w, and A_x and A_y (2 each), a row of `units` for each of their parts.
+    let apart = comptime!(2 * (plan.rank + plan.cols()));
+    let mut known = SharedMemory::<F>::new(comptime!(2 * (plan.rank + plan.cols() + 4) * units));
     let mut skips = SharedMemory::<u32>::new(units);
     let mut scratch = SharedMemory::<F>::new(units);
     let h = CUBE_POS as u32 / tiles;
@@ -408,14 +477,15 @@ pub(super) fn pull_kernel<F: Float>(
         let weight = select(single, F::new(1.0), F::new(2.0)) / F::cast_from(len);
         let half_turn = complex::<F>(at.cosine * weight, at.chord * F::new(0.5) * weight);
         let mut w = zeros::<F>(comptime!(plan.cols()));
-        let mut right = zeros::<F>(1usize);
+        let mut right = zeros::<F>(2usize);
         #[unroll]
         for c in 0..plan.channels {
             let from = (comptime!(c as u32) * d_model + h) * bins + j;
             let g = load::<F>(spectra, from, comptime!(plan.channels as u32) * d_model * bins);
             let row = mul::<F>(complex::<F>(g.re, select(single, F::new(0.0), -g.im)), half_turn);
             put::<F>(&mut w, c, row);
-            put_more::<F>(&mut right, 0usize, row, get::<F>(&solved.right, c));
+            put_more::<F>(&mut right, 0usize, row, get::<F>(&solved.right, comptime!(2 * c)));
+            put_more::<F>(&mut right, 1usize, row, get::<F>(&solved.right, comptime!(2 * c + 1)));
             #[unroll]
             for k in 0..plan.rank {
                 put_more::<F>(&mut w, comptime!(plan.channels + k), row, get::<F>(&solved.v, comptime!(c * plan.rank + k)));
@@ -429,10 +499,11 @@ pub(super) fn pull_kernel<F: Float>(
         for i in 0..comptime!(2 * plan.cols()) {
             known[(comptime!(2 * plan.rank) + i) * units + UNIT_POS as usize] = w[i];
         }
-        known[comptime!((2 * lists - 4) * units) + UNIT_POS as usize] = solved.left.re;
-        known[comptime!((2 * lists - 3) * units) + UNIT_POS as usize] = solved.left.im;
-        known[comptime!((2 * lists - 2) * units) + UNIT_POS as usize] = right[0];
-        known[comptime!((2 * lists - 1) * units) + UNIT_POS as usize] = right[1];
+        #[unroll]
+        for i in 0..4usize {
+            known[(apart + i) * units + UNIT_POS as usize] = solved.left[i];
+            known[(apart + 4 + i) * units + UNIT_POS as usize] = right[i];
+        }
         sync_cube();
 
         let count = min(bins - start, comptime!(units as u32));
@@ -461,6 +532,12 @@ pub(super) fn pull_kernel<F: Float>(
 #[cube]
 fn recall<F: Float>(known: &SharedMemory<F>, #[comptime] list: usize, i: usize, #[comptime] units: usize) -> Complex<F> {
     complex::<F>(known[comptime!(2 * list * units) + i], known[comptime!((2 * list + 1) * units) + i])
+}
+
+/// x if `first`, else y.
+#[cube]
+fn either<F: Float>(first: bool, x: Complex<F>, y: Complex<F>) -> Complex<F> {
+    complex::<F>(select(first, x.re, y.re), select(first, x.im, y.im))
 }
 
 /// Adds one frequency's part of one mode's gradient: by x, y and a.
@@ -501,14 +578,11 @@ fn pull_mode<F: Float>(
         put_more::<F>(&mut dots, 1usize, y, w);
         put_more::<F>(&mut dots, 3usize, conj::<F>(y), w);
     }
-    let left = recall::<F>(known, comptime!(plan.rank + plan.cols()), i, units);
-    let right = recall::<F>(known, comptime!(plan.rank + plan.cols() + 1), i, units);
-    let plain_left = mul::<F>(near, get::<F>(&dots, 0usize));
-    let plain_right = mul::<F>(near, get::<F>(&dots, 1usize));
-    let left = complex::<F>(select(skipped, left.re, plain_left.re), select(skipped, left.im, plain_left.im));
-    let right = complex::<F>(select(skipped, right.re, plain_right.re), select(skipped, right.im, plain_right.im));
-    let far_left = mul::<F>(far, get::<F>(&dots, 2usize));
-    let far_right = mul::<F>(far, get::<F>(&dots, 3usize));
+    let apart = comptime!(plan.rank + plan.cols());
+    let left = either::<F>(skipped, recall::<F>(known, apart, i, units), mul::<F>(near, get::<F>(&dots, 0usize)));
+    let far_left = either::<F>(skipped, recall::<F>(known, comptime!(apart + 1), i, units), mul::<F>(far, get::<F>(&dots, 2usize)));
+    let right = either::<F>(skipped, recall::<F>(known, comptime!(apart + 2), i, units), mul::<F>(near, get::<F>(&dots, 1usize)));
+    let far_right = either::<F>(skipped, recall::<F>(known, comptime!(apart + 3), i, units), mul::<F>(far, get::<F>(&dots, 3usize)));
     // By B, whose u is 1.
     sums[0] += right.re + far_right.re;
     sums[1] += right.im - far_right.im;
