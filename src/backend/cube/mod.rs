@@ -6,11 +6,13 @@
 //! Launches do not wait: what fails on the device (memory, a lost device) comes out as the `Err` of the call that reads next.
 
 mod channels;
+mod complex;
 mod conv;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod diag;
 mod dplr;
+mod dplr_spectra;
 mod elementwise;
 mod fft;
 mod fire;
@@ -20,9 +22,11 @@ mod loss;
 mod matmul;
 mod mixer;
 mod norm;
+mod pair;
 mod random;
 mod reduce;
 mod spike;
+mod ssm_common;
 mod storage;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
@@ -35,8 +39,7 @@ use cubecl::prelude::{ComputeClient, CubeElement, Float, Runtime};
 pub use self::launch::Limits;
 pub use self::storage::Buffer;
 use super::{
-    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Mixing, NormAxes, Normalized, Real, Spike, SsmParams, Tensor,
-    Unary,
+    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Mixing, NormAxes, Normalized, Real, Spike, SsmParams, Tensor, Unary,
 };
 use crate::error::{Error, Result};
 
