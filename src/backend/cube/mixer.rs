@@ -65,13 +65,17 @@ fn finish<F: Float>(
         let mut x = z[at] + bias[row % sizes.channels as usize];
         #[comptime]
         match activation {
-            ComptimeOption::Some(f) => x = value::<F>(x, f.a.get::<F>(), f.b.get::<F>(), comptime!(f.f)),
+            ComptimeOption::Some(f) => {
+                x = value::<F>(x, f.a.get::<F>(), f.b.get::<F>(), comptime!(f.f));
+            }
             ComptimeOption::None => {}
         }
         x *= factor::<F>(dropout, row);
         #[comptime]
         match residual {
-            ComptimeOption::Some(residual) => x += residual[at],
+            ComptimeOption::Some(residual) => {
+                x += residual[at];
+            }
             ComptimeOption::None => {}
         }
         out[at] = x;
@@ -99,7 +103,9 @@ fn pull<F: Float>(
                 let y = z[at] + bias[row % sizes.channels as usize];
                 #[comptime]
                 match activation {
-                    ComptimeOption::Some(f) => x *= slope::<F>(y, f.a.get::<F>(), f.b.get::<F>(), comptime!(f.f)),
+                    ComptimeOption::Some(f) => {
+                        x *= slope::<F>(y, f.a.get::<F>(), f.b.get::<F>(), comptime!(f.f));
+                    }
                     ComptimeOption::None => {}
                 }
             }
