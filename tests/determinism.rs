@@ -88,10 +88,11 @@ fn elementwise_work() {
             Ok(results)
         });
     }
-    one_answer("full and all_finite", |cpu| {
+    one_answer("full and first_not_finite", |cpu| {
         let full = cpu.full(&SHAPE, 0.3)?;
-        let finite = cpu.all_finite(&full)?;
-        Ok(vec![full, cpu.full(&[], f64::from(u8::from(finite)))?])
+        let bad = cpu.full(&SHAPE, f64::NAN)?;
+        let place = cpu.first_not_finite(&[&full, &bad])?.map_or(-1.0, |place| place as f64);
+        Ok(vec![full, cpu.full(&[], place)?])
     });
 }
 

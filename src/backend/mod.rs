@@ -61,8 +61,8 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// The sum of x over the axes along which `shape` broadcasts to x's shape: the adjoint of broadcasting.
     fn sum_to(&self, x: &Tensor<Self>, shape: &[usize]) -> Result<Tensor<Self>>;
-    /// Whether every value is finite.
-    fn all_finite(&self, x: &Tensor<Self>) -> Result<bool>;
+    /// The place of the first of several tensors that holds a NaN or an infinity: one answer of the device for all of them.
+    fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>>;
 
     // Products and transforms.
 

@@ -238,7 +238,7 @@ impl<B: Backend> Block<B> {
 }
 
 /// (B, 1, L): 1 below the true length, else 0.
-pub(super) fn mask<B: Backend>(backend: &B, lengths: &[usize], length: usize) -> Result<Tensor<B>> {
+fn mask<B: Backend>(backend: &B, lengths: &[usize], length: usize) -> Result<Tensor<B>> {
     let values = lengths.iter().flat_map(|&true_length| (0..length).map(move |t| B::Elem::of(f64::from(u8::from(t < true_length)))));
     backend.from_vec(values.collect(), &[lengths.len(), 1, length])
 }

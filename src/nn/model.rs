@@ -1,6 +1,5 @@
 //! The whole model: encoder, blocks, decoder.
 
-use super::block::mask;
 use super::{Block, BlockConfig, BlockNoise, Context, Embedding, Linear, Module, Names, Norm};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Real, Tensor, shape};
@@ -208,8 +207,8 @@ impl<B: Backend> Model<B> {
         let lengths = lengths.unwrap_or(&full);
         let weights: Vec<B::Elem> = match self.config.pooling {
             Pooling::Mean => {
-                let mask = cx.backend().to_vec(&mask(cx.backend(), lengths, length)?)?;
-                mask.chunks_exact(length).zip(lengths).flat_map(|(row, &n)| row.iter().map(move |&v| v / B::Elem::of(n as f64))).collect()
+                let weight = |t, n| if t < n { B::Elem::of(1.0) / B::Elem::of(n as f64) } else { B::Elem::of(0.0) };
+                lengths.iter().flat_map(|&n| (0..length).map(move |t| weight(t, n))).collect()
             }
             Pooling::Last => lengths.iter().flat_map(|&n| (0..length).map(move |t| B::Elem::of(f64::from(u8::from(t + 1 == n))))).collect(),
         };

@@ -35,6 +35,8 @@ pub struct Param<B: Backend> {
 struct Inner<B: Backend> {
     identity: u64,
     value: RwLock<Tensor<B>>,
+    /// How often the value was replaced.
+    version: AtomicU64,
     options: ParamOptions,
 }
 
@@ -55,7 +57,7 @@ impl<B: Backend> Param<B> {
     pub fn new(value: Tensor<B>, options: ParamOptions) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let identity = NEXT.fetch_add(1, Ordering::Relaxed);
-        Param { inner: Arc::new(Inner { identity, value: RwLock::new(value), options }) }
+        Param { inner: Arc::new(Inner { identity, value: RwLock::new(value), version: AtomicU64::new(0), options }) }
     }
 
     /// A parameter from host values.
@@ -71,6 +73,11 @@ impl<B: Backend> Param<B> {
     /// What tells it from every other parameter of the process.
     pub fn identity(&self) -> u64 {
         self.inner.identity
+    }
+
+    /// How often the value was replaced: what was derived from it holds as long as this does.
+    pub fn version(&self) -> u64 {
+        self.inner.version.load(Ordering::Acquire)
     }
 
     /// How the optimiser treats it.
@@ -96,6 +103,8 @@ impl<B: Backend> Param<B> {
         let mut held = self.inner.value.write().unwrap_or_else(PoisonError::into_inner);
         shape::exactly("Param::set", "the new value", held.shape(), value.shape())?;
         *held = value;
+        // While it is locked: whoever reads a value after this reads this version, or a later one.
+        self.inner.version.fetch_add(1, Ordering::Release);
         Ok(())
     }
 }

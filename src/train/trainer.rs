@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::evaluate::{Evaluation, Evaluator, correct, logits};
 use super::recipe::{Recipe, Schedule};
 use crate::autodiff::{Gradients, Tape};
-use crate::backend::{Backend, Key};
+use crate::backend::{Backend, Key, Tensor};
 use crate::data::{self, Splits};
 use crate::error::{Error, Result};
 use crate::nn::{Context, Model, Module, Optimizer, Plateau};
@@ -170,12 +170,10 @@ impl<B: Backend> Trainer<B> {
 
     /// Hands the gradients to the optimiser, if they are finite and what they lead to is.
     fn update(&mut self, gradients: &Gradients<B>) -> Result<()> {
-        for (name, param) in self.model.parameters() {
-            if let Some(gradient) = gradients.of_parameter(param.identity())
-                && !self.backend.all_finite(gradient)?
-            {
-                return Err(self.diverged(format!("the gradient of {name}")));
-            }
+        let parameters = self.model.parameters();
+        let named = parameters.iter().filter_map(|(name, param)| Some((name.clone(), gradients.of_parameter(param.identity())?)));
+        if let Some(name) = self.first_not_finite(named)? {
+            return Err(self.diverged(format!("the gradient of {name}")));
         }
         // Before the step is counted, so that errors name the step that was tried.
         let factor = self.rate_factor();
@@ -193,12 +191,14 @@ impl<B: Backend> Trainer<B> {
 
     /// The first parameter or buffer that is not finite.
     pub(super) fn first_bad_value(&self) -> Result<Option<String>> {
-        for (name, param) in self.model.parameters() {
-            if !self.backend.all_finite(&param.value())? {
-                return Ok(Some(name));
-            }
-        }
-        Ok(None)
+        let values: Vec<_> = self.model.parameters().into_iter().map(|(name, param)| (name, param.value())).collect();
+        self.first_not_finite(values.iter().map(|(name, value)| (name.clone(), value)))
+    }
+
+    /// The name of the first tensor that is not finite.
+    fn first_not_finite<'a>(&self, named: impl Iterator<Item = (String, &'a Tensor<B>)>) -> Result<Option<String>> {
+        let (mut names, tensors): (Vec<String>, Vec<&Tensor<B>>) = named.unzip();
+        Ok(self.backend.first_not_finite(&tensors)?.map(|place| names.swap_remove(place)))
     }
 
     /// The samples of the next batch.

@@ -243,18 +243,24 @@ pub fn sum_to<B: Backend>(lab: &Lab<B>) {
     }
 }
 
-pub fn all_finite<B: Backend>(lab: &Lab<B>) {
+pub fn first_not_finite<B: Backend>(lab: &Lab<B>) {
     once(|| {
-        prop_assert!(lab.backend.all_finite(&lab.put(&Array::zeros(&[0]))?)?, "nothing is not finite in an empty tensor");
+        prop_assert_eq!(lab.backend.first_not_finite(&[])?, None);
+        prop_assert_eq!(lab.backend.first_not_finite(&[&lab.put(&Array::zeros(&[0]))?])?, None);
         Ok(())
     });
-    cases(16, 15, (filled_shape(), select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]), seed()), |(shape, bad, seed)| {
+    let bad = select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+    cases(16, 15, (filled_shape(), filled_shape(), bad, seed()), |(first, second, bad, seed)| {
         let mut dice = Dice::new(seed);
-        let mut x = lab.array(&mut dice, &shape, -1e30, 1e30);
-        prop_assert!(lab.backend.all_finite(&lab.put(&x)?)?, "every value of {shape:?} is finite");
+        let (mut x, y) = (lab.array(&mut dice, &first, -1e30, 1e30), lab.array(&mut dice, &second, -1e30, 1e30));
+        let (good, other, empty) = (lab.put(&x)?, lab.put(&y)?, lab.put(&Array::zeros(&[0]))?);
+        prop_assert_eq!(lab.backend.first_not_finite(&[&good, &empty, &other])?, None, "every value of {:?} and {:?} is finite", first, second);
         let at = dice.below(x.values.len());
         x.values[at] = bad;
-        prop_assert!(!lab.backend.all_finite(&lab.put(&x)?)?, "value {at} of {shape:?} is {bad}");
+        let spoilt = lab.put(&x)?;
+        for (place, tensors) in [[&spoilt, &empty, &other], [&empty, &spoilt, &spoilt], [&other, &empty, &spoilt]].into_iter().enumerate() {
+            prop_assert_eq!(lab.backend.first_not_finite(&tensors)?, Some(place), "value {} of {:?} is {}", at, first, bad);
+        }
         Ok(())
     });
 }

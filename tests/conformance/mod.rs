@@ -24,7 +24,7 @@ macro_rules! conformance {
             conformance! { @tests $backend, $tolerance;
                 transfer: values_come_back;
                 elementwise: unary, unary_gradient, unary_special_points, unary_propagates_nan, binary, binary_propagates_nan, sum_to,
-                    all_finite;
+                    first_not_finite;
                 products: matmul, rfft, irfft, mix, mix_of_spikes, mix_of_silence, mix_gradient, mix_gradient_of_spikes;
                 layout: permute, slice, concat, flip, embed, embed_gradient;
                 random: uniform_is_the_stream, normal_is_the_stream, normal_has_the_moments_of_a_normal;

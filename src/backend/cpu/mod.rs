@@ -261,8 +261,8 @@ impl<E: Real> Backend for Cpu<E> {
         Ok(self.own(elementwise::sum_to(values(x), x.shape(), shape), shape))
     }
 
-    fn all_finite(&self, x: &Tensor<Self>) -> Result<bool> {
-        Ok(values(x).iter().all(|v| v.is_finite()))
+    fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>> {
+        Ok(tensors.iter().position(|x| !values(x).iter().all(|v| v.is_finite())))
     }
 
     fn matmul(&self, x: &Tensor<Self>, transpose_x: bool, y: &Tensor<Self>, transpose_y: bool) -> Result<Tensor<Self>> {

@@ -150,8 +150,8 @@ impl<R: Runtime, E: Scalar> Backend for Cube<R, E> {
         reduce::sum_to(self, x, shape)
     }
 
-    fn all_finite(&self, x: &Tensor<Self>) -> Result<bool> {
-        reduce::all_finite(self, x)
+    fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>> {
+        reduce::first_not_finite(self, tensors)
     }
 
     fn matmul(&self, x: &Tensor<Self>, transpose_x: bool, y: &Tensor<Self>, transpose_y: bool) -> Result<Tensor<Self>> {

@@ -98,11 +98,11 @@ fn sum_few<F: Float>(
     }
 }
 
-/// Whether a cube's piece holds a number that is not finite.
+/// Whether a cube's piece of x holds a number that is not finite, into the flags from `first` on.
 #[cube(launch)]
-fn bad_pieces<F: Float>(x: &Array<F>, bad: &mut Array<u32>, #[comptime] units: usize, #[comptime] piece: usize) {
+fn bad_pieces<F: Float>(x: &Array<F>, bad: &mut Array<u32>, first: u32, pieces: u32, #[comptime] units: usize, #[comptime] piece: usize) {
     let mut scratch = SharedMemory::<u32>::new(units);
-    if CUBE_POS < bad.len() {
+    if CUBE_POS < pieces as usize {
         let start = CUBE_POS * piece;
         let end = min(start + piece, x.len());
         let mut found = 0u32;
@@ -120,7 +120,7 @@ fn bad_pieces<F: Float>(x: &Array<F>, bad: &mut Array<u32>, #[comptime] units: u
             for unit in 0..units {
                 any |= scratch[unit];
             }
-            bad[CUBE_POS] = any;
+            bad[first as usize + CUBE_POS] = any;
         }
     }
 }
@@ -202,13 +202,21 @@ fn sum<R: Runtime, E: Scalar>(
     if pieces == 1 { out.reshape(&[outputs]) } else { sum(cube, &out, [&[outputs, pieces], &[pieces, 1]], outputs, pieces) }
 }
 
-pub(super) fn all_finite<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>) -> Result<bool> {
-    if x.numel() == 0 {
-        return Ok(true);
+pub(super) fn first_not_finite<R: Runtime, E: Scalar>(cube: &Cube<R, E>, tensors: &[&Tensor<Cube<R, E>>]) -> Result<Option<usize>> {
+    let pieces: Vec<usize> = tensors.iter().map(|x| x.numel().div_ceil(PIECE)).collect();
+    let total = pieces.iter().sum();
+    if total == 0 {
+        return Ok(None);
     }
-    let pieces = x.numel().div_ceil(PIECE);
-    let bad = cube.buffer("all_finite", pieces, size_of::<u32>())?;
-    let units = cube.limits().units_up_to(UNITS);
-    bad_pieces::launch::<E, R>(cube.client(), cube.cubes(pieces), CubeDim::new_1d(units as u32), arg(x), bad.arg(), units, PIECE);
-    Ok(cube.read_words("all_finite", &bad)?.iter().all(|&bad| bad == 0))
+    let bad = cube.buffer("first_not_finite", total, size_of::<u32>())?;
+    let dim = CubeDim::new_1d(cube.limits().units_up_to(UNITS) as u32);
+    let mut first = 0;
+    for (x, &pieces) in tensors.iter().zip(&pieces).filter(|(_, pieces)| **pieces > 0) {
+        let (cubes, units) = (cube.cubes(pieces), dim.x as usize);
+        bad_pieces::launch::<E, R>(cube.client(), cubes, dim, arg(x), bad.arg(), first as u32, pieces as u32, units, PIECE);
+        first += pieces;
+    }
+    let flags = cube.read_words("first_not_finite", &bad)?;
+    let mut rest = flags.as_slice();
+    Ok(pieces.iter().position(|&pieces| rest.split_off(..pieces).is_some_and(|own| own.contains(&1))))
 }

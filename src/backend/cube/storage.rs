@@ -136,11 +136,50 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
     }
 
     fn bytes(&self, method: &'static str, x: &Buffer) -> Result<cubecl::bytes::Bytes> {
-        self.client().read_one(x.handle.clone()).map_err(|error| {
+        // A kernel that could not be launched leaves its error with the stream: reading alone would give what was in the memory before.
+        self.client().flush().and_then(|()| self.client().read_one(x.handle.clone())).map_err(|error| {
             // The first line; what follows is the library's own stack.
             let text = error.to_string();
             let reason: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Backtrace")).map(str::trim).collect();
             Error::Device { method, help: format!("{} failed: {}", self.device_name(), reason.join(" ")) }
         })
+    }
+}
+
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend, Wgpu};
+
+    /// Asks for more shared memory than any device has.
+    #[cube(launch)]
+    fn greedy<F: Float>(out: &mut Array<F>) {
+        let mut shared = SharedMemory::<F>::new(1usize << 24usize);
+        shared[UNIT_POS as usize] = F::new(1.0);
+        sync_cube();
+        out[0] = shared[0];
+    }
+
+    #[test]
+    fn what_could_not_be_launched_is_an_error_of_the_next_read_and_of_no_other() {
+        let cube = Wgpu::new().expect("a device");
+        let out = cube.alloc("greedy", &[1]).unwrap();
+        greedy::launch::<f32, _>(cube.client(), cube.cubes(1), CubeDim::new_1d(1), arg(&out));
+        let message = cube.to_vec(&out).unwrap_err().to_string();
+        assert!(message.contains("to_vec") && message.contains(cube.device_name()), "{message}");
+        assert_eq!(cube.to_vec(&cube.full(&[3], 2.0).unwrap()).unwrap(), [2.0; 3]);
+    }
+
+    #[test]
+    fn what_no_buffer_holds_is_refused_before_it_is_asked_for() {
+        let cube = Wgpu::new().expect("a device");
+        let message = cube.full(&[1 << 20, 1 << 20], 0.0).unwrap_err().to_string();
+        assert!(message.contains("full") && message.contains("bytes"), "{message}");
+    }
+
+    #[test]
+    fn double_precision_is_refused() {
+        let message = Cube::<cubecl::wgpu::WgpuRuntime, f64>::new().unwrap_err().to_string();
+        assert!(message.contains("f64") && message.contains("wgpu"), "{message}");
     }
 }

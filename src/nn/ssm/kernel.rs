@@ -1,5 +1,7 @@
 //! SSM kernel generation: the stored parameters of a DPLR or diagonal system, and C~.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::init::{SsmConfig, SsmInit, System, normals};
 use crate::autodiff::Var;
 use crate::autodiff::ops::diag::diag_kernel;
@@ -28,6 +30,8 @@ pub struct SsmKernel<B: Backend> {
     pub p: Option<Param<B>>,
     /// Lk, (1); 0 while C is plain. `None` for a diagonal system.
     pub l_kernel: Option<Param<B>>,
+    /// Lk on the host, and the version of the buffer that it is of: a device is asked once.
+    known: Mutex<Option<(u64, usize)>>,
     init: SsmInit,
     dt_transform: DtTransform,
     l_max: Option<usize>,
@@ -71,6 +75,7 @@ impl<B: Backend> SsmKernel<B> {
             c: make(c, &[2, channels, h, m], shared(true))?,
             l_kernel: p.as_ref().map(|_| Param::full(backend, &[1], 0.0, ParamOptions::Buffer)).transpose()?,
             p: p.map(|p| make(planar(&p, m, s), &[2, rank, s, m], own)).transpose()?,
+            known: Mutex::default(),
             init: config.init,
             dt_transform: config.dt_transform,
             l_max: config.l_max,
@@ -101,8 +106,14 @@ impl<B: Backend> SsmKernel<B> {
     /// [`Error::Value`] where the buffer, out of a checkpoint, holds no length.
     pub fn l_kernel(&self, backend: &B) -> Result<usize> {
         let Some(buffer) = &self.l_kernel else { return Ok(0) };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = buffer.version();
+        if let Some((_, length)) = known.filter(|(of, _)| *of == version) {
+            return Ok(length);
+        }
         let value = backend.to_vec(&buffer.value())?[0].f64();
         if value.fract() == 0.0 && (0.0..=2.0 * LONGEST as f64).contains(&value) {
+            *known = Some((version, value as usize));
             return Ok(value as usize);
         }
         Err(Error::value("SsmKernel", format!("l_kernel = {value} is no length: the checkpoint it came from is broken")))
