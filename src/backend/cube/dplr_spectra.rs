@@ -6,9 +6,10 @@
 //! x = dt {B, P_k} and columns y = {C_c, Q_j = conj P_j}, the spectrum is Khat_c = e^(i t/2) S_c, where S is the Schur complement
 //! T_BC - T_BQ Z T_PC, Z = cosine (I + cosine T_PQ)^-1, of the products
 //!
-//!   T = sum_n x_n y_n E_n + conj(x_n y_n) E'_n,  E = 1 / (rho cosine + i (chord - omega cosine)),  E' = 1 / (rho cosine + i (chord + omega cosine)).
+//!   T = sum_n x_n y_n E_n + conj(x_n y_n) E'_n,
+//!   1 / E = rho cosine + i (chord - omega cosine),  1 / E' = rho cosine + i (chord + omega cosine).
 //!
-//! Modes are stored as the one of a conjugate pair with Im a = omega >= 0, rho = -Re a: only E has a resonance.
+//! Modes are stored as the one of a conjugate pair with Im a = omega >= 0, rho = -Re a: only E has a resonance, unless omega is about 0.
 //!
 //! # In single precision
 //!
@@ -22,8 +23,8 @@
 //! # The gradient
 //!
 //! Row gradients are carried, dL = Re(h dS). Those of the T have rank one, u w with w = (h_c, sum_c h_c v_c), so that with
-//! A_x = E (u x) and A_y = E (y w) a mode has dL = Re(sum_r dx_r u_r A_y + sum_c dy_c w_c A_x + da cosine A_x A_y), and the same with E' for
-//! the conjugates. For the mode that is apart A_x is an entry of X D^-1 and A_y one of sum_c h_c D^-1 Y_c.
+//! A_x = E (u x) and A_y = E (y w) a mode has dL = Re(sum_r dx_r u_r A_y + sum_c dy_c w_c A_x + da cosine A_x A_y), and the same with E'
+//! for the conjugates. For the mode that is apart A_x is an entry of X D^-1 and A_y one of sum_c h_c D^-1 Y_c.
 //!
 //! By this, systems without damping (LegT, LagT, Fourier) are as good in single precision as LegS: no f64 is needed for them.
 
@@ -176,13 +177,13 @@ fn zeros<F: Float>(#[comptime] len: usize) -> Array<F> {
     list
 }
 
-/// Complex x (from = 0) or y (from = rows) of a mode.
+/// Entry `i` of a mode's x and, from `plan.rows()` on, y.
 #[cube]
 fn factor<F: Float>(factors: &Array<F>, mode: u32, plane: u32, #[comptime] i: usize) -> Complex<F> {
     load::<F>(factors, mode + comptime!(3 + 2 * i as u32) * plane, plane)
 }
 
-/// T of every product at one frequency, without the mode `skip`; the whole cube takes part.
+/// T of every product at one frequency, without the mode `skip`; the whole cube takes part, for it shares the coefficients.
 #[cube]
 fn sum_products<F: Float>(
     factors: &Array<F>,
@@ -491,9 +492,60 @@ pub(super) fn fill_kernel<F: Float>(
     }
 }
 
+/// Writes what the modes need of one frequency to the unit's column of `known`.
+///
+/// `spectra` are those of real gradients, at `base` and `plane` further on for the second kernel; at the `single` frequencies they are
+/// real, and every other stands for itself and its conjugate.
+#[cube]
+fn learn<F: Float>(
+    solved: &Solved<F>,
+    spectra: &Array<F>,
+    known: &mut SharedMemory<F>,
+    at: Frequency<F>,
+    base: u32,
+    plane: u32,
+    single: bool,
+    len: u32,
+    #[comptime] plan: Plan,
+    #[comptime] units: usize,
+) {
+    let apart = comptime!(2 * (plan.rank + plan.cols()));
+    let weight = select(single, F::new(1.0), F::new(2.0)) / F::cast_from(len);
+    let half_turn = complex::<F>(at.cosine * weight, at.chord * F::new(0.5) * weight);
+    let mut w = zeros::<F>(comptime!(plan.cols()));
+    let mut right = zeros::<F>(2usize);
+    #[unroll]
+    for c in 0..plan.channels {
+        let from = comptime!(c as u32) * plane + base;
+        let g = load::<F>(spectra, from, comptime!(plan.channels as u32) * plane);
+        let row = mul::<F>(complex::<F>(g.re, select(single, F::new(0.0), -g.im)), half_turn);
+        put::<F>(&mut w, c, row);
+        put_more::<F>(&mut right, 0usize, row, get::<F>(&solved.right, comptime!(2 * c)));
+        put_more::<F>(&mut right, 1usize, row, get::<F>(&solved.right, comptime!(2 * c + 1)));
+        #[unroll]
+        for k in 0..plan.rank {
+            put_more::<F>(&mut w, comptime!(plan.channels + k), row, get::<F>(&solved.v, comptime!(c * plan.rank + k)));
+        }
+    }
+    #[unroll]
+    for i in 0..comptime!(2 * plan.rank) {
+        known[i * units + UNIT_POS as usize] = solved.u[i];
+    }
+    #[unroll]
+    for i in 0..comptime!(2 * plan.cols()) {
+        known[(comptime!(2 * plan.rank) + i) * units + UNIT_POS as usize] = w[i];
+    }
+    #[unroll]
+    for i in 0..4usize {
+        known[(apart + i) * units + UNIT_POS as usize] = solved.left[i];
+        known[(apart + 4 + i) * units + UNIT_POS as usize] = right[i];
+    }
+}
+
 /// One cube for a tile of a channel's frequencies: the tile's part of the gradients of its factors, (tiles, sums, H, M).
 ///
-/// First a unit has a frequency and works out u, w, and A_x and A_y of the mode that is apart; then LANES units have a mode and share the frequencies.
+/// First a unit has a frequency and works out u, w, and A_x and A_y of the mode that is apart; then LANES units have a mode and share the
+/// frequencies.
 #[cube(launch)]
 pub(super) fn pull_kernel<F: Float>(
     factors: &Array<F>,
@@ -509,7 +561,6 @@ pub(super) fn pull_kernel<F: Float>(
     #[comptime] units: usize,
 ) {
     // Complex u_P, w, and A_x and A_y (2 each), a row of `units` for each of their parts.
-    let apart = comptime!(2 * (plan.rank + plan.cols()));
     let mut known = SharedMemory::<F>::new(comptime!(2 * (plan.rank + plan.cols() + 4) * units));
     let mut skips = SharedMemory::<u32>::new(units);
     let mut scratch = SharedMemory::<F>::new(units);
@@ -527,38 +578,8 @@ pub(super) fn pull_kernel<F: Float>(
         let solved = solve::<F>(factors, &products, at, first + skip, plane, plan);
         skips[UNIT_POS as usize] = skip;
 
-        // The spectrum of a real gradient; every other frequency stands for itself and its conjugate.
-        let single = j == 0u32 || 2u32 * j == len;
-        let weight = select(single, F::new(1.0), F::new(2.0)) / F::cast_from(len);
-        let half_turn = complex::<F>(at.cosine * weight, at.chord * F::new(0.5) * weight);
-        let mut w = zeros::<F>(comptime!(plan.cols()));
-        let mut right = zeros::<F>(2usize);
-        #[unroll]
-        for c in 0..plan.channels {
-            let from = (comptime!(c as u32) * d_model + h) * bins + j;
-            let g = load::<F>(spectra, from, comptime!(plan.channels as u32) * d_model * bins);
-            let row = mul::<F>(complex::<F>(g.re, select(single, F::new(0.0), -g.im)), half_turn);
-            put::<F>(&mut w, c, row);
-            put_more::<F>(&mut right, 0usize, row, get::<F>(&solved.right, comptime!(2 * c)));
-            put_more::<F>(&mut right, 1usize, row, get::<F>(&solved.right, comptime!(2 * c + 1)));
-            #[unroll]
-            for k in 0..plan.rank {
-                put_more::<F>(&mut w, comptime!(plan.channels + k), row, get::<F>(&solved.v, comptime!(c * plan.rank + k)));
-            }
-        }
-        #[unroll]
-        for i in 0..comptime!(2 * plan.rank) {
-            known[i * units + UNIT_POS as usize] = solved.u[i];
-        }
-        #[unroll]
-        for i in 0..comptime!(2 * plan.cols()) {
-            known[(comptime!(2 * plan.rank) + i) * units + UNIT_POS as usize] = w[i];
-        }
-        #[unroll]
-        for i in 0..4usize {
-            known[(apart + i) * units + UNIT_POS as usize] = solved.left[i];
-            known[(apart + 4 + i) * units + UNIT_POS as usize] = right[i];
-        }
+        let base = h * bins + j;
+        learn::<F>(&solved, spectra, &mut known, at, base, d_model * bins, j == 0u32 || 2u32 * j == len, len, plan, units);
         sync_cube();
 
         let count = min(bins - start, comptime!(units as u32));
