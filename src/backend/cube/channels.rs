@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::launch::UNITS;
 use super::reduce::sum_cube;
-use super::storage::arg;
+use super::storage::{Wanted, arg};
 use super::{Cube, Scalar};
 use crate::backend::Tensor;
 use crate::error::Result;
@@ -24,10 +24,10 @@ pub(super) struct Channels {
     /// L.
     length: u32,
     /// B L.
-    count: u32,
-    pieces: u32,
+    pub(super) count: u32,
+    pub(super) pieces: u32,
     /// Entries of a piece.
-    piece: u32,
+    size: u32,
 }
 
 #[cube]
@@ -39,12 +39,22 @@ impl Channels {
 
     /// This unit's first entry; the next is a cube's width further.
     pub(super) fn first(&self) -> u32 {
-        CUBE_POS as u32 % self.pieces * self.piece + UNIT_POS
+        self.piece() * self.size + UNIT_POS
+    }
+
+    /// This cube's piece of its channel.
+    pub(super) fn piece(&self) -> u32 {
+        CUBE_POS as u32 % self.pieces
     }
 
     /// The end of this cube's entries.
     pub(super) fn end(&self) -> u32 {
-        min((CUBE_POS as u32 % self.pieces + 1) * self.piece, self.count)
+        min((self.piece() + 1) * self.size, self.count)
+    }
+
+    /// Entries of piece `i`.
+    pub(super) fn members(&self, i: u32) -> u32 {
+        min((i + 1) * self.size, self.count) - i * self.size
     }
 
     /// Where entry `k` of channel `h` is in the tensor.
@@ -94,6 +104,18 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
     }
 }
 
+/// The sum of row `row` of `parts`, (rows, pieces): by all units of a cube, and for all of them.
+#[cube]
+pub(super) fn total<F: Float>(parts: &Array<F>, row: u32, pieces: u32, scratch: &mut SharedMemory<F>) -> F {
+    let mut sum = F::new(0.0);
+    let mut i = UNIT_POS;
+    while i < pieces {
+        sum += parts[(row * pieces + i) as usize];
+        i += CUBE_DIM;
+    }
+    sum_cube::<F>(sum, scratch)
+}
+
 /// One cube for every row of `parts`, (2, H, pieces): its sum, into the first output or into the second, (H) each.
 #[cube(launch)]
 fn totals_kernel<F: Float>(
@@ -107,13 +129,7 @@ fn totals_kernel<F: Float>(
     let mut scratch = SharedMemory::<F>::new(units);
     let row = CUBE_POS as u32;
     if row < 2 * channels {
-        let mut sum = F::new(0.0);
-        let mut i = UNIT_POS;
-        while i < pieces {
-            sum += parts[(row * pieces + i) as usize];
-            i += CUBE_DIM;
-        }
-        let sum = sum_cube::<F>(sum, &mut scratch);
+        let sum = total::<F>(parts, row, pieces, &mut scratch);
         if UNIT_POS == 0 {
             if row < channels {
                 #[comptime]
@@ -138,7 +154,7 @@ pub(super) fn totals<R: Runtime, E: Scalar>(
     method: &'static str,
     parts: &Tensor<Cube<R, E>>,
     wanted: [bool; 2],
-) -> Result<[Option<Tensor<Cube<R, E>>>; 2]> {
+) -> Result<Wanted<R, E, 2>> {
     let (channels, pieces) = (parts.shape()[1], parts.shape()[2]);
     let first = cube.alloc_if(wanted[0], method, &[channels])?;
     let second = cube.alloc_if(wanted[1], method, &[channels])?;

@@ -1,17 +1,19 @@
-//! The long convolution and its adjoint, fused: transform, product, inverse, D and mask in one kernel where a row fits in a cube.
+//! The long convolution and its adjoint, fused: mask, transform, product, inverse and what follows in one kernel where a row fits in a cube.
 //!
 //! Rows are polynomials modulo X^n - i (n a power of two, at least L): on the points zeta w^k, zeta^n = i, a product is pointwise, and what
 //! wraps around lands in the imaginary part, so that n points do where padding to 2 L would need 2 n. A lag of -(m + 1) is the power
-//! n - 1 - m with the factor -i, so that the anticausal kernel lives in the imaginary parts of the same row. Real rows on the unit
-//! circle: reversing the lags is conjugating the spectrum.
+//! n - 1 - m with the factor -i, so that the anticausal kernel lives in the imaginary parts of the same row. D is one more entry of lag 0.
+//! Real rows on the unit circle: reversing the lags is conjugating the spectrum.
 
 use cubecl::prelude::*;
 
 use super::fft::{Middle, Pair, Plan, forward, inverse, multiply, planar, unit_circle};
-use super::reduce::{sum_cube, sum_to};
+use super::channels::totals;
+use super::fire::{Fire, Places, fire_arg};
+use super::reduce::sum_cube;
 use super::storage::arg;
 use super::{Buffer, Cube, Scalar};
-use crate::backend::{LongConv, Tensor};
+use crate::backend::{Firing, LongConv, Tensor};
 use crate::error::Result;
 
 /// Cubes that keep a device busy: more groups of the batch than that would only cost partial sums.
@@ -42,6 +44,7 @@ fn lower_imaginary<F: Float>(z: Pair<F>, twist: &Array<F>, i: usize, #[comptime]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn kernel_point<F: Float>(
     kernel: &Array<F>,
+    skip: &ComptimeOption<Array<F>>,
     twist: &Array<F>,
     h: usize,
     i: usize,
@@ -53,6 +56,15 @@ fn kernel_point<F: Float>(
     let mut causal = F::new(0.0);
     if i < sizes.causal as usize {
         causal = kernel[h * len + i];
+    }
+    #[comptime]
+    match skip {
+        ComptimeOption::Some(skip) => {
+            if i == 0 {
+                causal += skip[h];
+            }
+        }
+        ComptimeOption::None => {}
     }
     let mut anticausal = F::new(0.0);
     if comptime!(kernels == 2) {
@@ -81,6 +93,7 @@ struct KernelSizes {
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn kernel_spectra<F: Float>(
     kernel: &Array<F>,
+    skip: &ComptimeOption<Array<F>>,
     out: &mut Array<F>,
     roots: &Array<F>,
     twist: &Array<F>,
@@ -94,7 +107,7 @@ fn kernel_spectra<F: Float>(
     if CUBE_POS < channels {
         let mut i = UNIT_POS as usize;
         while i < n {
-            let z = kernel_point::<F>(kernel, twist, CUBE_POS, i, sizes, kernels, n);
+            let z = kernel_point::<F>(kernel, skip, twist, CUBE_POS, i, sizes, kernels, n);
             re[i] = z.re;
             im[i] = z.im;
             i += CUBE_DIM as usize;
@@ -114,6 +127,7 @@ fn kernel_spectra<F: Float>(
 #[cube(launch)]
 fn spread_kernels<F: Float>(
     kernel: &Array<F>,
+    skip: &ComptimeOption<Array<F>>,
     out: &mut Array<F>,
     twist: &Array<F>,
     sizes: KernelSizes,
@@ -122,7 +136,7 @@ fn spread_kernels<F: Float>(
 ) {
     let channels = sizes.channels as usize;
     if ABSOLUTE_POS < channels * n {
-        let z = kernel_point::<F>(kernel, twist, ABSOLUTE_POS / n, ABSOLUTE_POS % n, sizes, kernels, n);
+        let z = kernel_point::<F>(kernel, skip, twist, ABSOLUTE_POS / n, ABSOLUTE_POS % n, sizes, kernels, n);
         out[ABSOLUTE_POS] = z.re;
         out[channels * n + ABSOLUTE_POS] = z.im;
     }
@@ -185,19 +199,18 @@ pub(super) fn convolve_row<F: Float>(
     inverse::<F>(re, im, roots, n, n);
 }
 
-/// y (B, H, L): a cube for every row, the rows of a channel side by side so that its spectrum stays in the cache.
+/// y (B, H, L), or the spikes it leads to: a cube for every row, the rows of a channel side by side so that its spectrum stays in the cache.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn convolve<F: Float>(
     u: &Array<F>,
     spectra: &Array<F>,
-    skip: &Array<F>,
     lengths: &Array<u32>,
     roots: &Array<F>,
     twist: &Array<F>,
+    fire: &ComptimeOption<Fire<F>>,
     out: &mut Array<F>,
     sizes: RowSizes,
-    #[comptime] skipped: bool,
     #[comptime] n: usize,
 ) {
     let mut re = SharedMemory::<F>::new(n);
@@ -208,48 +221,68 @@ fn convolve<F: Float>(
     let length = sizes.length as usize;
     if h < channels {
         let row = b * channels + h;
-        let valid = lengths[b] as usize;
-        load_row::<F>(&mut re, &mut im, u, twist, row, length, valid, n);
+        load_row::<F>(&mut re, &mut im, u, twist, row, length, lengths[b] as usize, n);
         convolve_row::<F>(&mut re, &mut im, spectra, roots, h, channels, n);
         let mut t = UNIT_POS as usize;
+        let mut places = start::<F>(fire, row * length + t);
         while t < length {
-            let mut y = lower::<F>(Pair::<F> { re: re[t], im: im[t] }, twist, t, n);
-            if comptime!(skipped) {
-                y += skip[h] * masked::<F>(u, row, t, length, valid);
+            let y = lower::<F>(Pair::<F> { re: re[t], im: im[t] }, twist, t, n);
+            let at = row * length + t;
+            #[comptime]
+            match fire {
+                ComptimeOption::Some(fire) => {
+                    out[at] = fire.spike(y, &places, h as u32, row as u32, at as u32);
+                    fire.stride(&mut places);
+                }
+                ComptimeOption::None => out[at] = y,
             }
-            out[row * length + t] = y;
             t += CUBE_DIM as usize;
         }
     }
 }
 
-/// Which gradients are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Needs {
-    input: bool,
-    kernel: bool,
-    skip: bool,
+/// Where a unit starts in the streams of a firing.
+#[cube]
+fn start<F: Float>(fire: &ComptimeOption<Fire<F>>, at: usize) -> Places {
+    #[comptime]
+    match fire {
+        ComptimeOption::Some(fire) => fire.start(at as u32),
+        ComptimeOption::None => Places::nowhere(),
+    }
 }
 
-/// The gradient of u (B, H, L), that of the kernels as sums of spectra (2, groups, H, n), that of D as sums (groups, H): a cube for every
-/// channel and group of the batch. A unit keeps the points i = UNIT_POS + k units of the spectra in its registers.
+/// Which gradients are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Needs {
+    pub input: bool,
+    pub kernel: bool,
+    pub skip: bool,
+}
+
+impl Needs {
+    /// D is an entry of the kernel.
+    fn spectra(self) -> bool {
+        self.kernel || self.skip
+    }
+}
+
+/// The gradient of u (B, H, L), that of the kernels as sums of spectra (2, groups, H, n), and of a firing's scale and shift (2, H, groups): a
+/// cube for every channel and group of the batch. A unit keeps the points i = UNIT_POS + k units of the spectra in its registers.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn convolve_grad<F: Float>(
     u: &Array<F>,
     g: &Array<F>,
     spectra: &Array<F>,
-    skip: &Array<F>,
     lengths: &Array<u32>,
     roots: &Array<F>,
     twist: &Array<F>,
-    g_input: &mut Array<F>,
-    g_spectra: &mut Array<F>,
-    g_skip: &mut Array<F>,
+    fire: &ComptimeOption<Fire<F>>,
+    g_input: &mut ComptimeOption<Array<F>>,
+    g_spectra: &mut ComptimeOption<Array<F>>,
+    parts: &mut ComptimeOption<Array<F>>,
     sizes: RowSizes,
     groups: u32,
-    #[comptime] needs: Needs,
-    #[comptime] skipped: bool,
     #[comptime] n: usize,
     #[comptime] units: usize,
 ) {
@@ -264,54 +297,89 @@ fn convolve_grad<F: Float>(
     let group = CUBE_POS % groups as usize;
     if h < channels {
         clear::<F>(&mut sums, per);
-        let mut d = F::new(0.0);
+        let mut scale = F::new(0.0);
+        let mut shift = F::new(0.0);
         let mut b = group;
         while b < sizes.batch as usize {
             let row = b * channels + h;
             let valid = lengths[b] as usize;
-            if comptime!(needs.kernel) {
+            if comptime!(g_spectra.is_some() || fire.is_some()) {
                 load_row::<F>(&mut re, &mut im, u, twist, row, length, valid, n);
                 forward::<F>(&mut re, &mut im, roots, n, n);
+            }
+            if comptime!(g_spectra.is_some()) {
                 keep::<F>(&mut held, &re, &im, per, units, n);
             }
-            if comptime!(needs.skip) {
-                let mut t = UNIT_POS as usize;
-                while t < valid {
-                    d += g[row * length + t] * u[row * length + t];
-                    t += CUBE_DIM as usize;
+            #[comptime]
+            match fire {
+                ComptimeOption::Some(fire) => {
+                    multiply::<F>(&mut re, &mut im, spectra, h * n, channels * n, n, false);
+                    inverse::<F>(&mut re, &mut im, roots, n, n);
+                    let mut t = UNIT_POS as usize;
+                    let mut places = fire.start((row * length + t) as u32);
+                    while t < n {
+                        let mut gy = F::new(0.0);
+                        if t < length {
+                            let y = lower::<F>(Pair::<F> { re: re[t], im: im[t] }, twist, t, n);
+                            let at = row * length + t;
+                            let pulled = fire.pull(y, g[at], &places, h as u32, row as u32, at as u32);
+                            gy = pulled.y;
+                            scale += pulled.scale;
+                            shift += pulled.shift;
+                            fire.stride(&mut places);
+                        }
+                        let z = lift::<F>(gy, twist, t, n);
+                        re[t] = z.re;
+                        im[t] = z.im;
+                        t += CUBE_DIM as usize;
+                    }
+                    sync_cube();
                 }
+                ComptimeOption::None => load_row::<F>(&mut re, &mut im, g, twist, row, length, length, n),
             }
-            load_row::<F>(&mut re, &mut im, g, twist, row, length, length, n);
-            forward::<F>(&mut re, &mut im, roots, n, n);
-            if comptime!(needs.kernel) {
+            if comptime!(g_spectra.is_some() || g_input.is_some()) {
+                forward::<F>(&mut re, &mut im, roots, n, n);
+            }
+            if comptime!(g_spectra.is_some()) {
                 correlate::<F>(&mut sums, &held, &re, &im, per, units, n);
             }
-            if comptime!(needs.input) {
-                multiply::<F>(&mut re, &mut im, spectra, h * n, channels * n, n, true);
-                inverse::<F>(&mut re, &mut im, roots, n, n);
-                let mut t = UNIT_POS as usize;
-                while t < length {
-                    let mut x = lower::<F>(Pair::<F> { re: re[t], im: im[t] }, twist, t, n);
-                    if comptime!(skipped) {
-                        x += skip[h] * g[row * length + t];
+            #[comptime]
+            match g_input {
+                ComptimeOption::Some(g_input) => {
+                    multiply::<F>(&mut re, &mut im, spectra, h * n, channels * n, n, true);
+                    inverse::<F>(&mut re, &mut im, roots, n, n);
+                    let mut t = UNIT_POS as usize;
+                    while t < length {
+                        let x = lower::<F>(Pair::<F> { re: re[t], im: im[t] }, twist, t, n);
+                        g_input[row * length + t] = select(t < valid, x, F::new(0.0));
+                        t += CUBE_DIM as usize;
                     }
-                    g_input[row * length + t] = select(t < valid, x, F::new(0.0));
-                    t += CUBE_DIM as usize;
+                    sync_cube();
                 }
-                sync_cube();
+                ComptimeOption::None => {}
             }
             b += groups as usize;
         }
-        if comptime!(needs.kernel) {
-            let at = (group * channels + h) * n;
-            put::<F>(g_spectra, &sums, at, groups as usize * channels * n, per, units, n);
-        }
-        if comptime!(needs.skip) {
-            sync_cube();
-            let d = sum_cube::<F>(d, &mut re);
-            if UNIT_POS == 0 {
-                g_skip[group * channels + h] = d;
+        #[comptime]
+        match g_spectra {
+            ComptimeOption::Some(out) => {
+                put::<F>(out, &sums, (group * channels + h) * n, groups as usize * channels * n, per, units, n);
             }
+            ComptimeOption::None => {}
+        }
+        #[comptime]
+        match parts {
+            ComptimeOption::Some(parts) => {
+                sync_cube();
+                let scale = sum_cube::<F>(scale, &mut re);
+                let shift = sum_cube::<F>(shift, &mut re);
+                if UNIT_POS == 0 {
+                    let at = h * groups as usize + group;
+                    parts[at] = scale;
+                    parts[parts.len() / 2 + at] = shift;
+                }
+            }
+            ComptimeOption::None => {}
         }
     }
 }
@@ -396,12 +464,13 @@ pub(super) fn put<F: Float>(
     }
 }
 
-/// The gradient of the kernels (c, H, Lk) from the groups' sums of spectra (2, groups, H, n): a cube for every channel.
+/// The gradients of the kernels (c, H, Lk) and of D (H) from the groups' sums of spectra (2, groups, H, n): a cube for every channel.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn kernel_grad<F: Float>(
     g_spectra: &Array<F>,
     out: &mut Array<F>,
+    skip: &mut ComptimeOption<Array<F>>,
     roots: &Array<F>,
     twist: &Array<F>,
     sizes: KernelSizes,
@@ -438,6 +507,7 @@ fn kernel_grad<F: Float>(
                 causal = lower::<F>(Pair::<F> { re: re[m], im: im[m] }, twist, m, n);
             }
             out[h * len + m] = causal;
+            put_skip::<F>(skip, causal, h, m);
             if comptime!(kernels == 2) {
                 let mut anticausal = F::new(0.0);
                 if m < sizes.anticausal as usize {
@@ -448,6 +518,20 @@ fn kernel_grad<F: Float>(
             }
             m += CUBE_DIM as usize;
         }
+    }
+}
+
+/// The gradient of D is that of the entry of lag 0.
+#[cube]
+fn put_skip<F: Float>(skip: &mut ComptimeOption<Array<F>>, x: F, h: usize, m: usize) {
+    #[comptime]
+    match skip {
+        ComptimeOption::Some(skip) => {
+            if m == 0 {
+                skip[h] = x;
+            }
+        }
+        ComptimeOption::None => {}
     }
 }
 
@@ -473,20 +557,14 @@ fn spread<F: Float>(
     }
 }
 
-/// Rows from `work`, plus D times `direct`; 0 from their true length on. `masks` says which of the two the lengths are for: the output,
-/// or `direct`.
+/// Rows (B, H, L) from `work`, 0 from their `lengths` on.
 #[cube(launch)]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn collect<F: Float>(
     work: &Array<F>,
-    direct: &Array<F>,
-    skip: &Array<F>,
     lengths: &Array<u32>,
     twist: &Array<F>,
     out: &mut Array<F>,
     sizes: RowSizes,
-    #[comptime] skipped: bool,
-    #[comptime] masks_output: bool,
     #[comptime] n: usize,
 ) {
     let length = sizes.length as usize;
@@ -495,15 +573,10 @@ fn collect<F: Float>(
     let row = ABSOLUTE_POS / length;
     if row < rows {
         let t = ABSOLUTE_POS % length;
-        let target = sizes.first as usize * channels + row;
         let inside = t < lengths[sizes.first as usize + row / channels] as usize;
         let at = row * n + t;
-        let mut y = lower::<F>(Pair::<F> { re: work[at], im: work[rows * n + at] }, twist, t, n);
-        if comptime!(skipped) {
-            let d = skip[row % channels] * direct[target * length + t];
-            y += select(inside || comptime!(masks_output), d, F::new(0.0));
-        }
-        out[target * length + t] = select(inside || comptime!(!masks_output), y, F::new(0.0));
+        let y = lower::<F>(Pair::<F> { re: work[at], im: work[rows * n + at] }, twist, t, n);
+        out[(sizes.first as usize * channels + row) * length + t] = select(inside, y, F::new(0.0));
     }
 }
 
@@ -546,11 +619,12 @@ fn correlate_rows<F: Float>(
     }
 }
 
-/// The gradient of the kernels (c, H, Lk) from coefficients (2, H, n).
+/// The gradients of the kernels (c, H, Lk) and of D (H) from coefficients (2, H, n).
 #[cube(launch)]
 fn collect_kernels<F: Float>(
     work: &Array<F>,
     out: &mut Array<F>,
+    skip: &mut ComptimeOption<Array<F>>,
     twist: &Array<F>,
     sizes: KernelSizes,
     #[comptime] kernels: usize,
@@ -566,6 +640,7 @@ fn collect_kernels<F: Float>(
             causal = lower::<F>(Pair::<F> { re: work[h * n + m], im: work[(channels + h) * n + m] }, twist, m, n);
         }
         out[h * len + m] = causal;
+        put_skip::<F>(skip, causal, h, m);
         if comptime!(kernels == 2) {
             let mut anticausal = F::new(0.0);
             if m < sizes.anticausal as usize {
@@ -577,65 +652,46 @@ fn collect_kernels<F: Float>(
     }
 }
 
-/// Sums of u g over the steps of every row, (B, H): a cube for every row.
-#[cube(launch)]
-fn skip_grad<F: Float>(u: &Array<F>, g: &Array<F>, lengths: &Array<u32>, out: &mut Array<F>, sizes: RowSizes, #[comptime] units: usize) {
-    let mut scratch = SharedMemory::<F>::new(units);
-    if CUBE_POS < out.len() {
-        let length = sizes.length as usize;
-        let valid = lengths[CUBE_POS / sizes.channels as usize] as usize;
-        let mut sum = F::new(0.0);
-        let mut t = UNIT_POS as usize;
-        while t < valid {
-            sum += u[CUBE_POS * length + t] * g[CUBE_POS * length + t];
-            t += CUBE_DIM as usize;
-        }
-        let sum = sum_cube::<F>(sum, &mut scratch);
-        if UNIT_POS == 0 {
-            out[CUBE_POS] = sum;
-        }
-    }
-}
-
 /// A long convolution as the device does it.
 pub(super) struct Job<'a, R: Runtime, E: Scalar> {
     pub cube: &'a Cube<R, E>,
-    pub method: &'static str,
-    pub conv: LongConv<'a, Cube<R, E>>,
+    method: &'static str,
+    conv: LongConv<'a, Cube<R, E>>,
     pub plan: Plan,
-    pub lengths: Buffer,
-    pub roots: Buffer,
-    pub twist: Buffer,
+    /// The true lengths, and L for every sequence.
+    lengths: Buffer,
+    whole: Buffer,
+    roots: Buffer,
+    twist: Buffer,
 }
+
+/// A firing, and whether the gradients of scale and shift are wanted.
+type FiringSums<'a, 'b, B> = (&'a Firing<'b, B>, [bool; 2]);
 
 impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
     pub fn new(cube: &'a Cube<R, E>, method: &'static str, conv: LongConv<'a, Cube<R, E>>) -> Result<Self> {
         let [batch, _, length] = [0, 1, 2].map(|axis| conv.input.shape()[axis]);
         let n = length.next_power_of_two();
+        let whole = cube.words("whole lengths", &[batch, length], || vec![length as u32; batch])?;
         let lengths = match conv.lengths {
             Some(lengths) => cube.upload_words(method, &lengths.iter().map(|&l| l as u32).collect::<Vec<_>>())?,
-            None => cube.words("whole lengths", &[batch, length], || vec![length as u32; batch])?,
+            None => whole.clone(),
         };
         let twist = cube.table("twist", &[n], || planar((0..n).map(|t| unit_circle(t as f64 / (4 * n) as f64))))?;
         let plan = cube.plan(n);
-        Ok(Job { cube, method, conv, plan, lengths, roots: cube.roots(plan.block)?, twist })
+        Ok(Job { cube, method, conv, plan, lengths, whole, roots: cube.roots(plan.block)?, twist })
     }
 
+    /// (B, H, L).
     pub fn shape(&self) -> [usize; 3] {
         [0, 1, 2].map(|axis| self.conv.input.shape()[axis])
     }
 
-    /// D, or anything that a kernel which does not look at it may be given.
-    pub fn skip(&self) -> ArrayArg<R> {
-        arg(self.conv.skip.unwrap_or(self.conv.kernel))
-    }
-
     pub fn sizes(&self) -> RowSizesLaunch<R> {
-        let [batch, channels, length] = self.shape().map(|size| size as u32);
-        RowSizesLaunch::new(batch, channels, length, 0)
+        self.chunk((0, self.shape()[0]))
     }
 
-    fn chunk(&self, first: usize, batch: usize) -> RowSizesLaunch<R> {
+    fn chunk(&self, (first, batch): (usize, usize)) -> RowSizesLaunch<R> {
         let [_, channels, length] = self.shape().map(|size| size as u32);
         RowSizesLaunch::new(batch as u32, channels, length, first as u32)
     }
@@ -645,6 +701,7 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
         KernelSizesLaunch::new(channels as u32, len as u32, len.min(length) as u32, len.min(length - 1) as u32)
     }
 
+    /// c.
     fn kernels(&self) -> usize {
         self.conv.kernel.shape()[0]
     }
@@ -653,17 +710,21 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
         CubeDim::new_1d(self.plan.units as u32)
     }
 
-    /// The spectra (2, H, n) of the kernels.
-    pub fn spectra(&self) -> Result<Buffer> {
+    fn skip(&self) -> ComptimeOptionArgs<Array<E>, R> {
+        self.conv.skip.map(arg).into()
+    }
+
+    /// The spectra (2, H, n) of the kernels, D among them.
+    fn spectra(&self) -> Result<Buffer> {
         let ([_, channels, _], n, cube) = (self.shape(), self.plan.n, self.cube);
         let out = cube.buffer(self.method, 2 * channels * n, size_of::<E>())?;
-        let (kernel, twist, sizes) = (arg(self.conv.kernel), self.twist.arg(), self.kernel_sizes());
+        let (kernel, skip, twist, sizes) = (arg(self.conv.kernel), self.skip(), self.twist.arg(), self.kernel_sizes());
         if self.plan.fits() {
-            let (cubes, roots) = (cube.cubes(channels), self.roots.arg());
-            kernel_spectra::launch::<E, R>(cube.client(), cubes, self.units(), kernel, out.arg(), roots, twist, sizes, self.kernels(), n);
+            let (client, cubes, roots) = (cube.client(), cube.cubes(channels), self.roots.arg());
+            kernel_spectra::launch::<E, R>(client, cubes, self.units(), kernel, skip, out.arg(), roots, twist, sizes, self.kernels(), n);
         } else {
             let (cubes, units) = cube.units(channels * n);
-            spread_kernels::launch::<E, R>(cube.client(), cubes, units, kernel, out.arg(), twist, sizes, self.kernels(), n);
+            spread_kernels::launch::<E, R>(cube.client(), cubes, units, kernel, skip, out.arg(), twist, sizes, self.kernels(), n);
             cube.transform(self.plan, &out, channels, Middle::Forward, None)?;
         }
         Ok(out)
@@ -678,112 +739,65 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
     }
 
     /// A chunk's rows of `x` in a workspace (2, chunk, H, n).
-    fn spread(&self, x: &Tensor<Cube<R, E>>, lengths: &Buffer, (first, count): (usize, usize)) -> Result<Buffer> {
+    fn spread(&self, x: &Tensor<Cube<R, E>>, lengths: &Buffer, chunk: (usize, usize)) -> Result<Buffer> {
         let ([_, channels, _], n, cube) = (self.shape(), self.plan.n, self.cube);
-        let work = cube.buffer(self.method, 2 * count * channels * n, size_of::<E>())?;
-        let (cubes, units) = cube.units(count * channels * n);
-        let sizes = self.chunk(first, count);
+        let points = chunk.1 * channels * n;
+        let work = cube.buffer(self.method, 2 * points, size_of::<E>())?;
+        let (cubes, units) = cube.units(points);
+        let sizes = self.chunk(chunk);
         spread::launch::<E, R>(cube.client(), cubes, units, arg(x), lengths.arg(), self.twist.arg(), work.arg(), sizes, n);
         Ok(work)
     }
 
-    fn collect(
-        &self,
-        work: &Buffer,
-        direct: &Tensor<Cube<R, E>>,
-        out: &Tensor<Cube<R, E>>,
-        (first, count): (usize, usize),
-        masks_output: bool,
-    ) {
+    /// A chunk's rows out of the workspace.
+    fn collect(&self, work: &Buffer, lengths: &Buffer, out: &Tensor<Cube<R, E>>, chunk: (usize, usize)) {
         let ([_, channels, length], cube) = (self.shape(), self.cube);
-        let (cubes, units) = cube.units(count * channels * length);
-        let (skip, lengths, twist, sizes) = (self.skip(), self.lengths.arg(), self.twist.arg(), self.chunk(first, count));
-        let skipped = self.conv.skip.is_some();
-        collect::launch::<E, R>(
-            cube.client(),
-            cubes,
-            units,
-            work.arg(),
-            arg(direct),
-            skip,
-            lengths,
-            twist,
-            arg(out),
-            sizes,
-            skipped,
-            masks_output,
-            self.plan.n,
-        );
+        let (cubes, units) = cube.units(chunk.1 * channels * length);
+        let (lengths, twist, sizes) = (lengths.arg(), self.twist.arg(), self.chunk(chunk));
+        collect::launch::<E, R>(cube.client(), cubes, units, work.arg(), lengths, twist, arg(out), sizes, self.plan.n);
     }
 
-    /// y (B, H, L).
-    fn run(&self) -> Result<Tensor<Cube<R, E>>> {
-        let (cube, conv) = (self.cube, &self.conv);
-        let [batch, channels, _] = self.shape();
-        let (out, spectra) = (cube.alloc(self.method, conv.input.shape())?, self.spectra()?);
+    /// y (B, H, L), or the spikes of a firing where a row fits in a cube.
+    pub fn run(&self, firing: Option<&Firing<'_, Cube<R, E>>>) -> Result<Tensor<Cube<R, E>>> {
+        let (cube, [batch, channels, _]) = (self.cube, self.shape());
+        let (out, spectra) = (cube.alloc(self.method, self.conv.input.shape())?, self.spectra()?);
         if self.plan.fits() {
-            let (lengths, roots, twist) = (self.lengths.arg(), self.roots.arg(), self.twist.arg());
+            let fire = firing.map(|firing| fire_arg(cube, firing, [batch, channels], self.plan.units, false)).transpose()?;
             convolve::launch::<E, R>(
                 cube.client(),
                 cube.cubes(batch * channels),
                 self.units(),
-                arg(conv.input),
+                arg(self.conv.input),
                 spectra.arg(),
-                self.skip(),
-                lengths,
-                roots,
-                twist,
+                self.lengths.arg(),
+                self.roots.arg(),
+                self.twist.arg(),
+                fire.into(),
                 arg(&out),
                 self.sizes(),
-                conv.skip.is_some(),
                 self.plan.n,
             );
             return Ok(out);
         }
         for chunk in self.chunks() {
-            let work = self.spread(conv.input, &self.lengths, chunk)?;
+            let work = self.spread(self.conv.input, &self.lengths, chunk)?;
             cube.transform(self.plan, &work, chunk.1 * channels, Middle::Multiply, Some((&spectra, channels)))?;
-            self.collect(&work, conv.input, &out, chunk, false);
+            self.collect(&work, &self.whole, &out, chunk);
         }
         Ok(out)
     }
 
-    /// The groups of the batch whose gradients are summed by cubes of their own.
-    pub fn groups(&self) -> usize {
+    /// Gradients of input, kernel, skip, and of a firing's scale and shift: a row in a cube.
+    pub fn grad(&self, g: &Tensor<Cube<R, E>>, needs: Needs, firing: Option<FiringSums<'_, '_, Cube<R, E>>>) -> Result<Gradients<R, E>> {
+        let (cube, conv) = (self.cube, &self.conv);
         let [batch, channels, _] = self.shape();
-        CUBES.div_ceil(channels).min(batch)
-    }
-
-    /// The gradient of the kernels from the groups' sums of spectra.
-    pub fn kernel_grad(&self, g_spectra: &Buffer, groups: usize) -> Result<Tensor<Cube<R, E>>> {
-        let ([_, channels, _], cube) = (self.shape(), self.cube);
-        let out = cube.alloc(self.method, self.conv.kernel.shape())?;
-        let (cubes, roots, twist, sizes) = (cube.cubes(channels), self.roots.arg(), self.twist.arg(), self.kernel_sizes());
-        let (client, groups) = (cube.client(), groups as u32);
-        kernel_grad::launch::<E, R>(
-            client,
-            cubes,
-            self.units(),
-            g_spectra.arg(),
-            arg(&out),
-            roots,
-            twist,
-            sizes,
-            groups,
-            self.kernels(),
-            self.plan.n,
-        );
-        Ok(out)
-    }
-
-    /// Gradients of input, kernel, skip, a row in a cube.
-    fn grad(&self, g: &Tensor<Cube<R, E>>, needs: Needs) -> Result<[Option<Tensor<Cube<R, E>>>; 3]> {
-        let (cube, conv, n) = (self.cube, &self.conv, self.plan.n);
-        let ([_, channels, _], groups) = (self.shape(), self.groups());
-        let spectra = if needs.input { self.spectra()? } else { self.twist.clone() };
+        let (groups, size) = (CUBES.div_ceil(channels).min(batch), size_of::<E>());
+        let spectra = if needs.input || firing.is_some() { self.spectra()? } else { self.twist.clone() };
         let input = cube.alloc_if(needs.input, self.method, conv.input.shape())?;
-        let sums = cube.buffer(self.method, if needs.kernel { 2 * groups * channels * n } else { 1 }, size_of::<E>())?;
-        let skip = cube.alloc(self.method, &[groups, channels])?;
+        let sums = needs.spectra().then(|| cube.buffer(self.method, 2 * groups * channels * self.plan.n, size)).transpose()?;
+        let wanted = firing.map_or([false; 2], |(_, wanted)| wanted);
+        let parts = cube.alloc_if(wanted[0] || wanted[1], self.method, &[2, channels, groups])?;
+        let fire = firing.map(|(firing, _)| fire_arg(cube, firing, [batch, channels], self.plan.units, true)).transpose()?;
         convolve_grad::launch::<E, R>(
             cube.client(),
             cube.cubes(groups * channels),
@@ -791,96 +805,88 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
             arg(conv.input),
             arg(g),
             spectra.arg(),
-            self.skip(),
             self.lengths.arg(),
             self.roots.arg(),
             self.twist.arg(),
-            // Where it is not wanted nothing is written to it.
-            input.as_ref().map_or_else(|| arg(&skip), arg),
-            sums.arg(),
-            arg(&skip),
+            fire.into(),
+            input.as_ref().map(arg).into(),
+            sums.as_ref().map(Buffer::arg).into(),
+            parts.as_ref().map(arg).into(),
             self.sizes(),
             groups as u32,
-            needs,
-            conv.skip.is_some(),
-            n,
+            self.plan.n,
             self.plan.units,
         );
-        let kernel = needs.kernel.then(|| self.kernel_grad(&sums, groups)).transpose()?;
-        let skip = needs.skip.then(|| sum_to(cube, &skip, &[channels])).transpose()?;
-        Ok([input, kernel, skip])
+        let [kernel, skip] = sums.map_or(Ok([None, None]), |sums| self.kernel_grad(&sums, groups, needs))?;
+        let [scale, shift] = parts.map_or(Ok([None, None]), |parts| totals(cube, self.method, &parts, wanted))?;
+        Ok([input, kernel, skip, scale, shift])
     }
 
-    /// The same over the device's memory.
-    fn grad_wide(&self, g: &Tensor<Cube<R, E>>, needs: Needs) -> Result<[Option<Tensor<Cube<R, E>>>; 3]> {
-        let (cube, conv, n) = (self.cube, &self.conv, self.plan.n);
-        let [batch, channels, length] = self.shape();
-        let input = cube.alloc_if(needs.input, self.method, conv.input.shape())?;
-        let mut kernel = None;
-        if needs.input || needs.kernel {
-            let whole = cube.words("whole lengths", &[batch, length], || vec![length as u32; batch])?;
-            let spectra = self.spectra()?;
-            let sums = cube.buffer(self.method, 2 * channels * n, size_of::<E>())?;
-            for (first, count) in self.chunks() {
-                let u = self.spread(conv.input, &self.lengths, (first, count))?;
-                let work = self.spread(g, &whole, (first, count))?;
-                cube.transform(self.plan, &u, count * channels, Middle::Forward, None)?;
-                cube.transform(self.plan, &work, count * channels, Middle::Forward, None)?;
-                let (cubes, units) = cube.units(channels * n);
-                let (batch, channels_, fresh) = (count as u32, channels as u32, u32::from(first == 0));
-                correlate_rows::launch::<E, R>(
-                    cube.client(),
-                    cubes,
-                    units,
-                    u.arg(),
-                    work.arg(),
-                    spectra.arg(),
-                    sums.arg(),
-                    batch,
-                    channels_,
-                    fresh,
-                    n,
-                );
-                if let Some(input) = &input {
-                    cube.transform(self.plan, &work, count * channels, Middle::Inverse, None)?;
-                    self.collect(&work, g, input, (first, count), true);
-                }
-            }
-            if needs.kernel {
-                cube.transform(self.plan, &sums, channels, Middle::Inverse, None)?;
-                let out = cube.alloc(self.method, conv.kernel.shape())?;
-                let ((cubes, units), sizes) = (cube.units(channels * conv.kernel.shape()[2]), self.kernel_sizes());
-                collect_kernels::launch::<E, R>(
-                    cube.client(),
-                    cubes,
-                    units,
-                    sums.arg(),
-                    arg(&out),
-                    self.twist.arg(),
-                    sizes,
-                    self.kernels(),
-                    n,
-                );
-                kernel = Some(out);
+    /// Gradients of kernel and skip from the groups' sums of spectra.
+    fn kernel_grad(&self, sums: &Buffer, groups: usize, needs: Needs) -> Result<[Option<Tensor<Cube<R, E>>>; 2]> {
+        let ([_, channels, _], cube) = (self.shape(), self.cube);
+        let out = cube.alloc(self.method, self.conv.kernel.shape())?;
+        let skip = cube.alloc_if(needs.skip, self.method, &[channels])?;
+        kernel_grad::launch::<E, R>(
+            cube.client(),
+            cube.cubes(channels),
+            self.units(),
+            sums.arg(),
+            arg(&out),
+            skip.as_ref().map(arg).into(),
+            self.roots.arg(),
+            self.twist.arg(),
+            self.kernel_sizes(),
+            groups as u32,
+            self.kernels(),
+            self.plan.n,
+        );
+        Ok([Some(out), skip])
+    }
+
+    /// Gradients of input, kernel, skip over the device's memory.
+    pub fn grad_wide(&self, g: &Tensor<Cube<R, E>>, needs: Needs) -> Result<[Option<Tensor<Cube<R, E>>>; 3]> {
+        let (cube, [_, channels, _]) = (self.cube, self.shape());
+        let input = cube.alloc_if(needs.input, self.method, self.conv.input.shape())?;
+        let spectra = self.spectra()?;
+        let sums = cube.buffer(self.method, 2 * channels * self.plan.n, size_of::<E>())?;
+        for chunk in self.chunks() {
+            let rows = chunk.1 * channels;
+            let u = self.spread(self.conv.input, &self.lengths, chunk)?;
+            let work = self.spread(g, &self.whole, chunk)?;
+            cube.transform(self.plan, &u, rows, Middle::Forward, None)?;
+            cube.transform(self.plan, &work, rows, Middle::Forward, None)?;
+            let ((cubes, units), fresh) = (cube.units(channels * self.plan.n), u32::from(chunk.0 == 0));
+            let (client, spectra, sums) = (cube.client(), spectra.arg(), sums.arg());
+            let (batch, channels) = (chunk.1 as u32, channels as u32);
+            correlate_rows::launch::<E, R>(client, cubes, units, u.arg(), work.arg(), spectra, sums, batch, channels, fresh, self.plan.n);
+            if let Some(input) = &input {
+                cube.transform(self.plan, &work, rows, Middle::Inverse, None)?;
+                self.collect(&work, &self.lengths, input, chunk);
             }
         }
-        let skip = needs.skip.then(|| self.skip_grad(g)).transpose()?;
+        let [kernel, skip] = if needs.spectra() { self.collect_kernels(&sums, needs)? } else { [None, None] };
         Ok([input, kernel, skip])
     }
 
-    /// The gradient of D by itself.
-    fn skip_grad(&self, g: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
-        let ([batch, channels, _], cube) = (self.shape(), self.cube);
-        let out = cube.alloc(self.method, &[batch, channels])?;
-        let (cubes, sizes, units) = (cube.cubes(batch * channels), self.sizes(), self.plan.units);
-        let lengths = self.lengths.arg();
-        skip_grad::launch::<E, R>(cube.client(), cubes, self.units(), arg(self.conv.input), arg(g), lengths, arg(&out), sizes, units);
-        sum_to(cube, &out, &[channels])
+    /// Gradients of kernel and skip from the sum of spectra (2, H, n).
+    fn collect_kernels(&self, sums: &Buffer, needs: Needs) -> Result<[Option<Tensor<Cube<R, E>>>; 2]> {
+        let ([_, channels, _], cube) = (self.shape(), self.cube);
+        cube.transform(self.plan, sums, channels, Middle::Inverse, None)?;
+        let out = cube.alloc(self.method, self.conv.kernel.shape())?;
+        let skip = cube.alloc_if(needs.skip, self.method, &[channels])?;
+        let (cubes, units) = cube.units(channels * self.conv.kernel.shape()[2]);
+        let (g_skip, twist, sizes) = (skip.as_ref().map(arg).into(), self.twist.arg(), self.kernel_sizes());
+        collect_kernels::launch::<E, R>(cube.client(), cubes, units, sums.arg(), arg(&out), g_skip, twist, sizes, self.kernels(), self.plan.n);
+        Ok([Some(out), skip])
     }
 }
 
+/// Gradients of input, kernel, skip, scale, shift.
+type Gradients<R, E> = [Option<Tensor<Cube<R, E>>>; 5];
+
 pub(super) fn long_conv<R: Runtime, E: Scalar>(cube: &Cube<R, E>, conv: LongConv<'_, Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
-    Job::new(cube, "long_conv", conv)?.run()
+    Job::new(cube, "long_conv", conv)?.run(None)
 }
 
 pub(super) fn long_conv_grad<R: Runtime, E: Scalar>(
@@ -891,5 +897,9 @@ pub(super) fn long_conv_grad<R: Runtime, E: Scalar>(
 ) -> Result<[Option<Tensor<Cube<R, E>>>; 3]> {
     let job = Job::new(cube, "long_conv_grad", conv)?;
     let needs = Needs { input: needs[0], kernel: needs[1], skip: needs[2] && conv.skip.is_some() };
-    if job.plan.fits() { job.grad(g, needs) } else { job.grad_wide(g, needs) }
+    if job.plan.fits() {
+        let [input, kernel, skip, _, _] = job.grad(g, needs, None)?;
+        return Ok([input, kernel, skip]);
+    }
+    job.grad_wide(g, needs)
 }

@@ -39,6 +39,13 @@ impl Limits {
     }
 }
 
+/// A constant to the accuracy of `F`: a literal of f64 is an error in WGSL, even where it is only converted.
+#[cube]
+pub(super) fn constant<F: Float>(#[comptime] x: f64) -> F {
+    let size = F::type_size();
+    if comptime!(size == 4) { F::new(comptime!(x as f32)) } else { F::cast_from(x) }
+}
+
 impl<R: Runtime, E: Scalar> Cube<R, E> {
     /// At least `cubes` cubes over two axes, a number that CUBE_POS counts: a kernel must leave those beyond alone.
     pub(super) fn cubes(&self, cubes: usize) -> CubeCount {

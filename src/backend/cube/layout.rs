@@ -1,30 +1,265 @@
-//! stub
-#![allow(unused)]
-use cubecl::prelude::*;
-use super::{Cube, Scalar};
-use crate::backend::{*, Tensor};
-use crate::error::{Error, Result};
+//! Moving values: permute, slice, concat, flip, embedding rows.
 
-pub(super) fn permute<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, axes: &[usize]) -> Result<Tensor<Cube<R, E>>> {
-    unimplemented!()
+use cubecl::prelude::*;
+
+use super::launch::UNITS;
+use super::reduce::{offset, sum_cube};
+use super::storage::arg;
+use super::{Cube, Scalar};
+use crate::backend::Tensor;
+use crate::error::Result;
+
+/// Positions of a token whose gradients one cube sums.
+const SEGMENT: usize = 512;
+
+/// `out` in order, from x in strides: entry i from `base` + the offset of i along `axes`, (length, stride) pairs, the last axis first.
+#[cube(launch)]
+fn gather_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>, base: u32, #[comptime] rank: usize) {
+    if ABSOLUTE_POS < out.len() {
+        out[ABSOLUTE_POS] = x[(base + offset(axes, 0usize, rank, ABSOLUTE_POS as u32)) as usize];
+    }
 }
 
-pub(super) fn slice<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, axis: usize, start: usize, len: usize) -> Result<Tensor<Cube<R, E>>> {
-    unimplemented!()
+/// x in order, into `out` in strides.
+#[cube(launch)]
+fn scatter_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>, base: u32, #[comptime] rank: usize) {
+    if ABSOLUTE_POS < x.len() {
+        out[(base + offset(axes, 0usize, rank, ABSOLUTE_POS as u32)) as usize] = x[ABSOLUTE_POS];
+    }
+}
+
+/// (length, stride) of axes, the first one first, as a kernel takes them: the last one first, without those of length 1, and neighbours that
+/// are one run of memory joined.
+fn axes(axes: impl IntoIterator<Item = (usize, usize)>) -> Vec<usize> {
+    let mut joined: Vec<(usize, usize)> = Vec::new();
+    for (len, stride) in axes {
+        match joined.last_mut() {
+            _ if len == 1 => {}
+            Some(outer) if outer.1 == stride.wrapping_mul(len) => *outer = (outer.0 * len, stride),
+            _ => joined.push((len, stride)),
+        }
+    }
+    joined.into_iter().rev().flat_map(|(len, stride)| [len, stride]).collect()
+}
+
+/// A tensor of `shape` from x by `axes`, from `base` on.
+fn gather<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    method: &'static str,
+    x: &Tensor<Cube<R, E>>,
+    shape: &[usize],
+    axes: &[usize],
+    base: usize,
+) -> Result<Tensor<Cube<R, E>>> {
+    let out = cube.alloc(method, shape)?;
+    if out.numel() > 0 {
+        let ((cubes, units), table) = (cube.units(out.numel()), cube.sizes(axes)?);
+        gather_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(&out), table.arg(), base as u32, axes.len() / 2);
+    }
+    Ok(out)
+}
+
+/// Entries of an axis, and of what lies within one of them.
+fn around(shape: &[usize], axis: usize) -> (usize, usize) {
+    (shape[axis], shape[axis + 1..].iter().product())
+}
+
+/// Axis i of the result is axis `order[i]` of x.
+pub(super) fn permute<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, order: &[usize]) -> Result<Tensor<Cube<R, E>>> {
+    let shape: Vec<usize> = order.iter().map(|&axis| x.shape()[axis]).collect();
+    let axes = axes(order.iter().map(|&axis| around(x.shape(), axis)));
+    if axes.is_empty() || axes.len() == 2 && axes[1] == 1 {
+        return x.reshape(&shape);
+    }
+    gather(cube, "permute", x, &shape, &axes, 0)
+}
+
+pub(super) fn slice<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    x: &Tensor<Cube<R, E>>,
+    axis: usize,
+    start: usize,
+    len: usize,
+) -> Result<Tensor<Cube<R, E>>> {
+    let (size, inner) = around(x.shape(), axis);
+    if len == size {
+        return Ok(x.clone());
+    }
+    let mut shape = x.shape().to_vec();
+    shape[axis] = len;
+    let outer = shape[..axis].iter().product();
+    gather(cube, "slice", x, &shape, &axes([(outer, size * inner), (len * inner, 1)]), start * inner)
 }
 
 pub(super) fn concat<R: Runtime, E: Scalar>(cube: &Cube<R, E>, parts: &[&Tensor<Cube<R, E>>], axis: usize) -> Result<Tensor<Cube<R, E>>> {
-    unimplemented!()
+    let mut shape = parts[0].shape().to_vec();
+    shape[axis] = parts.iter().map(|part| part.shape()[axis]).sum();
+    let out = cube.alloc("concat", &shape)?;
+    let (size, inner) = around(&shape, axis);
+    let outer = shape[..axis].iter().product();
+    let mut at = 0;
+    for part in parts.iter().filter(|part| part.numel() > 0) {
+        let width = part.shape()[axis] * inner;
+        let axes = axes([(outer, size * inner), (width, 1)]);
+        let ((cubes, units), table) = (cube.units(part.numel()), cube.sizes(&axes)?);
+        scatter_kernel::launch::<E, R>(cube.client(), cubes, units, arg(part), arg(&out), table.arg(), at as u32, axes.len() / 2);
+        at += width;
+    }
+    Ok(out)
 }
 
 pub(super) fn flip<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, axis: usize) -> Result<Tensor<Cube<R, E>>> {
-    unimplemented!()
+    let (size, inner) = around(x.shape(), axis);
+    if size < 2 {
+        return Ok(x.clone());
+    }
+    let outer = x.shape()[..axis].iter().product();
+    // Backwards: the stride is below 0, modulo 2^32 on the device.
+    let axes = axes([(outer, size * inner), (size, inner.wrapping_neg()), (inner, 1)]);
+    gather(cube, "flip", x, x.shape(), &axes, (size - 1) * inner)
 }
 
-pub(super) fn embed<R: Runtime, E: Scalar>(cube: &Cube<R, E>, table: &Tensor<Cube<R, E>>, tokens: &[u32], batch: usize) -> Result<Tensor<Cube<R, E>>> {
-    unimplemented!()
+/// Rows of `table`, (V, H), for tokens (B, L), as (B, H, L).
+#[cube(launch)]
+fn embed_kernel<F: Float>(table: &Array<F>, tokens: &Array<u32>, out: &mut Array<F>, d_model: u32, length: u32) {
+    if ABSOLUTE_POS < out.len() {
+        let i = ABSOLUTE_POS as u32;
+        let row = i / length;
+        let b = row / d_model;
+        let token = tokens[(b * length + i - row * length) as usize];
+        out[ABSOLUTE_POS] = table[(token * d_model + row - b * d_model) as usize];
+    }
 }
 
-pub(super) fn embed_grad<R: Runtime, E: Scalar>(cube: &Cube<R, E>, rows: usize, tokens: &[u32], g: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
-    unimplemented!()
+/// One cube for every segment and channel: the sum of g over the segment's positions, into (segments, H). `places` says where channel 0 of
+/// every position is in g, token after token; `bounds` where a segment starts.
+#[cube(launch)]
+fn segments_kernel<F: Float>(
+    g: &Array<F>,
+    places: &Array<u32>,
+    bounds: &Array<u32>,
+    sums: &mut Array<F>,
+    d_model: u32,
+    length: u32,
+    #[comptime] units: usize,
+) {
+    let mut scratch = SharedMemory::<F>::new(units);
+    let cube = CUBE_POS as u32;
+    if CUBE_POS < sums.len() {
+        let segment = (cube / d_model) as usize;
+        let start = cube % d_model * length;
+        let end = bounds[segment + 1];
+        let mut sum = F::new(0.0);
+        let mut i = bounds[segment] + UNIT_POS;
+        while i < end {
+            sum += g[(places[i as usize] + start) as usize];
+            i += CUBE_DIM;
+        }
+        let sum = sum_cube::<F>(sum, &mut scratch);
+        if UNIT_POS == 0 {
+            sums[CUBE_POS] = sum;
+        }
+    }
+}
+
+/// One unit for every entry of the table, (V, H): the sum of its token's segments, `bounds[token]..bounds[token + 1]` of them.
+#[cube(launch)]
+fn tokens_kernel<F: Float>(sums: &Array<F>, bounds: &Array<u32>, out: &mut Array<F>, d_model: u32) {
+    if ABSOLUTE_POS < out.len() {
+        let token = ABSOLUTE_POS / d_model as usize;
+        let h = ABSOLUTE_POS - token * d_model as usize;
+        let mut sum = F::new(0.0);
+        let mut segment = bounds[token];
+        let end = bounds[token + 1];
+        while segment < end {
+            sum += sums[segment as usize * d_model as usize + h];
+            segment += 1;
+        }
+        out[ABSOLUTE_POS] = sum;
+    }
+}
+
+pub(super) fn embed<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    table: &Tensor<Cube<R, E>>,
+    tokens: &[u32],
+    batch: usize,
+) -> Result<Tensor<Cube<R, E>>> {
+    let (d_model, length) = (table.shape()[1], tokens.len() / batch);
+    let out = cube.alloc("embed", &[batch, d_model, length])?;
+    if out.numel() > 0 {
+        let tokens = cube.upload_words("embed", tokens)?;
+        let (cubes, units) = cube.units(out.numel());
+        let (d_model, length) = (d_model as u32, length as u32);
+        embed_kernel::launch::<E, R>(cube.client(), cubes, units, arg(table), tokens.arg(), arg(&out), d_model, length);
+    }
+    Ok(out)
+}
+
+/// The positions of every token, cut into segments.
+struct Segments {
+    /// Where channel 0 of every position is in (B, H, L), token after token.
+    places: Vec<u32>,
+    /// Where every segment starts in `places`, and the last one's end.
+    bounds: Vec<u32>,
+    /// Every token's first segment, and the end of the last token's.
+    first: Vec<u32>,
+}
+
+impl Segments {
+    /// By a counting sort, which keeps the order of a token's positions.
+    fn of(rows: usize, tokens: &[u32], d_model: usize, length: usize) -> Self {
+        let mut next = vec![0usize; rows + 1];
+        tokens.iter().for_each(|&token| next[token as usize + 1] += 1);
+        let (mut bounds, mut first) = (Vec::new(), Vec::with_capacity(rows + 1));
+        for token in 0..rows {
+            first.push(bounds.len() as u32);
+            let (start, count) = (next[token], next[token + 1]);
+            bounds.extend((0..count).step_by(SEGMENT).map(|i| (start + i) as u32));
+            next[token + 1] = start + count;
+        }
+        first.push(bounds.len() as u32);
+        bounds.push(tokens.len() as u32);
+        let mut places = vec![0; tokens.len()];
+        for (position, &token) in tokens.iter().enumerate() {
+            let slot = &mut next[token as usize];
+            places[*slot] = (position / length * d_model * length + position % length) as u32;
+            *slot += 1;
+        }
+        Segments { places, bounds, first }
+    }
+}
+
+pub(super) fn embed_grad<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    rows: usize,
+    tokens: &[u32],
+    g: &Tensor<Cube<R, E>>,
+) -> Result<Tensor<Cube<R, E>>> {
+    const METHOD: &str = "embed_grad";
+    let (d_model, length) = (g.shape()[1], g.shape()[2]);
+    if g.numel() == 0 || rows == 0 {
+        return super::elementwise::full(cube, &[rows, d_model], 0.0);
+    }
+    let segments = Segments::of(rows, tokens, d_model, length);
+    let upload = |words: &[u32]| cube.upload_words(METHOD, words);
+    let [places, bounds, first] = [upload(&segments.places)?, upload(&segments.bounds)?, upload(&segments.first)?];
+    let count = segments.bounds.len() - 1;
+    let (sums, out) = (cube.alloc(METHOD, &[count, d_model])?, cube.alloc(METHOD, &[rows, d_model])?);
+    let units = cube.limits().units_up_to(UNITS / 2);
+    segments_kernel::launch::<E, R>(
+        cube.client(),
+        cube.cubes(sums.numel()),
+        CubeDim::new_1d(units as u32),
+        arg(g),
+        places.arg(),
+        bounds.arg(),
+        arg(&sums),
+        d_model as u32,
+        length as u32,
+        units,
+    );
+    let (cubes, units) = cube.units(out.numel());
+    tokens_kernel::launch::<E, R>(cube.client(), cubes, units, arg(&sums), first.arg(), arg(&out), d_model as u32);
+    Ok(out)
 }

@@ -6,6 +6,7 @@ use std::f64::consts::TAU;
 
 use cubecl::prelude::*;
 
+use super::launch::constant;
 use super::storage::{Buffer, arg};
 use super::{Cube, Scalar};
 use crate::backend::rng::jump;
@@ -138,9 +139,9 @@ fn normal_of<F: Float>(first: u32, second: u32) -> F {
     if comptime!(size == 4) {
         (F::new(2.0) * minus_ln_unit::<F>(first)).sqrt() * cos_turn::<F>(second)
     } else {
-        let scale = F::cast_from(comptime!(1.0 / 4_294_967_296.0f64));
+        let scale = constant::<F>(1.0 / 4_294_967_296.0);
         let radius = (F::new(-2.0) * ((F::cast_from(first) + F::new(0.5)) * scale).ln()).sqrt();
-        radius * (F::cast_from(comptime!(TAU / 4_294_967_296.0f64)) * F::cast_from(second)).cos()
+        radius * (constant::<F>(TAU / 4_294_967_296.0) * F::cast_from(second)).cos()
     }
 }
 
@@ -149,7 +150,7 @@ fn normal_of<F: Float>(first: u32, second: u32) -> F {
 fn minus_ln_unit<F: Float>(word: u32) -> F {
     let scale = F::new(2.328_306_4e-10);
     // Near 1: of v = 1 - u, which is exact, by -ln(1 - v) = 2 artanh(v / (2 - v)) as a series, since v is at most 1/2.
-    let v = (F::cast_from(!word) + F::new(0.5)) * scale;
+    let v = (F::cast_from(4_294_967_295u32 - word) + F::new(0.5)) * scale;
     let s = v / (F::new(2.0) - v);
     let q = s * s;
     let high = F::new(0.111_111_11) + q * (F::new(0.090_909_09) + q * (F::new(0.076_923_08) + q * F::new(0.066_666_67)));
@@ -166,14 +167,14 @@ fn cos_turn<F: Float>(word: u32) -> F {
     // Both sides of 0, in units of 2^-32 turns.
     let rest = word - (quarter << 30u32);
     let below = rest >= 2_147_483_648u32;
-    let size = F::cast_from(select(below, 0u32 - rest, rest)) * F::new(comptime!((TAU / 4_294_967_296.0) as f32));
+    let size = F::cast_from(select(below, 0u32 - rest, rest)) * constant::<F>(TAU / 4_294_967_296.0);
     let x = select(below, -size, size);
     let y = x * x;
     let odd = F::new(-0.166_666_67) + y * (F::new(0.008_333_334) + y * (F::new(-1.984_127e-4) + y * F::new(2.755_732e-6)));
     let sin = x + x * y * odd;
     let even = F::new(0.041_666_668) + y * (F::new(-0.001_388_889) + y * (F::new(2.480_158_8e-5) - y * F::new(2.755_732e-7)));
     let cos = F::new(1.0) + y * (F::new(-0.5) + y * even);
-    let value = select(quarter % 2 == 0, cos, sin);
+    let value = select(quarter & 1 == 0, cos, sin);
     // The quarters' cosines: cos, -sin, -cos, sin.
     select(quarter == 1 || quarter == 2, -value, value)
 }

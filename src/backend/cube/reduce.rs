@@ -32,7 +32,7 @@ pub(super) fn sum_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {
 
 /// The offset of entry `i` of axes given as (length, stride) pairs, the last axis first.
 #[cube]
-fn offset(axes: &Array<u32>, #[comptime] from: usize, #[comptime] rank: usize, i: u32) -> u32 {
+pub(super) fn offset(axes: &Array<u32>, #[comptime] from: usize, #[comptime] rank: usize, i: u32) -> u32 {
     let mut rest = i;
     let mut at = 0u32;
     #[unroll]

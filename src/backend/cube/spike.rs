@@ -5,9 +5,11 @@ use std::f64::consts::FRAC_PI_2;
 use cubecl::prelude::*;
 
 use super::channels::{Channels, Cut, sequence, totals};
+use super::elementwise::full;
+use super::launch::constant;
 use super::random::{Draw, Place, unit};
 use super::reduce::sum_cube;
-use super::storage::arg;
+use super::storage::{Pair, Wanted, arg};
 use super::{Cube, Scalar};
 use crate::backend::{Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
 use crate::error::Result;
@@ -78,7 +80,7 @@ fn slope_at<F: Float>(d: F, alpha: F, #[comptime] kind: Kind) -> F {
             alpha * e / ((one + e) * (one + e))
         }
         Kind::Atan => {
-            let z = F::cast_from(comptime!(FRAC_PI_2 as f32)) * alpha * d;
+            let z = constant::<F>(FRAC_PI_2) * alpha * d;
             F::new(0.5) * alpha / (one + z * z)
         }
         Kind::FastSigmoid => {
@@ -106,7 +108,7 @@ impl<F: Float> Uniform<F> {
         #[comptime]
         match self {
             Uniform::Stream(draw) => draw.place(position),
-            _ => Place::nowhere(),
+            Uniform::Given(_) | Uniform::Nothing => Place::nowhere(),
         }
     }
 
@@ -121,7 +123,7 @@ impl<F: Float> Uniform<F> {
                     draw.jump(place, to - from);
                 }
             }
-            _ => {}
+            Uniform::Given(_) | Uniform::Nothing => {}
         }
     }
 
@@ -146,13 +148,13 @@ pub(super) struct Affine<F: Float> {
 /// scale and shift of one channel.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Line<F: Float> {
-    scale: F,
-    shift: F,
+    pub(super) scale: F,
+    pub(super) shift: F,
 }
 
 /// Those of channel `h`; without an affine, y = x.
 #[cube]
-fn line<F: Float>(affine: &ComptimeOption<Affine<F>>, h: u32) -> Line<F> {
+pub(super) fn line<F: Float>(affine: &ComptimeOption<Affine<F>>, h: u32) -> Line<F> {
     #[comptime]
     match affine {
         ComptimeOption::Some(affine) => Line::<F> { scale: affine.scale[h as usize], shift: affine.shift[h as usize] },
@@ -185,9 +187,11 @@ fn spike_kernel<F: Float>(
                 out[at as usize] = spike_of::<F>(y, uniform.number(&place, at));
             }
             k += CUBE_DIM;
-            let next = channels.position(h, k);
-            uniform.advance(&mut place, at, next);
-            at = next;
+            if k < end {
+                let next = channels.position(h, k);
+                uniform.advance(&mut place, at, next);
+                at = next;
+            }
         }
     }
 }
@@ -228,9 +232,11 @@ fn spike_grad_kernel<F: Float>(
             with_x += gy * x;
             alone += gy;
             k += CUBE_DIM;
-            let next = channels.position(h, k);
-            uniform.advance(&mut place, at, next);
-            at = next;
+            if k < end {
+                let next = channels.position(h, k);
+                uniform.advance(&mut place, at, next);
+                at = next;
+            }
         }
         #[comptime]
         match parts {
@@ -248,9 +254,7 @@ fn spike_grad_kernel<F: Float>(
     }
 }
 
-type Pair<'a, B> = Option<(&'a Tensor<B>, &'a Tensor<B>)>;
-
-fn affine_arg<R: Runtime, E: Scalar>(affine: Pair<'_, Cube<R, E>>) -> ComptimeOptionArgs<Affine<E>, R> {
+pub(super) fn affine_arg<R: Runtime, E: Scalar>(affine: Option<Pair<'_, R, E>>) -> ComptimeOptionArgs<Affine<E>, R> {
     affine.map(|(scale, shift)| AffineLaunch::new(arg(scale), arg(shift))).into()
 }
 
@@ -269,7 +273,7 @@ pub(super) fn uniform_arg<R: Runtime, E: Scalar>(
 }
 
 /// The cut of a draw: by channels for an affine, else all is one channel.
-fn cut<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, affine: Pair<'_, Cube<R, E>>) -> Cut {
+fn cut<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, affine: Option<Pair<'_, R, E>>) -> Cut {
     cube.cut(if affine.is_some() { sequence(x.shape()) } else { [1, 1, x.numel()] })
 }
 
@@ -277,7 +281,7 @@ pub(super) fn spike<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     spike: &Spike<Cube<R, E>>,
     x: &Tensor<Cube<R, E>>,
-    affine: Option<(&Tensor<Cube<R, E>>, &Tensor<Cube<R, E>>)>,
+    affine: Option<Pair<'_, R, E>>,
 ) -> Result<Tensor<Cube<R, E>>> {
     let out = cube.alloc("spike", x.shape())?;
     if out.numel() == 0 {
@@ -294,14 +298,15 @@ pub(super) fn spike_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     spike: &Spike<Cube<R, E>>,
     x: &Tensor<Cube<R, E>>,
-    affine: Option<(&Tensor<Cube<R, E>>, &Tensor<Cube<R, E>>)>,
+    affine: Option<Pair<'_, R, E>>,
     g: &Tensor<Cube<R, E>>,
     needs: [bool; 3],
-) -> Result<[Option<Tensor<Cube<R, E>>>; 3]> {
+) -> Result<Wanted<R, E, 3>> {
     let sums = [needs[1], needs[2]].map(|need| need && affine.is_some());
     let gx = cube.alloc_if(needs[0], "spike_grad", x.shape())?;
-    if !(needs[0] || sums[0] || sums[1]) || x.numel() == 0 {
-        return Ok([gx, None, None]);
+    if x.numel() == 0 || !(needs[0] || sums[0] || sums[1]) {
+        let zeros = |wanted: bool| affine.filter(|_| wanted).map(|(scale, _)| full(cube, scale.shape(), 0.0)).transpose();
+        return Ok([gx, zeros(sums[0])?, zeros(sums[1])?]);
     }
     let cut = cut(cube, x, affine);
     let parts = cube.alloc_if(sums[0] || sums[1], "spike_grad", &[2, cut.channels, cut.pieces])?;
@@ -391,10 +396,9 @@ fn lif_grad_kernel<F: Float>(
             let gradient = g[at] * slope_at::<F>(out[at] - threshold, alpha, kind) + later;
             out[at] = gradient;
             later = decay * gradient;
-            if comptime!(!soft_reset) {
-                if t > 0 && out[at - 1] > threshold {
-                    later = F::new(0.0);
-                }
+            // A spike resets what the next step keeps; at t = 0 nothing is kept any more.
+            if comptime!(!soft_reset) && t > 0 && out[at - 1] > threshold {
+                later = F::new(0.0);
             }
         }
     }

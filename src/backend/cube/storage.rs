@@ -35,6 +35,12 @@ pub(super) fn arg<R: Runtime, E: Scalar>(x: &Tensor<Cube<R, E>>) -> ArrayArg<R> 
     x.storage().arg()
 }
 
+/// Two tensors that belong together.
+pub(super) type Pair<'a, R, E> = (&'a Tensor<Cube<R, E>>, &'a Tensor<Cube<R, E>>);
+
+/// Gradients, those that are wanted.
+pub(super) type Wanted<R, E, const N: usize> = [Option<Tensor<Cube<R, E>>>; N];
+
 /// Uploaded tables by what they are; shapes and tables of transforms come again and again.
 pub(super) type Tables = Mutex<HashMap<(&'static str, Vec<usize>), Buffer>>;
 
