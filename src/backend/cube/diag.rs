@@ -204,6 +204,45 @@ fn power<F: Float>(modes: &Array<F>, at: u32, plane: u32, l: u32, #[comptime] bi
     complex::<F>(re, im)
 }
 
+/// The bits of a t < S, of those that are tabulated.
+fn short_bits(bits: usize) -> usize {
+    bits.min(WIDTH.ilog2() as usize)
+}
+
+/// For `count` modes from `first` on: abar^t, (chunk, S), and Re and -Im of W abar^(base + S i), (chunk, c, rows).
+#[cube]
+fn tabulate<F: Float>(
+    modes: &Array<F>,
+    short_re: &mut SharedMemory<F>,
+    short_im: &mut SharedMemory<F>,
+    long_re: &mut SharedMemory<F>,
+    long_im: &mut SharedMemory<F>,
+    first: u32,
+    count: u32,
+    plane: u32,
+    base: u32,
+    #[comptime] channels: usize,
+    #[comptime] bits: usize,
+) {
+    let mut i = UNIT_POS;
+    while i < count * comptime!(WIDTH as u32) {
+        let at = first + i / comptime!(WIDTH as u32);
+        let z = power::<F>(modes, at, plane, i % comptime!(WIDTH as u32), comptime!(short_bits(bits)));
+        short_re[i as usize] = z.re;
+        short_im[i as usize] = z.im;
+        let row = i % comptime!(ROWS as u32);
+        let z = power::<F>(modes, at, plane, base + row * comptime!(WIDTH as u32), bits);
+        #[unroll]
+        for c in 0..comptime!(channels as u32) {
+            let z = mul::<F>(z, load::<F>(modes, (comptime!(2 * bits as u32) + 2u32 * c) * plane + at, plane));
+            let to = (i / comptime!(ROWS as u32) * comptime!(channels as u32) + c) * comptime!(ROWS as u32) + row;
+            long_re[to as usize] = z.re;
+            long_im[to as usize] = -z.im;
+        }
+        i += CUBE_DIM;
+    }
+}
+
 /// One cube for a tile of a channel's kernels: TILE entries of each.
 #[cube(launch)]
 fn fill_kernel<F: Float>(
@@ -239,24 +278,19 @@ fn fill_kernel<F: Float>(
         let mut start = 0u32;
         while start < half {
             let count = min(half - start, comptime!(CHUNK as u32));
-            let first = h * half + start;
-            let mut i = UNIT_POS;
-            while i < count * comptime!(WIDTH as u32) {
-                let at = first + i / comptime!(WIDTH as u32);
-                let z = power::<F>(modes, at, plane, i % comptime!(WIDTH as u32), comptime!(if bits < 5 { bits } else { 5 }));
-                short_re[i as usize] = z.re;
-                short_im[i as usize] = z.im;
-                let row = i % comptime!(ROWS as u32);
-                let z = power::<F>(modes, at, plane, tile * comptime!(TILE as u32) + row * comptime!(WIDTH as u32), bits);
-                #[unroll]
-                for c in 0..comptime!(channels as u32) {
-                    let z = mul::<F>(z, load::<F>(modes, (comptime!(2 * bits as u32) + 2u32 * c) * plane + at, plane));
-                    let to = (i / comptime!(ROWS as u32) * comptime!(channels as u32) + c) * comptime!(ROWS as u32) + row;
-                    long_re[to as usize] = z.re;
-                    long_im[to as usize] = -z.im;
-                }
-                i += comptime!(units as u32);
-            }
+            tabulate::<F>(
+                modes,
+                &mut short_re,
+                &mut short_im,
+                &mut long_re,
+                &mut long_im,
+                h * half + start,
+                count,
+                plane,
+                tile * comptime!(TILE as u32),
+                channels,
+                bits,
+            );
             sync_cube();
             for n in 0..count {
                 let re = short_re[(n * comptime!(WIDTH as u32) + t) as usize];
@@ -280,6 +314,88 @@ fn fill_kernel<F: Float>(
             }
         }
     }
+}
+
+/// abar^(base + S i) of a chunk of a channel's modes, (chunk, rows); beyond the last mode that mode's.
+#[cube]
+fn long_powers<F: Float>(
+    modes: &Array<F>,
+    long_re: &mut SharedMemory<F>,
+    long_im: &mut SharedMemory<F>,
+    h: u32,
+    start: u32,
+    plane: u32,
+    half: u32,
+    base: u32,
+    #[comptime] bits: usize,
+) {
+    let mut i = UNIT_POS;
+    while i < comptime!((CHUNK * ROWS) as u32) {
+        let at = h * half + min(start + i / comptime!(ROWS as u32), half - 1);
+        let z = power::<F>(modes, at, plane, base + i % comptime!(ROWS as u32) * comptime!(WIDTH as u32), bits);
+        long_re[i as usize] = z.re;
+        long_im[i as usize] = z.im;
+        i += CUBE_DIM;
+    }
+}
+
+/// A tile of h[l] = g[l + 1], (c, tile): zeros beyond the end.
+#[cube]
+fn late_gradient<F: Float>(
+    g: &Array<F>,
+    time: &mut SharedMemory<F>,
+    h: u32,
+    d_model: u32,
+    len: u32,
+    base: u32,
+    #[comptime] channels: usize,
+) {
+    let mut i = UNIT_POS;
+    while i < comptime!((channels * TILE) as u32) {
+        let l = base + i % comptime!(TILE as u32) + 1;
+        let mut value = F::new(0.0);
+        if l < len {
+            value = g[((i / comptime!(TILE as u32) * d_model + h) * len + l) as usize];
+        }
+        time[i as usize] = value;
+        i += CUBE_DIM;
+    }
+}
+
+/// A unit's part of s0 and s1 of kernel `c` from its u and v: [s0, s1], each re and im.
+#[cube]
+fn close<F: Float>(
+    modes: &Array<F>,
+    parts: &Array<F>,
+    own: u32,
+    plane: u32,
+    lane: u32,
+    #[comptime] c: usize,
+    #[comptime] bits: usize,
+    #[comptime] lanes: usize,
+) -> Array<F> {
+    let columns = comptime!(WIDTH / lanes);
+    let mut sums = Array::<F>::new(4usize);
+    #[unroll]
+    for i in 0..4usize {
+        sums[i] = F::new(0.0);
+    }
+    #[unroll]
+    for k in 0..columns {
+        let t = lane + comptime!((k * lanes) as u32);
+        let z = power::<F>(modes, own, plane, t, comptime!(short_bits(bits)));
+        let from = comptime!((c * columns + k) * 4);
+        let u = complex::<F>(parts[from], parts[comptime!((c * columns + k) * 4 + 1)]);
+        let v = complex::<F>(parts[comptime!((c * columns + k) * 4 + 2)], parts[comptime!((c * columns + k) * 4 + 3)]);
+        let w = add::<F>(scale::<F>(u, F::cast_from(t)), scale::<F>(v, F::new(comptime!(WIDTH as f32))));
+        let term = mul::<F>(z, u);
+        sums[0] += term.re;
+        sums[1] += term.im;
+        let term = mul::<F>(z, w);
+        sums[2] += term.re;
+        sums[3] += term.im;
+    }
+    sums
 }
 
 /// One cube for a chunk of a channel's modes: s0 and s1 of every mode and kernel, planes (c, s0 and s1, re and im) of (H, M).
@@ -321,24 +437,8 @@ fn pull_kernel<F: Float>(
         }
         let mut base = 0u32;
         while base + 1 < len {
-            let mut i = UNIT_POS;
-            while i < comptime!((CHUNK * ROWS) as u32) {
-                let at = h * half + min(start + i / comptime!(ROWS as u32), half - 1);
-                let z = power::<F>(modes, at, plane, base + i % comptime!(ROWS as u32) * comptime!(WIDTH as u32), bits);
-                long_re[i as usize] = z.re;
-                long_im[i as usize] = z.im;
-                i += comptime!(units as u32);
-            }
-            let mut i = UNIT_POS;
-            while i < comptime!((channels * TILE) as u32) {
-                let l = base + i % comptime!(TILE as u32) + 1;
-                let mut value = F::new(0.0);
-                if l < len {
-                    value = g[((i / comptime!(TILE as u32) * d_model + h) * len + l) as usize];
-                }
-                time[i as usize] = value;
-                i += comptime!(units as u32);
-            }
+            long_powers::<F>(modes, &mut long_re, &mut long_im, h, start, plane, half, base, bits);
+            late_gradient::<F>(g, &mut time, h, d_model, len, base, channels);
             sync_cube();
             for row in 0..comptime!(ROWS as u32) {
                 let re = long_re[(n * comptime!(ROWS as u32) + row) as usize];
@@ -360,28 +460,12 @@ fn pull_kernel<F: Float>(
         }
         #[unroll]
         for c in 0..channels {
-            let mut s0 = complex::<F>(F::new(0.0), F::new(0.0));
-            let mut s1 = complex::<F>(F::new(0.0), F::new(0.0));
+            let closed = close::<F>(modes, &parts, own, plane, lane, c, bits, lanes);
             #[unroll]
-            for k in 0..columns {
-                let t = lane + comptime!((k * lanes) as u32);
-                let z = power::<F>(modes, own, plane, t, comptime!(if bits < 5 { bits } else { 5 }));
-                let from = comptime!((c * columns + k) * 4);
-                let u = complex::<F>(parts[from], parts[comptime!((c * columns + k) * 4 + 1)]);
-                let v = complex::<F>(parts[comptime!((c * columns + k) * 4 + 2)], parts[comptime!((c * columns + k) * 4 + 3)]);
-                let w = add::<F>(scale::<F>(u, F::cast_from(t)), scale::<F>(v, F::new(comptime!(WIDTH as f32))));
-                let term = mul::<F>(z, u);
-                s0.re += term.re;
-                s0.im += term.im;
-                let term = mul::<F>(z, w);
-                s1.re += term.re;
-                s1.im += term.im;
+            for i in 0..4usize {
+                let to = comptime!((4 * c + i) as u32) * plane + own;
+                sum_lanes::<F>(closed[i], sums, to, start + n < half, &mut scratch, lanes);
             }
-            let to = comptime!(4 * c as u32) * plane + own;
-            sum_lanes::<F>(s0.re, sums, to, start + n < half, &mut scratch, lanes);
-            sum_lanes::<F>(s0.im, sums, to + plane, start + n < half, &mut scratch, lanes);
-            sum_lanes::<F>(s1.re, sums, to + 2u32 * plane, start + n < half, &mut scratch, lanes);
-            sum_lanes::<F>(s1.im, sums, to + 3u32 * plane, start + n < half, &mut scratch, lanes);
         }
     }
 }

@@ -6,9 +6,10 @@
 //! x = dt {B, P_k} and columns y = {C_c, Q_j = conj P_j}, the spectrum is Khat_c = e^(i t/2) S_c, where S is the Schur complement
 //! T_BC - T_BQ Z T_PC, Z = cosine (I + cosine T_PQ)^-1, of the products
 //!
-//!   T = sum_n x_n y_n E_n + conj(x_n y_n) E'_n,  E = 1 / (rho cosine + i (chord - omega cosine)),  E' = 1 / (rho cosine + i (chord + omega cosine)).
+//!   T = sum_n x_n y_n E_n + conj(x_n y_n) E'_n,
+//!   1 / E = rho cosine + i (chord - omega cosine),  1 / E' = rho cosine + i (chord + omega cosine).
 //!
-//! Modes are stored as the one of a conjugate pair with Im a = omega >= 0, rho = -Re a: only E has a resonance.
+//! Modes are stored as the one of a conjugate pair with Im a = omega >= 0, rho = -Re a: only E has a resonance, unless omega is about 0.
 //!
 //! # In single precision
 //!
@@ -22,8 +23,8 @@
 //! # The gradient
 //!
 //! Row gradients are carried, dL = Re(h dS). Those of the T have rank one, u w with w = (h_c, sum_c h_c v_c), so that with
-//! A_x = E (u x) and A_y = E (y w) a mode has dL = Re(sum_r dx_r u_r A_y + sum_c dy_c w_c A_x + da cosine A_x A_y), and the same with E' for
-//! the conjugates. For the mode that is apart A_x is an entry of X D^-1 and A_y one of sum_c h_c D^-1 Y_c.
+//! A_x = E (u x) and A_y = E (y w) a mode has dL = Re(sum_r dx_r u_r A_y + sum_c dy_c w_c A_x + da cosine A_x A_y), and the same with E'
+//! for the conjugates. For the mode that is apart A_x is an entry of X D^-1 and A_y one of sum_c h_c D^-1 Y_c.
 //!
 //! By this, systems without damping (LegT, LagT, Fourier) are as good in single precision as LegS: no f64 is needed for them.
 
@@ -102,15 +103,30 @@ fn detuning<F: Float>(at: Frequency<F>, omega_hi: F, omega_lo: F) -> F {
     (at.chord_hi - omega_hi * at.cosine_hi) + rest
 }
 
+/// 1 / E and 1 / E' of a mode.
+#[derive(CubeType, Clone, Copy)]
+struct Poles<F: Float> {
+    near: Complex<F>,
+    far: Complex<F>,
+}
+
+#[cube]
+fn poles<F: Float>(factors: &Array<F>, mode: u32, plane: u32, at: Frequency<F>) -> Poles<F> {
+    let omega_hi = factors[mode as usize];
+    let omega_lo = factors[(mode + plane) as usize];
+    let rho = factors[(mode + 2u32 * plane) as usize] * at.cosine;
+    let near = complex::<F>(rho, detuning::<F>(at, omega_hi, omega_lo));
+    Poles::<F> { near, far: complex::<F>(rho, at.chord + (omega_hi + omega_lo) * at.cosine) }
+}
+
 /// The mode nearest to resonance, of those from `first` on.
 #[cube]
 fn nearest<F: Float>(factors: &Array<F>, first: u32, plane: u32, half: u32, at: Frequency<F>) -> u32 {
     let mut best = F::new(3.0e38);
     let mut found = 0u32.runtime();
     for n in 0..half {
-        let rho = factors[(first + n + 2u32 * plane) as usize] * at.cosine;
-        let off = detuning::<F>(at, factors[(first + n) as usize], factors[(first + n + plane) as usize]);
-        let distance = rho * rho + off * off;
+        let near = poles::<F>(factors, first + n, plane, at).near;
+        let distance = near.re * near.re + near.im * near.im;
         found = select(distance < best, n, found);
         best = select(distance < best, distance, best);
     }
@@ -161,13 +177,13 @@ fn zeros<F: Float>(#[comptime] len: usize) -> Array<F> {
     list
 }
 
-/// Complex x (from = 0) or y (from = rows) of a mode.
+/// Entry `i` of a mode's x and, from `plan.rows()` on, y.
 #[cube]
 fn factor<F: Float>(factors: &Array<F>, mode: u32, plane: u32, #[comptime] i: usize) -> Complex<F> {
     load::<F>(factors, mode + comptime!(3 + 2 * i as u32) * plane, plane)
 }
 
-/// T of every product at one frequency, without the mode `skip`; the whole cube takes part.
+/// T of every product at one frequency, without the mode `skip`; the whole cube takes part, for it shares the coefficients.
 #[cube]
 fn sum_products<F: Float>(
     factors: &Array<F>,
@@ -273,15 +289,19 @@ fn twist<F: Float>(x: Complex<F>, y: Complex<F>) -> Complex<F> {
     complex::<F>(F::new(0.0), F::new(2.0) * (x.re * y.im - x.im * y.re))
 }
 
-/// From the products of the other modes, and the mode `mode`, which is apart.
-///
-/// In the module's formulas D is the 2 x 2 matrix [[e + a, b], [b', e' + a']] with e = 1 / E, e' = 1 / E', a = y Z x, b = y Z conj(x) and so
-/// on: a a' - b b' would cancel, and is 0 for rank 1 and the product of three determinants for rank 2. The same holds for the products of
-/// its inverse with X and Y.
+/// x_P and y_Q of the mode that is apart, and Z x, Z conj(x), y Z and conj(y) Z: lists of R.
+#[derive(CubeType)]
+struct Vectors<F: Float> {
+    x: Array<F>,
+    y: Array<F>,
+    zx: Array<F>,
+    zx_conj: Array<F>,
+    yz: Array<F>,
+    yz_conj: Array<F>,
+}
+
 #[cube]
-fn solve<F: Float>(factors: &Array<F>, products: &Array<F>, at: Frequency<F>, mode: u32, plane: u32, #[comptime] plan: Plan) -> Solved<F> {
-    let z = correction::<F>(products, at.cosine, plan);
-    let x_b = factor::<F>(factors, mode, plane, 0usize);
+fn vectors<F: Float>(factors: &Array<F>, z: &Array<F>, mode: u32, plane: u32, #[comptime] plan: Plan) -> Vectors<F> {
     let mut x = zeros::<F>(plan.rank);
     let mut y = zeros::<F>(plan.rank);
     #[unroll]
@@ -289,9 +309,6 @@ fn solve<F: Float>(factors: &Array<F>, products: &Array<F>, at: Frequency<F>, mo
         put::<F>(&mut x, k, factor::<F>(factors, mode, plane, comptime!(1 + k)));
         put::<F>(&mut y, k, factor::<F>(factors, mode, plane, comptime!(plan.rows() + plan.channels + k)));
     }
-    // u and v of the other modes; Z x, Z conj(x), y Z and conj(y) Z.
-    let mut u = zeros::<F>(plan.rank);
-    let mut v = zeros::<F>(comptime!(plan.channels * plan.rank));
     let mut zx = zeros::<F>(plan.rank);
     let mut zx_conj = zeros::<F>(plan.rank);
     let mut yz = zeros::<F>(plan.rank);
@@ -300,104 +317,143 @@ fn solve<F: Float>(factors: &Array<F>, products: &Array<F>, at: Frequency<F>, mo
     for j in 0..plan.rank {
         #[unroll]
         for k in 0..plan.rank {
-            let z = get::<F>(&z, comptime!(j * plan.rank + k));
-            put_less::<F>(&mut u, k, get::<F>(products, comptime!(plan.channels + j)), z);
+            let z = get::<F>(z, comptime!(j * plan.rank + k));
             put_more::<F>(&mut zx, j, z, get::<F>(&x, k));
             put_more::<F>(&mut zx_conj, j, z, conj::<F>(get::<F>(&x, k)));
             put_more::<F>(&mut yz, k, get::<F>(&y, j), z);
             put_more::<F>(&mut yz_conj, k, conj::<F>(get::<F>(&y, j)), z);
+        }
+    }
+    Vectors::<F> { x, y, zx, zx_conj, yz, yz_conj }
+}
+
+/// The determinant of D = [[e + a, b], [b', e' + a']] with e = 1 / E, e' = 1 / E', a = y Z x, b = y Z conj(x) and so on.
+///
+/// a a' - b b' would cancel: it is 0 for rank 1, and the product of the determinants of [y; conj y], Z and [x, conj x] for rank 2.
+#[cube]
+fn determinant<F: Float>(known: &Vectors<F>, z: &Array<F>, near: Complex<F>, far: Complex<F>, #[comptime] rank: usize) -> Complex<F> {
+    let mut det = zeros::<F>(1usize);
+    put::<F>(&mut det, 0usize, mul::<F>(near, far));
+    #[unroll]
+    for k in 0..rank {
+        let x = get::<F>(&known.x, k);
+        put_more::<F>(&mut det, 0usize, far, mul::<F>(get::<F>(&known.yz, k), x));
+        put_more::<F>(&mut det, 0usize, near, mul::<F>(get::<F>(&known.yz_conj, k), conj::<F>(x)));
+    }
+    if comptime!(rank == 2) {
+        let of_x = twist::<F>(get::<F>(&known.x, 0usize), get::<F>(&known.x, 1usize));
+        let of_y = twist::<F>(get::<F>(&known.y, 0usize), get::<F>(&known.y, 1usize));
+        let twists = mul::<F>(of_x, of_y);
+        put_more::<F>(&mut det, 0usize, twists, mul::<F>(get::<F>(z, 0usize), get::<F>(z, 3usize)));
+        put_less::<F>(&mut det, 0usize, twists, mul::<F>(get::<F>(z, 1usize), get::<F>(z, 2usize)));
+    }
+    get::<F>(&det, 0usize)
+}
+
+/// X and X D^-1, or Y and D^-1 Y: lists of 2, for the mode and its conjugate.
+#[derive(CubeType)]
+struct Side<F: Float> {
+    plain: Array<F>,
+    solved: Array<F>,
+}
+
+/// For `own`, x_B or y_c, the list `x` of x_P or y_Q, u or v from entry `from` of `u` on, and y Z or Z x and that with the conjugate.
+///
+/// The entries of D^-1 times those of X would cancel too: what the mode and its conjugate mix is put into [`twist`]s.
+#[cube]
+fn side<F: Float>(
+    own: Complex<F>,
+    x: &Array<F>,
+    u: &Array<F>,
+    z: &Array<F>,
+    z_conj: &Array<F>,
+    roots: &Roots<F>,
+    #[comptime] from: usize,
+    #[comptime] rank: usize,
+) -> Side<F> {
+    let mut plain = zeros::<F>(2usize);
+    put::<F>(&mut plain, 0usize, own);
+    put::<F>(&mut plain, 1usize, conj::<F>(own));
+    let mut mixed = zeros::<F>(2usize);
+    #[unroll]
+    for k in 0..rank {
+        let x_k = get::<F>(x, k);
+        put_more::<F>(&mut plain, 0usize, get::<F>(u, comptime!(from + k)), x_k);
+        put_more::<F>(&mut plain, 1usize, get::<F>(u, comptime!(from + k)), conj::<F>(x_k));
+        let mut twisted = zeros::<F>(1usize);
+        put::<F>(&mut twisted, 0usize, twist::<F>(x_k, own));
+        #[unroll]
+        for l in 0..rank {
+            put_more::<F>(&mut twisted, 0usize, get::<F>(u, comptime!(from + l)), twist::<F>(x_k, get::<F>(x, l)));
+        }
+        put_more::<F>(&mut mixed, 0usize, get::<F>(z_conj, k), get::<F>(&twisted, 0usize));
+        put_less::<F>(&mut mixed, 1usize, get::<F>(z, k), get::<F>(&twisted, 0usize));
+    }
+    put_more::<F>(&mut mixed, 0usize, get::<F>(&plain, 0usize), roots.far);
+    put_more::<F>(&mut mixed, 1usize, get::<F>(&plain, 1usize), roots.near);
+    let mut solved = zeros::<F>(2usize);
+    put::<F>(&mut solved, 0usize, mul::<F>(get::<F>(&mixed, 0usize), roots.inverse));
+    put::<F>(&mut solved, 1usize, mul::<F>(get::<F>(&mixed, 1usize), roots.inverse));
+    Side::<F> { plain, solved }
+}
+
+/// 1 / E, 1 / E', and 1 over the determinant of D.
+#[derive(CubeType)]
+struct Roots<F: Float> {
+    near: Complex<F>,
+    far: Complex<F>,
+    inverse: Complex<F>,
+}
+
+/// From the products of the other modes, and the mode `mode`, which is apart.
+#[cube]
+fn solve<F: Float>(factors: &Array<F>, products: &Array<F>, at: Frequency<F>, mode: u32, plane: u32, #[comptime] plan: Plan) -> Solved<F> {
+    let z = correction::<F>(products, at.cosine, plan);
+    let known = vectors::<F>(factors, &z, mode, plane, plan);
+    let poles = poles::<F>(factors, mode, plane, at);
+    let inverse = recip_small::<F>(determinant::<F>(&known, &z, poles.near, poles.far, plan.rank));
+    let roots = Roots::<F> { near: poles.near, far: poles.far, inverse };
+    // Of the other modes, at first.
+    let mut u = zeros::<F>(plan.rank);
+    let mut v = zeros::<F>(comptime!(plan.channels * plan.rank));
+    #[unroll]
+    for j in 0..plan.rank {
+        #[unroll]
+        for k in 0..plan.rank {
+            let z = get::<F>(&z, comptime!(j * plan.rank + k));
+            put_less::<F>(&mut u, k, get::<F>(products, comptime!(plan.channels + j)), z);
             #[unroll]
             for c in 0..plan.channels {
                 put_less::<F>(&mut v, comptime!(c * plan.rank + j), z, get::<F>(products, comptime!((1 + k) * plan.cols() + c)));
             }
         }
     }
-    let omega_hi = factors[mode as usize];
-    let omega_lo = factors[(mode + plane) as usize];
-    let rho = factors[(mode + 2u32 * plane) as usize] * at.cosine;
-    let near = complex::<F>(rho, detuning::<F>(at, omega_hi, omega_lo));
-    let far = complex::<F>(rho, at.chord + (omega_hi + omega_lo) * at.cosine);
-    // e e', then e' a and e a'.
-    let mut det = zeros::<F>(1usize);
-    put::<F>(&mut det, 0usize, mul::<F>(near, far));
-    // X and X', and the part of X Dinv in which the modes mix.
-    let mut whole = zeros::<F>(2usize);
-    put::<F>(&mut whole, 0usize, x_b);
-    put::<F>(&mut whole, 1usize, conj::<F>(x_b));
-    let mut left = zeros::<F>(2usize);
-    #[unroll]
-    for k in 0..plan.rank {
-        let x_k = get::<F>(&x, k);
-        put_more::<F>(&mut det, 0usize, far, mul::<F>(get::<F>(&yz, k), x_k));
-        put_more::<F>(&mut det, 0usize, near, mul::<F>(get::<F>(&yz_conj, k), conj::<F>(x_k)));
-        put_more::<F>(&mut whole, 0usize, get::<F>(&u, k), x_k);
-        put_more::<F>(&mut whole, 1usize, get::<F>(&u, k), conj::<F>(x_k));
-        let mut mixed = zeros::<F>(1usize);
-        put::<F>(&mut mixed, 0usize, twist::<F>(x_k, x_b));
-        #[unroll]
-        for l in 0..plan.rank {
-            put_more::<F>(&mut mixed, 0usize, get::<F>(&u, l), twist::<F>(x_k, get::<F>(&x, l)));
-        }
-        put_more::<F>(&mut left, 0usize, get::<F>(&yz_conj, k), get::<F>(&mixed, 0usize));
-        put_less::<F>(&mut left, 1usize, get::<F>(&yz, k), get::<F>(&mixed, 0usize));
-    }
-    if comptime!(plan.rank == 2) {
-        let twists =
-            mul::<F>(twist::<F>(get::<F>(&x, 0usize), get::<F>(&x, 1usize)), twist::<F>(get::<F>(&y, 0usize), get::<F>(&y, 1usize)));
-        put_more::<F>(&mut det, 0usize, twists, mul::<F>(get::<F>(&z, 0usize), get::<F>(&z, 3usize)));
-        put_less::<F>(&mut det, 0usize, twists, mul::<F>(get::<F>(&z, 1usize), get::<F>(&z, 2usize)));
-    }
-    let inverse = recip_small::<F>(get::<F>(&det, 0usize));
-    put_more::<F>(&mut left, 0usize, get::<F>(&whole, 0usize), far);
-    put_more::<F>(&mut left, 1usize, get::<F>(&whole, 1usize), near);
-    let straight = mul::<F>(get::<F>(&left, 0usize), inverse);
-    let mirrored = mul::<F>(get::<F>(&left, 1usize), inverse);
-    put::<F>(&mut left, 0usize, straight);
-    put::<F>(&mut left, 1usize, mirrored);
-
+    let x_b = factor::<F>(factors, mode, plane, 0usize);
+    let rows = side::<F>(x_b, &known.x, &u, &known.yz, &known.yz_conj, &roots, 0usize, plan.rank);
+    let left = rows.solved;
     let mut right = zeros::<F>(comptime!(2 * plan.channels));
     let mut spectrum = zeros::<F>(plan.channels);
     #[unroll]
     for c in 0..plan.channels {
         let y_c = factor::<F>(factors, mode, plane, comptime!(plan.rows() + c));
-        let mut whole = zeros::<F>(2usize);
-        put::<F>(&mut whole, 0usize, y_c);
-        put::<F>(&mut whole, 1usize, conj::<F>(y_c));
+        let cols = side::<F>(y_c, &known.y, &v, &known.zx, &known.zx_conj, &roots, comptime!(c * plan.rank), plan.rank);
         put::<F>(&mut spectrum, c, get::<F>(products, c));
-        let mut ratios = zeros::<F>(2usize);
-        #[unroll]
-        for j in 0..plan.rank {
-            let y_j = get::<F>(&y, j);
-            let v_j = get::<F>(&v, comptime!(c * plan.rank + j));
-            put_more::<F>(&mut whole, 0usize, y_j, v_j);
-            put_more::<F>(&mut whole, 1usize, conj::<F>(y_j), v_j);
-            put_more::<F>(&mut spectrum, c, get::<F>(products, comptime!(plan.channels + j)), v_j);
-            let mut mixed = zeros::<F>(1usize);
-            put::<F>(&mut mixed, 0usize, twist::<F>(y_j, y_c));
-            #[unroll]
-            for l in 0..plan.rank {
-                put_more::<F>(&mut mixed, 0usize, get::<F>(&v, comptime!(c * plan.rank + l)), twist::<F>(y_j, get::<F>(&y, l)));
-            }
-            put_more::<F>(&mut ratios, 0usize, get::<F>(&zx_conj, j), get::<F>(&mixed, 0usize));
-            put_less::<F>(&mut ratios, 1usize, get::<F>(&zx, j), get::<F>(&mixed, 0usize));
-        }
-        put_more::<F>(&mut ratios, 0usize, get::<F>(&whole, 0usize), far);
-        put_more::<F>(&mut ratios, 1usize, get::<F>(&whole, 1usize), near);
         #[unroll]
         for q in 0..2usize {
-            put::<F>(&mut right, comptime!(2 * c + q), mul::<F>(get::<F>(&ratios, q), inverse));
-            put_more::<F>(&mut spectrum, c, get::<F>(&left, q), get::<F>(&whole, q));
+            put::<F>(&mut right, comptime!(2 * c + q), get::<F>(&cols.solved, q));
+            put_more::<F>(&mut spectrum, c, get::<F>(&left, q), get::<F>(&cols.plain, q));
         }
         #[unroll]
         for j in 0..plan.rank {
-            put_less::<F>(&mut v, comptime!(c * plan.rank + j), get::<F>(&zx, j), get::<F>(&right, comptime!(2 * c)));
-            put_less::<F>(&mut v, comptime!(c * plan.rank + j), get::<F>(&zx_conj, j), get::<F>(&right, comptime!(2 * c + 1)));
+            put_more::<F>(&mut spectrum, c, get::<F>(products, comptime!(plan.channels + j)), get::<F>(&v, comptime!(c * plan.rank + j)));
+            put_less::<F>(&mut v, comptime!(c * plan.rank + j), get::<F>(&known.zx, j), get::<F>(&cols.solved, 0usize));
+            put_less::<F>(&mut v, comptime!(c * plan.rank + j), get::<F>(&known.zx_conj, j), get::<F>(&cols.solved, 1usize));
         }
     }
     #[unroll]
     for k in 0..plan.rank {
-        put_less::<F>(&mut u, k, get::<F>(&left, 0usize), get::<F>(&yz, k));
-        put_less::<F>(&mut u, k, get::<F>(&left, 1usize), get::<F>(&yz_conj, k));
+        put_less::<F>(&mut u, k, get::<F>(&left, 0usize), get::<F>(&known.yz, k));
+        put_less::<F>(&mut u, k, get::<F>(&left, 1usize), get::<F>(&known.yz_conj, k));
     }
     Solved::<F> { spectrum, u, v, left, right }
 }
@@ -436,9 +492,60 @@ pub(super) fn fill_kernel<F: Float>(
     }
 }
 
+/// Writes what the modes need of one frequency to the unit's column of `known`.
+///
+/// `spectra` are those of real gradients, at `base` and `plane` further on for the second kernel; at the `single` frequencies they are
+/// real, and every other stands for itself and its conjugate.
+#[cube]
+fn learn<F: Float>(
+    solved: &Solved<F>,
+    spectra: &Array<F>,
+    known: &mut SharedMemory<F>,
+    at: Frequency<F>,
+    base: u32,
+    plane: u32,
+    single: bool,
+    len: u32,
+    #[comptime] plan: Plan,
+    #[comptime] units: usize,
+) {
+    let apart = comptime!(2 * (plan.rank + plan.cols()));
+    let weight = select(single, F::new(1.0), F::new(2.0)) / F::cast_from(len);
+    let half_turn = complex::<F>(at.cosine * weight, at.chord * F::new(0.5) * weight);
+    let mut w = zeros::<F>(comptime!(plan.cols()));
+    let mut right = zeros::<F>(2usize);
+    #[unroll]
+    for c in 0..plan.channels {
+        let from = comptime!(c as u32) * plane + base;
+        let g = load::<F>(spectra, from, comptime!(plan.channels as u32) * plane);
+        let row = mul::<F>(complex::<F>(g.re, select(single, F::new(0.0), -g.im)), half_turn);
+        put::<F>(&mut w, c, row);
+        put_more::<F>(&mut right, 0usize, row, get::<F>(&solved.right, comptime!(2 * c)));
+        put_more::<F>(&mut right, 1usize, row, get::<F>(&solved.right, comptime!(2 * c + 1)));
+        #[unroll]
+        for k in 0..plan.rank {
+            put_more::<F>(&mut w, comptime!(plan.channels + k), row, get::<F>(&solved.v, comptime!(c * plan.rank + k)));
+        }
+    }
+    #[unroll]
+    for i in 0..comptime!(2 * plan.rank) {
+        known[i * units + UNIT_POS as usize] = solved.u[i];
+    }
+    #[unroll]
+    for i in 0..comptime!(2 * plan.cols()) {
+        known[(comptime!(2 * plan.rank) + i) * units + UNIT_POS as usize] = w[i];
+    }
+    #[unroll]
+    for i in 0..4usize {
+        known[(apart + i) * units + UNIT_POS as usize] = solved.left[i];
+        known[(apart + 4 + i) * units + UNIT_POS as usize] = right[i];
+    }
+}
+
 /// One cube for a tile of a channel's frequencies: the tile's part of the gradients of its factors, (tiles, sums, H, M).
 ///
-/// First a unit has a frequency and works out u, w, and A_x and A_y of the mode that is apart; then LANES units have a mode and share the frequencies.
+/// First a unit has a frequency and works out u, w, and A_x and A_y of the mode that is apart; then LANES units have a mode and share the
+/// frequencies.
 #[cube(launch)]
 pub(super) fn pull_kernel<F: Float>(
     factors: &Array<F>,
@@ -454,7 +561,6 @@ pub(super) fn pull_kernel<F: Float>(
     #[comptime] units: usize,
 ) {
     // Complex u_P, w, and A_x and A_y (2 each), a row of `units` for each of their parts.
-    let apart = comptime!(2 * (plan.rank + plan.cols()));
     let mut known = SharedMemory::<F>::new(comptime!(2 * (plan.rank + plan.cols() + 4) * units));
     let mut skips = SharedMemory::<u32>::new(units);
     let mut scratch = SharedMemory::<F>::new(units);
@@ -472,38 +578,8 @@ pub(super) fn pull_kernel<F: Float>(
         let solved = solve::<F>(factors, &products, at, first + skip, plane, plan);
         skips[UNIT_POS as usize] = skip;
 
-        // The spectrum of a real gradient; every other frequency stands for itself and its conjugate.
-        let single = j == 0u32 || 2u32 * j == len;
-        let weight = select(single, F::new(1.0), F::new(2.0)) / F::cast_from(len);
-        let half_turn = complex::<F>(at.cosine * weight, at.chord * F::new(0.5) * weight);
-        let mut w = zeros::<F>(comptime!(plan.cols()));
-        let mut right = zeros::<F>(2usize);
-        #[unroll]
-        for c in 0..plan.channels {
-            let from = (comptime!(c as u32) * d_model + h) * bins + j;
-            let g = load::<F>(spectra, from, comptime!(plan.channels as u32) * d_model * bins);
-            let row = mul::<F>(complex::<F>(g.re, select(single, F::new(0.0), -g.im)), half_turn);
-            put::<F>(&mut w, c, row);
-            put_more::<F>(&mut right, 0usize, row, get::<F>(&solved.right, comptime!(2 * c)));
-            put_more::<F>(&mut right, 1usize, row, get::<F>(&solved.right, comptime!(2 * c + 1)));
-            #[unroll]
-            for k in 0..plan.rank {
-                put_more::<F>(&mut w, comptime!(plan.channels + k), row, get::<F>(&solved.v, comptime!(c * plan.rank + k)));
-            }
-        }
-        #[unroll]
-        for i in 0..comptime!(2 * plan.rank) {
-            known[i * units + UNIT_POS as usize] = solved.u[i];
-        }
-        #[unroll]
-        for i in 0..comptime!(2 * plan.cols()) {
-            known[(comptime!(2 * plan.rank) + i) * units + UNIT_POS as usize] = w[i];
-        }
-        #[unroll]
-        for i in 0..4usize {
-            known[(apart + i) * units + UNIT_POS as usize] = solved.left[i];
-            known[(apart + 4 + i) * units + UNIT_POS as usize] = right[i];
-        }
+        let base = h * bins + j;
+        learn::<F>(&solved, spectra, &mut known, at, base, d_model * bins, j == 0u32 || 2u32 * j == len, len, plan, units);
         sync_cube();
 
         let count = min(bins - start, comptime!(units as u32));
@@ -554,11 +630,9 @@ fn pull_mode<F: Float>(
     #[comptime] plan: Plan,
     #[comptime] units: usize,
 ) {
-    let omega_hi = factors[mode as usize];
-    let omega_lo = factors[(mode + plane) as usize];
-    let rho = factors[(mode + 2u32 * plane) as usize] * at.cosine;
-    let near = recip::<F>(complex::<F>(rho, detuning::<F>(at, omega_hi, omega_lo)));
-    let far = recip::<F>(complex::<F>(rho, at.chord + (omega_hi + omega_lo) * at.cosine));
+    let poles = poles::<F>(factors, mode, plane, at);
+    let near = recip::<F>(poles.near);
+    let far = recip::<F>(poles.far);
     // u x, y w and the same for the conjugates of x and y.
     let mut dots = zeros::<F>(4usize);
     let b = factor::<F>(factors, mode, plane, 0usize);
