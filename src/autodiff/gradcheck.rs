@@ -1,4 +1,5 @@
-//! Gradient checks: [`gradcheck()`] for any function of variables, [`check_op`] for everything that an [`Op`] promises.
+//! Gradient checks: [`gradcheck()`] for any function of variables, [`check_op`] for everything that an [`Op`] promises, [`check_agreement`]
+//! for an op on another backend.
 //!
 //! A custom op brings its own backward, an [`Oracle`] and its cases, and is checked in three lines, as here in `main`:
 //!
@@ -47,10 +48,12 @@
 //! # Ok(()) }
 //! ```
 
+mod agree;
 mod check;
 mod generate;
 mod probe;
 
+pub use agree::{Truth, check_agreement, truths};
 pub use generate::Generate;
 
 use self::check::Check;

@@ -8,6 +8,6 @@ mod op;
 pub mod ops;
 mod tape;
 
-pub use gradcheck::{Generate, Report, check_op, gradcheck};
+pub use gradcheck::{Generate, Report, Truth, check_agreement, check_op, gradcheck, truths};
 pub use op::{Array, Case, Function, Grads, Needs, Op, Oracle, operands};
 pub use tape::{Gradients, Tape, Var};

@@ -254,7 +254,13 @@ pub fn first_not_finite<B: Backend>(lab: &Lab<B>) {
         let mut dice = Dice::new(seed);
         let (mut x, y) = (lab.array(&mut dice, &first, -1e30, 1e30), lab.array(&mut dice, &second, -1e30, 1e30));
         let (good, other, empty) = (lab.put(&x)?, lab.put(&y)?, lab.put(&Array::zeros(&[0]))?);
-        prop_assert_eq!(lab.backend.first_not_finite(&[&good, &empty, &other])?, None, "every value of {:?} and {:?} is finite", first, second);
+        prop_assert_eq!(
+            lab.backend.first_not_finite(&[&good, &empty, &other])?,
+            None,
+            "every value of {:?} and {:?} is finite",
+            first,
+            second
+        );
         let at = dice.below(x.values.len());
         x.values[at] = bad;
         let spoilt = lab.put(&x)?;

@@ -3,8 +3,8 @@
 //! A file holds an op's struct, forward, backward, oracle, cases, and its method on [`Var`](super::Var). A new op is a new file and
 //! one line below: an op that is not registered is not compiled.
 
-use super::{Op, Report, check_op};
-use crate::backend::Cpu;
+use super::{Op, Report, Truth, check_agreement, check_op, truths};
+use crate::backend::{Backend, Cpu};
 use crate::error::Result;
 
 /// An operation of the crate, ready to be checked in f64 on the CPU.
@@ -17,22 +17,33 @@ pub struct Entry {
     pub file: &'static str,
     /// Checks all cases drawn from a seed, as [`check_op`] does.
     pub check: fn(seed: u64) -> Result<Report>,
+    /// What it makes of those cases: what the same op on another backend is held against ([`agreements`]).
+    pub truths: fn(seed: u64) -> Result<Vec<Truth>>,
 }
 
 impl Entry {
     fn of<O: Op<Cpu<f64>>>(file: &'static str) -> Self {
-        Entry { name: O::NAME, file, check: |seed| check_op::<O, _>(&Cpu::<f64>::new(), seed) }
+        Entry { name: O::NAME, file, check: |seed| check_op::<O, _>(&Cpu::<f64>::new(), seed), truths: truths::<O> }
     }
 }
 
-/// `file: Type, ..;` declares the module and registers its ops.
+/// [`check_agreement`] of one op: of a backend, a seed, that seed's [`Truth`]s and a tolerance.
+pub type Agreement<B> = fn(&B, u64, &[Truth], f64) -> Result<Report>;
+
+/// `file: Type, ..;` declares the module and registers its ops; a type that depends on the backend calls it `B`.
 macro_rules! ops {
     ($($file:ident: $($op:ty),+;)*) => {
         $(pub mod $file;)*
 
         /// Every operation of the crate.
         pub fn registry() -> Vec<Entry> {
+            type B = Cpu<f64>;
             vec![$($(Entry::of::<$op>(stringify!($file))),+),*]
+        }
+
+        /// The same operations, in the same order, on another backend.
+        pub fn agreements<B: Backend>() -> Vec<Agreement<B>> {
+            vec![$($(check_agreement::<$op, B>),+),*]
         }
     };
 }
@@ -53,11 +64,11 @@ ops! {
     dropout: dropout::Dropout;
     affine: affine::Affine;
     moments: moments::Moments;
-    normalize: normalize::Normalize<Cpu<f64>>;
-    spike: spike::SpikeOp<Cpu<f64>>;
+    normalize: normalize::Normalize<B>;
+    spike: spike::SpikeOp<B>;
     lif: lif::LifOp;
     long_conv: long_conv::LongConvOp;
-    fire: fire::Fire<Cpu<f64>>;
+    fire: fire::Fire<B>;
     mix: mix::Mix;
     dplr: dplr::DplrKernel;
     diag: diag::DiagKernel;

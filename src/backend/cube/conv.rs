@@ -7,8 +7,8 @@
 
 use cubecl::prelude::*;
 
-use super::fft::{Middle, Pair, Plan, forward, inverse, multiply, planar, unit_circle};
 use super::channels::totals;
+use super::fft::{Middle, Pair, Plan, forward, inverse, multiply, planar, unit_circle};
 use super::fire::{Fire, Places, fire_arg};
 use super::reduce::sum_cube;
 use super::storage::arg;
@@ -537,14 +537,7 @@ fn put_skip<F: Float>(skip: &mut ComptimeOption<Array<F>>, x: F, h: usize, m: us
 
 /// Rows (B, H, L) lifted into `work` (2, chunk of B, H, n), 0 from their true length on.
 #[cube(launch)]
-fn spread<F: Float>(
-    x: &Array<F>,
-    lengths: &Array<u32>,
-    twist: &Array<F>,
-    work: &mut Array<F>,
-    sizes: RowSizes,
-    #[comptime] n: usize,
-) {
+fn spread<F: Float>(x: &Array<F>, lengths: &Array<u32>, twist: &Array<F>, work: &mut Array<F>, sizes: RowSizes, #[comptime] n: usize) {
     let rows = sizes.batch as usize * sizes.channels as usize;
     let row = ABSOLUTE_POS / n;
     if row < rows {
@@ -559,14 +552,7 @@ fn spread<F: Float>(
 
 /// Rows (B, H, L) from `work`, 0 from their `lengths` on.
 #[cube(launch)]
-fn collect<F: Float>(
-    work: &Array<F>,
-    lengths: &Array<u32>,
-    twist: &Array<F>,
-    out: &mut Array<F>,
-    sizes: RowSizes,
-    #[comptime] n: usize,
-) {
+fn collect<F: Float>(work: &Array<F>, lengths: &Array<u32>, twist: &Array<F>, out: &mut Array<F>, sizes: RowSizes, #[comptime] n: usize) {
     let length = sizes.length as usize;
     let channels = sizes.channels as usize;
     let rows = sizes.batch as usize * channels;
@@ -877,7 +863,18 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
         let skip = cube.alloc_if(needs.skip, self.method, &[channels])?;
         let (cubes, units) = cube.units(channels * self.conv.kernel.shape()[2]);
         let (g_skip, twist, sizes) = (skip.as_ref().map(arg).into(), self.twist.arg(), self.kernel_sizes());
-        collect_kernels::launch::<E, R>(cube.client(), cubes, units, sums.arg(), arg(&out), g_skip, twist, sizes, self.kernels(), self.plan.n);
+        collect_kernels::launch::<E, R>(
+            cube.client(),
+            cubes,
+            units,
+            sums.arg(),
+            arg(&out),
+            g_skip,
+            twist,
+            sizes,
+            self.kernels(),
+            self.plan.n,
+        );
         Ok([Some(out), skip])
     }
 }

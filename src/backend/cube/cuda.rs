@@ -42,7 +42,9 @@ impl<E: Scalar> Cube<CudaRuntime, E> {
             return refuse("the compiler of kernels (libnvrtc) is not installed: install the CUDA toolkit".into());
         }
         if cubecl::cuda::install::cuda_path().is_none() {
-            return refuse("the headers of CUDA are not found: install the CUDA toolkit, and set CUDA_PATH if it is not in /usr/local/cuda".into());
+            return refuse(
+                "the headers of CUDA are not found: install the CUDA toolkit, and set CUDA_PATH if it is not in /usr/local/cuda".into(),
+            );
         }
         Self::from_client(CudaRuntime::client(&CudaDevice::new(index)), "cuda", name)
     }

@@ -58,7 +58,7 @@ pub(super) fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
         Function::Square => x * x,
         Function::Tanh => tanh::<F>(x),
         Function::Sigmoid => sigmoid::<F>(x),
-        Function::Softplus => positive::<F>(x) + (-x.abs()).exp().log1p(),
+        Function::Softplus => positive::<F>(x) + ln_1p::<F>((-x.abs()).exp()),
         Function::Relu => positive::<F>(x),
         Function::Gelu => x * normal_cdf::<F>(x),
         Function::Clamp => select(x < a, a, select(x > b, b, x)),
@@ -112,6 +112,18 @@ pub(super) fn sigmoid<F: Float>(x: F) -> F {
     let e = (-x.abs()).exp();
     let one = F::new(1.0);
     select(x < F::new(0.0), e / (one + e), one / (one + e))
+}
+
+/// ln(1 + e) for e in [0, 1]: a device's own may be the logarithm of the rounded sum.
+#[cube]
+fn ln_1p<F: Float>(e: F) -> F {
+    let size = F::type_size();
+    if comptime!(size == 4) {
+        let series = F::new(0.5) - e * (F::new(0.333_333_34) - e * (F::new(0.25) - e * F::new(0.2)));
+        select(e < F::new(0.03), e - e * e * series, (F::new(1.0) + e).ln())
+    } else {
+        e.log1p()
+    }
 }
 
 #[cube]
@@ -169,14 +181,7 @@ fn unary_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, a: InputScalar, b: I
 }
 
 #[cube(launch)]
-fn unary_grad_kernel<F: Float>(
-    x: &Array<F>,
-    g: &Array<F>,
-    out: &mut Array<F>,
-    a: InputScalar,
-    b: InputScalar,
-    #[comptime] f: Function,
-) {
+fn unary_grad_kernel<F: Float>(x: &Array<F>, g: &Array<F>, out: &mut Array<F>, a: InputScalar, b: InputScalar, #[comptime] f: Function) {
     if ABSOLUTE_POS < out.len() {
         out[ABSOLUTE_POS] = slope::<F>(x[ABSOLUTE_POS], a.get::<F>(), b.get::<F>(), f) * g[ABSOLUTE_POS];
     }

@@ -302,7 +302,14 @@ pub(super) fn multiply<F: Float>(
 
 impl<R: Runtime, E: Scalar> Cube<R, E> {
     /// Transforms the rows of `work` (2, rows, n) in place; `spectra` (2, kinds, n) are what a product is with.
-    pub(super) fn transform(&self, plan: Plan, work: &Buffer, rows: usize, middle: Middle, spectra: Option<(&Buffer, usize)>) -> Result<()> {
+    pub(super) fn transform(
+        &self,
+        plan: Plan,
+        work: &Buffer,
+        rows: usize,
+        middle: Middle,
+        spectra: Option<(&Buffer, usize)>,
+    ) -> Result<()> {
         if middle != Middle::Inverse {
             self.upper_stages(plan, work, rows, false)?;
         }
@@ -311,19 +318,7 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
         let units = CubeDim::new_1d(plan.units as u32);
         let roots = self.roots(plan.block)?.arg();
         let (rows_, kinds) = (rows as u32, kinds as u32);
-        blocks::launch::<E, R>(
-            self.client(),
-            cubes,
-            units,
-            work.arg(),
-            spectra.arg(),
-            roots,
-            rows_,
-            kinds,
-            plan.n,
-            plan.block,
-            middle,
-        );
+        blocks::launch::<E, R>(self.client(), cubes, units, work.arg(), spectra.arg(), roots, rows_, kinds, plan.n, plan.block, middle);
         if middle != Middle::Forward {
             self.upper_stages(plan, work, rows, true)?;
         }

@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 use super::channels::totals;
 use super::conv::{Job, Needs, RowSizes};
 use super::elementwise::{Function, slope, value};
-use super::random::{Draw, Place, unit, uniform as draw_uniform};
+use super::random::{Draw, Place, uniform as draw_uniform, unit};
 use super::reduce::sum_cube;
 use super::spike::{Affine, Kind, Uniform, affine_arg, expected_spike, line, potential, spike_of, surrogate_slope, uniform_arg};
 use super::storage::arg;

@@ -37,8 +37,10 @@ pub(super) fn matmul<R: Runtime, E: Scalar>(
     let small = product.m * product.n * product.k < SMALL;
     let strategy = if small { Strategy::Naive } else { Strategy::SimpleUnit(Default::default()) };
     let mut elems = MatmulElems::from_single_dtype(scalar);
-    launch_ref(&strategy, cube.client(), input(left), input(right), target, &mut elems)
-        .map_err(|error| Error::Device { method: "matmul", help: format!("shapes {:?} and {:?} are refused: {error:?}", x.shape(), y.shape()) })?;
+    launch_ref(&strategy, cube.client(), input(left), input(right), target, &mut elems).map_err(|error| Error::Device {
+        method: "matmul",
+        help: format!("shapes {:?} and {:?} are refused: {error:?}", x.shape(), y.shape()),
+    })?;
     Ok(out)
 }
 

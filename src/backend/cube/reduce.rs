@@ -80,14 +80,7 @@ fn sum_pieces<F: Float>(
 
 /// One unit for every output: where there are few terms.
 #[cube(launch)]
-fn sum_few<F: Float>(
-    x: &Array<F>,
-    out: &mut Array<F>,
-    axes: &Array<u32>,
-    terms: u32,
-    #[comptime] kept: usize,
-    #[comptime] summed: usize,
-) {
+fn sum_few<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>, terms: u32, #[comptime] kept: usize, #[comptime] summed: usize) {
     if ABSOLUTE_POS < out.len() {
         let base = offset(axes, 0usize, kept, ABSOLUTE_POS as u32);
         let mut sum = F::new(0.0);

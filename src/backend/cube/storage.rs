@@ -63,7 +63,10 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
         let limit = self.limits().buffer_bytes;
         let bytes = len.max(1).saturating_mul(size);
         if bytes as u64 > limit || len > u32::MAX as usize {
-            let help = format!("{len} values of {size} bytes are more than one buffer of {} holds, {limit} bytes: give a smaller batch", self.device_name());
+            let help = format!(
+                "{len} values of {size} bytes are more than one buffer of {} holds, {limit} bytes: give a smaller batch",
+                self.device_name()
+            );
             return Err(Error::Device { method, help });
         }
         Ok(Buffer { handle: self.client().empty(bytes), len })

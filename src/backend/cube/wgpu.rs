@@ -37,7 +37,10 @@ impl<E: Scalar> Cube<WgpuRuntime, E> {
         let adapters = adapters();
         let Some(adapter) = adapters.get(index) else {
             let help = match adapters.len() {
-                0 => "there is no device: install a graphics driver with Vulkan (for software, Debian's mesa-vulkan-drivers), or use the CPU".into(),
+                0 => {
+                    "there is no device: install a graphics driver with Vulkan (for software, Debian's mesa-vulkan-drivers), or use the CPU"
+                        .into()
+                }
                 count => format!("there is no device {index}: count from 0 to {}", count - 1),
             };
             return Err(Error::Device { method: "wgpu", help });
