@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use pspikessm::backend::Cpu;
 use pspikessm::train::{cli, tasks::ListOps};
 
 fn main() -> ExitCode {
-    cli::main(&Cpu::<f32>::new(), &ListOps)
+    cli::main(&ListOps)
 }

@@ -44,6 +44,44 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Devices
+//!
+//! Everything above the backend is generic over [`Backend`](backend::Backend): the code that trains on [`Cpu`](backend::Cpu) trains on a
+//! GPU, with another value in its place. `backend::Wgpu` (feature `wgpu`) is Vulkan or Metal, in f32; `backend::Cuda<E>` (feature `cuda`)
+//! is CUDA, in f32 and f64. Their `new()` opens the first device, `nth(index)` another of those that [`devices`] lists; both answer with
+//! an error where there is none. Every backend draws the same random numbers; values differ by rounding, which now and then flips a
+//! spike.
+//!
+//! ```
+//! use pspikessm::prelude::*;
+//!
+//! /// The loss of a model, and a step of training, wherever `device` is.
+//! fn train<B: Backend>(device: &B) -> pspikessm::Result<f64> {
+//!     let block = BlockConfig::new(SsmConfig::new(4, 2));
+//!     let config = ModelConfig { encoder: Encoder::Tokens(5), block, layers: 1, pooling: Pooling::Mean, classes: 2, retrieval: false };
+//!     let model = Model::new(device, Key::new(0), &config)?;
+//!     let tape = Tape::new(device);
+//!     let cx = Context::training(&tape, Key::new(1));
+//!     let loss = model.forward(&cx, Input::Tokens(&[1, 2, 3, 4, 3, 2]), 2, None, &Noises::Stream)?.cross_entropy(&[0, 1])?;
+//!     Optimizer::new(AdamWConfig::new(1e-3, 0.01))?.update(device, &model, &loss.backward()?, 1.0)?;
+//!     loss.item()
+//! }
+//!
+//! # fn main() -> pspikessm::Result<()> {
+//! for device in devices() {
+//!     println!("{device}"); // cpu:0 16 threads
+//! }
+//! assert!(train(&Cpu::<f32>::new())? > 0.0);
+//! # // What a build without the feature, or a machine without a device, leaves out.
+//! # #[cfg(feature = "wgpu")]
+//! # let has_wgpu = devices().iter().any(|device| device.driver == Driver::Wgpu);
+//! # #[cfg(feature = "wgpu")]
+//! # if has_wgpu {
+//! assert!(train(&pspikessm::backend::Wgpu::new()?)? > 0.0);
+//! # }
+//! # Ok(()) }
+//! ```
+//!
 //! # Randomness, threads, errors
 //!
 //! Every draw has a [`Key`](backend::Key); nothing is global. The same key gives the same bits whatever the number of threads. What a
@@ -52,6 +90,7 @@
 //! # Features
 //!
 //! `parallel` (default): rayon. `train` (default): the training loop with its progress bar, checkpoints and command line.
+//! `wgpu`: GPUs through Vulkan or Metal. `cuda`: NVIDIA's; its libraries are looked for when the program runs.
 
 pub mod autodiff;
 pub mod backend;
@@ -68,7 +107,7 @@ pub use error::{Error, Result};
 /// What most programs need, in one import.
 pub mod prelude {
     pub use crate::autodiff::{Gradients, Tape, Var, gradcheck};
-    pub use crate::backend::{Backend, Cpu, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor};
+    pub use crate::backend::{Backend, Cpu, Device, Driver, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, devices};
     pub use crate::error::{Error, Result};
     pub use crate::nn::{
         AdamWConfig, Block, BlockConfig, BlockNoise, ClampFuse, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind,

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use pspikessm::autodiff::Tape;
-use pspikessm::backend::{Backend, Cpu, Key, Tensor};
+use pspikessm::backend::{Backend, Cpu, Driver, Key, Tensor};
 use pspikessm::data::{Dataset, Splits, Vocabulary};
 use pspikessm::nn::{AdamWConfig, Context, Model, Module, store};
 use pspikessm::train::cli::{self, Outcome, Summary};
+use pspikessm::train::device::{self, Choice};
 use pspikessm::train::tasks::ListOps;
 use pspikessm::train::{
     Command, Ending, FitOptions, Flags, Length, Output, Preset, Recipe, Schedule, Task, Trainer, fit, load_weights, logits,
@@ -363,6 +364,74 @@ fn threads_change_no_bit() {
     assert_eq!(run(1), run(2));
 }
 
+// Devices.
+
+/// What a run on the device that the flags name prints last.
+fn result_on_device(task: &dyn Task, flags: &Flags) -> String {
+    let mut printed = Vec::new();
+    let outcome = device::run(task, flags, &go(), &mut printed).unwrap();
+    assert!(matches!(outcome, Outcome::Finished(Summary { .. })));
+    String::from_utf8(printed).unwrap().lines().last().unwrap().split(" seconds=").next().unwrap().to_string()
+}
+
+#[test]
+fn the_cpu_by_name_is_the_cpu_bit_for_bit() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let plain = result(&Tiny, &flags("", Some(dirs[0].path()))).1;
+    let same = |dir: &Path| {
+        let file = |dir: &Path| fs::read(dir.join("checkpoint.safetensors")).unwrap();
+        assert_eq!(file(dir), file(dirs[0].path()));
+        assert_eq!(without_seconds(metrics(dir)), without_seconds(metrics(dirs[0].path())));
+    };
+    assert_eq!(result_on_device(&Tiny, &flags("--backend cpu", Some(dirs[1].path()))), plain);
+    same(dirs[1].path());
+    // Where no GPU is there to be taken, and software that plays one is not, the CPU is the default too.
+    if pspikessm::devices().iter().all(|device| device.driver == Driver::Cpu || device.name.starts_with("llvmpipe")) {
+        assert_eq!(result_on_device(&Tiny, &flags("", Some(dirs[2].path()))), plain);
+        same(dirs[2].path());
+    }
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_run_on_wgpu_goes_on_on_the_cpu() {
+    use pspikessm::backend::Wgpu;
+    let Some(device) = pspikessm::devices().into_iter().find(|device| device.driver == Driver::Wgpu) else { return };
+    let (out, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for part in ["train", "val", "test"] {
+        fs::write(data.path().join(format!("basic_{part}.tsv")), "Source\tTarget\n[MAX 1 2 ]\t2\n[MIN 7 8 ]\t7\n").unwrap();
+    }
+    let flags =
+        |line: &str| Flags { data: Some(data.path().into()), ..flags(&format!("{line} --steps 3 --batch-size 2"), Some(out.path())) };
+    let there = result_on_device(&ListOps, &flags(&format!("--backend wgpu:{} --eval-passes 1", device.index)));
+    mentions(&there, &["backend=wgpu-f32 steps=3 "]);
+    assert_eq!(metrics(out.path())[0]["backend"], "wgpu-f32");
+    // The run is done: the CPU evaluates, and knows the losses of the other device.
+    let here = result_on_device(&ListOps, &flags("--backend cpu --resume"));
+    mentions(&here, &["backend=cpu-f32 steps=3 "]);
+    let loss = |line: &str| line.split(' ').find(|field| field.starts_with("train_loss=")).unwrap().to_string();
+    assert_eq!(loss(&here), loss(&there));
+
+    // Saved after three steps of many: all bits arrive, and training goes on.
+    let (gpu, path) = (Wgpu::nth(device.index).unwrap(), out.path().join("at.safetensors"));
+    let mut part = Trainer::new(&gpu, "tiny", recipe(16), splits()).unwrap();
+    for _ in 0..3 {
+        part.step().unwrap();
+    }
+    part.save(&path).unwrap();
+    let mut rest = trainer().resume(&path).unwrap();
+    let arrived = bits(&rest);
+    for (name, param) in part.model().parameters() {
+        let sent = gpu.to_vec(&param.value()).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert!(arrived.contains(&(name, sent)));
+    }
+    advance(&mut rest, 16);
+    assert!(rest.recent(13).unwrap().loss.is_finite());
+    // And back.
+    rest.save(&path).unwrap();
+    assert_eq!(Trainer::new(&gpu, "tiny", recipe(16), splits()).unwrap().resume(&path).unwrap().recent(16), rest.recent(16));
+}
+
 // What is written.
 
 #[test]
@@ -422,6 +491,11 @@ fn flags_that_make_no_sense_are_errors() {
         ("--batch-size 0", ["--batch-size = 0", "at least 1"]),
         ("--eval-passes 0", ["--eval-passes = 0", "at least 1"]),
         ("--threads 0", ["--threads = 0", "at least 1"]),
+        ("--backend gpu", ["--backend = gpu", "auto, cpu, wgpu and cuda"]),
+        ("--backend CPU", ["--backend = CPU", "auto, cpu, wgpu and cuda"]),
+        ("--backend auto:0", ["--backend = auto:0", "no index"]),
+        ("--backend cpu:", ["--backend = cpu:", "whole number"]),
+        ("--backend cpu:-1", ["--backend = cpu:-1", "whole number"]),
         ("--steps many", ["--steps = many", "whole number"]),
         ("--seed -1", ["--seed = -1", "whole number"]),
         ("--preset huge", ["--preset = huge", "quick"]),
@@ -443,8 +517,54 @@ fn flags_are_read_and_change_the_recipe() {
     assert_eq!((recipe.steps(96_000), recipe.batch, recipe.seed, recipe.layers), (50, 7, 11, 4));
     assert_eq!((flags.eval_passes, flags.quiet), (2, true));
     let help = Flags::help(&ListOps);
-    let known = ["--preset", "--steps", "--batch-size", "--seed", "--threads", "--data", "--out", "--resume", "--eval-passes", "--quiet"];
+    let known = [
+        "--preset",
+        "--steps",
+        "--batch-size",
+        "--seed",
+        "--backend",
+        "--threads",
+        "--data",
+        "--out",
+        "--resume",
+        "--eval-passes",
+        "--quiet",
+    ];
     assert!(known.iter().all(|flag| help.contains(flag)));
+}
+
+#[test]
+fn a_backend_is_named_with_or_without_an_index() {
+    let choice = |line: &str| parse(line).map(|command| if let Command::Train(flags) = command { flags.backend } else { panic!("{line}") });
+    assert_eq!((choice("").unwrap(), choice("--backend auto").unwrap()), (Choice::Auto, Choice::Auto));
+    assert_eq!(choice("--backend cpu").unwrap(), Choice::Device(Driver::Cpu, 0));
+    assert_eq!(choice("--backend=cpu:2 --threads 3").unwrap(), Choice::Device(Driver::Cpu, 2));
+    for (name, driver, built) in [("wgpu", Driver::Wgpu, cfg!(feature = "wgpu")), ("cuda", Driver::Cuda, cfg!(feature = "cuda"))] {
+        for (index, line) in [(0, format!("--backend {name}")), (1, format!("--backend {name}:1"))] {
+            match choice(&line) {
+                Ok(choice) => assert!(built && choice == Choice::Device(driver, index)),
+                Err(error) => {
+                    assert!(!built && matches!(error, Error::Config { .. }));
+                    mentions(&error.to_string(), &["--backend", &format!("build with --features {name}")]);
+                }
+            }
+        }
+    }
+    let listed = pspikessm::devices().iter().map(|device| format!("  {device}\n")).collect::<String>();
+    assert!(Flags::help(&ListOps).ends_with(&listed));
+}
+
+#[test]
+fn a_device_that_is_not_there_is_an_error_of_the_device() {
+    let error = |flags| device::run(&Tiny, &flags, &go(), &mut Vec::new()).unwrap_err();
+    for (driver, built) in [(Driver::Cpu, true), (Driver::Wgpu, cfg!(feature = "wgpu")), (Driver::Cuda, cfg!(feature = "cuda"))] {
+        let count = pspikessm::devices().iter().filter(|device| device.driver == driver).count();
+        let error = error(Flags { backend: Choice::Device(driver, count), ..Flags::default() });
+        // Where the flags come from elsewhere than the command line, a driver may be unknown to this build.
+        assert_eq!(matches!(error, Error::Config { .. }), !built, "{error}");
+        assert_eq!(matches!(error, Error::Device { .. }), built, "{error}");
+        mentions(&error.to_string(), &[&driver.to_string()]);
+    }
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Which devices there are, by name.
 
 use std::fmt;
+use std::thread::available_parallelism;
+
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "train"))]
+use crate::error::Error;
 
 /// What drives a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +53,7 @@ impl fmt::Display for Device {
 /// ```
 pub fn devices() -> Vec<Device> {
     let found: &[(Driver, Vec<String>)] = &[
-        (Driver::Cpu, vec![format!("{} threads", threads())]),
+        (Driver::Cpu, vec![processor()]),
         #[cfg(feature = "cuda")]
         (Driver::Cuda, super::cube::cuda::names()),
         #[cfg(feature = "wgpu")]
@@ -61,12 +65,46 @@ pub fn devices() -> Vec<Device> {
     found.iter().flat_map(named).collect()
 }
 
-#[cfg(feature = "parallel")]
-fn threads() -> usize {
-    rayon::current_num_threads()
+/// That the device at `index` was asked of a driver that has `count`.
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "train"))]
+pub(crate) fn absent(method: &'static str, index: usize, count: usize) -> Error {
+    let there = match count {
+        0 => "none was found".into(),
+        1 => "there is one, with index 0".into(),
+        _ => format!("count from 0 to {}", count - 1),
+    };
+    Error::Device { method, help: format!("there is no device {index}: {there}") }
 }
 
-#[cfg(not(feature = "parallel"))]
-fn threads() -> usize {
-    1
+/// The threads of the processor. Rayon is not asked: that would start its threads, whose number could then not be set any more.
+fn processor() -> String {
+    match available_parallelism().map_or(1, usize::from) {
+        1 => "1 thread".into(),
+        threads => format!("{threads} threads"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_count_from_0_under_each_driver() {
+        let devices = devices();
+        assert_eq!((devices[0].driver, devices[0].index), (Driver::Cpu, 0));
+        for pair in devices.windows(2) {
+            let next = if pair[0].driver == pair[1].driver { pair[0].index + 1 } else { 0 };
+            assert_eq!(pair[1].index, next, "{devices:?}");
+        }
+        assert_eq!(devices, super::devices());
+    }
+
+    #[cfg(any(feature = "wgpu", feature = "cuda", feature = "train"))]
+    #[test]
+    fn an_index_that_is_not_there_is_told_those_that_are() {
+        let told = |count| absent("wgpu", 9, count).to_string();
+        assert_eq!(told(0), "wgpu: there is no device 9: none was found");
+        assert_eq!(told(1), "wgpu: there is no device 9: there is one, with index 0");
+        assert_eq!(told(3), "wgpu: there is no device 9: count from 0 to 2");
+    }
 }

@@ -6,7 +6,7 @@
 pub mod cpu;
 #[cfg(feature = "cube")]
 pub mod cube;
-mod device;
+pub(crate) mod device;
 mod real;
 mod rng;
 pub mod shape;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::{Command, Ending, Evaluation, FitOptions, Flags, Output, Preset, Task, Trainer, fit, interrupt};
+use super::{Command, Ending, Evaluation, FitOptions, Flags, Output, Preset, Task, Trainer, device, fit, interrupt};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::nn::Module;
@@ -50,14 +50,15 @@ pub enum Outcome {
     Stopped(u64, Option<PathBuf>),
 }
 
-/// The `main` of an example: reads the command line, trains, prints. The last line on stdout is the result, as `key=value` pairs.
-pub fn main<B: Backend>(backend: &B, task: &dyn Task) -> ExitCode {
+/// The `main` of an example: reads the command line, trains on the device that it names, prints. The last line on stdout is the result,
+/// as `key=value` pairs.
+pub fn main(task: &dyn Task) -> ExitCode {
     let flags = match Flags::parse(std::env::args_os().skip(1)) {
         Ok(Command::Train(flags)) => flags,
         Ok(Command::Help) => return finish(print(&mut io::stdout(), Flags::help(task).trim_end())),
         Err(error) => return fail(2, &error),
     };
-    let outcome = interrupt::on_ctrl_c().and_then(|stop| run(backend, task, &flags, stop, &mut io::stdout()));
+    let outcome = interrupt::on_ctrl_c().and_then(|stop| device::run(task, &flags, stop, &mut io::stdout()));
     match outcome {
         Ok(Outcome::Finished(_)) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped(step, saved)) => {
@@ -70,7 +71,7 @@ pub fn main<B: Backend>(backend: &B, task: &dyn Task) -> ExitCode {
     }
 }
 
-/// Does what the flags say, and prints to `out` what a user reads on stdout.
+/// Does what the flags say on `backend`, whatever `--backend` is, and prints to `out` what a user reads on stdout.
 ///
 /// # Errors
 /// What [`Output::open`], [`Task::load`], [`Trainer::resume`] and [`fit`] answer.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use super::device::Choice;
 use super::{Preset, Recipe, Task};
+use crate::backend::devices;
 use crate::error::{Error, Result};
 
 const USAGE: &str = "
@@ -13,7 +15,9 @@ const USAGE: &str = "
   --steps N             training steps; the learning-rate schedule gets this length too
   --batch-size N        samples a step
   --seed N              of all random numbers of the run
-  --threads N           threads to compute on; the results are the same bits for any number
+  --backend B           where to compute: auto (default), cpu, wgpu or cuda; with an index for another than the first, as in wgpu:1.
+                        auto: CUDA, else a GPU through wgpu, else the processor. wgpu and cuda are cargo features
+  --threads N           threads of the processor; the results are the same bits for any number
   --data DIR            folder of the data
   --out DIR             folder for metrics.jsonl and checkpoint.safetensors; without it nothing is written
   --resume              go on from the checkpoint in --out
@@ -44,6 +48,8 @@ pub struct Flags {
     pub batch_size: Option<usize>,
     /// `--seed`
     pub seed: Option<u64>,
+    /// `--backend`
+    pub backend: Choice,
     /// `--threads`
     pub threads: Option<usize>,
     /// `--data`
@@ -65,6 +71,7 @@ impl Default for Flags {
             steps: None,
             batch_size: None,
             seed: None,
+            backend: Choice::default(),
             threads: None,
             data: None,
             out: None,
@@ -89,6 +96,7 @@ impl Flags {
                 Long("steps") => flags.steps = Some(positive(&mut parser, "--steps")?),
                 Long("batch-size") => flags.batch_size = Some(positive(&mut parser, "--batch-size")? as usize),
                 Long("seed") => flags.seed = Some(number(&mut parser, "--seed")?),
+                Long("backend") => flags.backend = Choice::named(&text(&mut parser)?)?,
                 Long("threads") => flags.threads = Some(positive(&mut parser, "--threads")? as usize),
                 Long("data") => flags.data = Some(parser.value().map_err(usage)?.into()),
                 Long("out") => flags.out = Some(parser.value().map_err(usage)?.into()),
@@ -105,9 +113,10 @@ impl Flags {
         Ok(Command::Train(flags))
     }
 
-    /// The help text of a task.
+    /// The help text of a task; at its end the devices that are found.
     pub fn help(task: &dyn Task) -> String {
-        format!("{}\n{USAGE}", task.about())
+        let devices: String = devices().iter().map(|device| format!("  {device}\n")).collect();
+        format!("{}\n{USAGE}\nDevices:\n{devices}", task.about())
     }
 
     /// The recipe of a task with what the flags change in it.

@@ -27,6 +27,7 @@
 
 mod checkpoint;
 pub mod cli;
+pub mod device;
 mod evaluate;
 mod fit;
 mod flags;

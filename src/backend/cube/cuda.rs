@@ -2,9 +2,10 @@
 
 use cubecl::Runtime;
 use cubecl::cuda::{CudaDevice, CudaRuntime};
-use cudarc::driver::result;
+use cudarc::driver::{CudaContext, DriverError, result};
 
 use super::{Cube, Scalar};
+use crate::backend::device::absent;
 use crate::error::{Error, Result};
 
 /// A CUDA device.
@@ -19,7 +20,7 @@ impl<E: Scalar> Cube<CudaRuntime, E> {
     /// The first device.
     ///
     /// # Errors
-    /// [`Error::Device`] where there is none, or a library of CUDA is missing.
+    /// [`Error::Device`] where there is none, it cannot be opened, or a library of CUDA is missing.
     pub fn new() -> Result<Self> {
         Self::nth(0)
     }
@@ -27,7 +28,7 @@ impl<E: Scalar> Cube<CudaRuntime, E> {
     /// The device at `index` among those that [`devices`](crate::devices) lists under cuda.
     ///
     /// # Errors
-    /// [`Error::Device`] where there is none, or a library of CUDA is missing.
+    /// [`Error::Device`] where there is none, it cannot be opened, or a library of CUDA is missing.
     pub fn nth(index: usize) -> Result<Self> {
         let refuse = |help: String| Err(Error::Device { method: "cuda", help });
         let names = match found() {
@@ -35,18 +36,22 @@ impl<E: Scalar> Cube<CudaRuntime, E> {
             Err(help) => return refuse(help),
         };
         let Some(name) = names.get(index) else {
-            return refuse(format!("there is no device {index}: {} found", names.len()));
+            return Err(absent("cuda", index, names.len()));
         };
         // SAFETY: this only tries to open the library.
         if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
             return refuse("the compiler of kernels (libnvrtc) is not installed: install the CUDA toolkit".into());
         }
-        if cubecl::cuda::install::cuda_path().is_none() {
+        if !cubecl::cuda::install::cuda_path().is_some_and(|path| path.join("include").is_dir()) {
             return refuse(
                 "the headers of CUDA are not found: install the CUDA toolkit, and set CUDA_PATH if it is not in /usr/local/cuda".into(),
             );
         }
-        Self::from_client(CudaRuntime::client(&CudaDevice::new(index)), "cuda", name)
+        // The runtime panics where a device cannot be opened, as one that another process has for itself: it is opened here first.
+        match CudaContext::new(index) {
+            Ok(_held) => Self::from_client(CudaRuntime::client(&CudaDevice::new(index)), "cuda", name),
+            Err(error) => refuse(format!("{name} cannot be opened ({error}): use another device, or the CPU")),
+        }
     }
 }
 
@@ -56,8 +61,33 @@ fn found() -> Result<Vec<String>, String> {
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
         return Err("the driver (libcuda) is not installed: install NVIDIA's driver, or use wgpu or the CPU".into());
     }
-    let failed = |error: result::DriverError| format!("the driver answers {error}: is there an NVIDIA GPU?");
+    let failed = |error: DriverError| format!("the driver answers {error}: is there an NVIDIA GPU?");
     result::init().map_err(failed)?;
     let count = result::device::get_count().map_err(failed)?;
     (0..count).map(|i| result::device::get(i).and_then(result::device::get_name).map_err(failed)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+
+    #[test]
+    fn what_is_listed_opens_under_its_name_and_no_other_does() {
+        let names = names();
+        for (index, name) in names.iter().enumerate() {
+            let gpu = Cuda::<f32>::nth(index).unwrap();
+            assert_eq!((gpu.device_name(), gpu.name()), (name.as_str(), "cuda-f32".into()));
+        }
+        let error = Cuda::<f32>::nth(names.len()).unwrap_err();
+        assert!(matches!(error, Error::Device { method: "cuda", .. }), "{error}");
+    }
+
+    #[test]
+    fn where_the_driver_is_missing_the_error_says_so() {
+        if let Err(help) = found() {
+            assert_eq!((names(), Cuda::<f32>::new().unwrap_err().to_string()), (vec![], format!("cuda: {help}")));
+            assert!(help.contains("driver"));
+        }
+    }
 }

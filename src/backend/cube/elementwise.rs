@@ -97,7 +97,7 @@ pub(super) fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
 /// 1, but NaN for NaN.
 #[cube]
 fn one_or_nan<F: Float>(x: F) -> F {
-    select(x == x, F::new(1.0), x)
+    select(bool::cast_from(x.is_nan()), x, F::new(1.0))
 }
 
 /// max(x, 0), NaN for NaN.

@@ -1,6 +1,6 @@
 //! The CubeCL backend: one set of kernels for every device that a CubeCL runtime drives.
 //!
-//! `Cube<WgpuRuntime, f32>` runs on Vulkan, Metal and DX12, `Cube<CudaRuntime, E>` on CUDA. This file maps the [`Backend`] methods onto
+//! `Cube<WgpuRuntime, f32>` runs on Vulkan and Metal, `Cube<CudaRuntime, E>` on CUDA. This file maps the [`Backend`] methods onto
 //! the files named after the method families; a kernel and the function that launches it stand together.
 //!
 //! Launches do not wait: what fails on the device (memory, a lost device) comes out as the `Err` of the call that reads next.
