@@ -1,13 +1,14 @@
 //! The time of one training step and of one inference pass, and the peak memory, on random data.
 //!
 //! `cargo bench --bench train_step -- --task listops --threads 2 --batch 32 --steps 5` prints one line of medians;
-//! `--only train` or `--only infer` leaves the other out, for its own peak of memory.
+//! `--only train` or `--only infer` leaves the other out, for its own peak of memory; `--backend wgpu` or `cuda`, in a build with that
+//! feature, takes a GPU: its times end when the loss, or the logits, have been read back.
 
 mod common;
 
-use common::{Flags, median_time, peak_rss_mb};
+use common::{Flags, median_time, on_backend, peak_rss_mb};
 use pspikessm::autodiff::Tape;
-use pspikessm::backend::{Backend, Cpu, Key};
+use pspikessm::backend::{Backend, Key};
 use pspikessm::nn::{
     AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Noises, NormKind, Optimizer, Pooling, SsmConfig,
 };
@@ -86,14 +87,13 @@ impl Data {
     }
 }
 
-fn run(flags: &Flags, threads: usize) -> Result<()> {
+fn run<B: Backend>(backend: &B, flags: &Flags, threads: usize) -> Result<()> {
     let task = task(flags.text("task", "listops"))?;
     let (batch, length) = (flags.number("batch", task.batch)?, flags.number("length", task.length)?);
     let steps = flags.number("steps", 5)?;
     let mut config = task.config.clone();
     config.block.ssm.l_max = config.block.ssm.l_max.map(|_| length);
-    let cpu = Cpu::<f32>::new();
-    let model = Model::new(&cpu, Key::new(0), &config)?;
+    let model = Model::new(backend, Key::new(0), &config)?;
     let mut optimizer = Optimizer::new(AdamWConfig::new(task.lr, task.weight_decay))?;
     let data = Data::new(&task, batch, length);
     let lengths = data.lengths.as_deref();
@@ -101,18 +101,20 @@ fn run(flags: &Flags, threads: usize) -> Result<()> {
     let mut infer_s = f64::NAN;
     if only != "train" {
         infer_s = median_time(steps, |i| {
-            let tape = Tape::off(&cpu);
+            let tape = Tape::off(backend);
             let logits = model.forward(&Context::evaluation(&tape, Key::new(i)), data.input(&config), batch, lengths, &Noises::Stream)?;
-            cpu.to_vec(logits.value()).map(drop)
+            backend.to_vec(logits.value()).map(drop)
         })?;
     }
     let mut train_s = f64::NAN;
     if only != "infer" {
         train_s = median_time(steps, |i| {
-            let tape = Tape::new(&cpu);
+            let tape = Tape::new(backend);
             let logits = model.forward(&Context::training(&tape, Key::new(i)), data.input(&config), batch, lengths, &Noises::Stream)?;
-            let gradients = logits.cross_entropy(&data.labels)?.backward()?;
-            optimizer.update(&cpu, &model, &gradients, 1.0)
+            let loss = logits.cross_entropy(&data.labels)?;
+            let gradients = loss.backward()?;
+            optimizer.update(backend, &model, &gradients, 1.0)?;
+            backend.to_vec(loss.value()).map(drop)
         })?;
     }
     let (task, peak) = (flags.text("task", "listops"), peak_rss_mb());
@@ -121,6 +123,6 @@ fn run(flags: &Flags, threads: usize) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    let flags = Flags::read(&["task", "threads", "batch", "length", "steps", "only"])?;
-    flags.on_threads(|threads| run(&flags, threads))
+    let flags = Flags::read(&["task", "threads", "batch", "length", "steps", "only", "backend"])?;
+    flags.on_threads(|threads| on_backend!(flags, backend => run(&backend, &flags, threads)))
 }

@@ -12,3 +12,17 @@ conformance! { cpu_f32: Cpu::<f32>::new(), tolerance: Tolerance { elementwise: 5
 
 #[cfg(feature = "wgpu")]
 conformance! { wgpu: pspikessm::backend::Wgpu::new().expect("a device"), tolerance: Tolerance { elementwise: 2e-6, sums: 1e-5, kernels: 1e-5 } }
+
+#[cfg(feature = "cuda")]
+conformance! {
+    #[ignore = "needs an NVIDIA GPU: run by benches/gpu.sh"]
+    cuda_f32: pspikessm::backend::Cuda::<f32>::new().expect("a device"),
+    tolerance: Tolerance { elementwise: 2e-6, sums: 1e-5, kernels: 1e-5 }
+}
+// As the CPU's: CUDA states its functions of f64 to be within two units in the last place, 4.4e-16.
+#[cfg(feature = "cuda")]
+conformance! {
+    #[ignore = "needs an NVIDIA GPU: run by benches/gpu.sh"]
+    cuda_f64: pspikessm::backend::Cuda::<f64>::new().expect("a device"),
+    tolerance: Tolerance { elementwise: 2e-15, sums: 2e-14, kernels: 1e-12 }
+}

@@ -70,6 +70,7 @@ fn faults(source: &str, scalar: &str) -> Vec<&'static str> {
     [
         (!has(&["extern \"C\" __global__"]), "is no kernel"),
         (has(&of_planes), "uses planes"),
+        (has(&["const&>(float(", "const&>(double(", "const&>(uint", "const&>(int"]), "takes the bits of a literal, which has no address"),
         // A literal without its type would be one, and slow.
         (scalar == "f32" && has(&["double"]), "computes in f64"),
         (scalar == "f64" && !is_whole && !has(&["double"]), "computes in f32"),

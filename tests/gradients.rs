@@ -369,3 +369,10 @@ fn every_op_in_f32_agrees_with_f64() {
 fn every_op_on_wgpu_agrees_with_the_cpu_in_f64() {
     every_op_agrees_with_the_cpu_in_f64(&pspikessm::backend::Wgpu::new().expect("a device"));
 }
+
+#[cfg(feature = "cuda")]
+#[test]
+#[ignore = "needs an NVIDIA GPU: run by benches/gpu.sh"]
+fn every_op_on_cuda_agrees_with_the_cpu_in_f64() {
+    every_op_agrees_with_the_cpu_in_f64(&pspikessm::backend::Cuda::<f32>::new().expect("a device"));
+}

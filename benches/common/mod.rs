@@ -1,4 +1,4 @@
-//! What the benches share: flags, medians, the peak of memory, a pool of so many threads.
+//! What the benches share: flags, the backend, medians, the peak of memory, a pool of so many threads.
 
 use std::collections::HashMap;
 
@@ -39,6 +39,32 @@ impl Flags {
         pool.install(|| f(threads))
     }
 }
+
+/// `on_backend!(flags, backend => run)`: runs on the backend that `--backend` names, in f32.
+macro_rules! on_backend {
+    ($flags:expr, $backend:ident => $run:expr) => {
+        match $flags.text("backend", "cpu") {
+            "cpu" => {
+                let $backend = pspikessm::backend::Cpu::<f32>::new();
+                $run
+            }
+            #[cfg(feature = "wgpu")]
+            "wgpu" => {
+                let $backend = pspikessm::backend::Wgpu::new()?;
+                $run
+            }
+            #[cfg(feature = "cuda")]
+            "cuda" => {
+                let $backend = pspikessm::backend::Cuda::<f32>::new()?;
+                $run
+            }
+            other => {
+                Err(pspikessm::Error::config("--backend", other, "is one of cpu, wgpu, cuda, the last two in builds with that feature"))
+            }
+        }
+    };
+}
+pub(crate) use on_backend;
 
 /// The median time of `steps` runs, in seconds, after one that makes tables and buffers.
 pub fn median_time(steps: usize, mut run: impl FnMut(u64) -> Result<()>) -> Result<f64> {

@@ -110,7 +110,7 @@ fn hold<F: Float>(x: ComplexPair<F>) -> Mode<F> {
 /// The bilinear rule: abar = (1 + x/2) / (1 - x/2), b / dt = 1 / (1 - x/2).
 #[cube]
 fn bilinear<F: Float>(x: ComplexPair<F>) -> Mode<F> {
-    let one = pair::pair::<F>(F::new(1.0));
+    let one = pair::constant::<F>(1.0);
     let re = pair::scaled::<F>(x.re, F::new(0.5));
     let im = pair::scaled::<F>(x.im, F::new(0.5));
     let below = pair::sum::<F>(one, pair::negative::<F>(re));

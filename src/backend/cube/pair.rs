@@ -52,9 +52,9 @@ pub(super) fn split(x: f64) -> [f64; 2] {
     [constant_head(x), x - constant_head(x)]
 }
 
-/// A constant.
+/// A constant, which `pair` must not get: CUDA C++ has no bits of a literal.
 #[cube]
-fn constant<F: Float>(#[comptime] x: f64) -> Pair<F> {
+pub(super) fn constant<F: Float>(#[comptime] x: f64) -> Pair<F> {
     let bytes = F::type_size();
     if comptime!(bytes == 4) {
         Pair::<F> { hi: F::new(comptime!(constant_head(x) as f32)), lo: F::new(comptime!((x - constant_head(x)) as f32)) }
@@ -113,7 +113,7 @@ pub(super) fn complex_product<F: Float>(x: ComplexPair<F>, y: ComplexPair<F>) ->
 #[cube]
 pub(super) fn reciprocal<F: Float>(x: Pair<F>) -> Pair<F> {
     let guess = pair::<F>(F::new(1.0) / value::<F>(x));
-    let rest = sum::<F>(pair::<F>(F::new(1.0)), negative::<F>(product::<F>(guess, x)));
+    let rest = sum::<F>(constant::<F>(1.0), negative::<F>(product::<F>(guess, x)));
     sum::<F>(guess, product::<F>(guess, rest))
 }
 
@@ -134,8 +134,8 @@ fn remainder<F: Float>(x: Pair<F>, #[comptime] y: f64) -> Remainder<F> {
 /// e^x - 1 for |x| below 0.7, by its series.
 #[cube]
 pub(super) fn exp_minus_one<F: Float>(x: Pair<F>) -> Pair<F> {
-    let one = pair::<F>(F::new(1.0));
-    let mut p = pair::<F>(F::new(1.0));
+    let one = constant::<F>(1.0);
+    let mut p = constant::<F>(1.0);
     for i in 0..12u32 {
         let next = sum::<F>(one, product::<F>(over::<F>(x, F::cast_from(13u32 - i)), p));
         p.hi = next.hi;
@@ -158,7 +158,7 @@ pub(super) fn exp<F: Float>(x: Pair<F>) -> Pair<F> {
         };
         let r = remainder::<F>(kept, comptime!(std::f64::consts::LN_2));
         let power = F::reinterpret(u32::cast_from(i32::cast_from(r.quotient) + 127) << 23u32);
-        let mantissa = sum::<F>(pair::<F>(F::new(1.0)), exp_minus_one::<F>(r.rest));
+        let mantissa = sum::<F>(constant::<F>(1.0), exp_minus_one::<F>(r.rest));
         let gone = select(x.hi < low, F::new(0.0), power);
         scaled::<F>(mantissa, gone)
     } else {
@@ -173,9 +173,9 @@ pub(super) fn turn<F: Float>(x: Pair<F>) -> ComplexPair<F> {
     if comptime!(bytes == 4) {
         let r = remainder::<F>(x, comptime!(std::f64::consts::FRAC_PI_2));
         let square = negative::<F>(product::<F>(r.rest, r.rest));
-        let one = pair::<F>(F::new(1.0));
-        let mut cosine = pair::<F>(F::new(1.0));
-        let mut sine = pair::<F>(F::new(1.0));
+        let one = constant::<F>(1.0);
+        let mut cosine = constant::<F>(1.0);
+        let mut sine = constant::<F>(1.0);
         for i in 0..7u32 {
             let even = F::cast_from(14u32 - 2u32 * i);
             let next = sum::<F>(one, product::<F>(over::<F>(square, even * (even - F::new(1.0))), cosine));
@@ -222,7 +222,7 @@ mod tests {
             put::<F>(out, 1usize, x.len(), turn.re);
             put::<F>(out, 2usize, x.len(), turn.im);
             put::<F>(out, 3usize, x.len(), square);
-            put::<F>(out, 4usize, x.len(), reciprocal::<F>(sum::<F>(pair::<F>(F::new(1.0)), square)));
+            put::<F>(out, 4usize, x.len(), reciprocal::<F>(sum::<F>(constant::<F>(1.0), square)));
         }
     }
 
