@@ -12,3 +12,14 @@ conformance! { cpu_f32: Cpu::<f32>::new(), tolerance: Tolerance { elementwise: 5
 
 #[cfg(feature = "wgpu")]
 conformance! { wgpu: pspikessm::backend::Wgpu::new().expect("a device"), tolerance: Tolerance { elementwise: 2e-6, sums: 1e-5, kernels: 1e-5 } }
+
+/// Transforms of more than eight points over the device's memory, as Path-X needs them on a small device.
+#[cfg(feature = "wgpu")]
+mod wgpu_with_little_shared_memory {
+    use super::*;
+    conformance! { @tests pspikessm::backend::Wgpu::new().expect("a device").with_shared_memory(64),
+        Tolerance { elementwise: 2e-6, sums: 1e-5, kernels: 1e-5 };
+        products: rfft, irfft;
+        conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, fire_gradient;
+    }
+}

@@ -88,6 +88,15 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
         &self.shared.limits
     }
 
+    /// The same device, taken for one with at most `bytes` of shared memory in a cube: transforms that do not fit in them run over the
+    /// device's memory. For tests, and for devices on which smaller cubes are faster.
+    pub fn with_shared_memory(&self, bytes: usize) -> Self {
+        let Shared { client, runtime, device, limits, .. } = &*self.shared;
+        let limits = Limits { shared_bytes: bytes.min(limits.shared_bytes), ..*limits };
+        let shared = Shared { client: client.clone(), runtime, device: device.clone(), limits, tables: storage::Tables::default() };
+        Cube { shared: Arc::new(shared), scalar: PhantomData }
+    }
+
     /// What its maker calls the device.
     pub fn device_name(&self) -> &str {
         &self.shared.device
