@@ -8,6 +8,7 @@
 mod channels;
 mod complex;
 mod conv;
+mod conv_wide;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod diag;
@@ -25,6 +26,7 @@ mod norm;
 mod pair;
 mod random;
 mod reduce;
+mod ring;
 mod spike;
 mod ssm_common;
 mod storage;
