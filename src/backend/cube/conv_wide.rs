@@ -234,3 +234,33 @@ impl<R: Runtime, E: Scalar> Job<'_, R, E> {
         Ok([Some(out), skip])
     }
 }
+
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
+    use crate::backend::{Backend, Cpu, Key, LongConv, Wgpu};
+
+    /// Path-X: 16,384 steps, both kernels, on what a device of 32 KiB a cube has. Against the CPU in f64.
+    #[test]
+    fn sixteen_thousand_steps_and_their_gradients() {
+        let (cube, cpu) = (Wgpu::new().expect("a device").with_shared_memory(32 << 10), Cpu::<f64>::new());
+        let shapes: [&[usize]; 4] = [&[2, 2, 16_384], &[2, 2, 16_384], &[2], &[2, 2, 16_384]];
+        let host = [0, 1, 2, 3].map(|i| cpu.normal(Key::new(i as u64), shapes[i]).unwrap());
+        let here = [0, 1, 2, 3].map(|i| {
+            let values = cpu.to_vec(&host[i]).unwrap().iter().map(|&v| v as f32).collect();
+            cube.from_vec(values, shapes[i]).unwrap()
+        });
+        let lengths = [16_384, 9_001];
+        let conv = LongConv { input: &host[0], kernel: &host[1], skip: Some(&host[2]), lengths: Some(&lengths) };
+        let mut want = vec![Some(cpu.long_conv(conv).unwrap())];
+        want.extend(cpu.long_conv_grad(conv, &host[3], [true; 3]).unwrap());
+        let conv = LongConv { input: &here[0], kernel: &here[1], skip: Some(&here[2]), lengths: Some(&lengths) };
+        let mut got = vec![Some(cube.long_conv(conv).unwrap())];
+        got.extend(cube.long_conv_grad(conv, &here[3], [true; 3]).unwrap());
+        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+            let (got, want) = (cube.to_vec(got.as_ref().unwrap()).unwrap(), cpu.to_vec(want.as_ref().unwrap()).unwrap());
+            let largest = want.iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
+            let error = got.iter().zip(&want).fold(0.0f64, |error, (g, w)| error.max((f64::from(*g) - w).abs())) / largest;
+            assert!(got.len() == want.len() && error < 2e-6, "result {i} is {error:.1e} of its largest entry away");
+        }
+    }
+}
