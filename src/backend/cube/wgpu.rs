@@ -189,7 +189,12 @@ mod tests {
         assert_eq!(gpu.to_vec(&x).unwrap(), [1.5; 2]);
         // More than a buffer can have, outside of all that would catch it.
         let size = u64::MAX / 2;
-        device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage: wgpu::BufferUsages::STORAGE, mapped_at_creation: false });
+        let _ = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
         assert!(refusal(gpu.to_vec(&x)).contains("to_vec: test failed"));
         assert_eq!(gpu.to_vec(&x).unwrap(), [1.5; 2]);
         device.destroy();
