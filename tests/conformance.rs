@@ -17,7 +17,7 @@ conformance! { wgpu: pspikessm::backend::Wgpu::new().expect("a device"), toleran
 #[cfg(feature = "wgpu")]
 mod wgpu_with_little_shared_memory {
     use super::*;
-    conformance! { @tests pspikessm::backend::Wgpu::new().expect("a device").with_shared_memory(64),
+    conformance! { @tests cfg(all()), pspikessm::backend::Wgpu::new().expect("a device").with_shared_memory(64),
         Tolerance { elementwise: 2e-6, sums: 1e-5, kernels: 1e-5 };
         products: rfft, irfft;
         conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, fire_gradient;

@@ -25,6 +25,8 @@ pub struct Tolerance {
 pub struct Lab<B> {
     pub backend: B,
     pub tolerance: Tolerance,
+    /// The device computes nothing: shapes are compared, and no values.
+    pub blind: bool,
 }
 
 /// Values on the host, row-major.
@@ -163,6 +165,9 @@ impl<B: Backend> Lab<B> {
     pub fn near(&self, what: &str, got: &Tensor<B>, want: &Array, tolerance: f64, terms: f64) -> Verdict {
         let got = self.get(got)?;
         prop_assert_eq!(&got.shape, &want.shape, "the shape of {}", what);
+        if self.blind {
+            return Ok(());
+        }
         let scale = want.largest().max(terms);
         for (i, (&g, &w)) in got.values.iter().zip(&want.values).enumerate() {
             let right = if w.is_finite() { (g - w).abs() <= tolerance * scale } else { g == w || g.is_nan() && w.is_nan() };

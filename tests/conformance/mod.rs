@@ -16,34 +16,47 @@ pub mod random;
 pub mod spike;
 pub mod transfer;
 
-/// `conformance! { name: backend, tolerance: tolerance }`: a module of tests that hold the backend to the suite.
-macro_rules! conformance {
-    ($name:ident: $backend:expr, tolerance: $tolerance:expr) => {
-        mod $name {
-            use super::*;
-            conformance! { @tests $backend, $tolerance;
-                transfer: values_come_back;
-                elementwise: unary, unary_gradient, unary_special_points, unary_propagates_nan, binary, binary_propagates_nan, sum_to,
-                    first_not_finite;
-                products: matmul, rfft, irfft, mix, mix_of_spikes, mix_of_silence, mix_gradient, mix_gradient_of_spikes;
-                layout: permute, slice, concat, flip, embed, embed_gradient;
-                random: uniform_is_the_stream, normal_is_the_stream, normal_has_the_moments_of_a_normal;
-                norm: affine, affine_gradient, moments, moments_of_spikes, moments_gradient, normalize, normalize_gradient;
-                spike: sampled, expected, given_noise_is_as_good_as_the_stream, ties_and_nan_do_not_spike, surrogate_gradient,
-                    clamp_surrogate_includes_its_ends, lif, lif_ties_and_resets, lif_gradient;
-                conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, expected_fire, fire_gradient,
-                    fire_gradient_of_silence;
-                kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
-                loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;
-            }
+/// `every_test! { then! with }`: `then! { with; family: test, ..; .. }` of the whole suite.
+macro_rules! every_test {
+    ($then:ident! $($with:tt)*) => {
+        $then! { $($with)*;
+            transfer: values_come_back;
+            elementwise: unary, unary_gradient, unary_special_points, unary_propagates_nan, binary, binary_propagates_nan, sum_to,
+                first_not_finite;
+            products: matmul, rfft, irfft, mix, mix_of_spikes, mix_of_silence, mix_gradient, mix_gradient_of_spikes;
+            layout: permute, slice, concat, flip, embed, embed_gradient;
+            random: uniform_is_the_stream, normal_is_the_stream, normal_has_the_moments_of_a_normal;
+            norm: affine, affine_gradient, moments, moments_of_spikes, moments_gradient, normalize, normalize_gradient;
+            spike: sampled, expected, given_noise_is_as_good_as_the_stream, ties_and_nan_do_not_spike, surrogate_gradient,
+                clamp_surrogate_includes_its_ends, lif, lif_ties_and_resets, lif_gradient;
+            conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, expected_fire, fire_gradient,
+                fire_gradient_of_silence;
+            kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
+            loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;
         }
     };
-    (@tests $backend:expr, $tolerance:expr; $($family:ident: $($test:ident),+;)+) => {
+}
+
+/// `conformance! { name: backend, tolerance: tolerance }`: a module of tests that hold the backend to the suite. An attribute before
+/// the name goes to every test.
+#[allow(unused_macros, reason = "not every test file that goes through the suite makes tests of it")]
+macro_rules! conformance {
+    ($name:ident: $backend:expr, tolerance: $tolerance:expr) => {
+        conformance! { #[cfg(all())] $name: $backend, tolerance: $tolerance }
+    };
+    (#[$attribute:meta] $name:ident: $backend:expr, tolerance: $tolerance:expr) => {
+        mod $name {
+            use super::*;
+            every_test! { conformance! @tests $attribute, $backend, $tolerance }
+        }
+    };
+    (@tests $attribute:meta, $backend:expr, $tolerance:expr; $($family:ident: $($test:ident),+;)+) => {
         $(mod $family {
             use super::*;
             $(#[test]
+            #[$attribute]
             fn $test() {
-                suite::$family::$test(&suite::harness::Lab { backend: $backend, tolerance: $tolerance });
+                suite::$family::$test(&suite::harness::Lab { backend: $backend, tolerance: $tolerance, blind: false });
             })+
         })+
     };

@@ -83,9 +83,14 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
     /// The same, with what its driver tells.
     fn watched(client: ComputeClient<R>, runtime: &'static str, device: impl Into<String>, alarm: Alarm) -> Result<Self> {
         let device = device.into();
-        // WGSL declares f64, but its functions of it are wrong without a word (exp, sin, ..): not served, whatever the device says.
-        let served = runtime != "wgpu" || size_of::<E>() == 4;
-        if !served || !client.properties().supports_type(E::as_type_native_unchecked()) {
+        let served = match runtime {
+            // WGSL declares f64, but its functions of it are wrong without a word (exp, sin, ..): not served, whatever the device says.
+            "wgpu" if size_of::<E>() == 8 => false,
+            // Every device of CUDA has f64; CubeCL's runtime does not say so.
+            "cuda" => true,
+            _ => client.properties().supports_type(E::as_type_native_unchecked()),
+        };
+        if !served {
             let help = format!("{device} does not compute in {} through {runtime}: use f32, or Cpu<f64>", E::NAME);
             return Err(Error::Device { method: "Cube", help });
         }

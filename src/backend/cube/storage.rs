@@ -87,7 +87,8 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
 
     fn buffer_of(&self, method: &'static str, bytes: &[u8], len: usize) -> Result<Buffer> {
         if bytes.is_empty() {
-            return self.buffer(method, 0, 4);
+            // Room for one value of any scalar: what is read back must be whole values.
+            return self.buffer(method, 0, 8);
         }
         if bytes.len() as u64 > self.limits().buffer_bytes {
             // The allocation's own error.

@@ -1,0 +1,174 @@
+//! Every kernel compiles to CUDA C++, as a device would get it; no device and no library of CUDA is needed.
+#![cfg(feature = "cuda")]
+
+#[macro_use]
+#[path = "conformance/mod.rs"]
+mod suite;
+#[path = "cuda_source/dry.rs"]
+mod dry;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cubecl::Runtime;
+use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use dry::{Dry, DryCuda};
+use pspikessm::autodiff::Tape;
+use pspikessm::backend::Key;
+use pspikessm::backend::cube::{Cube, Scalar};
+use pspikessm::nn::{
+    AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Noises, NormKind, Optimizer, Pooling, SsmConfig, ssm::SsmKernel,
+};
+use rayon::prelude::*;
+use suite::harness::{Lab, Tolerance};
+
+fn cube<E: Scalar>(device: usize) -> Cube<DryCuda, E> {
+    Cube::from_client(DryCuda::client(&Dry(device)), "cuda", "no device").expect("a device that computes in E")
+}
+
+/// Calls every method of the backend as the conformance suite does.
+fn every_method<E: Scalar>(device: usize) {
+    let lab = Lab { backend: cube::<E>(device), tolerance: Tolerance { elementwise: 0.0, sums: 0.0, kernels: 0.0 }, blind: true };
+    macro_rules! call {
+        ($lab:ident; $($family:ident: $($test:ident),+;)+) => { $($(suite::$family::$test(&$lab);)+)+ };
+    }
+    every_test! { call! lab }
+}
+
+/// A training step and an inference pass of models as large as the recipes' and larger: their kernels can be others than those of the
+/// suite's small shapes.
+fn training_steps<E: Scalar>(device: usize) {
+    let backend = cube::<E>(device);
+    for (d_model, d_state, length, norm, bidirectional, prenorm) in [
+        (128, 16, 2048, NormKind::Batch, true, false),
+        (400, 64, 784, NormKind::Batch, false, true),
+        (512, 64, 1024, NormKind::Layer, true, false),
+        (16, 4, 16_384, NormKind::Layer, true, true),
+    ] {
+        let ssm = SsmConfig { l_max: Some(length), dropout: 0.1, ..SsmConfig::new(d_model, d_state) };
+        let block = BlockConfig { norm: Some(norm), bidirectional, prenorm, dropout: 0.1, ..BlockConfig::new(ssm) };
+        let config = ModelConfig { encoder: Encoder::Tokens(18), block, layers: 2, pooling: Pooling::Mean, classes: 10, retrieval: false };
+        SsmKernel::new(&backend, Key::new(0), &config.block.ssm).unwrap().prepare(&backend, length).unwrap();
+        // The model asks the device for the length that its kernels were prepared for.
+        dry::answer(device, E::as_bytes(&[E::of(length as f64)]));
+        let model = Model::new(&backend, Key::new(0), &config).unwrap();
+        let mut optimizer = Optimizer::new(AdamWConfig::new(1e-3, 0.01)).unwrap();
+        let tokens = vec![3; 4 * length];
+        let logits = |cx: &Context<_>| model.forward(cx, Input::Tokens(&tokens), 4, Some(&[length; 4]), &Noises::Stream).unwrap();
+        logits(&Context::evaluation(&Tape::off(&backend), Key::new(1)));
+        let gradients = logits(&Context::training(&Tape::new(&backend), Key::new(1))).cross_entropy(&[0; 4]).unwrap().backward().unwrap();
+        optimizer.update(&backend, &model, &gradients, 1.0).unwrap();
+        dry::answer(device, &[0]);
+    }
+}
+
+/// What is wrong with a kernel's source.
+fn faults(source: &str, scalar: &str) -> Vec<&'static str> {
+    let has = |words: &[&str]| words.iter().any(|word| source.contains(word));
+    let of_planes = ["__shfl", "__ballot", "__any_sync", "__all_sync", "__reduce_", "wmma::", "mma.sync", "wgmma"];
+    let is_whole = !has(&["float", "double"]);
+    [
+        (!has(&["extern \"C\" __global__"]), "is no kernel"),
+        (has(&of_planes), "uses planes"),
+        // A literal without its type would be one, and slow.
+        (scalar == "f32" && has(&["double"]), "computes in f64"),
+        (scalar == "f64" && !is_whole && !has(&["double"]), "computes in f32"),
+    ]
+    .into_iter()
+    .filter_map(|(is_wrong, fault)| is_wrong.then_some(fault))
+    .collect()
+}
+
+/// The sources that the device was given, each of them right.
+fn sources(device: usize, scalar: &str) -> Vec<(&'static str, String)> {
+    let (mut sources, mut wrong) = (Vec::new(), Vec::new());
+    for kernel in dry::kernels().iter().filter(|kernel| kernel.device == device) {
+        match &kernel.source {
+            Err(error) => wrong.push(format!("{}: {error}", kernel.name)),
+            Ok(source) => wrong.extend(faults(source, scalar).iter().map(|fault| format!("{} {fault}:\n{source}", kernel.name))),
+        }
+        sources.extend(kernel.source.iter().map(|source| (kernel.name, source.clone())));
+    }
+    assert!(wrong.is_empty(), "{} faults in {} kernels\n{}", wrong.len(), sources.len(), wrong.join("\n"));
+    sources
+}
+
+/// The kernels in the backend's files, as `file::name`; those of tests are left out.
+fn written() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cube");
+    let mut names = BTreeSet::new();
+    for path in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+        let (text, file) = (std::fs::read_to_string(&path).unwrap(), path.file_stem().unwrap().to_string_lossy());
+        let own = text.split("mod tests {").next().unwrap();
+        names.extend(own.split("#[cube(launch").skip(1).map(|kernel| {
+            let name = kernel.split_once("fn ").unwrap().1;
+            format!("{file}::{}", &name[..name.find(['<', '(']).unwrap()])
+        }));
+    }
+    names
+}
+
+/// Every kernel that is written was launched, except for those that this scalar has no use for.
+fn none_is_missing(sources: &[(&'static str, String)], except: &[&str]) {
+    // As in "pspikessm::backend::cube::file::name::Name<..>".
+    let own = sources.iter().filter_map(|(name, _)| name.strip_prefix("pspikessm::backend::cube::"));
+    let launched: BTreeSet<String> = own.map(|name| name.split("::").take(2).collect::<Vec<_>>().join("::")).collect();
+    let written = written();
+    assert!(written.len() > 50, "{written:?}");
+    let missing: Vec<_> = written.difference(&launched).filter(|name| !except.contains(&name.as_str())).collect();
+    assert!(missing.is_empty(), "nothing here launches {missing:?}");
+}
+
+#[test]
+fn every_kernel_in_f32_becomes_cuda() {
+    every_method::<f32>(0);
+    training_steps::<f32>(0);
+    // Of products in f64.
+    none_is_missing(&sources(0, "f32"), &["matmul::tiles"]);
+}
+
+#[test]
+fn every_kernel_in_f64_becomes_cuda() {
+    every_method::<f64>(1);
+    training_steps::<f64>(1);
+    none_is_missing(&sources(1, "f64"), &[]);
+}
+
+#[test]
+fn an_old_device_has_room_for_the_kernels() {
+    training_steps::<f32>(Dry::OLD);
+    sources(Dry::OLD, "f32");
+    training_steps::<f64>(Dry::OLD + 1);
+    sources(Dry::OLD + 1, "f64");
+}
+
+/// The toolkit's compiler of kernels, which needs no device, takes them all, for the H200 and for the oldest device.
+#[test]
+#[ignore = "takes minutes, and needs libnvrtc and the headers of CUDA 13 (CUDA_PATH)"]
+fn nvrtc_takes_every_kernel() {
+    let headers = cubecl::cuda::install::include_path();
+    let compile = |architecture: &'static str, source: &str| {
+        let options = CompileOptions {
+            arch: Some(architecture),
+            include_paths: [&headers, &headers.join("cccl")].map(|path| path.display().to_string()).into(),
+            ..CompileOptions::default()
+        };
+        compile_ptx_with_opts(source, options).err()
+    };
+    every_method::<f32>(2);
+    every_method::<f64>(3);
+    training_steps::<f32>(2);
+    training_steps::<f64>(3);
+    training_steps::<f32>(Dry::OLD + 2);
+    training_steps::<f64>(Dry::OLD + 3);
+    for (device, scalar) in [(2, "f32"), (3, "f64"), (Dry::OLD + 2, "f32"), (Dry::OLD + 3, "f64")] {
+        let sources = sources(device, scalar);
+        let architecture = if device < Dry::OLD { "sm_90a" } else { "sm_75" };
+        let wrong: Vec<String> = sources
+            .par_iter()
+            .filter_map(|(name, source)| compile(architecture, source).map(|error| format!("{name}: {error:?}\n{source}")))
+            .collect();
+        assert!(wrong.is_empty(), "{} of {} kernels\n{}", wrong.len(), sources.len(), wrong.join("\n"));
+        println!("{} kernels in {scalar} for {architecture}", sources.len());
+    }
+}

@@ -1,0 +1,290 @@
+//! A CubeCL runtime without a device: it compiles every kernel that is launched to CUDA C++, keeps the source, and computes nothing.
+
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cubecl::backtrace::BackTrace;
+use cubecl::bytes::Bytes;
+use cubecl::client::ComputeClient;
+use cubecl::cuda::{CudaCompiler, CudaRuntime};
+use cubecl::device::{Device, DeviceId, DeviceService, ServerUtilitiesHandle};
+use cubecl::future::DynFut;
+use cubecl::ir::{DeviceProperties, HardwareProperties, MemoryDeviceProperties, TargetProperties, VectorSize, features::Plane};
+use cubecl::prelude::{CubeCount, ExecutionMode, KernelId, Runtime};
+use cubecl::profile::{ProfileDuration, TimingMethod};
+use cubecl::server::{
+    Binding, ComputeServer, CopyDescriptor, IoError, KernelArguments, ProfileError, ProfilingToken, ServerCommunication, ServerError,
+    ServerUtilities,
+};
+use cubecl::stream_id::StreamId;
+use cubecl::zspace::{Shape, Strides};
+use cubecl::{Compiler, CubeTask, MemoryUsage};
+use cubecl_runtime::allocator::PitchedMemoryLayoutPolicy;
+use cubecl_runtime::logging::ServerLogger;
+use cubecl_runtime::memory_management::{ManagedMemoryHandle, MemoryAllocationMode};
+use cubecl_runtime::storage::{ComputeStorage, ManagedResource, StorageHandle, StorageId};
+use cubecl_runtime::timestamp_profiler::TimestampProfiler;
+use cubecl_runtime::validation::{validate_cube_dim, validate_units};
+
+/// A kernel as CUDA would get it.
+pub struct Kernel {
+    /// Of the device that it was compiled for.
+    pub device: usize,
+    /// The path of the function that it was written as, and more.
+    pub name: &'static str,
+    /// The source, or why there is none.
+    pub source: Result<String, String>,
+}
+
+static KERNELS: Mutex<Vec<Kernel>> = Mutex::new(Vec::new());
+
+/// What reads from a device give, by its number.
+static ANSWERS: Mutex<BTreeMap<usize, Vec<u8>>> = Mutex::new(BTreeMap::new());
+
+/// What was launched so far, each kernel once a device.
+pub fn kernels() -> MutexGuard<'static, Vec<Kernel>> {
+    KERNELS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on, reads from the device give these bytes over and over: zeros at first.
+pub fn answer(device: usize, bytes: &[u8]) {
+    ANSWERS.lock().unwrap_or_else(PoisonError::into_inner).insert(device, bytes.to_vec());
+}
+
+/// CUDA's compiler of kernels behind a device that is not there.
+#[derive(Clone, Debug)]
+pub struct DryCuda;
+
+/// A device by its number: those from [`Dry::OLD`] on are the smallest that CUDA 13 serves, those before it an H200.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Dry(pub usize);
+
+impl Dry {
+    pub const OLD: usize = 100;
+
+    /// As the CUDA runtime describes such a device, less tensor cores, atomics and pipelines, which this crate has no use for.
+    fn properties(self) -> DeviceProperties {
+        let old = self.0 >= Dry::OLD;
+        let (bytes, shared, multiprocessors) = if old { (16 << 30, 64 << 10, 40) } else { (141 << 30, 227 << 10, 132) };
+        let hardware = HardwareProperties {
+            load_width: 128,
+            plane_size_min: 32,
+            plane_size_max: 32,
+            max_bindings: 1024,
+            max_shared_memory_size: shared,
+            max_cube_count: (i32::MAX as u32, 65_535, 65_535),
+            max_units_per_cube: 1024,
+            max_cube_dim: (1024, 1024, 64),
+            num_streaming_multiprocessors: Some(multiprocessors),
+            num_tensor_cores: Some(if old { 8 } else { 4 }),
+            min_tensor_cores_dim: Some(8),
+            num_cpu_cores: None,
+            max_vector_size: VectorSize::MAX,
+        };
+        let memory = MemoryDeviceProperties { max_page_size: bytes / 4, alignment: 512 };
+        let mut properties = DeviceProperties::new(Default::default(), memory, hardware, TimingMethod::System);
+        cubecl_cpp::register_supported_types(&mut properties);
+        properties.features.copy_async = !old;
+        properties.features.memory_reinterpret = true;
+        properties.features.alignment = true;
+        for plane in [Plane::Ops, Plane::Sync, Plane::NonUniformControlFlow] {
+            properties.features.plane.insert(plane);
+        }
+        properties
+    }
+
+    fn options(self) -> <CudaCompiler as Compiler>::CompilationOptions {
+        let mut options = <CudaCompiler as Compiler>::CompilationOptions::default();
+        let features = &mut options.supports_features;
+        (features.fast_math, features.fast_tanh, features.grid_constants) = (true, true, true);
+        (features.clusters, features.elect_sync) = (self.0 < Dry::OLD, self.0 < Dry::OLD);
+        options
+    }
+}
+
+impl Device for Dry {
+    fn from_id(id: DeviceId) -> Self {
+        Dry(id.index_id.into())
+    }
+
+    fn to_id(&self) -> DeviceId {
+        DeviceId { type_id: 0, index_id: self.0 as u16 }
+    }
+}
+
+impl Runtime for DryCuda {
+    type Compiler = CudaCompiler;
+    type Server = DryServer;
+    type Device = Dry;
+
+    fn client(device: &Dry) -> ComputeClient<Self> {
+        ComputeClient::load(device)
+    }
+
+    fn name(_: &ComputeClient<Self>) -> &'static str {
+        "cuda"
+    }
+
+    fn require_array_lengths() -> bool {
+        CudaRuntime::require_array_lengths()
+    }
+
+    fn max_cube_count() -> (u32, u32, u32) {
+        CudaRuntime::max_cube_count()
+    }
+
+    fn can_read_tensor(shape: &Shape, strides: &Strides) -> bool {
+        CudaRuntime::can_read_tensor(shape, strides)
+    }
+
+    fn target_properties() -> TargetProperties {
+        CudaRuntime::target_properties()
+    }
+
+    fn enumerate_devices(_: u16, _: &()) -> Vec<DeviceId> {
+        vec![Dry::default().to_id()]
+    }
+}
+
+/// Where launches end.
+#[derive(Debug)]
+pub struct DryServer {
+    device: Dry,
+    compiled: HashSet<KernelId>,
+    timestamps: TimestampProfiler,
+    utilities: Arc<ServerUtilities<Self>>,
+}
+
+impl DryServer {
+    /// The source for `kernel`, by the steps of the CUDA runtime.
+    fn compile(&self, id: &KernelId, kernel: &dyn CubeTask<CudaCompiler>, mode: ExecutionMode) -> Result<String, String> {
+        let properties = &self.utilities.properties;
+        validate_cube_dim(properties, id).and_then(|()| validate_units(properties, id)).map_err(|error| error.to_string())?;
+        let compile = || kernel.compile(&mut CudaCompiler::default(), &self.device.options(), mode, kernel.address_type());
+        let compiled = catch_unwind(AssertUnwindSafe(compile)).map_err(|_| "the compiler panics")?.map_err(|error| error.to_string())?;
+        let shared = compiled.repr.as_ref().map_or(0, |kernel| kernel.shared_memory_size());
+        let most = properties.hardware.max_shared_memory_size;
+        if shared > most {
+            return Err(format!("{shared} bytes of shared memory, and {most} there are"));
+        }
+        Ok(compiled.source)
+    }
+}
+
+/// Nothing is allocated, and nobody asks for it.
+#[derive(Debug)]
+pub struct NoMemory;
+
+fn no_memory() -> IoError {
+    IoError::UnsupportedIoOperation { backtrace: BackTrace::capture() }
+}
+
+impl ComputeStorage for NoMemory {
+    type Resource = ();
+
+    fn alignment(&self) -> usize {
+        512
+    }
+
+    fn get(&mut self, _: &StorageHandle) {}
+
+    fn alloc(&mut self, _: u64) -> Result<StorageHandle, IoError> {
+        Err(no_memory())
+    }
+
+    fn dealloc(&mut self, _: StorageId) {}
+
+    fn flush(&mut self) {}
+}
+
+/// What a grid may be.
+fn valid(count: &CubeCount, most: (u32, u32, u32)) -> Result<(), String> {
+    match *count {
+        CubeCount::Static(x, y, z) if [(x, most.0), (y, most.1), (z, most.2)].iter().all(|&(n, most)| 0 < n && n <= most) => Ok(()),
+        ref other => Err(format!("{other:?} cubes")),
+    }
+}
+
+impl DeviceService for DryServer {
+    fn init(id: DeviceId) -> Self {
+        let device = Dry::from_id(id);
+        let policy = PitchedMemoryLayoutPolicy::new(512);
+        let utilities = ServerUtilities::new(device.properties(), Arc::new(ServerLogger::default()), (), policy);
+        DryServer { device, compiled: HashSet::new(), timestamps: TimestampProfiler::default(), utilities: Arc::new(utilities) }
+    }
+
+    fn utilities(&self) -> ServerUtilitiesHandle {
+        self.utilities.clone()
+    }
+}
+
+impl ServerCommunication for DryServer {
+    const SERVER_COMM_ENABLED: bool = false;
+}
+
+impl ComputeServer for DryServer {
+    type Kernel = Box<dyn CubeTask<CudaCompiler>>;
+    type Info = ();
+    type MemoryLayoutPolicy = PitchedMemoryLayoutPolicy;
+    type Storage = NoMemory;
+
+    unsafe fn launch(&mut self, kernel: Self::Kernel, count: CubeCount, _: KernelArguments, mode: ExecutionMode, _: StreamId) {
+        let mut id = kernel.id();
+        id.mode(mode);
+        let grid = valid(&count, self.utilities.properties.hardware.max_cube_count);
+        if grid.is_ok() && !self.compiled.insert(id.clone()) {
+            return;
+        }
+        let source = grid.and_then(|()| self.compile(&id, kernel.as_ref(), mode));
+        kernels().push(Kernel { device: self.device.0, name: kernel.name(), source });
+    }
+
+    fn read(&mut self, descriptors: Vec<CopyDescriptor>, _: StreamId) -> DynFut<Result<Vec<Bytes>, ServerError>> {
+        let answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = answers.get(&self.device.0).map_or(&[0][..], Vec::as_slice);
+        let bytes = |read: &CopyDescriptor| answer.iter().copied().cycle().take(read.handle.size_in_used() as usize).collect();
+        let read = descriptors.iter().map(|read| Bytes::from_bytes_vec(bytes(read))).collect();
+        Box::pin(async move { Ok(read) })
+    }
+
+    fn logger(&self) -> Arc<ServerLogger> {
+        self.utilities.logger.clone()
+    }
+
+    fn utilities(&self) -> Arc<ServerUtilities<Self>> {
+        self.utilities.clone()
+    }
+
+    fn initialize_memory(&mut self, _: ManagedMemoryHandle, _: u64, _: StreamId) {}
+
+    fn write(&mut self, _: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {}
+
+    fn sync(&mut self, _: StreamId) -> DynFut<Result<(), ServerError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn get_resource(&mut self, _: Binding, _: StreamId) -> Result<ManagedResource<()>, ServerError> {
+        Err(no_memory().into())
+    }
+
+    fn flush(&mut self, _: StreamId) -> Result<(), ServerError> {
+        Ok(())
+    }
+
+    fn memory_usage(&mut self, _: StreamId) -> Result<MemoryUsage, ServerError> {
+        Err(no_memory().into())
+    }
+
+    fn memory_cleanup(&mut self, _: StreamId) {}
+
+    fn start_profile(&mut self, _: StreamId) -> Result<ProfilingToken, ServerError> {
+        Ok(self.timestamps.start())
+    }
+
+    fn end_profile(&mut self, _: StreamId, token: ProfilingToken) -> Result<ProfileDuration, ProfileError> {
+        self.timestamps.stop(token)
+    }
+
+    fn allocation_mode(&mut self, _: MemoryAllocationMode, _: StreamId) {}
+}
