@@ -5,62 +5,116 @@ mod common;
 use common::{Array, assert_close, assign, distance, fetch, fixture, gradient, host, largest, official_in_block, whole_numbers};
 use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::{Backend, Cpu, Key, Lif, Real, Surrogate, Tensor};
-use pspikessm::nn::{Activation, Block, BlockConfig, BlockNoise, Context, Module, NormKind, SpikeSource, Ssm, SsmConfig};
+use pspikessm::nn::{Activation, Block, BlockConfig, BlockNoise, Context, Module, NormKind, SpikeMeter, SpikeSource, Ssm, SsmConfig};
 
 type B = Cpu<f64>;
 
 // ---------------------------------------------------------------- the official code's values
 
 /// A block with the parameters of a fixture, whose C is C~ of length 16.
-fn official_block(cpu: &B, fixture: &serde_json::Value, config: &BlockConfig) -> Block<B> {
-    let block = Block::new(cpu, Key::new(0), config).unwrap();
+fn official_block<C: Backend>(device: &C, fixture: &serde_json::Value, config: &BlockConfig) -> Block<C> {
+    let block = Block::new(device, Key::new(0), config).unwrap();
     for (name, param) in block.parameters() {
         let shape = param.value().shape().to_vec();
         if name.ends_with("l_kernel") {
-            param.set(cpu.full(&shape, 16.0).unwrap()).unwrap();
+            param.set(device.full(&shape, 16.0).unwrap()).unwrap();
         } else if param.is_trained() {
             let official = official_in_block(&name, config.bidirectional);
-            param.set(Array::read(&fixture["params"][&official]).parameter(&official, &shape).tensor(cpu)).unwrap();
+            param.set(Array::read(&fixture["params"][&official]).parameter(&official, &shape).tensor(device)).unwrap();
         }
     }
     block
 }
 
-fn check_official(what: &str, bidirectional: bool, prenorm: bool, norm: NormKind) {
-    let cpu = B::new();
-    let fixture = fixture(what);
+/// What the official values are held to, as a share of the largest entry.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    output: f64,
+    gradients: f64,
+}
+
+const F64: Tolerance = Tolerance { output: 1e-10, gradients: 1e-10 };
+/// Round-off is 1.2e-7. The gradients of step sizes are sums that cancel to a hundredth of their terms: in f64 they lose two digits, too.
+const F32: Tolerance = Tolerance { output: 1e-6, gradients: 5e-5 };
+
+/// Holds a block, forwards and backwards, to its fixture; the share of ones among its spikes.
+fn check_official<C: Backend>(device: &C, tolerance: Tolerance, what: &str, block: (bool, bool, NormKind)) -> f64 {
+    let (fixture, (bidirectional, prenorm, norm)) = (fixture(what), block);
     let read = |name: &str| Array::read(&fixture[name]).sequence();
     let ssm = SsmConfig { l_max: Some(16), ..SsmConfig::new(4, 8) };
     let config = BlockConfig { bidirectional, prenorm, norm: Some(norm), ..BlockConfig::new(ssm) };
-    let block = official_block(&cpu, &fixture, &config);
-    let (tape, lengths) = (Tape::new(&cpu), whole_numbers(&fixture["lengths"]));
-    let x = tape.leaf(&read("x").tensor(&cpu));
-    let noise = BlockNoise::Given(vec![read("u1").tensor(&cpu), read("u2").tensor(&cpu)]);
-    let y = block.forward(&Context::training(&tape, Key::new(0)), &x, lengths.as_deref(), &noise).unwrap();
-    assert_close(&format!("{what} y"), &y.to_vec().unwrap(), &read("y").values, 1e-10);
-    let gradients = y.backward_from(&read("gy").tensor(&cpu)).unwrap();
-    assert_close(&format!("{what} dx"), &host(&cpu, gradients.of(&x).unwrap()), &read("gx").values, 1e-10);
+    let block = official_block(device, &fixture, &config);
+    let (tape, meter, lengths) = (Tape::new(device), SpikeMeter::default(), whole_numbers(&fixture["lengths"]));
+    let x = tape.leaf(&read("x").tensor(device));
+    let noise = BlockNoise::Given(vec![read("u1").tensor(device), read("u2").tensor(device)]);
+    let cx = Context::training(&tape, Key::new(0)).metered(&meter);
+    let y = block.forward(&cx, &x, lengths.as_deref(), &noise).unwrap();
+    assert_close(&format!("{what} y"), &host(device, y.value()), &read("y").values, tolerance.output);
+    let gradients = y.backward_from(&read("gy").tensor(device)).unwrap();
+    let gx = host(device, gradients.of(&x).unwrap());
+    assert_close(&format!("{what} dx"), &gx, &read("gx").values, tolerance.gradients);
     for (name, param) in block.parameters().into_iter().filter(|(_, param)| param.is_trained()) {
         let official = official_in_block(&name, bidirectional);
         let want = Array::read(&fixture["grads"][&official]).parameter(&official, param.value().shape()).values;
-        let got = gradient(&cpu, &gradients, &param);
-        if official == "inp_b" && prenorm && norm == NormKind::Batch {
+        let got = gradient(device, &gradients, &param);
+        match official.as_str() {
             // A BatchNorm takes out what is added to its input: zero in exact arithmetic, and the official value is round-off.
-            assert!(largest(&got) < 1e-10 && largest(&want) < 1e-10, "{what} d{official}: {got:?}");
-        } else {
-            assert_close(&format!("{what} d{official}"), &got, &want, 1e-10);
+            "inp_b" if prenorm && norm == NormKind::Batch => {
+                assert!(largest(&got) < tolerance.gradients && largest(&want) < 1e-10, "{what} d{official}: {got:?}");
+            }
+            // It also takes out what its input is multiplied with, but for its eps: what is left counts beside what was taken out.
+            "inp_a" if prenorm && norm == NormKind::Batch && tolerance.gradients > F64.gradients => {
+                let off = largest(&got.iter().zip(&want).map(|(g, w)| g - w).collect::<Vec<_>>());
+                println!("{what} d{official}: {off:.1e} of {:.1e}, {:.1e}", largest(&want), largest(&gx));
+                assert!(off <= tolerance.gradients * largest(&gx), "{what} d{official}: {got:?}");
+            }
+            _ => drop(assert_close(&format!("{what} d{official}"), &got, &want, tolerance.gradients)),
         }
     }
+    meter.rate()
+}
+
+/// Holds all official blocks to their fixtures; the shares of ones among their spikes.
+fn check_all_official<C: Backend>(device: &C, tolerance: Tolerance) -> Vec<f64> {
+    let (batch, layer) = (NormKind::Batch, NormKind::Layer);
+    let blocks = [
+        ("block_bi_post_batch", (true, false, batch)),
+        ("block_bi_post_layer", (true, false, layer)),
+        ("block_bi_pre_batch", (true, true, batch)),
+        ("block_uni_post_batch", (false, false, batch)),
+        ("block_uni_post_layer", (false, false, layer)),
+        ("block_uni_pre_batch", (false, true, batch)),
+    ];
+    blocks.into_iter().map(|(what, block)| check_official(device, tolerance, what, block)).collect()
 }
 
 #[test]
 fn blocks_are_the_official_ones() {
-    check_official("block_bi_post_batch", true, false, NormKind::Batch);
-    check_official("block_bi_post_layer", true, false, NormKind::Layer);
-    check_official("block_bi_pre_batch", true, true, NormKind::Batch);
-    check_official("block_uni_post_batch", false, false, NormKind::Batch);
-    check_official("block_uni_post_layer", false, false, NormKind::Layer);
-    check_official("block_uni_pre_batch", false, true, NormKind::Batch);
+    check_all_official(&B::new(), F64);
+}
+
+/// No spike flips: as many spikes, and none in another place, which would move the output by a weight of the mixer.
+fn check_all_official_in_f32<C: Backend<Elem = f32>>(device: &C) {
+    assert_eq!(check_all_official(device, F32), check_all_official(&B::new(), F64), "the shares of ones");
+}
+
+#[test]
+fn blocks_are_the_official_ones_in_f32() {
+    check_all_official_in_f32(&Cpu::<f32>::new());
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn blocks_are_the_official_ones_on_wgpu() {
+    check_all_official_in_f32(&pspikessm::backend::Wgpu::new().expect("a device"));
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+#[ignore = "needs an NVIDIA GPU: run by benches/gpu.sh"]
+fn blocks_are_the_official_ones_on_cuda() {
+    check_all_official_in_f32(&pspikessm::backend::Cuda::<f32>::new().expect("a device"));
+    check_all_official(&pspikessm::backend::Cuda::<f64>::new().expect("a device"), F64);
 }
 
 // ---------------------------------------------------------------- a small block of our own
@@ -76,13 +130,13 @@ fn plain() -> BlockConfig {
     BlockConfig { norm: None, ..BlockConfig::new(ssm) }
 }
 
-fn block(cpu: &B, config: &BlockConfig) -> Block<B> {
-    Block::new(cpu, Key::new(1), config).unwrap()
+fn block<C: Backend>(device: &C, config: &BlockConfig) -> Block<C> {
+    Block::new(device, Key::new(1), config).unwrap()
 }
 
 /// Potentials on both sides of 0 and 1.
-fn input(cpu: &B) -> Array {
-    Array::new(&SHAPE, host(cpu, &cpu.normal(Key::new(2), &SHAPE).unwrap()).into_iter().map(|z| 0.5 + 0.7 * z).collect())
+fn input<C: Backend>(device: &C) -> Array {
+    Array::new(&SHAPE, host(device, &device.normal(Key::new(2), &SHAPE).unwrap()).into_iter().map(|z| 0.5 + 0.7 * z).collect())
 }
 
 fn draws(cpu: &B, count: u64) -> Vec<Array> {
@@ -94,8 +148,8 @@ fn given(cpu: &B, draws: &[Array]) -> BlockNoise<B> {
 }
 
 /// A cotangent of the output.
-fn cotangent(cpu: &B) -> Array {
-    Array::new(&SHAPE, host(cpu, &cpu.normal(Key::new(4), &SHAPE).unwrap()))
+fn cotangent<C: Backend>(device: &C) -> Array {
+    Array::new(&SHAPE, host(device, &device.normal(Key::new(4), &SHAPE).unwrap()))
 }
 
 /// What a training pass and its way back give.
@@ -107,20 +161,28 @@ struct Pass {
 }
 
 impl Pass {
-    fn run(cpu: &B, block: &Block<B>, key: u64, x: &Array, lengths: Option<&[usize]>, noise: &BlockNoise<B>, gy: &Array) -> Self {
-        let tape = Tape::new(cpu);
-        let x = tape.leaf(&x.tensor(cpu));
+    fn run<C: Backend>(
+        device: &C,
+        block: &Block<C>,
+        key: u64,
+        x: &Array,
+        lengths: Option<&[usize]>,
+        noise: &BlockNoise<C>,
+        gy: &Array,
+    ) -> Self {
+        let tape = Tape::new(device);
+        let x = tape.leaf(&x.tensor(device));
         let y = block.forward(&Context::training(&tape, Key::new(key)), &x, lengths, noise).unwrap();
         assert_eq!(y.shape(), x.shape());
-        let gradients = y.backward_from(&gy.tensor(cpu)).unwrap();
+        let gradients = y.backward_from(&gy.tensor(device)).unwrap();
         let trained = block.parameters().into_iter().filter(|(_, param)| param.is_trained());
-        let grads = trained.map(|(name, param)| (name, gradient(cpu, &gradients, &param))).collect();
-        Pass { y: y.to_vec().unwrap(), gx: host(cpu, gradients.of(&x).unwrap()), grads }
+        let grads = trained.map(|(name, param)| (name, gradient(device, &gradients, &param))).collect();
+        Pass { y: host(device, y.value()), gx: host(device, gradients.of(&x).unwrap()), grads }
     }
 
     /// The usual input, lengths and cotangent, with noise of the key's streams.
-    fn streamed(cpu: &B, config: &BlockConfig, key: u64) -> Self {
-        Pass::run(cpu, &block(cpu, config), key, &input(cpu), Some(&LENGTHS), &BlockNoise::Stream, &cotangent(cpu))
+    fn streamed<C: Backend>(device: &C, config: &BlockConfig, key: u64) -> Self {
+        Pass::run(device, &block(device, config), key, &input(device), Some(&LENGTHS), &BlockNoise::Stream, &cotangent(device))
     }
 
     fn grad(&self, name: &str) -> &[f64] {
@@ -130,12 +192,11 @@ impl Pass {
 
 // ---------------------------------------------------------------- options
 
-#[test]
-fn every_option_runs_with_finite_gradients_that_reach_every_parameter() {
-    let cpu = B::new();
+/// One block for every option.
+fn variants() -> Vec<BlockConfig> {
     let lif = Lif { decay: 0.8, threshold: 0.6, soft_reset: true, surrogate: Surrogate::Atan { alpha: 2.0 } };
     let ssm = plain().ssm;
-    let variants = [
+    vec![
         BlockConfig { own_noise: true, ..plain() },
         BlockConfig { flip_reverse: true, ..plain() },
         BlockConfig { ssm: SsmConfig { gelu: false, ..ssm.clone() }, ..plain() },
@@ -148,9 +209,14 @@ fn every_option_runs_with_finite_gradients_that_reach_every_parameter() {
         BlockConfig { norm: Some(NormKind::Layer), prenorm: true, ..plain() },
         BlockConfig { norm: Some(NormKind::Batch), ..plain() },
         BlockConfig { source: SpikeSource::Lif(lif), ..plain() },
-    ];
+    ]
+}
+
+#[test]
+fn every_option_runs_with_finite_gradients_that_reach_every_parameter() {
+    let cpu = B::new();
     let base = Pass::streamed(&cpu, &plain(), 7);
-    for config in &variants {
+    for config in &variants() {
         let pass = Pass::streamed(&cpu, config, 7);
         assert!(distance(&pass.y, &base.y) > 1e-3, "{config:?} changes nothing");
         for (name, grad) in [("x".to_owned(), pass.gx.clone())].iter().chain(&pass.grads) {
@@ -158,6 +224,44 @@ fn every_option_runs_with_finite_gradients_that_reach_every_parameter() {
             assert!(largest(grad) > 0.0, "{name} of {config:?} gets no gradient");
         }
     }
+}
+
+/// The draws are the same bits, and no potential lies within round-off of its own or of an end of its surrogate: what differs is round-off.
+fn check_every_option<C: Backend<Elem = f32>>(device: &C) {
+    let ssm = SsmConfig { dropout: 0.3, ..plain().ssm };
+    let more = [Surrogate::Sigmoid { alpha: 3.0 }, Surrogate::Atan { alpha: 2.0 }, Surrogate::FastSigmoid { alpha: 5.0 }]
+        .map(|surrogate| BlockConfig { source: SpikeSource::Probability(surrogate), ssm: ssm.clone(), ..plain() });
+    for mut config in variants().into_iter().chain(more) {
+        if !config.ssm.bidirectional {
+            // Before the first spike a causal layer's output is zero, give or take round-off: on the end of the clamp, which a sigmoid has not.
+            config.source = SpikeSource::Probability(Surrogate::Sigmoid { alpha: 3.0 });
+        }
+        let (got, want) = (Pass::streamed(device, &config, 7), Pass::streamed(&B::new(), &config, 7));
+        println!("{config:?}");
+        assert_close("y", &got.y, &want.y, 2e-6);
+        assert_close("dx", &got.gx, &want.gx, 5e-5);
+        for ((name, got), (_, want)) in got.grads.iter().zip(&want.grads) {
+            assert_close(&format!("d {name}"), got, want, 5e-5);
+        }
+    }
+}
+
+#[test]
+fn every_option_gives_the_same_in_f32() {
+    check_every_option(&Cpu::<f32>::new());
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn every_option_gives_the_same_on_wgpu() {
+    check_every_option(&pspikessm::backend::Wgpu::new().expect("a device"));
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+#[ignore = "needs an NVIDIA GPU: run by benches/gpu.sh"]
+fn every_option_gives_the_same_on_cuda() {
+    check_every_option(&pspikessm::backend::Cuda::<f32>::new().expect("a device"));
 }
 
 #[test]

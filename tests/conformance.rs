@@ -26,3 +26,14 @@ conformance! {
     cuda_f64: pspikessm::backend::Cuda::<f64>::new().expect("a device"),
     tolerance: Tolerance { elementwise: 2e-15, sums: 2e-14, kernels: 1e-12 }
 }
+
+/// Transforms of more than eight points over the device's memory, as Path-X needs them on a small device.
+#[cfg(feature = "wgpu")]
+mod wgpu_with_little_shared_memory {
+    use super::*;
+    conformance! { @tests cfg(all()), pspikessm::backend::Wgpu::new().expect("a device").with_shared_memory(64),
+        Tolerance { elementwise: 2e-6, sums: 1e-5, kernels: 1e-5 };
+        products: rfft, irfft;
+        conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, fire_gradient;
+    }
+}

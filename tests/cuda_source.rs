@@ -28,11 +28,15 @@ fn cube<E: Scalar>(device: usize) -> Cube<DryCuda, E> {
 
 /// Calls every method of the backend as the conformance suite does.
 fn every_method<E: Scalar>(device: usize) {
-    let lab = Lab { backend: cube::<E>(device), tolerance: Tolerance { elementwise: 0.0, sums: 0.0, kernels: 0.0 }, blind: true };
+    let tolerance = Tolerance { elementwise: 0.0, sums: 0.0, kernels: 0.0 };
+    let mut lab = Lab { backend: cube::<E>(device), tolerance, blind: true };
     macro_rules! call {
         ($lab:ident; $($family:ident: $($test:ident),+;)+) => { $($(suite::$family::$test(&$lab);)+)+ };
     }
     every_test! { call! lab }
+    // Transforms over the device's memory.
+    lab.backend = lab.backend.with_shared_memory(64);
+    call! { lab; products: rfft, irfft; conv: long_conv, long_conv_gradient, fire, fire_gradient; }
 }
 
 /// A training step and an inference pass of models as large as the recipes' and larger: their kernels can be others than those of the

@@ -4,16 +4,19 @@ mod common;
 
 use std::path::Path;
 
-use common::{Array, assert_close, fixture, fixture_path, gradient, numbers, official, whole_numbers};
+use common::{Array, assert_close, fixture, fixture_path, gradient, host, numbers, official, whole_numbers};
 use pspikessm::autodiff::{Tape, Var};
-use pspikessm::backend::{Cpu, Key};
+use pspikessm::backend::{Backend, Cpu, Key};
 use pspikessm::nn::official::import;
 use pspikessm::nn::store::{Archive, Stored};
-use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind, Pooling, SsmConfig};
+use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind, Pooling, SpikeMeter, SsmConfig};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::Value;
 
 type B = Cpu<f32>;
+
+/// What logits and losses are held to: they are f32, and a spike more or less would move them by 1e-3.
+const F32: f64 = 1e-4;
 
 const TASKS: [&str; 4] = ["listops", "aan", "cifar", "mnist"];
 
@@ -35,9 +38,9 @@ fn config(task: &str, l_max: usize) -> ModelConfig {
 }
 
 /// A model of random weights, from which an import must take over everything.
-fn fresh(cpu: &B, task: &str) -> Model<B> {
+fn fresh<C: Backend>(device: &C, task: &str) -> Model<C> {
     let l_max = fixture(&format!("model_{task}"))["l_max"].as_u64().unwrap() as usize;
-    Model::new(cpu, Key::new(11), &config(task, l_max)).unwrap()
+    Model::new(device, Key::new(11), &config(task, l_max)).unwrap()
 }
 
 fn weights(task: &str) -> std::path::PathBuf {
@@ -45,10 +48,10 @@ fn weights(task: &str) -> std::path::PathBuf {
 }
 
 /// Logits for the fixture's input and the uniform numbers of one of its passes.
-fn logits(cpu: &B, model: &Model<B>, cx: &Context<'_, B>, fixture: &Value, pass: &str) -> Var<B> {
+fn logits<C: Backend>(model: &Model<C>, cx: &Context<'_, C>, fixture: &Value, pass: &str) -> Var<C> {
     let input = Array::read(&fixture["input"]);
     let lengths = whole_numbers(&fixture["lengths"]);
-    let draws = fixture[pass]["uniforms"].as_array().unwrap().iter().map(|u| Array::read(u).sequence().tensor(cpu)).collect();
+    let draws = fixture[pass]["uniforms"].as_array().unwrap().iter().map(|u| Array::read(u).sequence().tensor(cx.backend())).collect();
     let (tokens, values): (Vec<u32>, Vec<f32>) = input.values.iter().map(|&v| (v as u32, v as f32)).unzip();
     let input_of = match model.config().encoder {
         Encoder::Tokens(_) => Input::Tokens(&tokens),
@@ -64,22 +67,22 @@ fn check_norm(what: &str, got: &[f64], want: f64, relative: f64) {
     assert!((norm - want).abs() <= relative * want + 1e-6, "{what}: |gradient| is {norm:e}, not {want:e}");
 }
 
-fn check_training(cpu: &B, task: &str) {
-    let (fixture, model) = (fixture(&format!("model_{task}")), fresh(cpu, task));
-    import(cpu, &model, weights(task)).unwrap();
-    let (train, tape) = (&fixture["train"], Tape::new(cpu));
-    let logits = logits(cpu, &model, &Context::training(&tape, Key::new(0)), &fixture, "train");
-    let host: Vec<f64> = logits.to_vec().unwrap().into_iter().map(f64::from).collect();
-    assert_close(&format!("{task} train logits"), &host, &Array::read(&train["logits"]).values, 1e-4);
+/// An imported model's training pass against the fixture; the share of ones among its spikes.
+fn check_training<C: Backend>(device: &C, task: &str) -> f64 {
+    let (fixture, model) = (fixture(&format!("model_{task}")), fresh(device, task));
+    import(device, &model, weights(task)).unwrap();
+    let (train, tape, meter) = (&fixture["train"], Tape::new(device), SpikeMeter::default());
+    let logits = logits(&model, &Context::training(&tape, Key::new(0)).metered(&meter), &fixture, "train");
+    assert_close(&format!("{task} train logits"), &host(device, logits.value()), &Array::read(&train["logits"]).values, F32);
     let loss = logits.cross_entropy(&whole_numbers(&train["labels"]).unwrap()).unwrap();
-    assert_close(&format!("{task} loss"), &[loss.item().unwrap()], &[train["loss"].as_f64().unwrap()], 1e-4);
+    assert_close(&format!("{task} loss"), &[loss.item().unwrap()], &[train["loss"].as_f64().unwrap()], F32);
     let gradients = loss.backward().unwrap();
     let norms = train["grad_norms"].as_object().unwrap();
     let trained: Vec<_> = model.parameters().into_iter().filter(|(_, param)| param.is_trained()).collect();
     assert_eq!(trained.len(), norms.len());
     for (name, param) in trained {
         let name = official(&name, model.config().block.bidirectional);
-        let grad = gradient(cpu, &gradients, &param);
+        let grad = gradient(device, &gradients, &param);
         let after_norm = model.config().block.prenorm;
         if after_norm && name.ends_with(".inp_b") {
             // Zero in exact arithmetic: a BatchNorm takes out what is added to its input.
@@ -90,23 +93,55 @@ fn check_training(cpu: &B, task: &str) {
         let cancelled = after_norm && name.ends_with(".inp_a") || task == "mnist" && name.starts_with("encoder.");
         check_norm(&format!("{task} d{name}"), &grad, norms[&name].as_f64().unwrap(), if cancelled { 2e-2 } else { 1e-3 });
     }
+    meter.rate()
+}
+
+/// An imported model's evaluation pass against the fixture; the share of ones among its spikes.
+fn check_evaluation<C: Backend>(device: &C, task: &str) -> f64 {
+    let (fixture, model) = (fixture(&format!("model_{task}")), fresh(device, task));
+    import(device, &model, weights(task)).unwrap();
+    let (tape, meter) = (Tape::off(device), SpikeMeter::default());
+    let y = logits(&model, &Context::evaluation(&tape, Key::new(0)).metered(&meter), &fixture, "eval");
+    assert_close(&format!("{task} eval logits"), &host(device, y.value()), &Array::read(&fixture["eval"]["logits"]).values, F32);
+    meter.rate()
 }
 
 #[test]
 fn training_passes_are_the_official_ones() {
-    TASKS.iter().for_each(|task| check_training(&B::new(), task));
+    TASKS.iter().for_each(|task| _ = check_training(&B::new(), task));
 }
 
 #[test]
 fn evaluation_passes_are_the_official_ones() {
-    let cpu = B::new();
+    TASKS.iter().for_each(|task| _ = check_evaluation(&B::new(), task));
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn training_passes_are_the_official_ones_on_wgpu() {
+    let gpu = pspikessm::backend::Wgpu::new().expect("a device");
     for task in TASKS {
-        let (fixture, model) = (fixture(&format!("model_{task}")), fresh(&cpu, task));
-        import(&cpu, &model, weights(task)).unwrap();
-        let tape = Tape::off(&cpu);
-        let y = logits(&cpu, &model, &Context::evaluation(&tape, Key::new(0)), &fixture, "eval");
-        let host: Vec<f64> = y.to_vec().unwrap().into_iter().map(f64::from).collect();
-        assert_close(&format!("{task} eval logits"), &host, &Array::read(&fixture["eval"]["logits"]).values, 1e-4);
+        assert_eq!(check_training(&gpu, task), check_training(&B::new(), task), "the number of spikes of {task}");
+    }
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn evaluation_passes_are_the_official_ones_on_wgpu() {
+    let gpu = pspikessm::backend::Wgpu::new().expect("a device");
+    for task in TASKS {
+        assert_eq!(check_evaluation(&gpu, task), check_evaluation(&B::new(), task), "the number of spikes of {task}");
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+#[ignore = "needs an NVIDIA GPU: run by benches/gpu.sh"]
+fn passes_are_the_official_ones_on_cuda() {
+    let gpu = pspikessm::backend::Cuda::<f32>::new().expect("a device");
+    for task in TASKS {
+        assert_eq!(check_training(&gpu, task), check_training(&B::new(), task), "the number of spikes of {task}");
+        assert_eq!(check_evaluation(&gpu, task), check_evaluation(&B::new(), task), "the number of spikes of {task}");
     }
 }
 
@@ -144,9 +179,8 @@ fn refusal(change: impl FnOnce(&mut Archive)) -> String {
 }
 
 fn refused(cpu: &B, model: &Model<B>, path: &Path) -> String {
-    let values = |model: &Model<B>| -> Vec<_> {
-        model.parameters().iter().map(|(name, param)| (name.clone(), common::host(cpu, &param.value()))).collect()
-    };
+    let values =
+        |model: &Model<B>| -> Vec<_> { model.parameters().iter().map(|(name, param)| (name.clone(), host(cpu, &param.value()))).collect() };
     let before = values(model);
     let message = import(cpu, model, path).expect_err("the file does not fit").to_string();
     assert!(values(model) == before, "a refused file changed the model");
@@ -229,7 +263,6 @@ fn other_uniform_numbers_give_other_logits() {
     let (fixture, model) = (fixture("model_listops"), fresh(&cpu, "listops"));
     import(&cpu, &model, weights("listops")).unwrap();
     let tape = Tape::off(&cpu);
-    let y = logits(&cpu, &model, &Context::evaluation(&tape, Key::new(0)), &fixture, "train");
-    let host: Vec<f64> = y.to_vec().unwrap().into_iter().map(f64::from).collect();
-    assert!(common::distance(&host, &numbers(&fixture["eval"]["logits"]["data"])) > 1e-3);
+    let y = logits(&model, &Context::evaluation(&tape, Key::new(0)), &fixture, "train");
+    assert!(common::distance(&host(&cpu, y.value()), &numbers(&fixture["eval"]["logits"]["data"])) > 1e-3);
 }

@@ -159,7 +159,7 @@ pub(super) fn normal_pdf<F: Float>(x: F) -> F {
     let density = (F::new(-0.5) * x * x).exp();
     let size = F::type_size();
     if comptime!(size == 4) {
-        density * F::new(0.398_942_28)
+        density * F::new(0.398_942_3)
     } else {
         // 1 / sqrt(2 pi), to the last digit of the device.
         density / (F::new(2.0) * F::new(-1.0).acos()).sqrt()

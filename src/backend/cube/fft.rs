@@ -18,7 +18,7 @@ const STAGES: usize = 3;
 /// Values of a transform for each unit of a cube.
 pub(super) const PER_UNIT: usize = 8;
 /// The most units for one transform.
-const MOST_UNITS: usize = 512;
+const MOST_UNITS: usize = 1024;
 
 /// How a transform of a power of two of points is spread over the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

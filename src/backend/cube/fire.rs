@@ -5,12 +5,13 @@
 use cubecl::prelude::*;
 
 use super::channels::totals;
-use super::conv::{Job, Needs, RowSizes};
+use super::conv::{Job, Needs};
 use super::elementwise::{Function, slope, value};
 use super::random::{Draw, Place, uniform as draw_uniform, unit};
 use super::reduce::sum_cube;
+use super::ring::RowSizes;
 use super::spike::{Affine, Kind, Uniform, affine_arg, expected_spike, line, potential, spike_of, surrogate_slope, uniform_arg};
-use super::storage::arg;
+use super::storage::{Wanted, arg};
 use super::{Cube, Scalar};
 use crate::backend::{Firing, LongConv, SpikeMode, Tensor};
 use crate::error::Result;
@@ -244,7 +245,7 @@ pub(super) fn fire<R: Runtime, E: Scalar>(
     if job.plan.fits() {
         return job.run(Some(&firing));
     }
-    let ([batch, channels, _], y) = (job.shape(), job.run(None)?);
+    let ([batch, channels, _], y) = (job.shape(), job.run_wide()?);
     let (out, fire) = (cube.alloc("fire", y.shape())?, fire_arg(cube, &firing, [batch, channels], job.plan.units, false)?);
     fire_rows::launch::<E, R>(cube.client(), cube.cubes(batch * channels), job.units(), arg(&y), fire, arg(&out), job.sizes());
     Ok(out)
@@ -256,14 +257,14 @@ pub(super) fn fire_grad<R: Runtime, E: Scalar>(
     firing: Firing<'_, Cube<R, E>>,
     g: &Tensor<Cube<R, E>>,
     needs: [bool; 5],
-) -> Result<[Option<Tensor<Cube<R, E>>>; 5]> {
+) -> Result<Wanted<R, E, 5>> {
     let job = Job::new(cube, "fire_grad", conv)?;
     let wanted = Needs { input: needs[0], kernel: needs[1], skip: needs[2] && conv.skip.is_some() };
     let sums = [needs[3], needs[4]].map(|need| need && firing.affine.is_some());
     if job.plan.fits() {
         return job.grad(g, wanted, Some((&firing, sums)));
     }
-    let ([batch, channels, _], y) = (job.shape(), job.run(None)?);
+    let ([batch, channels, _], y) = (job.shape(), job.run_wide()?);
     let gy = cube.alloc("fire_grad", y.shape())?;
     let parts = cube.alloc("fire_grad", &[2, channels, batch])?;
     let fire = fire_arg(cube, &firing, [batch, channels], job.plan.units, true)?;

@@ -1,4 +1,4 @@
-//! Matrix products, by cubek-matmul; by a kernel of our own in f64, which it refuses.
+//! Matrix products: by cubek-matmul, in f64, which it refuses, by tiles of our own, and those with a column by sums over rows.
 
 use std::marker::PhantomData;
 
@@ -8,7 +8,8 @@ use cubek_matmul::launch::{Strategy, launch_ref};
 use cubek_std::InputBinding;
 
 use super::elementwise::{full, strides};
-use super::reduce::offset;
+use super::launch::UNITS;
+use super::reduce::{offset, sum_cube};
 use super::storage::arg;
 use super::{Cube, Scalar};
 use crate::backend::Tensor;
@@ -17,6 +18,26 @@ use crate::error::{Error, Result};
 
 /// Products (m n k) below which a unit an entry is as good as tiles, and the compilation of its kernel much shorter.
 const SMALL: usize = 1 << 16;
+
+/// The products of rows (batch m, k) with the columns (batch, k) of their batch entries: a cube for every row.
+#[cube(launch)]
+fn rows_by_columns<F: Float>(x: &Array<F>, y: &Array<F>, out: &mut Array<F>, m: u32, k: u32, #[comptime] units: usize) {
+    let mut scratch = SharedMemory::<F>::new(units);
+    let row = CUBE_POS;
+    if row < out.len() {
+        let (k, column) = (k as usize, row / m as usize);
+        let mut sum = F::new(0.0);
+        let mut i = UNIT_POS as usize;
+        while i < k {
+            sum += x[row * k + i] * y[column * k + i];
+            i += CUBE_DIM as usize;
+        }
+        let sum = sum_cube::<F>(sum, &mut scratch);
+        if UNIT_POS == 0 {
+            out[row] = sum;
+        }
+    }
+}
 
 pub(super) fn matmul<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
@@ -31,6 +52,14 @@ pub(super) fn matmul<R: Runtime, E: Scalar>(
         return full(cube, &out_shape, 0.0);
     }
     let out = cube.alloc("matmul", &out_shape)?;
+    let batch: usize = product.batch.iter().product();
+    // Tiles have nothing to share here, and a sum over a long row by one unit would gather round-off.
+    if product.n == 1 && !transpose_x && x.numel() == batch * product.m * product.k && y.numel() == batch * product.k {
+        let units = cube.limits().units_up_to(product.k.next_power_of_two().clamp(32, UNITS));
+        let (cubes, dim, sizes) = (cube.cubes(out.numel()), CubeDim::new_1d(units as u32), [product.m, product.k].map(|n| n as u32));
+        rows_by_columns::launch::<E, R>(cube.client(), cubes, dim, arg(x), arg(y), arg(&out), sizes[0], sizes[1], units);
+        return Ok(out);
+    }
     if !cube.client().properties().supports_type(E::as_type_native_unchecked()) {
         return by_tiles(cube, (x, transpose_x), (y, transpose_y), &product, out);
     }

@@ -223,12 +223,15 @@ pub(super) fn mix<R: Runtime, E: Scalar>(cube: &Cube<R, E>, mixing: Mixing<'_, C
     Mixer { cube, method: "mix", mixing }.run()
 }
 
+/// Gradients of every part, of weight and bias.
+type MixGrads<R, E> = Vec<Option<Tensor<Cube<R, E>>>>;
+
 pub(super) fn mix_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     mixing: Mixing<'_, Cube<R, E>>,
     g: &Tensor<Cube<R, E>>,
     needs: &[bool],
-) -> Result<Vec<Option<Tensor<Cube<R, E>>>>> {
+) -> Result<MixGrads<R, E>> {
     let mixer = Mixer { cube, method: "mix_grad", mixing };
     let g = mixer.inner(g)?;
     let mut grads = Vec::with_capacity(mixing.parts.len() + 2);

@@ -8,6 +8,7 @@
 mod channels;
 mod complex;
 mod conv;
+mod conv_wide;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod diag;
@@ -25,6 +26,7 @@ mod norm;
 mod pair;
 mod random;
 mod reduce;
+mod ring;
 mod spike;
 mod ssm_common;
 mod storage;
@@ -32,7 +34,7 @@ mod storage;
 pub mod wgpu;
 
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cubecl::prelude::{ComputeClient, CubeElement, Float, Runtime};
 
@@ -63,7 +65,11 @@ struct Shared<R: Runtime> {
     device: String,
     limits: Limits,
     tables: storage::Tables,
+    alarm: Alarm,
 }
+
+/// What went wrong on a device by itself: a driver tells it when it happens, and the next read hands it on.
+pub(crate) type Alarm = Arc<Mutex<Option<String>>>;
 
 impl<R: Runtime, E: Scalar> Cube<R, E> {
     /// The device behind `client`, under the names of its runtime and of itself.
@@ -71,6 +77,11 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
     /// # Errors
     /// [`Error::Device`] where the device does not compute in `E`.
     pub fn from_client(client: ComputeClient<R>, runtime: &'static str, device: impl Into<String>) -> Result<Self> {
+        Self::watched(client, runtime, device, Alarm::default())
+    }
+
+    /// The same, with what its driver tells.
+    fn watched(client: ComputeClient<R>, runtime: &'static str, device: impl Into<String>, alarm: Alarm) -> Result<Self> {
         let device = device.into();
         let served = match runtime {
             // WGSL declares f64, but its functions of it are wrong without a word (exp, sin, ..): not served, whatever the device says.
@@ -84,13 +95,23 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
             return Err(Error::Device { method: "Cube", help });
         }
         let limits = Limits::of(&client);
-        let shared = Shared { client, runtime, device, limits, tables: storage::Tables::default() };
+        let shared = Shared { client, runtime, device, limits, tables: storage::Tables::default(), alarm };
         Ok(Cube { shared: Arc::new(shared), scalar: PhantomData })
     }
 
     /// What the device allows.
     pub fn limits(&self) -> &Limits {
         &self.shared.limits
+    }
+
+    /// The same device, taken for one with at most `bytes` of shared memory in a cube: transforms that do not fit in them run over the
+    /// device's memory. For tests, and for devices on which smaller cubes are faster.
+    pub fn with_shared_memory(&self, bytes: usize) -> Self {
+        let Shared { client, runtime, device, limits, alarm, .. } = &*self.shared;
+        let limits = Limits { shared_bytes: bytes.min(limits.shared_bytes), ..*limits };
+        let (client, device, alarm) = (client.clone(), device.clone(), alarm.clone());
+        let shared = Shared { client, runtime, device, limits, tables: storage::Tables::default(), alarm };
+        Cube { shared: Arc::new(shared), scalar: PhantomData }
     }
 
     /// What its maker calls the device.

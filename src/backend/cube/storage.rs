@@ -1,7 +1,8 @@
 //! What lives on the device: buffers, their upload and read-back, and the tables that are uploaded once.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -115,7 +116,7 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
     }
 
     fn kept(&self, name: &'static str, sizes: &[usize], make: impl FnOnce() -> Result<Buffer>) -> Result<Buffer> {
-        let mut tables = self.tables().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut tables = self.tables().lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(buffer) = tables.get(&(name, sizes.to_vec())) {
             return Ok(buffer.clone());
         }
@@ -141,7 +142,19 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
 
     fn bytes(&self, method: &'static str, x: &Buffer) -> Result<cubecl::bytes::Bytes> {
         // A kernel that could not be launched leaves its error with the stream: reading alone would give what was in the memory before.
-        self.client().flush().and_then(|()| self.client().read_one(x.handle.clone())).map_err(|error| {
+        let read = || self.client().flush().and_then(|()| self.client().read_one(x.handle.clone()));
+        // The runtime panics where a device is lost while it is being read.
+        let read = catch_unwind(AssertUnwindSafe(read));
+        if let Some(reason) = self.shared.alarm.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(Error::Device { method, help: format!("{} failed: {reason}", self.device_name()) });
+        }
+        let Ok(read) = read else {
+            return Err(Error::Device {
+                method,
+                help: format!("{} was lost while it was read: start again from a checkpoint", self.device_name()),
+            });
+        };
+        read.map_err(|error| {
             // The first line; what follows is the library's own stack.
             let text = error.to_string();
             let reason: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Backtrace")).map(str::trim).collect();

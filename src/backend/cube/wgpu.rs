@@ -1,7 +1,7 @@
 //! Devices that wgpu finds: Vulkan on Linux and Windows, Metal on macOS.
 
 use std::collections::BTreeMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use cubecl::Runtime;
 use cubecl::future::block_on;
@@ -9,7 +9,7 @@ use cubecl::prelude::ComputeClient;
 use cubecl::wgpu::{AutoGraphicsApi, GraphicsApi, RuntimeOptions, WgpuDevice, WgpuRuntime, WgpuSetup, init_device};
 use wgpu::{Adapter, DeviceDescriptor, DeviceType, ExperimentalFeatures, Features, Instance, InstanceDescriptor, MemoryHints};
 
-use super::{Cube, Scalar};
+use super::{Alarm, Cube, Scalar};
 use crate::backend::device::absent;
 use crate::error::{Error, Result};
 
@@ -43,7 +43,10 @@ impl<E: Scalar> Cube<WgpuRuntime, E> {
     pub fn nth(index: usize) -> Result<Self> {
         let adapters = &FOUND.adapters;
         match adapters.get(index) {
-            Some(adapter) => Self::from_client(client(index, adapter)?, "wgpu", adapter.get_info().name),
+            Some(adapter) => {
+                let (client, alarm) = client(index, adapter)?;
+                Self::watched(client, "wgpu", adapter.get_info().name, alarm)
+            }
             None if adapters.is_empty() => refuse(
                 "there is no device: install a graphics driver with Vulkan (for software, Debian's mesa-vulkan-drivers and libvulkan1), \
                  or use the CPU",
@@ -69,15 +72,22 @@ static FOUND: LazyLock<Found> = LazyLock::new(|| {
 });
 
 /// The open devices by index: whoever asks for one again shares it.
-static OPEN: Mutex<BTreeMap<usize, WgpuDevice>> = Mutex::new(BTreeMap::new());
+static OPEN: Mutex<BTreeMap<usize, (WgpuDevice, Alarm)>> = Mutex::new(BTreeMap::new());
 
-/// Opens a device, or finds it open. The runtime is handed the very adapter: left to choose by itself, it knows one software device only,
-/// takes what it likes for one of no known type, and panics where a device cannot be opened.
-fn client(index: usize, adapter: &Adapter) -> Result<ComputeClient<WgpuRuntime>> {
+/// Opens a device, or finds it open.
+fn client(index: usize, adapter: &Adapter) -> Result<(ComputeClient<WgpuRuntime>, Alarm)> {
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(device) = open.get(&index) {
-        return Ok(WgpuRuntime::client(device));
+    if let Some((device, alarm)) = open.get(&index) {
+        return Ok((WgpuRuntime::client(device), alarm.clone()));
     }
+    let (device, queue) = request(adapter)?;
+    let (device, alarm) = hand_over(adapter, device, queue);
+    let client = WgpuRuntime::client(&device);
+    open.insert(index, (device, alarm.clone()));
+    Ok((client, alarm))
+}
+
+fn request(adapter: &Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
     // Everything that is there to be had, as the runtime does where it opens a device.
     let descriptor = DeviceDescriptor {
         required_features: adapter.features() - Features::MAPPABLE_PRIMARY_BUFFERS - Features::all_experimental_mask(),
@@ -87,16 +97,25 @@ fn client(index: usize, adapter: &Adapter) -> Result<ComputeClient<WgpuRuntime>>
         memory_hints: MemoryHints::MemoryUsage,
         ..DeviceDescriptor::default()
     };
-    let (device, queue) = match block_on(adapter.request_device(&descriptor)) {
-        Ok(pair) => pair,
-        Err(error) => return refuse(format!("{} cannot be opened ({error}): use another device, or the CPU", adapter.get_info().name)),
+    let refused = |error| refuse(format!("{} cannot be opened ({error}): use another device, or the CPU", adapter.get_info().name));
+    block_on(adapter.request_device(&descriptor)).or_else(refused)
+}
+
+/// Makes a device the runtime's. It is handed the very device: left to choose by itself, it knows one software device only, takes what it
+/// likes for one of no known type, and panics where a device cannot be opened.
+fn hand_over(adapter: &Adapter, device: wgpu::Device, queue: wgpu::Queue) -> (WgpuDevice, Alarm) {
+    let alarm = Alarm::default();
+    let ring = |alarm: &Alarm, reason: String| {
+        alarm.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
     };
+    // Left alone, both would end the program.
+    let told = alarm.clone();
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| ring(&told, error.to_string())));
+    let told = alarm.clone();
+    device.set_device_lost_callback(move |_, reason| ring(&told, format!("the device is lost ({reason}): start again from a checkpoint")));
     let setup =
         WgpuSetup { instance: FOUND.instance.clone(), adapter: adapter.clone(), device, queue, backend: AutoGraphicsApi::backend() };
-    let device = init_device(setup, RuntimeOptions::default());
-    let client = WgpuRuntime::client(&device);
-    open.insert(index, device);
-    Ok(client)
+    (init_device(setup, RuntimeOptions::default()), alarm)
 }
 
 fn refuse<T>(help: impl Into<String>) -> Result<T> {
@@ -150,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_device_is_opened_once() {
-        let open = || OPEN.lock().unwrap().get(&0).cloned();
+        let open = || OPEN.lock().unwrap().get(&0).map(|(device, _)| device.clone());
         let Ok(one) = Wgpu::new() else { return assert!(names().is_empty()) };
         let device = open();
         let other = Wgpu::nth(0).unwrap();
@@ -158,6 +177,29 @@ mod tests {
         // What one of them made, the other can use.
         let x = one.full(&[2], 1.5).unwrap();
         assert_eq!(other.to_vec(&other.sum_to(&x, &[1]).unwrap()).unwrap(), [3.0]);
+    }
+
+    #[test]
+    fn what_a_device_meets_by_itself_is_the_error_of_the_next_read() {
+        let Some(adapter) = FOUND.adapters.first() else { return };
+        let (device, queue) = request(adapter).unwrap();
+        let (held, alarm) = hand_over(adapter, device.clone(), queue);
+        let gpu = Wgpu::watched(WgpuRuntime::client(&held), "wgpu", "test", alarm).unwrap();
+        let x = gpu.full(&[2], 1.5).unwrap();
+        assert_eq!(gpu.to_vec(&x).unwrap(), [1.5; 2]);
+        // More than a buffer can have, outside of all that would catch it.
+        let size = u64::MAX / 2;
+        let _ = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
+        assert!(refusal(gpu.to_vec(&x)).contains("to_vec: test failed"));
+        assert_eq!(gpu.to_vec(&x).unwrap(), [1.5; 2]);
+        device.destroy();
+        let message = refusal(gpu.full(&[2], 2.5).and_then(|y| gpu.to_vec(&y)));
+        assert!(message.contains("lost"), "{message}");
     }
 
     #[test]
