@@ -84,8 +84,10 @@ pub fn whole_numbers(list: &Value) -> Option<Vec<usize>> {
     (!list.is_null()).then(|| numbers(list).into_iter().map(|v| v as usize).collect())
 }
 
+/// In the checkout, or below a folder that a machine without it names as cargo would.
 pub fn fixture_path(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file)
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&root).join("tests/fixtures").join(file)
 }
 
 /// The JSON fixture of this name.
