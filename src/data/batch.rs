@@ -22,9 +22,9 @@ pub struct Batch {
     pub inputs: Inputs,
     /// The number of time steps of each sample before the padding, each from 1 to `length`: `batch` of them.
     pub lengths: Vec<usize>,
-    /// The class of each sample: `batch` of them.
+    /// The class of each sample: `batch` of them, of pairs half as many.
     pub labels: Vec<usize>,
-    /// The number of samples.
+    /// The number of sequences: of pairs all first ones come first, then all second ones.
     pub batch: usize,
     /// The number of time steps, padding included: that of the longest sample.
     pub length: usize,

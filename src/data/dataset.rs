@@ -1,32 +1,88 @@
-//! A data set in memory: labelled sequences of tokens or of values, handed out in padded batches.
+//! A data set: labelled sequences, in memory or read when they are asked for, handed out in padded batches.
 
-use super::{Batch, Inputs, Vocabulary};
+use super::{Batch, Encoding, Faults, Inputs, Vocabulary};
 use crate::error::{Error, Result};
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Labelled sequences of any lengths, stored end to end.
+/// Labelled sequences, or pairs of them, of any lengths.
 ///
-/// A token takes one byte: 96,000 sequences of 1,000 tokens are 96 MB.
-#[derive(Clone, Debug, PartialEq)]
+/// In memory they are stored end to end, a token or a level in one byte: 96,000 sequences of 1,000 tokens are 96 MB. What does not fit is
+/// read from a [`Source`] whenever a batch wants it.
+#[derive(Clone, Debug)]
 pub struct Dataset {
+    encoding: Encoding,
+    /// Sequences in a sample.
+    ways: usize,
     store: Store,
-    /// Sequence `i` is the time steps `ends[i - 1]..ends[i]`.
+    /// Stored sequence `i` is the time steps `ends[i - 1]..ends[i]`.
     ends: Vec<usize>,
     labels: Vec<usize>,
     classes: usize,
 }
 
-/// The sequences end to end.
-#[derive(Clone, Debug, PartialEq)]
+/// Where the samples are.
+#[derive(Clone, Debug)]
 enum Store {
-    Tokens { ids: Vec<u8>, vocabulary: Vocabulary },
-    Values { values: Vec<f32>, d_input: usize },
+    Bytes(Vec<u8>),
+    Values(Vec<f32>),
+    /// Sample `i` is number `numbers[i]` of the source.
+    Remote {
+        source: Arc<dyn Source>,
+        numbers: Vec<usize>,
+        faults: Faults,
+    },
+}
+
+/// Samples that are read when they are asked for, from several threads at once.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// The number of time steps of every sample.
+    fn length(&self) -> usize;
+
+    /// Reads sample `number` into `values`: (length, d_input), row-major, not yet standardised.
+    ///
+    /// # Errors
+    /// What is wrong with the sample, with the name of its file.
+    fn read(&self, number: usize, values: &mut [f32]) -> Result<()>;
+}
+
+impl PartialEq for Dataset {
+    fn eq(&self, other: &Self) -> bool {
+        let stores = match (&self.store, &other.store) {
+            (Store::Bytes(a), Store::Bytes(b)) => a == b,
+            (Store::Values(a), Store::Values(b)) => a == b,
+            (Store::Remote { source: a, numbers: i, .. }, Store::Remote { source: b, numbers: j, .. }) => Arc::ptr_eq(a, b) && i == j,
+            _ => false,
+        };
+        let shapes = (self.ways, self.classes, &self.ends, &self.labels) == (other.ways, other.classes, &other.ends, &other.labels);
+        stores && shapes && self.encoding == other.encoding
+    }
 }
 
 impl Dataset {
+    /// An empty data set in memory, in `classes` classes.
+    ///
+    /// # Errors
+    /// `Config` where the encoding makes no sense: no value a time step, a table that has not 256 entries.
+    pub fn new(encoding: Encoding, classes: usize) -> Result<Self> {
+        encoding.check()?;
+        let store = match encoding {
+            Encoding::Tokens(_) | Encoding::Levels(_) => Store::Bytes(Vec::new()),
+            Encoding::Values(_) | Encoding::Standardized(_) => Store::Values(Vec::new()),
+        };
+        Ok(Dataset { encoding, ways: 1, store, ends: Vec::new(), labels: Vec::new(), classes })
+    }
+
     /// An empty data set of token sequences over `vocabulary`, in `classes` classes.
     pub fn tokens(vocabulary: Vocabulary, classes: usize) -> Self {
-        Self::over(Store::Tokens { ids: Vec::new(), vocabulary }, classes)
+        let (encoding, store) = (Encoding::Tokens(vocabulary), Store::Bytes(Vec::new()));
+        Dataset { encoding, ways: 1, store, ends: Vec::new(), labels: Vec::new(), classes }
+    }
+
+    /// The same of pairs of sequences.
+    pub fn pairs(vocabulary: Vocabulary, classes: usize) -> Self {
+        Dataset { ways: 2, ..Self::tokens(vocabulary, classes) }
     }
 
     /// An empty data set of sequences of `d_input` values a time step, in `classes` classes.
@@ -34,55 +90,113 @@ impl Dataset {
     /// # Errors
     /// `Config` where `d_input` is 0.
     pub fn values(d_input: usize, classes: usize) -> Result<Self> {
-        match d_input {
-            0 => Err(Error::config("d_input", 0, "a time step has at least one value")),
-            _ => Ok(Self::over(Store::Values { values: Vec::new(), d_input }, classes)),
-        }
+        Self::new(Encoding::Values(d_input), classes)
     }
 
-    fn over(store: Store, classes: usize) -> Self {
-        Dataset { store, ends: Vec::new(), labels: Vec::new(), classes }
+    /// The samples of `source` with these labels, read when a batch wants them; `faults` says what becomes of one that cannot be read.
+    ///
+    /// # Errors
+    /// `Config` where the encoding is not one of values, or makes no sense for this source; `Value` for a label that is too large.
+    pub fn remote(encoding: Encoding, classes: usize, labels: Vec<usize>, source: Arc<dyn Source>, faults: Faults) -> Result<Self> {
+        encoding.check()?;
+        let length = source.length();
+        match &encoding {
+            Encoding::Tokens(_) | Encoding::Levels(_) => {
+                return Err(Error::config("encoding", "tokens or levels", "a source gives values"));
+            }
+            Encoding::Standardized(statistics) if statistics.mean.len() != length => {
+                let help = format!("there must be one for each of the {length} time steps");
+                return Err(Error::config("standardisation", format!("{} means", statistics.mean.len()), help));
+            }
+            _ if length == 0 => return Err(Error::config("length", 0, "a sample has at least one time step")),
+            _ => {}
+        }
+        if let Some(&label) = labels.iter().find(|&&label| label >= classes) {
+            return Err(outside("Dataset::remote", label, classes));
+        }
+        let store = Store::Remote { source, numbers: (0..labels.len()).collect(), faults };
+        Ok(Dataset { encoding, ways: 1, store, ends: Vec::new(), labels, classes })
     }
 
     /// Appends a token sequence of class `label`.
     ///
     /// # Errors
     /// `Value` where the sequence is empty, a token is outside the vocabulary, the label is not below the number of classes, or
-    /// this is a data set of values.
+    /// this is a data set of values or of pairs.
     pub fn push_tokens(&mut self, sequence: &[u8], label: usize) -> Result<()> {
-        const OP: &str = "Dataset::push_tokens";
-        self.check(OP, sequence.len(), label)?;
-        let Store::Tokens { ids, vocabulary } = &mut self.store else {
-            return Err(Error::value(OP, "this data set holds values: use push_values"));
-        };
-        if let Some(id) = sequence.iter().find(|&&id| usize::from(id) >= vocabulary.len()) {
-            return Err(Error::value(OP, format!("token {id} is outside the vocabulary of {} symbols", vocabulary.len())));
+        self.push_ids("Dataset::push_tokens", &[sequence], label)
+    }
+
+    /// Appends a pair of token sequences of class `label`.
+    ///
+    /// # Errors
+    /// As [`push_tokens`](Self::push_tokens).
+    pub fn push_pair(&mut self, first: &[u8], second: &[u8], label: usize) -> Result<()> {
+        self.push_ids("Dataset::push_pair", &[first, second], label)
+    }
+
+    fn push_ids(&mut self, op: &'static str, sequences: &[&[u8]], label: usize) -> Result<()> {
+        for sequence in sequences {
+            self.check(op, sequence.len(), label)?;
         }
-        ids.extend_from_slice(sequence);
-        self.ends.push(ids.len());
+        let (Encoding::Tokens(vocabulary), Store::Bytes(ids)) = (&self.encoding, &mut self.store) else {
+            return Err(Error::value(op, "this data set holds values: use push_values or push_levels"));
+        };
+        if sequences.len() != self.ways {
+            return Err(Error::value(op, format!("a sample of this data set has {} sequences, not {}", self.ways, sequences.len())));
+        }
+        if let Some(id) = sequences.iter().flat_map(|s| s.iter()).find(|&&id| usize::from(id) >= vocabulary.len()) {
+            return Err(Error::value(op, format!("token {id} is outside the vocabulary of {} symbols", vocabulary.len())));
+        }
+        for sequence in sequences {
+            ids.extend_from_slice(sequence);
+            self.ends.push(ids.len());
+        }
         self.labels.push(label);
         Ok(())
     }
 
-    /// Appends a sequence of values of shape (length, d_input), row-major, of class `label`.
+    /// Appends a sequence of levels, one byte a time step, of class `label`.
     ///
     /// # Errors
-    /// `Value` where the sequence is empty, is no whole number of time steps, holds NaN or infinity, the label is not below the
-    /// number of classes, or this is a data set of tokens.
+    /// `Value` where the sequence is empty, the label is not below the number of classes, or this is a data set of something else.
+    pub fn push_levels(&mut self, sequence: &[u8], label: usize) -> Result<()> {
+        const OP: &str = "Dataset::push_levels";
+        self.check(OP, sequence.len(), label)?;
+        let (Encoding::Levels(_), Store::Bytes(bytes)) = (&self.encoding, &mut self.store) else {
+            return Err(Error::value(OP, "this data set does not hold levels: use push_tokens or push_values"));
+        };
+        bytes.extend_from_slice(sequence);
+        self.ends.push(bytes.len());
+        self.labels.push(label);
+        Ok(())
+    }
+
+    /// Appends a sequence of values of shape (length, d_input), row-major, of class `label`; not yet standardised.
+    ///
+    /// # Errors
+    /// `Value` where the sequence is empty, is no whole number of time steps, holds NaN or infinity, has more time steps than there are
+    /// statistics of, the label is not below the number of classes, or this is a data set of something else.
     pub fn push_values(&mut self, sequence: &[f32], label: usize) -> Result<()> {
         const OP: &str = "Dataset::push_values";
         self.check(OP, sequence.len(), label)?;
-        let Store::Values { values, d_input } = &mut self.store else {
-            return Err(Error::value(OP, "this data set holds tokens: use push_tokens"));
+        let (Store::Values(values), Some(d_input)) = (&mut self.store, self.encoding.d_input()) else {
+            return Err(Error::value(OP, "this data set does not hold values: use push_tokens or push_levels"));
         };
-        if !sequence.len().is_multiple_of(*d_input) {
+        if !sequence.len().is_multiple_of(d_input) {
             return Err(Error::value(OP, format!("{} values are no whole number of time steps of {d_input} values", sequence.len())));
+        }
+        if let Encoding::Standardized(statistics) = &self.encoding
+            && sequence.len() > statistics.mean.len()
+        {
+            let help = format!("{} time steps are more than the {} that there are statistics of", sequence.len(), statistics.mean.len());
+            return Err(Error::value(OP, help));
         }
         if let Some(at) = sequence.iter().position(|value| !value.is_finite()) {
             return Err(Error::value(OP, format!("value {at} is {}: every value must be finite", sequence[at])));
         }
         values.extend_from_slice(sequence);
-        self.ends.push(values.len() / *d_input);
+        self.ends.push(values.len() / d_input);
         self.labels.push(label);
         Ok(())
     }
@@ -92,7 +206,7 @@ impl Dataset {
             return Err(Error::value(op, "the sequence is empty: it must have at least one time step"));
         }
         if label >= self.classes {
-            return Err(Error::value(op, format!("label {label} is outside the {} classes, which count from 0", self.classes)));
+            return Err(outside(op, label, self.classes));
         }
         Ok(())
     }
@@ -117,33 +231,48 @@ impl Dataset {
         &self.labels
     }
 
+    /// How samples become what a model reads.
+    pub fn encoding(&self) -> &Encoding {
+        &self.encoding
+    }
+
+    /// Whether a sample is two sequences.
+    pub fn is_paired(&self) -> bool {
+        self.ways == 2
+    }
+
+    /// Whether samples are read only when a batch wants them.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.store, Store::Remote { .. })
+    }
+
     /// The vocabulary, or `None` where the samples are values.
     pub fn vocabulary(&self) -> Option<&Vocabulary> {
-        match &self.store {
-            Store::Tokens { vocabulary, .. } => Some(vocabulary),
-            Store::Values { .. } => None,
+        match &self.encoding {
+            Encoding::Tokens(vocabulary) => Some(vocabulary),
+            _ => None,
         }
     }
 
     /// The number of values at one time step, or `None` where the samples are tokens.
     pub fn d_input(&self) -> Option<usize> {
-        match &self.store {
-            Store::Values { d_input, .. } => Some(*d_input),
-            Store::Tokens { .. } => None,
-        }
+        self.encoding.d_input()
     }
 
-    /// The token ids of sample `index`, or `None` where there is no such sample or the samples are values.
+    /// The token ids of sample `index`, of a pair the first; `None` where there is no such sample or the samples are values.
     pub fn sequence(&self, index: usize) -> Option<&[u8]> {
-        match &self.store {
-            Store::Tokens { ids, .. } => Some(&ids[self.steps(index)?]),
-            Store::Values { .. } => None,
+        match (&self.encoding, &self.store) {
+            (Encoding::Tokens(_), Store::Bytes(ids)) if index < self.len() => Some(&ids[self.steps(index * self.ways)]),
+            _ => None,
         }
     }
 
-    /// The number of time steps of the longest sample; 0 where there is none.
+    /// The number of time steps of the longest sequence; 0 where there is none.
     pub fn longest(&self) -> usize {
-        (0..self.len()).filter_map(|index| self.steps(index)).map(|steps| steps.len()).max().unwrap_or(0)
+        match &self.store {
+            Store::Remote { source, numbers, .. } if !numbers.is_empty() => source.length(),
+            _ => (0..self.ends.len()).map(|row| self.steps(row).len()).max().unwrap_or(0),
+        }
     }
 
     /// The share of the most common label, from 0 to 1: what a model reaches that always says the same. 0 where there is no sample.
@@ -155,50 +284,136 @@ impl Dataset {
         counts.into_iter().max().unwrap_or(0) as f64 / self.len().max(1) as f64
     }
 
-    /// The samples at `indices`, in that order, padded to the longest of them.
+    /// A data set of the samples at `indices`, in that order.
     ///
     /// # Errors
-    /// `Value` where `indices` is empty or one of them is not below [`len`](Self::len).
+    /// `Value` where one of them is not below [`len`](Self::len).
+    pub fn subset(&self, indices: &[usize]) -> Result<Dataset> {
+        self.check_indices("Dataset::subset", indices)?;
+        let d_input = self.d_input().unwrap_or(1);
+        let rows = || indices.iter().flat_map(|&index| index * self.ways..(index + 1) * self.ways).map(|row| self.steps(row));
+        let store = match &self.store {
+            Store::Bytes(bytes) => Store::Bytes(rows().flat_map(|steps| bytes[steps].iter().copied()).collect()),
+            Store::Values(values) => {
+                Store::Values(rows().flat_map(|steps| values[steps.start * d_input..steps.end * d_input].iter().copied()).collect())
+            }
+            Store::Remote { source, numbers, faults } => {
+                let numbers = indices.iter().map(|&index| numbers[index]).collect();
+                Store::Remote { source: source.clone(), numbers, faults: faults.clone() }
+            }
+        };
+        let lengths = if self.is_remote() { Vec::new() } else { rows().map(|steps| steps.len()).collect::<Vec<_>>() };
+        let ends = lengths.iter().scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        Ok(Dataset {
+            encoding: self.encoding.clone(),
+            ways: self.ways,
+            store,
+            ends: ends.collect(),
+            labels: indices.iter().map(|&index| self.labels[index]).collect(),
+            classes: self.classes,
+        })
+    }
+
+    /// The samples at `indices`, in that order, padded to the longest of them; without those that cannot be read, where these are
+    /// [skipped](Faults::skipped).
+    ///
+    /// # Errors
+    /// `Value` where `indices` is empty or one of them is not below [`len`](Self::len), or no sample can be read; what the source answers.
     pub fn batch(&self, indices: &[usize]) -> Result<Batch> {
         const OP: &str = "Dataset::batch";
         if indices.is_empty() {
             return Err(Error::value(OP, "the batch is empty: give at least one index"));
         }
-        let find = |&index| {
-            let help = || format!("sample {index} is asked of a data set of {} samples, which count from 0", self.len());
-            self.steps(index).ok_or_else(|| Error::value(OP, help()))
-        };
-        let steps = indices.iter().map(find).collect::<Result<Vec<_>>>()?;
+        self.check_indices(OP, indices)?;
+        if let Store::Remote { source, numbers, faults } = &self.store {
+            return self.read_batch(source.as_ref(), numbers, faults, indices);
+        }
+        // Of pairs all first sequences, then all second ones.
+        let rows = (0..self.ways).flat_map(|way| indices.iter().map(move |index| index * self.ways + way));
+        let steps: Vec<Range<usize>> = rows.map(|row| self.steps(row)).collect();
         let lengths: Vec<usize> = steps.iter().map(Range::len).collect();
         let length = lengths.iter().copied().max().unwrap_or(0);
         let labels = indices.iter().map(|&index| self.labels[index]).collect();
-        Ok(Batch { inputs: self.pad(&steps, length), lengths, labels, batch: indices.len(), length })
+        Ok(Batch { inputs: self.pad(&steps, length), lengths, labels, batch: steps.len(), length })
+    }
+
+    fn check_indices(&self, op: &'static str, indices: &[usize]) -> Result<()> {
+        match indices.iter().find(|&&index| index >= self.len()) {
+            Some(index) => {
+                Err(Error::value(op, format!("sample {index} is asked of a data set of {} samples, which count from 0", self.len())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn read_batch(&self, source: &dyn Source, numbers: &[usize], faults: &Faults, indices: &[usize]) -> Result<Batch> {
+        let (length, d_input) = (source.length(), self.encoding.d_input().unwrap_or(1));
+        let (mut values, mut labels) = (Vec::with_capacity(indices.len() * length * d_input), Vec::new());
+        for &index in indices {
+            let start = values.len();
+            values.resize(start + length * d_input, 0.0);
+            match source.read(numbers[index], &mut values[start..]) {
+                Ok(()) => labels.push(self.labels[index]),
+                Err(error) => {
+                    faults.meet(error)?;
+                    values.truncate(start);
+                    continue;
+                }
+            }
+            if let Encoding::Standardized(statistics) = &self.encoding {
+                statistics.apply(&mut values[start..]);
+            }
+        }
+        if labels.is_empty() {
+            let help = format!("none of {} samples can be read: {}", indices.len(), faults.reports(1).concat());
+            return Err(Error::value("Dataset::batch", help));
+        }
+        let batch = labels.len();
+        Ok(Batch { inputs: Inputs::Values { values, d_input }, lengths: vec![length; batch], labels, batch, length })
     }
 
     /// The inputs at `steps`, each filled up with padding to `length` time steps.
     fn pad(&self, steps: &[Range<usize>], length: usize) -> Inputs {
-        match &self.store {
-            Store::Tokens { ids, .. } => {
-                let mut tokens = vec![u32::from(Vocabulary::PAD); steps.len() * length];
-                for (row, steps) in tokens.chunks_exact_mut(length).zip(steps) {
-                    row.iter_mut().zip(&ids[steps.clone()]).for_each(|(to, &id)| *to = u32::from(id));
-                }
-                Inputs::Tokens(tokens)
+        let d_input = self.encoding.d_input().unwrap_or(1);
+        if let (Encoding::Tokens(_), Store::Bytes(ids)) = (&self.encoding, &self.store) {
+            let mut tokens = vec![u32::from(Vocabulary::PAD); steps.len() * length];
+            for (row, steps) in tokens.chunks_exact_mut(length).zip(steps) {
+                row.iter_mut().zip(&ids[steps.clone()]).for_each(|(to, &id)| *to = u32::from(id));
             }
-            Store::Values { values: all, d_input } => {
-                let mut values = vec![0.0; steps.len() * length * d_input];
-                for (row, steps) in values.chunks_exact_mut(length * d_input).zip(steps) {
-                    row[..steps.len() * d_input].copy_from_slice(&all[steps.start * d_input..steps.end * d_input]);
+            return Inputs::Tokens(tokens);
+        }
+        let mut values = vec![0.0; steps.len() * length * d_input];
+        for (row, steps) in values.chunks_exact_mut(length * d_input).zip(steps) {
+            let row = &mut row[..steps.len() * d_input];
+            match (&self.store, &self.encoding) {
+                (Store::Bytes(bytes), Encoding::Levels(table)) => {
+                    row.iter_mut().zip(&bytes[steps.clone()]).for_each(|(to, &byte)| *to = table[usize::from(byte)]);
                 }
-                Inputs::Values { values, d_input: *d_input }
+                (Store::Values(all), encoding) => {
+                    row.copy_from_slice(&all[steps.start * d_input..steps.end * d_input]);
+                    if let Encoding::Standardized(statistics) = encoding {
+                        statistics.apply(row);
+                    }
+                }
+                // Bytes are tokens or levels, and what is remote is not padded.
+                (Store::Bytes(_) | Store::Remote { .. }, _) => {}
             }
         }
+        Inputs::Values { values, d_input }
     }
 
-    /// The time steps of sample `index`, counted over all samples.
-    fn steps(&self, index: usize) -> Option<Range<usize>> {
-        let end = *self.ends.get(index)?;
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        Some(start..end)
+    /// The time steps of stored sequence `row`, counted over all of them.
+    fn steps(&self, row: usize) -> Range<usize> {
+        match self.ends.get(row) {
+            Some(&end) => row.checked_sub(1).map_or(0, |before| self.ends[before])..end,
+            None => 0..0,
+        }
     }
+}
+
+fn outside(op: &'static str, label: usize, classes: usize) -> Error {
+    Error::value(op, format!("label {label} is outside the {classes} classes, which count from 0"))
 }

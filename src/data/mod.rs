@@ -19,13 +19,17 @@
 
 mod batch;
 mod dataset;
+mod encoding;
+mod faults;
 pub mod listops;
 mod random;
 mod vocabulary;
 
 pub use batch::{Batch, Inputs};
-pub use dataset::Dataset;
-pub use random::order;
+pub use dataset::{Dataset, Source};
+pub use encoding::{Encoding, Standardization};
+pub use faults::Faults;
+pub use random::{hold_out, order};
 pub use vocabulary::Vocabulary;
 
 /// The three parts of a data set.

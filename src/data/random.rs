@@ -1,5 +1,6 @@
 //! The random streams of the data sets, and the order in which an epoch visits one.
 
+use crate::error::{Error, Result};
 use rand_core::Rng;
 use rand_pcg::Pcg32;
 
@@ -8,6 +9,7 @@ use rand_pcg::Pcg32;
 pub(crate) enum Purpose {
     Order = 1,
     ListOps = 2,
+    HoldOut = 3,
 }
 
 /// The stream number `index` for `purpose` under `seed`.
@@ -40,10 +42,30 @@ pub(crate) fn mix(word: u64) -> u64 {
 /// The order in which epoch number `epoch` visits the samples `0..len` of a data set: a uniformly random permutation, the same
 /// for the same three numbers on every machine.
 pub fn order(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
-    let mut rng = stream(seed, Purpose::Order, epoch);
+    permutation(&mut stream(seed, Purpose::Order, epoch), len)
+}
+
+/// Draws which of `len` samples are held out, `held` of them: the kept ones and the held ones, each in rising order; the same for the
+/// same three numbers on every machine.
+///
+/// # Errors
+/// `Config` where nothing would be kept or held.
+pub fn hold_out(len: usize, held: usize, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
+    if held == 0 || held >= len {
+        return Err(Error::config("samples held out", held, format!("of {len} samples at least one must be held out, and one kept")));
+    }
+    let mut held_out = permutation(&mut stream(seed, Purpose::HoldOut, 0), len);
+    let mut kept = held_out.split_off(held);
+    kept.sort_unstable();
+    held_out.sort_unstable();
+    Ok((kept, held_out))
+}
+
+/// Fisher and Yates.
+fn permutation(rng: &mut Pcg32, len: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     for last in (1..len).rev() {
-        order.swap(last, below(&mut rng, last as u64 + 1) as usize);
+        order.swap(last, below(rng, last as u64 + 1) as usize);
     }
     order
 }
