@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::rc::Rc;
 
 use super::op::{Grads, Needs, Op};
@@ -179,8 +180,7 @@ impl<B: Backend> Tape<B> {
         // Nothing stays borrowed while ops run: they are free to use the tape.
         let mut nodes = std::mem::take(&mut recording.borrow_mut().nodes);
         let parameters = std::mem::take(&mut recording.borrow_mut().parameters);
-        let parameters = parameters.into_iter().filter_map(|(id, var)| Some((id, var.node?))).collect();
-        let mut gradients = Gradients { tape: self.clone(), by_node: HashMap::from([(start, seed)]), parameters };
+        let mut gradients = Gradients { tape: self.clone(), by_node: HashMap::from([(start, seed)]), parameters: HashMap::new() };
         for index in (0..=start).rev() {
             // Popping drops what a node saved as soon as it is used.
             nodes.truncate(index + 1);
@@ -193,9 +193,11 @@ impl<B: Backend> Tape<B> {
                     return Err(Error::Gradient { op: name.into(), help: format!("input {i} needs a gradient, but the op gave none") });
                 };
                 crate::backend::shape::exactly(name, &format!("the gradient of input {i}"), &nodes[*input].shape, grad.shape())?;
-                gradients.add(&self.backend, *input, grad)?;
+                add(&self.backend, &mut gradients.by_node, *input, grad)?;
             }
         }
+        let of_leaf = |(id, var): (u64, Var<B>)| Some((id, gradients.by_node.get(&var.node?)?.clone()));
+        gradients.parameters = parameters.into_iter().filter_map(of_leaf).collect();
         Ok(gradients)
     }
 }
@@ -204,7 +206,7 @@ impl<B: Backend> Tape<B> {
 pub struct Gradients<B: Backend> {
     tape: Tape<B>,
     by_node: HashMap<usize, Tensor<B>>,
-    parameters: HashMap<u64, usize>,
+    parameters: HashMap<u64, Tensor<B>>,
 }
 
 impl<B: Backend> Gradients<B> {
@@ -215,17 +217,39 @@ impl<B: Backend> Gradients<B> {
 
     /// The gradient of the parameter with this identity.
     pub fn of_parameter(&self, identity: u64) -> Option<&Tensor<B>> {
-        self.by_node.get(self.parameters.get(&identity)?)
+        self.parameters.get(&identity)
     }
 
-    fn add(&mut self, backend: &B, node: usize, grad: Tensor<B>) -> Result<()> {
-        let sum = match self.by_node.remove(&node) {
-            Some(earlier) => backend.binary(Binary::Add, &earlier, &grad)?,
-            None => grad,
-        };
-        self.by_node.insert(node, sum);
-        Ok(())
+    /// Adds the parameters' gradients of another run backwards, as of another part of a batch.
+    ///
+    /// # Errors
+    /// What the backend's sum answers.
+    pub fn accumulate(&mut self, other: Gradients<B>) -> Result<()> {
+        other.parameters.into_iter().try_for_each(|(identity, grad)| add(&self.tape.backend, &mut self.parameters, identity, grad))
     }
+
+    /// Multiplies the parameters' gradients by `factor`.
+    ///
+    /// # Errors
+    /// What the backend's product answers.
+    pub fn scale(&mut self, factor: f64) -> Result<()> {
+        let backend = &self.tape.backend;
+        let factor = backend.full(&[], factor)?;
+        self.parameters.values_mut().try_for_each(|grad| {
+            *grad = backend.binary(Binary::Mul, grad, &factor)?;
+            Ok(())
+        })
+    }
+}
+
+/// Adds `grad` to what stands at `place`.
+fn add<B: Backend, K: Hash + Eq>(backend: &B, sums: &mut HashMap<K, Tensor<B>>, place: K, grad: Tensor<B>) -> Result<()> {
+    let sum = match sums.remove(&place) {
+        Some(earlier) => backend.binary(Binary::Add, &earlier, &grad)?,
+        None => grad,
+    };
+    sums.insert(place, sum);
+    Ok(())
 }
 
 /// A value on a tape. Cloning is free.

@@ -1,7 +1,7 @@
 //! The P-SpikeSSM block: SpikeSampler, SSM, SpikeSampler, SpikeMixer, ClampFuse, in one or two branches.
 
 use super::{
-    Activation, ClampFuse, Context, Module, Names, Norm, NormKind, Sampler, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig,
+    Activation, ClampFuse, Context, Module, Names, Norm, NormKind, Sampler, Site, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig,
 };
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Noise, Real, Tensor, shape};
@@ -158,6 +158,14 @@ impl<B: Backend> Block<B> {
         &self.config
     }
 
+    /// The SSM of every branch, with the branch's name.
+    pub fn ssms(&self) -> impl Iterator<Item = (&'static str, &Ssm<B>)> {
+        [("forward", &self.forward)]
+            .into_iter()
+            .chain(self.reverse.as_ref().map(|branch| ("reverse", branch)))
+            .map(|(name, branch)| (name, &branch.ssm))
+    }
+
     /// The block's output for x (B, H, L) with true lengths.
     ///
     /// # Errors
@@ -170,13 +178,14 @@ impl<B: Backend> Block<B> {
             (true, true) => (2, 3),
             (false, _) => (1, 1),
         };
-        let spikes = self.input_spikes(cx, x, draw(0))?;
-        let f = self.forward.ssm.fire(&cx.part(FORWARD), &spikes, lengths, Sampler::Layer(&self.output), draw(output_draw))?;
+        let spikes = self.input_spikes(&cx.at(Site::Input), x, draw(0))?;
+        let inner = cx.part(FORWARD).at(Site::Output);
+        let f = self.forward.ssm.fire(&inner, &spikes, lengths, Sampler::Layer(&self.output), draw(output_draw))?;
         let reverse = match &self.reverse {
             None => None,
             Some(branch) => {
-                let spikes = branch.sampler.forward(cx, x, draw(1))?;
-                Some(self.run_reverse(&cx.part(REVERSE), branch, spikes, lengths, draw(reverse_draw))?)
+                let spikes = branch.sampler.forward(&cx.at(Site::ReverseInput), x, draw(1))?;
+                Some(self.run_reverse(&cx.part(REVERSE).at(Site::ReverseOutput), branch, spikes, lengths, draw(reverse_draw))?)
             }
         };
         let branches: Vec<&Var<B>> = [&f].into_iter().chain(&reverse).collect();

@@ -23,7 +23,7 @@ pub mod store;
 
 pub use block::{Block, BlockConfig, BlockNoise};
 pub use clamp_fuse::ClampFuse;
-pub use context::{Context, SpikeMeter};
+pub use context::{Context, Site, SpikeMeter};
 pub use dropout::{dropout, dropout_tied};
 pub use embedding::Embedding;
 pub use linear::Linear;

@@ -152,7 +152,7 @@ impl<B: Backend> Model<B> {
         let mut x = self.encode(cx, input, batch)?;
         shape::lengths("Model", lengths, batch, x.shape()[2])?;
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&cx.part(i as u64), &x, lengths, &self.block_noise(noises, i)?)?;
+            x = block.forward(&cx.layer(i), &x, lengths, &self.block_noise(noises, i)?)?;
         }
         if let Some(norm) = &self.norm {
             x = norm.forward(cx, &x)?;

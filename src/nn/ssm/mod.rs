@@ -91,6 +91,14 @@ impl<B: Backend> Ssm<B> {
     /// The kernels for u's length.
     fn kernel(&self, cx: &Context<'_, B>, u: &Var<B>) -> Result<Var<B>> {
         let [_, _, length] = crate::backend::shape::sequence("Ssm", "the input", u.shape())?;
+        self.kernels(cx, length)
+    }
+
+    /// The convolution kernels (directions, H, min(length, l_max)): the causal one, and in a bidirectional layer the anticausal one.
+    ///
+    /// # Errors
+    /// As [`SsmKernel::forward`].
+    pub fn kernels(&self, cx: &Context<'_, B>, length: usize) -> Result<Var<B>> {
         self.kernel.forward(cx, self.config.l_max.map_or(length, |l_max| length.min(l_max)))
     }
 
