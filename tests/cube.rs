@@ -16,6 +16,7 @@ use pspikessm::nn::{
     BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind, Param, Pooling, SpikeMeter, SpikeSource, Ssm,
     SsmConfig, SsmInit, store,
 };
+use pspikessm::train::tasks::{ListOps, Task};
 use pspikessm::train::{Evaluator, Recipe, Trainer, load_weights, logits};
 
 fn gpu() -> Wgpu {
@@ -28,7 +29,7 @@ fn splits() -> Splits {
 
 /// The small ListOps recipe on half the width and a quarter of the batch: an epoch of 30 steps.
 fn recipe() -> Recipe {
-    let mut recipe = Recipe { batch: 8, seed: 2, ..Recipe::listops_small().with_steps(30) };
+    let mut recipe = Recipe { batch: 8, seed: 2, ..ListOps.recipe(None).unwrap().with_steps(30) };
     recipe.block.ssm.d_model = 32;
     recipe
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Backend, Cpu, Driver, Key, Tensor};
-use pspikessm::data::{Dataset, Splits, Vocabulary};
+use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
 use pspikessm::nn::{AdamWConfig, Context, Model, Module, store};
 use pspikessm::train::cli::{self, Outcome, Summary};
 use pspikessm::train::device::{self, Choice};
@@ -39,7 +39,7 @@ fn splits() -> Splits {
 
 /// A tiny model; six batches an epoch, the last of them of two samples.
 fn recipe(steps: u64) -> Recipe {
-    let mut recipe = Recipe::listops_small().with_steps(steps);
+    let mut recipe = ListOps.recipe(None).unwrap().with_steps(steps);
     recipe.block.ssm.d_model = 4;
     recipe.block.ssm.d_state = 2;
     recipe.block.ssm.l_max = Some(8);
@@ -59,12 +59,26 @@ impl Task for Tiny {
         "Which of two symbols is the more frequent one."
     }
 
-    fn recipe(&self, preset: Preset) -> Recipe {
-        recipe(if preset == Preset::Quick { 16 } else { 32 })
+    fn presets(&self) -> &'static [Preset] {
+        &[Preset { name: "quick", recipe: TINY }, Preset { name: "longer", recipe: TINY_LONGER }]
     }
 
-    fn load(&self, _: Preset, _: &Recipe, _: Option<&Path>) -> Result<Splits> {
+    fn class_names(&self, _: &Recipe) -> Vec<String> {
+        ["a", "b"].map(String::from).into()
+    }
+
+    fn load(&self, _: &Recipe, _: Option<&Path>, _: &Faults) -> Result<Splits> {
         Ok(splits())
+    }
+
+    fn push(&self, _: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+        let ids = set.vocabulary().unwrap().encode(sample.split(' '));
+        set.push_tokens(&ids, 0)
+    }
+
+    #[cfg(feature = "download")]
+    fn archive(&self, _: &Recipe) -> Option<pspikessm::train::download::Set> {
+        None
     }
 }
 
@@ -117,7 +131,7 @@ fn parse(line: &str) -> Result<Command> {
 fn flags(line: &str, out: Option<&Path>) -> Flags {
     let out = out.map(|dir| ["--out".into(), dir.as_os_str().to_os_string()]);
     let arguments = line.split_whitespace().map(Into::into).chain(out.into_iter().flatten());
-    let Command::Train(flags) = Flags::parse::<std::ffi::OsString>(arguments).unwrap() else { panic!("{line} asks for help") };
+    let Command::Run(flags) = Flags::parse::<std::ffi::OsString>(arguments).unwrap() else { panic!("{line} asks for help") };
     flags
 }
 
@@ -127,7 +141,7 @@ fn result(task: &dyn Task, flags: &Flags) -> (String, String) {
     let outcome = cli::run(&Cpu::<f32>::new(), task, flags, &go(), &mut printed).unwrap();
     let printed = String::from_utf8(printed).unwrap();
     let line = printed.lines().last().unwrap().to_string();
-    assert!(matches!(outcome, Outcome::Finished(Summary { .. })));
+    assert!(matches!(outcome, Outcome::Finished(_)));
     let figures = line.split(" seconds=").next().unwrap().to_string();
     (line, figures)
 }
@@ -170,7 +184,7 @@ fn an_easy_task_is_learnt() {
 fn the_official_listops_model_has_the_official_number_of_parameters() {
     let cpu = Cpu::<f32>::new();
     let set = Dataset::tokens(pspikessm::data::listops::vocabulary(), 10);
-    let recipe = Recipe::listops_paper();
+    let recipe = ListOps.recipe(Some("paper")).unwrap();
     assert_eq!(Model::new(&cpu, Key::new(0), &recipe.model(&set)).unwrap().num_parameters(), 174_474);
     assert_eq!((recipe.steps(96_000), recipe.steps_per_epoch(96_000)), (120_000, 3_000));
 }
@@ -184,9 +198,9 @@ fn an_epoch_sees_every_sample_but_a_last_single_one() {
 
 #[test]
 fn steps_set_the_length_of_a_cosine_and_a_tenth_of_warm_up() {
-    let Schedule::Cosine(cosine) = Recipe::listops_paper().with_steps(50).schedule else { panic!("not a cosine") };
+    let Schedule::Cosine(cosine) = ListOps.recipe(Some("paper")).unwrap().with_steps(50).schedule else { panic!("not a cosine") };
     assert_eq!((cosine.warmup, cosine.total), (5, 50));
-    let Schedule::Cosine(cosine) = Recipe::listops_small().schedule else { panic!("not a cosine") };
+    let Schedule::Cosine(cosine) = ListOps.recipe(None).unwrap().schedule else { panic!("not a cosine") };
     assert_eq!((cosine.warmup, cosine.total), (60, 600));
 }
 
@@ -370,7 +384,7 @@ fn threads_change_no_bit() {
 fn result_on_device(task: &dyn Task, flags: &Flags) -> String {
     let mut printed = Vec::new();
     let outcome = device::run(task, flags, &go(), &mut printed).unwrap();
-    assert!(matches!(outcome, Outcome::Finished(Summary { .. })));
+    assert!(matches!(outcome, Outcome::Finished(_)));
     String::from_utf8(printed).unwrap().lines().last().unwrap().split(" seconds=").next().unwrap().to_string()
 }
 
@@ -511,7 +525,7 @@ fn flags_that_make_no_sense_are_errors() {
 #[test]
 fn flags_are_read_and_change_the_recipe() {
     assert!(matches!(parse("--steps 3 -h"), Ok(Command::Help)) && matches!(parse("--help"), Ok(Command::Help)));
-    assert_eq!(parse("").unwrap(), Command::Train(Flags::default()));
+    assert_eq!(parse("").unwrap(), Command::Run(Flags::default()));
     let flags = flags("--preset paper --steps=50 --batch-size 7 --seed 11 --eval-passes 2 --quiet", None);
     let recipe = flags.recipe(&ListOps);
     assert_eq!((recipe.steps(96_000), recipe.batch, recipe.seed, recipe.layers), (50, 7, 11, 4));
@@ -535,7 +549,7 @@ fn flags_are_read_and_change_the_recipe() {
 
 #[test]
 fn a_backend_is_named_with_or_without_an_index() {
-    let choice = |line: &str| parse(line).map(|command| if let Command::Train(flags) = command { flags.backend } else { panic!("{line}") });
+    let choice = |line: &str| parse(line).map(|command| if let Command::Run(flags) = command { flags.backend } else { panic!("{line}") });
     assert_eq!((choice("").unwrap(), choice("--backend auto").unwrap()), (Choice::Auto, Choice::Auto));
     assert_eq!(choice("--backend cpu").unwrap(), Choice::Device(Driver::Cpu, 0));
     assert_eq!(choice("--backend=cpu:2 --threads 3").unwrap(), Choice::Device(Driver::Cpu, 2));

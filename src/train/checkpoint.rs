@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::Recipe;
 use super::trainer::{State, StepReport, Trainer};
 use crate::backend::{Backend, Tensor};
-use crate::data::Dataset;
+use crate::data::{Dataset, Encoding, Standardization, Vocabulary};
 use crate::error::{Error, Result};
 use crate::nn::store::{Archive, Stored};
 use crate::nn::{Model, Module, Plateau};
@@ -14,11 +15,14 @@ use crate::nn::{Model, Module, Plateau};
 /// The one note of the file, a JSON object: safetensors writes several notes in random order, and the same run would not give the
 /// same file.
 const NOTE: &str = "pspikessm training";
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const MODEL: &str = "model.";
 const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
 const RECENT: &str = "recent";
 const PLATEAU: &str = "plateau";
+const BEST: &str = "best";
+const LEVELS: &str = "input.levels";
+const STATISTICS: [&str; 2] = ["input.mean", "input.factor"];
 
 /// Sets a model's parameters and buffers from the checkpoint of a training run.
 ///
@@ -28,6 +32,31 @@ pub fn load_weights<B: Backend>(backend: &B, model: &Model<B>, path: impl AsRef<
     let path = path.as_ref();
     let (archive, _) = read(path)?;
     archive.load_module(backend, path, MODEL, model)
+}
+
+/// What a checkpoint says about the run that wrote it: enough to use its model without that run's data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    /// The name of the task.
+    pub task: String,
+    /// The whole recipe.
+    pub recipe: Recipe,
+    /// An empty data set with the encoding and the classes of the training set.
+    pub set: Dataset,
+}
+
+impl Origin {
+    /// Reads it from a file.
+    ///
+    /// # Errors
+    /// As [`Trainer::resume`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let (archive, notes) = read(path)?;
+        let text = |name| notes.get(name).and_then(Value::as_str).ok_or_else(|| damaged(path, name));
+        let recipe = Recipe::parse(text("recipe")?, path)?;
+        Ok(Origin { task: text("task")?.into(), recipe, set: stored_set(&archive, &notes, path)? })
+    }
 }
 
 /// What a checkpoint says about its run.
@@ -66,7 +95,9 @@ impl<B: Backend> Trainer<B> {
             return Err(Error::NonFinite { what, step: self.steps_done() });
         }
         let mut archive = Archive::default();
-        let mut notes: Notes = self.identity().map(|(name, value)| (name.into(), value.into())).collect();
+        let mut notes: Notes = self.identity()?.into_iter().map(|(name, value)| (name, value.into())).collect();
+        notes.insert("recipe".into(), self.recipe.to_toml()?.into());
+        store_set(&mut archive, &mut notes, &self.splits.train);
         for (name, value) in [("format", FORMAT), ("step", self.steps_done()), ("validated", self.state.validated)] {
             notes.insert(name.into(), value.into());
         }
@@ -81,6 +112,9 @@ impl<B: Backend> Trainer<B> {
         archive.tensors.insert(RECENT.into(), Stored::new(&recent, &[recent.len() / 2, 2]));
         if let Some(Plateau { factor, best, waited, .. }) = self.state.plateau {
             archive.tensors.insert(PLATEAU.into(), Stored::new(&[factor, best, waited as f64], &[3]));
+        }
+        if let Some((epoch, accuracy)) = self.state.best {
+            archive.tensors.insert(BEST.into(), Stored::new(&[epoch as f64, accuracy], &[2]));
         }
         archive.write(path)
     }
@@ -100,6 +134,7 @@ impl<B: Backend> Trainer<B> {
             let help = format!("is from step {step}, and this run ends at step {}: ask for more steps", self.steps_total());
             return Err(Error::checkpoint(path, help));
         }
+        self.rewind_data();
         self.optimizer.step = step;
         self.optimizer.moments.clear();
         for (name, param) in self.model.parameters().into_iter().filter(|(_, param)| param.is_trained()) {
@@ -109,9 +144,19 @@ impl<B: Backend> Trainer<B> {
         }
         self.state = State {
             validated: number(&notes, path, "validated")?,
+            best: stored_best(&archive, path)?,
             plateau: self.state.plateau.map(|plateau| stored_plateau(&archive, path, plateau)).transpose()?,
             recent: stored_recent(&archive, path)?.into(),
         };
+        Ok(self)
+    }
+
+    /// This run before its first step, with the weights of another one.
+    ///
+    /// # Errors
+    /// As [`load_weights`].
+    pub fn with_weights(self, path: impl AsRef<Path>) -> Result<Self> {
+        load_weights(&self.backend, &self.model, path)?;
         Ok(self)
     }
 
@@ -126,20 +171,21 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// What must be the same before and after an interruption.
-    fn identity(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let own = [("task", self.task.clone()), ("data", fingerprint(&self.splits.train))];
-        own.into_iter().chain(self.recipe.fields())
+    fn identity(&self) -> Result<Vec<(String, String)>> {
+        let mut fields = vec![("task".to_string(), self.task.clone()), ("data".to_string(), fingerprint(&self.splits.train))];
+        fields.extend(self.recipe.identity()?);
+        Ok(fields)
     }
 
     fn check_identity(&self, notes: &Notes, path: &Path) -> Result<()> {
-        for (name, here) in self.identity() {
-            match notes.get(name).and_then(Value::as_str) {
+        for (name, here) in self.identity()? {
+            match notes.get(&name).and_then(Value::as_str) {
                 Some(there) if there == here => {}
                 Some(there) => {
                     let help = format!("is of a run with {name} = {there}, this one has {name} = {here}: resume with the same settings");
                     return Err(Error::checkpoint(path, help));
                 }
-                None => return Err(damaged(path, name)),
+                None => return Err(damaged(path, &name)),
             }
         }
         Ok(())
@@ -159,6 +205,55 @@ fn stored_plateau(archive: &Archive, path: &Path, plateau: Plateau) -> Result<Pl
         Some(&[factor, best, waited]) => Ok(Plateau { factor, best, waited: waited as u64, ..plateau }),
         _ => Err(damaged(path, PLATEAU)),
     }
+}
+
+fn stored_best(archive: &Archive, path: &Path) -> Result<Option<(u64, f64)>> {
+    match archive.tensors.get(BEST).map(Stored::to_f64) {
+        None => Ok(None),
+        Some(Some(values)) if values.len() == 2 => Ok(Some((values[0] as u64, values[1]))),
+        Some(_) => Err(damaged(path, BEST)),
+    }
+}
+
+/// Writes the encoding and the classes of a data set.
+fn store_set(archive: &mut Archive, notes: &mut Notes, set: &Dataset) {
+    notes.insert("classes".into(), set.classes().into());
+    notes.insert("paired".into(), set.is_paired().into());
+    let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
+    match set.encoding() {
+        Encoding::Tokens(vocabulary) => {
+            let symbols = (Vocabulary::SPECIALS.len()..vocabulary.len()).filter_map(|id| vocabulary.symbol(id as u8));
+            notes.insert("symbols".into(), symbols.collect::<Vec<_>>().into());
+        }
+        Encoding::Values(d_input) => drop(notes.insert("d_input".into(), (*d_input).into())),
+        Encoding::Levels(table) => drop(archive.tensors.insert(LEVELS.into(), Stored::new(&wide(table), &[table.len()]))),
+        Encoding::Standardized(Standardization { mean, factor }) => {
+            for (name, values) in STATISTICS.iter().zip([mean, factor]) {
+                archive.tensors.insert((*name).into(), Stored::new(&wide(values), &[values.len()]));
+            }
+        }
+    }
+}
+
+/// The empty data set that [`store_set`] wrote.
+fn stored_set(archive: &Archive, notes: &Notes, path: &Path) -> Result<Dataset> {
+    let classes = number(notes, path, "classes")? as usize;
+    let narrow = |name: &str| {
+        let values = archive.tensors.get(name).and_then(Stored::to_f64)?;
+        Some(values.into_iter().map(|value| value as f32).collect::<Vec<f32>>())
+    };
+    if let Some(symbols) = notes.get("symbols") {
+        let symbols: Option<Vec<&str>> = symbols.as_array().and_then(|symbols| symbols.iter().map(Value::as_str).collect());
+        let vocabulary = Vocabulary::new(symbols.ok_or_else(|| damaged(path, "symbols"))?)?;
+        let paired = notes.get("paired").and_then(Value::as_bool).unwrap_or(false);
+        return Ok(if paired { Dataset::pairs(vocabulary, classes) } else { Dataset::tokens(vocabulary, classes) });
+    }
+    let encoding = match (narrow(LEVELS), STATISTICS.map(narrow)) {
+        (Some(table), _) => Encoding::Levels(table),
+        (None, [Some(mean), Some(factor)]) => Encoding::Standardized(Standardization { mean, factor }),
+        _ => Encoding::Values(number(notes, path, "d_input")? as usize),
+    };
+    Dataset::new(encoding, classes)
 }
 
 fn stored_recent(archive: &Archive, path: &Path) -> Result<Vec<StepReport>> {

@@ -2,23 +2,29 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::{Command, Ending, Evaluation, FitOptions, Flags, Output, Preset, Task, Trainer, device, fit, interrupt};
-use crate::backend::Backend;
+#[cfg(feature = "download")]
+use super::download;
+use super::{
+    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, Origin, Output, Recipe, Task, Trainer, device, energy, fit, interrupt,
+    load_weights, pictures, report,
+};
+use crate::backend::{Backend, Key, SpikeMode};
+use crate::data::{Faults, Splits};
 use crate::error::{Error, Result};
-use crate::nn::Module;
+use crate::nn::{Model, Module};
 
 /// What a finished run prints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// The name of the task.
     pub task: String,
-    /// The preset.
-    pub preset: Preset,
+    /// The name of the recipe.
+    pub preset: String,
     /// The name of the backend.
     pub backend: String,
     /// Steps of the run, those before it was resumed included.
@@ -45,7 +51,9 @@ impl fmt::Display for Summary {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// All steps are taken and the test set is evaluated.
-    Finished(Summary),
+    Finished(Box<Summary>),
+    /// The classes of a sample are printed.
+    Predicted,
     /// It was stopped after this step, and saved to this file, if there was a folder for it.
     Stopped(u64, Option<PathBuf>),
 }
@@ -54,13 +62,17 @@ pub enum Outcome {
 /// as `key=value` pairs.
 pub fn main(task: &dyn Task) -> ExitCode {
     let flags = match Flags::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Train(flags)) => flags,
+        Ok(Command::Run(flags)) => flags,
         Ok(Command::Help) => return finish(print(&mut io::stdout(), Flags::help(task).trim_end())),
+        Ok(Command::PrintRecipe(flags)) => return finish(print_recipe(task, &flags)),
+        Ok(Command::Report(dir)) => {
+            return finish(report::write(&dir).and_then(|path| print(&mut io::stdout(), &path.display().to_string())));
+        }
         Err(error) => return fail(2, &error),
     };
     let outcome = interrupt::on_ctrl_c().and_then(|stop| device::run(task, &flags, stop, &mut io::stdout()));
     match outcome {
-        Ok(Outcome::Finished(_)) => ExitCode::SUCCESS,
+        Ok(Outcome::Finished(_) | Outcome::Predicted) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped(step, saved)) => {
             let saved =
                 saved.map_or("nothing is saved without --out".into(), |path| format!("saved {}, go on with --resume", path.display()));
@@ -76,40 +88,144 @@ pub fn main(task: &dyn Task) -> ExitCode {
 /// # Errors
 /// What [`Output::open`], [`Task::load`], [`Trainer::resume`] and [`fit`] answer.
 pub fn run<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
-    let started = Instant::now();
     if let Some(threads) = flags.threads {
         use_threads(threads)?;
     }
+    match (&flags.predict, &flags.checkpoint) {
+        (Some(sample), Some(checkpoint)) => predict(backend, task, flags, sample, checkpoint, stop, out),
+        (None, Some(checkpoint)) => evaluate_only(backend, task, flags, checkpoint, stop, out),
+        _ => train(backend, task, flags, stop, out),
+    }
+}
+
+fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
+    let started = Instant::now();
     // Before the data, which may take long: the folder must be good.
     let open = if flags.resume { Output::reopen } else { Output::open };
     let mut output = flags.out.as_ref().map(open).transpose()?;
-    let recipe = flags.recipe(task);
-    let splits = task.load(flags.preset, &recipe, flags.data.as_deref())?;
+    let (recipe, faults) = (flags.recipe(task)?, flags.faults());
+    let splits = load(task, &recipe, flags, &faults, stop)?;
     let mut trainer = Trainer::new(backend, task.name(), recipe, splits)?;
     if let Some(output) = &mut output {
         if flags.resume {
             trainer = trainer.resume(output.checkpoint())?;
             output.proceed(&trainer)?;
         } else {
-            output.begin(&trainer)?;
+            output.begin(&trainer, &task.class_names(trainer.recipe()))?;
         }
     }
     if !flags.quiet {
-        print(out, &header(backend, &trainer, flags.preset))?;
+        print(out, &header(backend, &trainer))?;
     }
     let options = FitOptions { quiet: flags.quiet, ..FitOptions::default() };
     let mut test = None;
     if fit(&mut trainer, output.as_mut(), options, stop)? == Ending::Finished {
-        test = trainer.test(flags.eval_passes, stop)?;
+        test = test_set(&trainer, flags, stop)?;
     }
+    complain_of(&faults);
     let Some(test) = test else { return Ok(Outcome::Stopped(trainer.steps_done(), output.map(|output| output.checkpoint()))) };
     if let Some(output) = &mut output {
         output.evaluation("test", &trainer, &test)?;
+        pictures::write(output.dir(), &trainer)?;
+        report::write(output.dir())?;
+    }
+    finish_run(&trainer, flags, test, started, out)
+}
+
+/// Evaluates a stored model on the test set.
+fn evaluate_only<B: Backend>(
+    backend: &B,
+    task: &dyn Task,
+    flags: &Flags,
+    checkpoint: &Path,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+) -> Result<Outcome> {
+    let started = Instant::now();
+    let origin = of_task(task, checkpoint)?;
+    let (recipe, faults) = (flags.recipe(task)?, flags.faults());
+    let splits = load(task, &recipe, flags, &faults, stop)?;
+    if splits.test.encoding() != origin.set.encoding() {
+        return Err(Error::checkpoint(checkpoint, "was trained on data with other symbols or statistics: give the same --data"));
+    }
+    let trainer = Trainer::new(backend, task.name(), recipe, splits)?.with_weights(checkpoint)?;
+    if !flags.quiet {
+        print(out, &header(backend, &trainer))?;
+    }
+    let test = test_set(&trainer, flags, stop)?;
+    complain_of(&faults);
+    let Some(test) = test else { return Ok(Outcome::Stopped(trainer.steps_done(), None)) };
+    if !flags.quiet {
+        print(out, &confusion(&test.confusion, &task.class_names(trainer.recipe())))?;
+    }
+    finish_run(&trainer, flags, test, started, out)
+}
+
+/// Prints the classes of one sample.
+fn predict<B: Backend>(
+    backend: &B,
+    task: &dyn Task,
+    flags: &Flags,
+    sample: &str,
+    checkpoint: &Path,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+) -> Result<Outcome> {
+    let Origin { mut set, recipe, .. } = of_task(task, checkpoint)?;
+    task.push(&recipe, sample, &mut set)?;
+    let model = Model::new(backend, Key::new(0), &recipe.model(&set))?;
+    load_weights(backend, &model, checkpoint)?;
+    let mode = if flags.expected { SpikeMode::Expected } else { SpikeMode::Sampled };
+    let evaluator = Evaluator { backend, model: &model, batch: 1, mode, stop };
+    let passes = if flags.expected { 1 } else { flags.eval_passes };
+    let found = evaluator.predict(&set, Key::new(flags.seed.unwrap_or(recipe.seed)), passes)?;
+    let names = task.class_names(&recipe);
+    let mut classes: Vec<(usize, f64)> = found.into_iter().flatten().enumerate().collect();
+    classes.sort_by(|a, b| b.1.total_cmp(&a.1));
+    for (class, probability) in classes {
+        print(out, &format!("{probability:.4} {}", names.get(class).map_or("?", String::as_str)))?;
+    }
+    Ok(Outcome::Predicted)
+}
+
+/// What a checkpoint says about its run, which must be one of this task.
+fn of_task(task: &dyn Task, checkpoint: &Path) -> Result<Origin> {
+    let origin = Origin::read(checkpoint)?;
+    match origin.task == task.name() {
+        true => Ok(origin),
+        false => Err(Error::checkpoint(checkpoint, format!("is of the task {}, this is {}: run that example", origin.task, task.name()))),
+    }
+}
+
+/// The data, fetched first where that is asked for.
+fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, stop: &AtomicBool) -> Result<Splits> {
+    let dir = flags.data.as_deref();
+    #[cfg(feature = "download")]
+    if let (true, Some(dir)) = (flags.download, dir) {
+        let none = || Error::config("--download", task.name(), "there is no archive of these data: leave it out");
+        let set = task.archive(recipe).ok_or_else(none)?;
+        let options = download::Options { url: flags.data_url.clone(), quiet: flags.quiet };
+        download::fetch(&set, dir, &options, stop)?;
+    }
+    #[cfg(not(feature = "download"))]
+    let _ = stop;
+    task.load(recipe, dir, faults)
+}
+
+/// Evaluates on the test set, as the flags say.
+fn test_set<B: Backend>(trainer: &Trainer<B>, flags: &Flags, stop: &AtomicBool) -> Result<Option<Evaluation>> {
+    if flags.expected { trainer.test_expected(stop) } else { trainer.test(flags.eval_passes, stop) }
+}
+
+/// Prints what is left to print of a finished run: the energy, if wanted, and the result line.
+fn finish_run<B: Backend>(trainer: &Trainer<B>, flags: &Flags, test: Evaluation, started: Instant, out: &mut dyn Write) -> Result<Outcome> {
+    if flags.energy {
+        print(out, &energy::Table::new(trainer.model().config(), &test.layers).to_string())?;
     }
     let summary = Summary {
-        task: task.name().into(),
-        preset: flags.preset,
-        backend: backend.name(),
+        task: trainer.task().into(),
+        preset: trainer.recipe().name.clone(),
+        backend: trainer.backend.name(),
         steps: trainer.steps_done(),
         train_loss: trainer.recent(usize::MAX).map_or(f64::NAN, |recent| recent.loss),
         test,
@@ -117,15 +233,43 @@ pub fn run<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &Atomi
         seconds: started.elapsed().as_secs_f64(),
     };
     print(out, &summary.to_string())?;
-    Ok(Outcome::Finished(summary))
+    Ok(Outcome::Finished(Box::new(summary)))
+}
+
+/// The confusion matrix: a row for each true class, a column for each class that was taken for it.
+fn confusion(counts: &[Vec<u64>], names: &[String]) -> String {
+    let name = |class: usize| names.get(class).map_or("?", String::as_str);
+    let width = counts.iter().flatten().map(|count| count.to_string().len()).chain((0..counts.len()).map(|class| name(class).len()));
+    let width = width.max().unwrap_or(0) + 1;
+    let head: String = (0..counts.len()).map(|class| format!("{:>width$}", name(class))).collect();
+    let row = |(class, row): (usize, &Vec<u64>)| {
+        let cells: String = row.iter().map(|count| format!("{count:>width$}")).collect();
+        format!("\n{:>width$}{cells}", name(class))
+    };
+    let rows: String = counts.iter().enumerate().map(row).collect();
+    format!("true classes in rows, what they were taken for in columns:\n{}{head}{rows}", " ".repeat(width))
+}
+
+/// Says which samples were left out.
+fn complain_of(faults: &Faults) {
+    const SHOWN: usize = 10;
+    if faults.count() == 0 {
+        return;
+    }
+    complain(&format!("{} bad samples were left out:", faults.count()));
+    faults.reports(SHOWN).iter().for_each(|report| complain(&format!("  {report}")));
+    if faults.count() > SHOWN {
+        complain("  ..");
+    }
 }
 
 /// What is about to be trained.
-fn header<B: Backend>(backend: &B, trainer: &Trainer<B>, preset: Preset) -> String {
+fn header<B: Backend>(backend: &B, trainer: &Trainer<B>) -> String {
     let sets = trainer.splits();
     format!(
-        "{} {preset} on {}: {} parameters; {} training, {} validation, {} test samples; {} of {} steps done",
+        "{} {} on {}: {} parameters; {} training, {} validation, {} test samples; {} of {} steps done",
         trainer.task(),
+        trainer.recipe().name,
         backend.name(),
         trainer.model().num_parameters(),
         sets.train.len(),
@@ -148,6 +292,10 @@ fn use_threads(threads: usize) -> Result<()> {
         1 => Ok(()),
         _ => Err(Error::config("--threads", threads, "this build has one thread: build with feature parallel")),
     }
+}
+
+fn print_recipe(task: &dyn Task, flags: &Flags) -> Result<()> {
+    print(&mut io::stdout(), flags.recipe(task)?.to_toml()?.trim_end())
 }
 
 fn print(out: &mut dyn Write, line: &str) -> Result<()> {

@@ -1,15 +1,17 @@
-//! Evaluation: accuracy, loss and spike rate of a model over a data set, without recording and without changing the model.
+//! Evaluation: accuracy, loss, spike rates and confusions of a model over a data set, without recording and without changing the model.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use super::feeder::{self, Feeder};
 use crate::autodiff::{Tape, Var};
-use crate::backend::{Backend, Key};
+use crate::backend::{Backend, Key, Real, SpikeMode};
 use crate::data::{Batch, Dataset, Inputs};
 use crate::error::{Error, Result};
-use crate::nn::{Context, Input, Model, Noises, SpikeMeter};
+use crate::nn::{Context, Input, Model, Noises, Site, SpikeMeter};
 
 /// What came of running a model over a data set.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// The share of samples that were classified rightly: the mean over the passes.
     pub accuracy: f64,
@@ -17,8 +19,23 @@ pub struct Evaluation {
     pub loss: f64,
     /// The share of ones among all sampled spikes; NaN where none was sampled.
     pub spike_rate: f64,
+    /// The same for every layer and every place in it.
+    pub layers: Vec<LayerRate>,
     /// How often the whole set was gone through, with new spikes each time.
     pub passes: u64,
+    /// How many samples of each class (row) were taken for each class (column), over all passes.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+/// How often the neurons of a layer spike at one place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerRate {
+    /// The layer, from 0.
+    pub layer: usize,
+    /// The place.
+    pub site: Site,
+    /// The share of ones among the spikes.
+    pub rate: f64,
 }
 
 /// The logits of a batch, as [`Model::forward`] gives them.
@@ -30,12 +47,17 @@ pub fn logits<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch) 
     model.forward(cx, input, batch.batch, Some(&batch.lengths), &Noises::Stream)
 }
 
-/// How many rows of the logits are largest at their label; the first of equal ones counts as the largest.
-pub(super) fn correct<B: Backend>(logits: &Var<B>, labels: &[usize]) -> Result<usize> {
+/// The class with the largest logit of every row; the first of equal ones counts as the largest.
+fn largest<B: Backend>(logits: &Var<B>) -> Result<Vec<usize>> {
     let values = logits.to_vec()?;
-    let classes = (values.len() / labels.len().max(1)).max(1);
+    let classes = logits.shape().last().map_or(1, |&classes| classes.max(1));
     let largest = |row: &[B::Elem]| (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
-    Ok(values.chunks_exact(classes).zip(labels).filter(|&(row, &label)| largest(row) == label).count())
+    Ok(values.chunks_exact(classes).map(largest).collect())
+}
+
+/// How many rows of the logits are largest at their label.
+pub(super) fn correct<B: Backend>(logits: &Var<B>, labels: &[usize]) -> Result<usize> {
+    Ok(largest(logits)?.iter().zip(labels).filter(|(class, label)| class == label).count())
 }
 
 /// Runs a model over data sets.
@@ -47,8 +69,17 @@ pub struct Evaluator<'a, B: Backend> {
     pub model: &'a Model<B>,
     /// Samples at a time.
     pub batch: usize,
+    /// Spikes, or the expected spike in the place of each.
+    pub mode: SpikeMode,
     /// Set by someone else to end the evaluation early.
     pub stop: &'a AtomicBool,
+}
+
+/// What has been counted so far.
+struct Tally {
+    loss: f64,
+    confusion: Vec<Vec<u64>>,
+    meter: SpikeMeter,
 }
 
 impl<B: Backend> Evaluator<'_, B> {
@@ -57,7 +88,7 @@ impl<B: Backend> Evaluator<'_, B> {
     /// The model is left as it is. (One that was never run forward makes C~ of its kernels, as any first forward does.)
     ///
     /// # Errors
-    /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty.
+    /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty; what reading a sample answers.
     pub fn run(&self, set: &Dataset, key: Key, passes: u64) -> Result<Option<Evaluation>> {
         for (name, value) in [("passes", passes), ("batch", self.batch as u64)] {
             if value == 0 {
@@ -67,29 +98,85 @@ impl<B: Backend> Evaluator<'_, B> {
         if set.is_empty() {
             return Err(Error::value("Evaluator", "the data set is empty: there is nothing to evaluate"));
         }
-        let meter = SpikeMeter::default();
-        let indices: Vec<usize> = (0..set.len()).collect();
-        let (mut right, mut seen, mut loss) = (0usize, 0usize, 0.0);
+        let classes = set.classes();
+        let mut tally = Tally { loss: 0.0, confusion: vec![vec![0; classes]; classes], meter: SpikeMeter::default() };
         for pass in 0..passes {
-            for (number, indices) in indices.chunks(self.batch).enumerate() {
-                if self.stop.load(Ordering::Relaxed) {
-                    return Ok(None);
-                }
-                let batch = set.batch(indices)?;
-                let (batch_right, batch_loss) = self.score(&batch, key.fold(pass).fold(number as u64), &meter)?;
-                right += batch_right;
-                seen += batch.labels.len();
-                loss += batch_loss * batch.labels.len() as f64;
+            if !self.pass(set, key.fold(pass), &mut tally)? {
+                return Ok(None);
             }
         }
-        let seen = seen as f64;
-        Ok(Some(Evaluation { accuracy: right as f64 / seen, loss: loss / seen, spike_rate: meter.rate(), passes }))
+        let seen = tally.confusion.iter().flatten().sum::<u64>() as f64;
+        let right = (0..classes).map(|class| tally.confusion[class][class]).sum::<u64>() as f64;
+        let layers = tally.meter.rates().into_iter().map(|((layer, site), rate)| LayerRate { layer, site, rate }).collect();
+        Ok(Some(Evaluation {
+            accuracy: right / seen,
+            loss: tally.loss / seen,
+            spike_rate: tally.meter.rate(),
+            layers,
+            passes,
+            confusion: tally.confusion,
+        }))
     }
 
-    /// How many samples of a batch are classified rightly, and their mean loss.
-    fn score(&self, batch: &Batch, key: Key, meter: &SpikeMeter) -> Result<(usize, f64)> {
+    /// Goes through the set once; false where `stop` was set.
+    fn pass(&self, set: &Dataset, key: Key, tally: &mut Tally) -> Result<bool> {
+        let batch = self.batch;
+        let make = move |number: u64| {
+            let start = number as usize * batch;
+            let indices: Vec<usize> = (start..set.len().min(start + batch)).collect();
+            (!indices.is_empty()).then(|| set.batch(&indices))
+        };
+        thread::scope(|scope| {
+            let mut feeder = Feeder::scoped(scope, feeder::threads(set), make)?;
+            let mut number = 0;
+            loop {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                let Some(batch) = feeder.next() else { return Ok(true) };
+                self.score(&batch?, key.fold(number), tally)?;
+                number += 1;
+            }
+        })
+    }
+
+    /// Counts what the model makes of a batch.
+    fn score(&self, batch: &Batch, key: Key, tally: &mut Tally) -> Result<()> {
         let tape = Tape::off(self.backend);
-        let logits = logits(self.model, &Context::evaluation(&tape, key).metered(meter), batch)?;
-        Ok((correct(&logits, &batch.labels)?, logits.cross_entropy(&batch.labels)?.item()?))
+        let cx = self.context(&tape, key).metered(&tally.meter);
+        let logits = logits(self.model, &cx, batch)?;
+        for (&label, class) in batch.labels.iter().zip(largest(&logits)?) {
+            tally.confusion[label][class] += 1;
+        }
+        tally.loss += logits.cross_entropy(&batch.labels)?.item()? * batch.labels.len() as f64;
+        Ok(())
+    }
+
+    fn context<'a>(&self, tape: &'a Tape<B>, key: Key) -> Context<'a, B> {
+        let cx = Context::evaluation(tape, key);
+        match self.mode {
+            SpikeMode::Sampled => cx,
+            SpikeMode::Expected => cx.expected(),
+        }
+    }
+
+    /// The probability of every class for every sample of `set`: the mean over `passes` passes of the softmax of the logits.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn predict(&self, set: &Dataset, key: Key, passes: u64) -> Result<Vec<Vec<f64>>> {
+        let mut sums = vec![vec![0.0; set.classes()]; set.len()];
+        for pass in 0..passes {
+            for (number, sums) in sums.iter_mut().enumerate() {
+                let tape = Tape::off(self.backend);
+                let cx = self.context(&tape, key.fold(pass).fold(number as u64));
+                let logits = logits(self.model, &cx, &set.batch(&[number])?)?.to_vec()?;
+                let top = logits.iter().fold(f64::NEG_INFINITY, |top, logit| top.max(logit.f64()));
+                let weights: Vec<f64> = logits.iter().map(|logit| (logit.f64() - top).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight / (total * passes as f64));
+            }
+        }
+        Ok(sums)
     }
 }

@@ -47,7 +47,7 @@ pub fn fit<B: Backend>(
     options: FitOptions,
     stop: &AtomicBool,
 ) -> Result<Ending> {
-    let progress = Progress::new(trainer.task(), trainer.steps_done(), trainer.steps_total(), options.quiet);
+    let progress = Progress::new(trainer.task(), trainer.steps_done(), trainer.steps_total(), trainer.steps_per_epoch(), options.quiet);
     let mut saved = None;
     loop {
         let mut validated = None;
@@ -56,6 +56,9 @@ pub fn fit<B: Backend>(
         }
         if let (Some(output), Some(found)) = (output.as_deref_mut(), &validated) {
             output.evaluation("validation", trainer, found)?;
+            if trainer.best().is_some_and(|(epoch, _)| epoch == trainer.epochs_done()) {
+                trainer.save(output.best())?;
+            }
         }
         let done = trainer.steps_done();
         let ending = match stop.load(Ordering::Relaxed) {
@@ -71,7 +74,7 @@ pub fn fit<B: Backend>(
             return Ok(ending);
         }
         trainer.step()?;
-        progress.show(trainer.steps_done(), trainer.recent(usize::MAX));
+        progress.show(trainer.steps_done(), trainer.best().map(|(_, accuracy)| accuracy), trainer.recent(usize::MAX));
         if let Some(output) = output.as_deref_mut().filter(|_| due(trainer.steps_done(), options.metrics_every)) {
             output.train(trainer, options.metrics_every as usize)?;
         }

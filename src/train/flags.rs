@@ -5,23 +5,42 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use super::checkpoint::Origin;
 use super::device::Choice;
-use super::{Preset, Recipe, Task};
+use super::{Recipe, Task};
 use crate::backend::devices;
+use crate::data::Faults;
 use crate::error::{Error, Result};
 
 const USAGE: &str = "
-  --preset quick|paper  a small model and data set that train in minutes (default), or the paper's
-  --steps N             training steps; the learning-rate schedule gets this length too
+recipe
+  --preset NAME         one of the task's recipes; the first is the default
+  --recipe FILE         a recipe in TOML instead
+  --set KEY=VALUE       change a value of the recipe, as in model.d_model=64 (may come several times)
+  --steps N             training steps; a cosine schedule gets this length too
   --batch-size N        samples a step
   --seed N              of all random numbers of the run
+  --print-recipe        print the whole recipe that follows from all this, and leave
+data
+  --data DIR            folder of the data
+  --download            fetch the official archive into that folder, if it is not there (cargo feature download)
+  --data-url URL        fetch it from there instead
+  --skip-bad            leave out samples that cannot be read, and count them, instead of stopping at the first
+running
   --backend B           where to compute: auto (default), cpu, wgpu or cuda; with an index for another than the first, as in wgpu:1.
                         auto: CUDA, else a GPU through wgpu, else the processor. wgpu and cuda are cargo features
   --threads N           threads of the processor; the results are the same bits for any number
-  --data DIR            folder of the data
-  --out DIR             folder for metrics.jsonl and checkpoint.safetensors; without it nothing is written
-  --resume              go on from the checkpoint in --out
+  --out DIR             folder for metrics.jsonl, report.html, checkpoint.safetensors and best.safetensors; without it nothing is written
+  --resume              go on from the checkpoint in --out, with its recipe
+  --report              write report.html anew from the metrics in --out, and leave
+evaluation
   --eval-passes N       how often the test set is gone through, with new spikes each time (default 5)
+  --expected            evaluate with the expected spike in the place of every spike, once
+  --eval-only           evaluate the model of --checkpoint on the test set, and leave; prints the confusion matrix too
+  --checkpoint FILE     for --eval-only and --predict, whose recipe is the one of the checkpoint
+  --predict SAMPLE      print the classes of one sample, the most probable first; needs no data
+  --energy              print an estimate of the energy of inference
+other
   --quiet               print the result line only
   --help                this text
 
@@ -33,33 +52,57 @@ Ctrl-C saves to --out and leaves with exit code 130; a second one leaves at once
 pub enum Command {
     /// Show the help text.
     Help,
-    /// Train.
-    Train(Flags),
+    /// Show the recipe.
+    PrintRecipe(Flags),
+    /// Write the report of a folder.
+    Report(PathBuf),
+    /// Train, evaluate or predict.
+    Run(Flags),
 }
 
-/// The flags of a training run.
+/// The flags of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flags {
     /// `--preset`
-    pub preset: Preset,
+    pub preset: Option<String>,
+    /// `--recipe`
+    pub recipe: Option<PathBuf>,
+    /// `--set`, in their order
+    pub set: Vec<(String, String)>,
     /// `--steps`
     pub steps: Option<u64>,
     /// `--batch-size`
     pub batch_size: Option<usize>,
     /// `--seed`
     pub seed: Option<u64>,
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--download`
+    pub download: bool,
+    /// `--data-url`
+    pub data_url: Option<String>,
+    /// `--skip-bad`
+    pub skip_bad: bool,
     /// `--backend`
     pub backend: Choice,
     /// `--threads`
     pub threads: Option<usize>,
-    /// `--data`
-    pub data: Option<PathBuf>,
     /// `--out`
     pub out: Option<PathBuf>,
     /// `--resume`
     pub resume: bool,
     /// `--eval-passes`
     pub eval_passes: u64,
+    /// `--expected`
+    pub expected: bool,
+    /// `--eval-only`
+    pub eval_only: bool,
+    /// `--checkpoint`
+    pub checkpoint: Option<PathBuf>,
+    /// `--predict`
+    pub predict: Option<String>,
+    /// `--energy`
+    pub energy: bool,
     /// `--quiet`
     pub quiet: bool,
 }
@@ -67,16 +110,26 @@ pub struct Flags {
 impl Default for Flags {
     fn default() -> Self {
         Flags {
-            preset: Preset::default(),
+            preset: None,
+            recipe: None,
+            set: Vec::new(),
             steps: None,
             batch_size: None,
             seed: None,
+            data: None,
+            download: false,
+            data_url: None,
+            skip_bad: false,
             backend: Choice::default(),
             threads: None,
-            data: None,
             out: None,
             resume: false,
             eval_passes: 5,
+            expected: false,
+            eval_only: false,
+            checkpoint: None,
+            predict: None,
+            energy: false,
             quiet: false,
         }
     }
@@ -88,46 +141,119 @@ impl Flags {
     /// # Errors
     /// [`Error::Config`] with the flag, where its value makes no sense; [`Error::Value`] for what is no flag.
     pub fn parse<T: Into<OsString>>(arguments: impl IntoIterator<Item = T>) -> Result<Command> {
-        let mut flags = Flags::default();
+        let (mut flags, mut print, mut report) = (Flags::default(), false, false);
         let mut parser = lexopt::Parser::from_args(arguments.into_iter().map(Into::into));
         while let Some(argument) = parser.next().map_err(usage)? {
             match argument {
-                Long("preset") => flags.preset = Preset::named(&text(&mut parser)?)?,
+                Long("preset") => flags.preset = Some(text(&mut parser)?),
+                Long("recipe") => flags.recipe = Some(path(&mut parser)?),
+                Long("set") => flags.set.push(assignment(&text(&mut parser)?)?),
                 Long("steps") => flags.steps = Some(positive(&mut parser, "--steps")?),
                 Long("batch-size") => flags.batch_size = Some(positive(&mut parser, "--batch-size")? as usize),
                 Long("seed") => flags.seed = Some(number(&mut parser, "--seed")?),
+                Long("print-recipe") => print = true,
+                Long("data") => flags.data = Some(path(&mut parser)?),
+                Long("download") => flags.download = true,
+                Long("data-url") => flags.data_url = Some(text(&mut parser)?),
+                Long("skip-bad") => flags.skip_bad = true,
                 Long("backend") => flags.backend = Choice::named(&text(&mut parser)?)?,
                 Long("threads") => flags.threads = Some(positive(&mut parser, "--threads")? as usize),
-                Long("data") => flags.data = Some(parser.value().map_err(usage)?.into()),
-                Long("out") => flags.out = Some(parser.value().map_err(usage)?.into()),
+                Long("out") => flags.out = Some(path(&mut parser)?),
                 Long("resume") => flags.resume = true,
+                Long("report") => report = true,
                 Long("eval-passes") => flags.eval_passes = positive(&mut parser, "--eval-passes")?,
+                Long("expected") => flags.expected = true,
+                Long("eval-only") => flags.eval_only = true,
+                Long("checkpoint") => flags.checkpoint = Some(path(&mut parser)?),
+                Long("predict") => flags.predict = Some(text(&mut parser)?),
+                Long("energy") => flags.energy = true,
                 Long("quiet") => flags.quiet = true,
                 Long("help") | Short('h') => return Ok(Command::Help),
                 other => return Err(usage(other.unexpected())),
             }
         }
-        if flags.resume && flags.out.is_none() {
-            return Err(Error::config("--resume", "without --out", "say with --out DIR in which folder the checkpoint is"));
+        flags.check()?;
+        match (report, flags.out.clone()) {
+            (true, Some(dir)) => Ok(Command::Report(dir)),
+            (true, None) => Err(Error::config("--report", "without --out", "say with --out DIR in which folder the metrics are")),
+            _ if print => Ok(Command::PrintRecipe(flags)),
+            _ => Ok(Command::Run(flags)),
         }
-        Ok(Command::Train(flags))
+    }
+
+    /// Refuses flags that do not go together.
+    fn check(&self) -> Result<()> {
+        let refuse = |flag, why: &str, help: &str| Err(Error::config(flag, why, help));
+        let reads_checkpoint = self.eval_only || self.predict.is_some();
+        if self.resume && self.out.is_none() {
+            return refuse("--resume", "without --out", "say with --out DIR in which folder the checkpoint is");
+        }
+        if reads_checkpoint && self.checkpoint.is_none() {
+            let flag = if self.eval_only { "--eval-only" } else { "--predict" };
+            return refuse(flag, "without --checkpoint", "say with --checkpoint FILE which model");
+        }
+        if self.checkpoint.is_some() && !reads_checkpoint {
+            return refuse("--checkpoint", "alone", "it goes with --eval-only or --predict; a run goes on with --resume");
+        }
+        if self.eval_only && self.predict.is_some() {
+            return refuse("--predict", "with --eval-only", "ask for one of them");
+        }
+        if self.preset.is_some() && self.recipe.is_some() {
+            return refuse("--recipe", "with --preset", "a run has one recipe: leave one of them out");
+        }
+        if self.download && self.data.is_none() {
+            return refuse("--download", "without --data", "say with --data DIR into which folder");
+        }
+        if self.download && cfg!(not(feature = "download")) {
+            return refuse("--download", "in this build", "build with --features download");
+        }
+        if self.data_url.is_some() && !self.download {
+            return refuse("--data-url", "without --download", "add --download");
+        }
+        Ok(())
     }
 
     /// The help text of a task; at its end the devices that are found.
     pub fn help(task: &dyn Task) -> String {
         let devices: String = devices().iter().map(|device| format!("  {device}\n")).collect();
-        format!("{}\n{USAGE}\nDevices:\n{devices}", task.about())
+        let presets: Vec<&str> = task.presets().iter().map(|preset| preset.name).collect();
+        format!("{}\nPresets: {}.\n{USAGE}\nDevices:\n{devices}", task.about(), presets.join(", "))
+    }
+
+    /// The checkpoint whose recipe the run has, unless it is given another.
+    fn origin(&self) -> Result<Option<Origin>> {
+        let resumed = self.out.as_ref().filter(|_| self.resume).map(|out| super::Output::checkpoint_in(out));
+        match self.checkpoint.clone().or(resumed) {
+            Some(path) if self.recipe.is_none() && self.preset.is_none() => Origin::read(path).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The recipe of a task with what the flags change in it.
-    pub fn recipe(&self, task: &dyn Task) -> Recipe {
-        let mut recipe = task.recipe(self.preset);
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a preset or a value that there is not; what [`Recipe::read`] and [`Origin::read`] answer.
+    pub fn recipe(&self, task: &dyn Task) -> Result<Recipe> {
+        let mut recipe = match (&self.recipe, self.origin()?) {
+            (Some(path), _) => Recipe::read(path)?,
+            (None, Some(origin)) => origin.recipe,
+            (None, None) => task.recipe(self.preset.as_deref())?,
+        };
+        for (key, value) in &self.set {
+            recipe = recipe.set(key, value)?;
+        }
         if let Some(steps) = self.steps {
             recipe = recipe.with_steps(steps);
         }
         recipe.batch = self.batch_size.unwrap_or(recipe.batch);
         recipe.seed = self.seed.unwrap_or(recipe.seed);
-        recipe
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// What becomes of bad samples.
+    pub fn faults(&self) -> Faults {
+        if self.skip_bad { Faults::skipped() } else { Faults::refused() }
     }
 }
 
@@ -137,6 +263,15 @@ fn usage(error: lexopt::Error) -> Error {
 
 fn text(parser: &mut lexopt::Parser) -> Result<String> {
     Ok(parser.value().map_err(usage)?.to_string_lossy().into_owned())
+}
+
+fn path(parser: &mut lexopt::Parser) -> Result<PathBuf> {
+    Ok(parser.value().map_err(usage)?.into())
+}
+
+fn assignment(text: &str) -> Result<(String, String)> {
+    let (key, value) = text.split_once('=').ok_or_else(|| Error::config("--set", text, "write key=value, as in model.d_model=64"))?;
+    Ok((key.trim().into(), value.trim().into()))
 }
 
 fn number(parser: &mut lexopt::Parser, flag: &'static str) -> Result<u64> {

@@ -8,11 +8,12 @@
 //! ```
 //! use pspikessm::backend::Cpu;
 //! use pspikessm::data::listops::{self, Rules};
-//! use pspikessm::train::{Recipe, Trainer};
+//! use pspikessm::train::tasks::{ListOps, Task};
+//! use pspikessm::train::Trainer;
 //! use std::sync::atomic::AtomicBool;
 //!
 //! let rules = Rules { max_depth: 2, min_tokens: 4, max_tokens: 7, train: 40, val: 10, test: 10, ..Rules::small() };
-//! let mut recipe = Recipe::listops_small().with_steps(2);
+//! let mut recipe = ListOps.recipe(Some("quick"))?.with_steps(2);
 //! (recipe.batch, recipe.block.ssm.d_model) = (4, 8);
 //! let mut trainer = Trainer::new(&Cpu::<f32>::new(), "listops", recipe, listops::generate(&rules, 0)?)?;
 //! while !trainer.is_finished() {
@@ -28,19 +29,23 @@
 mod checkpoint;
 pub mod cli;
 pub mod device;
+pub mod energy;
 mod evaluate;
+mod feeder;
 mod fit;
 mod flags;
 pub mod interrupt;
 mod metrics;
 mod output;
+mod pictures;
 mod progress;
 mod recipe;
+pub mod report;
 pub mod tasks;
 mod trainer;
 
-pub use checkpoint::load_weights;
-pub use evaluate::{Evaluation, Evaluator, logits};
+pub use checkpoint::{Origin, load_weights};
+pub use evaluate::{Evaluation, Evaluator, LayerRate, logits};
 pub use fit::{Ending, FitOptions, fit};
 pub use flags::{Command, Flags};
 pub use output::Output;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::evaluate::Evaluation;
+use super::evaluate::{Evaluation, LayerRate};
 use super::metrics::Metrics;
 use super::trainer::Trainer;
 use crate::backend::Backend;
@@ -14,14 +14,16 @@ use crate::error::{Error, Result};
 use crate::nn::Module;
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
+const BEST: &str = "best.safetensors";
 const PREVIOUS: &str = "checkpoint.previous.safetensors";
 const METRICS: &str = "metrics.jsonl";
 
-/// The folder of a run: `checkpoint.safetensors`, and `metrics.jsonl` with one JSON object a line.
+/// The folder of a run: `checkpoint.safetensors`, `best.safetensors` (of the epoch with the best validation accuracy), and `metrics.jsonl`
+/// with one JSON object a line.
 ///
 /// Each line has `kind`, `step` and `seconds` (since this process started). `kind` is `run` (what the run is), `train` (`epoch`; `loss` and
 /// `accuracy`, means over the steps since the last such line; `lr` of the coming step), `validation` or `test` (`epoch`, `loss`,
-/// `accuracy`, `spike_rate`, `passes`).
+/// `accuracy`, `spike_rate`, `passes`; `layers`, a list of `layer`, `site` and `rate`; of a test also `confusion`, the true classes in rows).
 #[derive(Debug)]
 pub struct Output {
     dir: PathBuf,
@@ -47,7 +49,7 @@ impl Output {
     /// As [`Output::open`]; [`Error::Checkpoint`] where no checkpoint is in it, and then nothing is made.
     pub fn reopen(dir: impl Into<PathBuf>) -> Result<Self> {
         let dir = dir.into();
-        let checkpoint = dir.join(CHECKPOINT);
+        let checkpoint = Self::checkpoint_in(&dir);
         if !checkpoint.exists() {
             return Err(Error::checkpoint(checkpoint, "is not there: correct --out, or start without --resume"));
         }
@@ -61,7 +63,17 @@ impl Output {
 
     /// Where the checkpoint is, or will be.
     pub fn checkpoint(&self) -> PathBuf {
-        self.dir.join(CHECKPOINT)
+        Self::checkpoint_in(&self.dir)
+    }
+
+    /// Where the checkpoint of a run with this folder is.
+    pub(super) fn checkpoint_in(dir: &Path) -> PathBuf {
+        dir.join(CHECKPOINT)
+    }
+
+    /// Where the checkpoint of the best epoch is, or will be.
+    pub fn best(&self) -> PathBuf {
+        self.dir.join(BEST)
     }
 
     /// Makes the folder ready for a run that goes on: drops the metrics of steps that will be taken again.
@@ -69,18 +81,18 @@ impl Output {
         self.metrics.rewind(|step| step <= trainer.steps_done())
     }
 
-    /// Makes the folder ready for a new run: drops an earlier run's metrics, and puts its checkpoint aside as
-    /// `checkpoint.previous.safetensors`.
-    pub fn begin<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
+    /// Makes the folder ready for a new run, whose classes have these names: drops an earlier run's metrics, and puts its checkpoint
+    /// aside as `checkpoint.previous.safetensors`.
+    pub fn begin<B: Backend>(&mut self, trainer: &Trainer<B>, classes: &[String]) -> Result<()> {
         self.metrics.rewind(|_| false)?;
         let checkpoint = self.checkpoint();
         if checkpoint.exists() {
             fs::rename(&checkpoint, self.dir.join(PREVIOUS)).map_err(|error| Error::io("put aside", &checkpoint, error))?;
         }
-        let recipe: Map<String, Value> = trainer.recipe().fields().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let line = json!({
             "task": trainer.task(), "backend": trainer.backend.name(), "parameters": trainer.model().num_parameters(),
-            "steps": trainer.steps_total(), "samples": trainer.splits().train.len(), "recipe": recipe,
+            "steps": trainer.steps_total(), "samples": trainer.splits().train.len(), "classes": classes,
+            "recipe": trainer.recipe().to_toml()?,
         });
         self.add("run", 0, line)
     }
@@ -95,10 +107,14 @@ impl Output {
 
     /// Notes an evaluation; `kind` says of what.
     pub(super) fn evaluation<B: Backend>(&mut self, kind: &str, trainer: &Trainer<B>, found: &Evaluation) -> Result<()> {
-        let line = json!({
+        let layer = |l: &LayerRate| json!({ "layer": l.layer, "site": l.site.to_string(), "rate": l.rate });
+        let mut line = json!({
             "epoch": trainer.epochs_done(), "loss": found.loss, "accuracy": found.accuracy,
-            "spike_rate": found.spike_rate, "passes": found.passes,
+            "spike_rate": found.spike_rate, "passes": found.passes, "layers": found.layers.iter().map(layer).collect::<Vec<_>>(),
         });
+        if kind == "test" {
+            line["confusion"] = json!(found.confusion);
+        }
         self.add(kind, trainer.steps_done(), line)
     }
 

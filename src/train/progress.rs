@@ -1,41 +1,57 @@
-//! The progress bar: on stderr, where that is a terminal.
+//! Progress bars, of the epoch and of the run: on stderr, where that is a terminal.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::trainer::StepReport;
 
-const TEMPLATE: &str = "{prefix} {wide_bar} {pos}/{len} {msg} {per_sec} {eta} left";
+const EPOCH: &str = "{prefix:>12} {wide_bar} {pos}/{len} {msg}";
+const RUN: &str = "{prefix:>12} {wide_bar} {pos}/{len} {msg} {per_sec} {eta} left";
 
 /// Where a run is, for someone who watches.
 #[derive(Debug)]
 pub(super) struct Progress {
-    bar: ProgressBar,
+    epoch: ProgressBar,
+    run: ProgressBar,
+    per_epoch: u64,
 }
 
 impl Progress {
-    /// A bar of `total` steps that stands at `done`.
-    pub fn new(name: &str, done: u64, total: u64, quiet: bool) -> Self {
+    /// Bars of a run of `total` steps that stands at `done`, `per_epoch` of them an epoch.
+    pub fn new(name: &str, done: u64, total: u64, per_epoch: u64, quiet: bool) -> Self {
         // Where stderr is no terminal, indicatif shows nothing either.
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(name.to_string()).with_position(done);
+        let bars = MultiProgress::with_draw_target(target);
+        let bar = |length, template, prefix: &str| {
+            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            bars.add(ProgressBar::new(length).with_style(style).with_prefix(prefix.to_string()))
+        };
+        let epoch = bar(per_epoch, EPOCH, "");
+        let run = bar(total, RUN, name).with_position(done);
         // The steps of an earlier run say nothing about the speed of this one.
-        bar.reset_eta();
-        Progress { bar }
+        run.reset_eta();
+        Progress { epoch, run, per_epoch }
     }
 
-    /// Shows the number of steps taken and what came of the last of them.
-    pub fn show(&self, done: u64, recent: Option<StepReport>) {
+    /// Shows the number of steps taken, the best validation accuracy, and what came of the last steps.
+    pub fn show(&self, done: u64, best: Option<f64>, recent: Option<StepReport>) {
+        // After the last batch of an epoch the bar stands full, not empty.
+        let before = done.saturating_sub(1);
+        self.epoch.set_prefix(format!("epoch {}", before / self.per_epoch + 1));
+        self.epoch.set_position(before % self.per_epoch + 1);
         if let Some(StepReport { loss, accuracy }) = recent {
-            self.bar.set_message(format!("loss {loss:.4} accuracy {accuracy:.4}"));
+            self.epoch.set_message(format!("loss {loss:.4} accuracy {accuracy:.4}"));
         }
-        self.bar.set_position(done);
+        if let Some(best) = best {
+            self.run.set_message(format!("best validation {best:.4}"));
+        }
+        self.run.set_position(done);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
         // On errors too, so that what is printed next has a line of its own.
-        self.bar.finish_and_clear();
+        self.epoch.finish_and_clear();
+        self.run.finish_and_clear();
     }
 }

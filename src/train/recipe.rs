@@ -1,5 +1,10 @@
 //! Recipe: every number that a training run is made of, apart from its data.
 
+mod file;
+mod text;
+
+use std::path::Path;
+
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{AdamWConfig, BlockConfig, Cosine, Encoder, ModelConfig, Plateau, Pooling};
@@ -32,6 +37,10 @@ pub enum Length {
 /// What a training run is made of, apart from its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
+    /// What it is called in the result line.
+    pub name: String,
+    /// Which of the task's data sets: the task says which there are.
+    pub data: String,
     /// Every block of the model, and in it the SSM.
     pub block: BlockConfig,
     /// Blocks.
@@ -42,17 +51,59 @@ pub struct Recipe {
     pub retrieval: bool,
     /// Samples a step.
     pub batch: usize,
+    /// Parts that a batch is computed in, one after the other, for less memory. The step is that of the whole batch, but each part has
+    /// a BatchNorm's statistics of its own.
+    pub accumulate: usize,
     /// Learning rate, weight decay and the rest of AdamW.
     pub optimizer: AdamWConfig,
+    /// The largest L2 norm of all gradients together; a larger one is scaled down to it.
+    pub clip: Option<f64>,
     /// How the learning rates change.
     pub schedule: Schedule,
     /// How long the run is.
     pub length: Length,
+    /// Epochs without a new best validation accuracy after which the run ends.
+    pub early_stop: Option<u64>,
     /// From which every random number of the run comes.
     pub seed: u64,
 }
 
 impl Recipe {
+    /// Reads a recipe in TOML, as `--print-recipe` prints it; `path` is what the error calls it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with line and column for a field that is unknown, missing or of the wrong type; [`Error::Config`] for what
+    /// [`Recipe::check`] refuses.
+    pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Self> {
+        text::parse(text, path.as_ref())
+    }
+
+    /// Reads the file `path` as [`parse`](Self::parse) does.
+    ///
+    /// # Errors
+    /// The same, and [`Error::Io`] where it cannot be read.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        text::parse(&std::fs::read_to_string(path).map_err(|error| Error::io("read the recipe", path, error))?, path)
+    }
+
+    /// The recipe with one value changed: `key` is as in "model.d_model", `value` as TOML has it, or `none` for a value that may be
+    /// missing.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with both, where there is no such key or the value does not do.
+    pub fn set(&self, key: &str, value: &str) -> Result<Self> {
+        text::set(self, key, value)
+    }
+
+    /// All values in TOML.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a number that TOML has no place for, 2^63 or above.
+    pub fn to_toml(&self) -> Result<String> {
+        text::print(self)
+    }
+
     /// The same over `steps` steps. A cosine gets this length too, a tenth of it warm-up.
     pub fn with_steps(mut self, steps: u64) -> Self {
         self.length = Length::Steps(steps);
@@ -69,10 +120,19 @@ impl Recipe {
     /// and the schedule refuse.
     pub fn check(&self) -> Result<()> {
         let (Length::Steps(length) | Length::Epochs(length)) = self.length;
-        for (name, value) in [("batch", self.batch as u64), ("length", length), ("layers", self.layers as u64)] {
-            if value == 0 {
-                return Err(Error::config(name, 0, "must be at least 1"));
-            }
+        let counts =
+            [("batch", self.batch as u64), ("accumulate", self.accumulate as u64), ("length", length), ("layers", self.layers as u64)];
+        if let Some((name, _)) = counts.into_iter().find(|&(_, value)| value == 0) {
+            return Err(Error::config(name, 0, "must be at least 1"));
+        }
+        if self.accumulate > self.batch {
+            return Err(Error::config("accumulate", self.accumulate, format!("a batch of {} has no more parts than samples", self.batch)));
+        }
+        if let Some(clip) = self.clip.filter(|clip| !(*clip > 0.0 && clip.is_finite())) {
+            return Err(Error::config("clip", clip, "must be above 0 and finite, or left out"));
+        }
+        if self.early_stop == Some(0) {
+            return Err(Error::config("early_stop", 0, "must be at least 1, or left out"));
         }
         match self.schedule {
             Schedule::Constant => {}
@@ -118,20 +178,16 @@ impl Recipe {
     }
 
     /// What a checkpoint must agree with, by the names that are shown where it does not. The length is in it only where the schedule
-    /// depends on it: otherwise a longer run is the continuation of a shorter one.
-    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = vec![("seed", self.seed.to_string()), ("batch", self.batch.to_string())];
-        if let Schedule::Cosine(cosine) = self.schedule {
-            fields.push(("steps", cosine.total.to_string()));
+    /// depends on it, as the cosine's own: otherwise a longer run is the continuation of a shorter one.
+    pub(super) fn identity(&self) -> Result<Vec<(String, String)>> {
+        let sections = text::table(self)?;
+        let mut fields = Vec::new();
+        for (section, table) in sections.iter() {
+            for (field, value) in table.as_table().into_iter().flatten() {
+                fields.push((format!("{section}.{field}"), value.to_string()));
+            }
         }
-        fields.extend([
-            ("schedule", format!("{:?}", self.schedule)),
-            ("optimizer", format!("{:?}", self.optimizer)),
-            ("layers", self.layers.to_string()),
-            ("pooling", format!("{:?}", self.pooling)),
-            ("retrieval", self.retrieval.to_string()),
-            ("block", format!("{:?}", self.block)),
-        ]);
-        fields
+        fields.retain(|(name, _)| !["run.steps", "run.epochs", "run.early_stop"].contains(&name.as_str()));
+        Ok(fields)
     }
 }

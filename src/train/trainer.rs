@@ -1,13 +1,15 @@
 //! Trainer: one training run, step by step.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::evaluate::{Evaluation, Evaluator, correct, logits};
+use super::feeder::{self, Feeder};
 use super::recipe::{Recipe, Schedule};
 use crate::autodiff::{Gradients, Tape};
-use crate::backend::{Backend, Key, Tensor};
-use crate::data::{self, Splits};
+use crate::backend::{Backend, Binary, Key, Real, SpikeMode, Tensor};
+use crate::data::{self, Batch, Splits};
 use crate::error::{Error, Result};
 use crate::nn::{Context, Model, Module, Optimizer, Plateau};
 
@@ -34,6 +36,8 @@ pub struct StepReport {
 pub(super) struct State {
     /// Epochs whose end was validated.
     pub validated: u64,
+    /// The epoch with the best validation accuracy, and that accuracy.
+    pub best: Option<(u64, f64)>,
     /// The state of a plateau schedule.
     pub plateau: Option<Plateau>,
     /// The latest steps, [`RECENT`] at most.
@@ -46,12 +50,12 @@ pub struct Trainer<B: Backend> {
     pub(super) backend: B,
     pub(super) task: String,
     pub(super) recipe: Recipe,
-    pub(super) splits: Splits,
+    pub(super) splits: Arc<Splits>,
     pub(super) model: Model<B>,
     pub(super) optimizer: Optimizer<B>,
     pub(super) state: State,
-    /// An epoch and the order in which it visits the samples.
-    order: Option<(u64, Vec<usize>)>,
+    /// The batches from the coming step on, once one was asked for.
+    feeder: Option<Feeder<Result<Vec<Batch>>>>,
 }
 
 impl<B: Backend> Trainer<B> {
@@ -73,7 +77,7 @@ impl<B: Backend> Trainer<B> {
             _ => None,
         };
         let state = State { plateau, ..State::default() };
-        Ok(Trainer { backend: backend.clone(), task: task.into(), recipe, splits, model, optimizer, state, order: None })
+        Ok(Trainer { backend: backend.clone(), task: task.into(), recipe, splits: Arc::new(splits), model, optimizer, state, feeder: None })
     }
 
     /// The model.
@@ -111,9 +115,21 @@ impl<B: Backend> Trainer<B> {
         self.recipe.steps(self.splits.train.len())
     }
 
-    /// Whether all steps are taken.
+    /// Whether all steps are taken, or so many epochs brought no better validation that the run ends early.
     pub fn is_finished(&self) -> bool {
-        self.steps_done() >= self.steps_total()
+        self.steps_done() >= self.steps_total() || self.is_stuck()
+    }
+
+    fn is_stuck(&self) -> bool {
+        match (self.recipe.early_stop, self.state.best) {
+            (Some(patience), Some((best, _))) => self.state.validated >= best + patience,
+            _ => false,
+        }
+    }
+
+    /// The epoch with the best validation accuracy so far, and that accuracy.
+    pub fn best(&self) -> Option<(u64, f64)> {
+        self.state.best
     }
 
     /// Whole epochs done so far.
@@ -121,7 +137,8 @@ impl<B: Backend> Trainer<B> {
         self.steps_done() / self.steps_per_epoch()
     }
 
-    fn steps_per_epoch(&self) -> u64 {
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
         self.recipe.steps_per_epoch(self.splits.train.len())
     }
 
@@ -144,23 +161,26 @@ impl<B: Backend> Trainer<B> {
     /// One step on the next batch.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where the loss, a gradient or an updated parameter is; the run cannot go on after that.
+    /// [`Error::NonFinite`] where the loss, a gradient or an updated parameter is; the run cannot go on after that. What reading the
+    /// samples answers.
     pub fn step(&mut self) -> Result<StepReport> {
-        let indices = self.next_indices();
-        let batch = self.splits.train.batch(&indices)?;
-        let tape = Tape::new(&self.backend);
-        let cx = Context::training(&tape, self.key(NOISE).fold(self.steps_done()));
-        let logits = logits(&self.model, &cx, &batch)?;
-        let accuracy = correct(&logits, &batch.labels)? as f64 / batch.labels.len() as f64;
-        let loss = logits.cross_entropy(&batch.labels)?;
-        let report = StepReport { loss: loss.item()?, accuracy };
-        if !report.loss.is_finite() {
-            return Err(self.diverged(match self.first_bad_value()? {
-                Some(name) => format!("{name}, and with it the loss,"),
-                None => "the loss".into(),
-            }));
+        let parts = self.next_parts()?;
+        let samples: usize = parts.iter().map(|part| part.labels.len()).sum();
+        let (mut report, mut sum) = (StepReport { loss: 0.0, accuracy: 0.0 }, None::<Gradients<B>>);
+        let key = self.key(NOISE).fold(self.steps_done());
+        for (number, part) in parts.iter().enumerate() {
+            let share = part.labels.len() as f64 / samples as f64;
+            let key = if parts.len() == 1 { key } else { key.fold(number as u64) };
+            let (found, gradients) = self.differentiate(part, share, key)?;
+            report.loss += share * found.loss;
+            report.accuracy += share * found.accuracy;
+            match &mut sum {
+                Some(sum) => sum.accumulate(gradients)?,
+                None => sum = Some(gradients),
+            }
         }
-        self.update(&loss.backward()?)?;
+        let Some(gradients) = sum else { return Err(Error::value("Trainer", "the batch has no part")) };
+        self.update(gradients)?;
         if self.state.recent.len() == RECENT {
             self.state.recent.pop_front();
         }
@@ -168,20 +188,54 @@ impl<B: Backend> Trainer<B> {
         Ok(report)
     }
 
+    /// What came of a part of a batch, and the gradients of `share` times its loss.
+    fn differentiate(&self, part: &Batch, share: f64, key: Key) -> Result<(StepReport, Gradients<B>)> {
+        let tape = Tape::new(&self.backend);
+        let logits = logits(&self.model, &Context::training(&tape, key), part)?;
+        let accuracy = correct(&logits, &part.labels)? as f64 / part.labels.len() as f64;
+        let loss = logits.cross_entropy(&part.labels)?;
+        let report = StepReport { loss: loss.item()?, accuracy };
+        if !report.loss.is_finite() {
+            return Err(self.diverged(match self.first_bad_value()? {
+                Some(name) => format!("{name}, and with it the loss,"),
+                None => "the loss".into(),
+            }));
+        }
+        Ok((report, loss.backward_from(&self.backend.full(loss.shape(), share)?)?))
+    }
+
     /// Hands the gradients to the optimiser, if they are finite and what they lead to is.
-    fn update(&mut self, gradients: &Gradients<B>) -> Result<()> {
+    fn update(&mut self, mut gradients: Gradients<B>) -> Result<()> {
         let parameters = self.model.parameters();
         let named = parameters.iter().filter_map(|(name, param)| Some((name.clone(), gradients.of_parameter(param.identity())?)));
         if let Some(name) = self.first_not_finite(named)? {
             return Err(self.diverged(format!("the gradient of {name}")));
         }
+        if let Some(clip) = self.recipe.clip {
+            let norm = self.gradient_norm(&gradients)?;
+            if norm > clip {
+                gradients.scale(clip / norm)?;
+            }
+        }
         // Before the step is counted, so that errors name the step that was tried.
         let factor = self.rate_factor();
-        self.optimizer.update(&self.backend, &self.model, gradients, factor)?;
+        self.optimizer.update(&self.backend, &self.model, &gradients, factor)?;
         match self.first_bad_value()? {
             Some(name) => Err(Error::NonFinite { what: name, step: self.steps_done() }),
             None => Ok(()),
         }
+    }
+
+    /// The L2 norm of all gradients together.
+    fn gradient_norm(&self, gradients: &Gradients<B>) -> Result<f64> {
+        let mut sum = self.backend.full(&[], 0.0)?;
+        for (_, param) in self.model.parameters() {
+            if let Some(grad) = gradients.of_parameter(param.identity()) {
+                let square = self.backend.sum_to(&self.backend.binary(Binary::Mul, grad, grad)?, &[])?;
+                sum = self.backend.binary(Binary::Add, &sum, &square)?;
+            }
+        }
+        Ok(self.backend.to_vec(&sum)?.first().map_or(0.0, |sum| sum.f64().sqrt()))
     }
 
     /// The error of the step that is being tried.
@@ -201,18 +255,29 @@ impl<B: Backend> Trainer<B> {
         Ok(self.backend.first_not_finite(&tensors)?.map(|place| names.swap_remove(place)))
     }
 
-    /// The samples of the next batch.
-    fn next_indices(&mut self) -> Vec<usize> {
-        let (epoch, batch) = (self.epochs_done(), self.steps_done() % self.steps_per_epoch());
-        let (samples, seed) = (self.splits.train.len(), self.recipe.seed);
-        let order = match self.order.take() {
-            Some((held, order)) if held == epoch => order,
-            _ => data::order(samples, seed, epoch),
+    /// The next batch in its parts.
+    fn next_parts(&mut self) -> Result<Vec<Batch>> {
+        let feeder = match &mut self.feeder {
+            Some(feeder) => feeder,
+            None => {
+                let (splits, recipe) = (self.splits.clone(), self.recipe.clone());
+                let mut cutter = Cutter { splits, recipe, order: Vec::new(), epoch: None };
+                let threads = feeder::threads(&self.splits.train);
+                self.feeder.insert(Feeder::spawn(self.optimizer.step, threads, move |step| Some(cutter.parts(step)))?)
+            }
         };
-        let start = batch as usize * self.recipe.batch;
-        let indices = order[start..samples.min(start + self.recipe.batch)].to_vec();
-        self.order = Some((epoch, order));
-        indices
+        let ended = || Err(Error::value("Trainer", "the thread that makes the batches has ended"));
+        let parts = feeder.next().unwrap_or_else(ended);
+        if parts.is_err() {
+            // The next try is for the same step.
+            self.feeder = None;
+        }
+        parts
+    }
+
+    /// Forgets the batches that were made for other steps than the coming ones.
+    pub(super) fn rewind_data(&mut self) {
+        self.feeder = None;
     }
 
     fn key(&self, purpose: u64) -> Key {
@@ -228,9 +293,12 @@ impl<B: Backend> Trainer<B> {
     /// set meanwhile: then it is still due.
     pub fn validate(&mut self, stop: &AtomicBool) -> Result<Option<Evaluation>> {
         let epoch = self.epochs_done();
-        let found = self.evaluator(stop).run(&self.splits.val, self.key(VALIDATION).fold(epoch), 1)?;
+        let found = self.evaluator(SpikeMode::Sampled, stop).run(&self.splits.val, self.key(VALIDATION).fold(epoch), 1)?;
         if let Some(evaluation) = &found {
             self.state.validated = epoch;
+            if self.state.best.is_none_or(|(_, best)| evaluation.accuracy > best) {
+                self.state.best = Some((epoch, evaluation.accuracy));
+            }
             if let Some(plateau) = &mut self.state.plateau {
                 plateau.observe(evaluation.accuracy);
             }
@@ -243,10 +311,44 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// [`Error::Config`] where `passes` is 0.
     pub fn test(&self, passes: u64, stop: &AtomicBool) -> Result<Option<Evaluation>> {
-        self.evaluator(stop).run(&self.splits.test, self.key(TEST), passes)
+        self.evaluator(SpikeMode::Sampled, stop).run(&self.splits.test, self.key(TEST), passes)
     }
 
-    fn evaluator<'a>(&'a self, stop: &'a AtomicBool) -> Evaluator<'a, B> {
-        Evaluator { backend: &self.backend, model: &self.model, batch: self.recipe.batch, stop }
+    /// Runs the model over the test set once, with the expected spike in the place of every spike.
+    ///
+    /// # Errors
+    /// What the model answers.
+    pub fn test_expected(&self, stop: &AtomicBool) -> Result<Option<Evaluation>> {
+        self.evaluator(SpikeMode::Expected, stop).run(&self.splits.test, self.key(TEST), 1)
+    }
+
+    fn evaluator<'a>(&'a self, mode: SpikeMode, stop: &'a AtomicBool) -> Evaluator<'a, B> {
+        // As many samples at a time as fit in training.
+        let batch = self.recipe.batch.div_ceil(self.recipe.accumulate);
+        Evaluator { backend: &self.backend, model: &self.model, batch, mode, stop }
+    }
+}
+
+/// Cuts an epoch into batches, and these into the recipe's parts.
+#[derive(Clone)]
+struct Cutter {
+    splits: Arc<Splits>,
+    recipe: Recipe,
+    /// In which this epoch visits the samples.
+    order: Vec<usize>,
+    epoch: Option<u64>,
+}
+
+impl Cutter {
+    fn parts(&mut self, step: u64) -> Result<Vec<Batch>> {
+        let set = &self.splits.train;
+        let per_epoch = self.recipe.steps_per_epoch(set.len());
+        let epoch = step / per_epoch;
+        if self.epoch != Some(epoch) {
+            (self.order, self.epoch) = (data::order(set.len(), self.recipe.seed, epoch), Some(epoch));
+        }
+        let start = (step % per_epoch) as usize * self.recipe.batch;
+        let indices = &self.order[start..self.order.len().min(start + self.recipe.batch)];
+        indices.chunks(self.recipe.batch.div_ceil(self.recipe.accumulate)).map(|part| set.batch(part)).collect()
     }
 }

@@ -1,72 +1,117 @@
 //! Tasks: for each its recipes and where its data come from, one file a task.
 
+//mod image;
 mod listops;
+//mod pathfinder;
+//mod psmnist;
+//mod retrieval;
+//mod speech_commands;
+//mod text;
 
-use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Recipe;
-use crate::data::Splits;
+use crate::data::{Dataset, Faults, Splits};
 use crate::error::{Error, Result};
 
+//pub use image::Image;
 pub use listops::ListOps;
+//pub use pathfinder::Pathfinder;
+//pub use psmnist::PsMnist;
+//pub use retrieval::Retrieval;
+//pub use speech_commands::SpeechCommands;
+//pub use text::Text;
 
-/// Which of a task's recipes, and how much data.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Preset {
-    /// A small model and data set that train in minutes.
-    #[default]
-    Quick,
-    /// The paper's.
-    Paper,
-}
+/// All tasks.
+pub const ALL: [&dyn Task; 1] = [&ListOps];
 
-impl Preset {
-    /// The preset called `name`.
-    ///
-    /// # Errors
-    /// [`Error::Config`] where there is none.
-    pub fn named(name: &str) -> Result<Self> {
-        match name {
-            "quick" => Ok(Preset::Quick),
-            "paper" => Ok(Preset::Paper),
-            _ => Err(Error::config("--preset", name, "there are quick and paper")),
-        }
-    }
-}
-
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Preset::Quick => "quick",
-            Preset::Paper => "paper",
-        })
-    }
+/// One of a task's recipes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preset {
+    /// One word, as `--preset` takes it.
+    pub name: &'static str,
+    /// The recipe, in TOML.
+    pub recipe: &'static str,
 }
 
 /// Something to train on, as the command line ([`cli`](super::cli)) knows it.
-pub trait Task {
+pub trait Task: Sync {
     /// One word.
     fn name(&self) -> &'static str;
 
     /// For `--help`: what is learnt, and what the data folder holds.
     fn about(&self) -> &'static str;
 
-    /// The recipe of a preset.
-    fn recipe(&self, preset: Preset) -> Recipe;
+    /// The recipes; the first is the default.
+    fn presets(&self) -> &'static [Preset];
 
-    /// The data of a preset, as `recipe` wants them: from the folder `dir`, or from where the task finds them by itself.
+    /// What the classes are called.
+    fn class_names(&self, recipe: &Recipe) -> Vec<String>;
+
+    /// The data as `recipe` wants them: from the folder `dir`, or, without one, from where the task finds them by itself.
     ///
     /// # Errors
-    /// Where the folder is not there, or its files are broken.
-    fn load(&self, preset: Preset, recipe: &Recipe, dir: Option<&Path>) -> Result<Splits>;
+    /// Where the folder is not there, its files are broken, or there is no such set.
+    fn load(&self, recipe: &Recipe, dir: Option<&Path>, faults: &Faults) -> Result<Splits>;
+
+    /// Appends one sample to a set, for a prediction: `sample` is what the task's [`about`](Self::about) says.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()>;
+
+    /// The official archive of the data, if there is one to fetch.
+    #[cfg(feature = "download")]
+    fn archive(&self, recipe: &Recipe) -> Option<super::download::Set>;
+
+    /// The recipe of the preset called `name`, or of the default.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there is none.
+    fn recipe(&self, name: Option<&str>) -> Result<Recipe> {
+        let presets = self.presets();
+        let found = presets.iter().find(|preset| name.is_none_or(|name| preset.name == name));
+        let Some(preset) = found else {
+            let names: Vec<&str> = presets.iter().map(|preset| preset.name).collect();
+            return Err(Error::config("--preset", name.unwrap_or_default(), format!("{} has {}", self.name(), names.join(", "))));
+        };
+        Recipe::parse(preset.recipe, format!("{}-{}.toml", self.name(), preset.name))
+    }
 }
 
-/// Refuses a folder that is not there.
+/// The data folder; refuses one that is not there.
 fn existing(dir: &Path) -> Result<&Path> {
     if dir.is_dir() {
         return Ok(dir);
     }
     let what = if dir.exists() { "is not a folder" } else { "is not there" };
     Err(Error::config("--data", dir.display(), format!("this {what}: make the folder, correct its name, or leave --data out")))
+}
+
+/// The data folder of a task that cannot do without; `what` says what it holds and where that comes from.
+fn needed<'a>(dir: Option<&'a Path>, what: &str) -> Result<&'a Path> {
+    let fetch = if cfg!(feature = "download") { "or add --download" } else { "or build with --features download and add --download" };
+    match dir {
+        Some(dir) => existing(dir),
+        None => Err(Error::config("--data", "missing", format!("give a folder with {what}; {fetch}"))),
+    }
+}
+
+/// The error of a recipe whose `data.variant` the task does not know.
+fn no_variant(recipe: &Recipe, known: &str) -> Error {
+    Error::config("data.variant", &recipe.data, format!("there is {known}"))
+}
+
+/// A text for a prediction: of the file that `sample` names, or `sample` itself.
+fn text_of(sample: &str) -> Result<String> {
+    let path = PathBuf::from(sample);
+    if !path.is_file() {
+        return Ok(sample.into());
+    }
+    std::fs::read_to_string(&path).map_err(|error| Error::io("read", &path, error))
+}
+
+/// The names of classes that are numbers.
+fn numbers(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| class.to_string()).collect()
 }

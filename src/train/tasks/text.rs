@@ -1,0 +1,58 @@
+//! Text: its recipes and its data.
+
+use std::path::Path;
+
+use super::{Preset, Task, needed, no_variant, text_of};
+use crate::data::{Dataset, Faults, Splits, imdb};
+use crate::error::{Error, Result};
+use crate::train::Recipe;
+
+/// Text of the Long Range Arena: whether a film review, character by character, is a good one (IMDB).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Text;
+
+impl Task for Text {
+    fn name(&self) -> &'static str {
+        "text"
+    }
+
+    fn about(&self) -> &'static str {
+        "Trains P-SpikeSSM on Text: whether a film review, character by character, is a good one (IMDB).\n\
+         The data folder holds aclImdb with train and test, in each pos and neg. --predict takes a review or a text file."
+    }
+
+    fn presets(&self) -> &'static [Preset] {
+        &[
+            Preset { name: "quick", recipe: include_str!("../recipes/text-quick.toml") },
+            Preset { name: "paper", recipe: include_str!("../recipes/text-paper.toml") },
+        ]
+    }
+
+    fn class_names(&self, _: &Recipe) -> Vec<String> {
+        ["negative", "positive"].map(String::from).into()
+    }
+
+    fn load(&self, recipe: &Recipe, dir: Option<&Path>, faults: &Faults) -> Result<Splits> {
+        if recipe.data != "imdb" {
+            return Err(no_variant(recipe, "imdb"));
+        }
+        let dir = needed(dir, "aclImdb, unpacked from https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz")?;
+        imdb::load(dir, longest(recipe), faults)
+    }
+
+    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+        let Some(vocabulary) = set.vocabulary() else { return Err(Error::value("text", "the model does not read characters")) };
+        let sequence = imdb::encode(&text_of(sample)?, vocabulary, longest(recipe));
+        set.push_tokens(&sequence, 0)
+    }
+
+    #[cfg(feature = "download")]
+    fn archive(&self, _: &Recipe) -> Option<crate::train::download::Set> {
+        Some(crate::train::download::imdb())
+    }
+}
+
+/// Characters of a sample at most, the mark at its end included.
+fn longest(recipe: &Recipe) -> usize {
+    recipe.block.ssm.l_max.unwrap_or(4096)
+}
