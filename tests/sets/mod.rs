@@ -1,0 +1,120 @@
+//! Tiny data sets in the official formats, as they lie on a disk: for runs from files to the result line.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use flate2::{Compression, write::GzEncoder};
+use pspikessm::backend::Key;
+
+/// Pseudo-random bytes.
+fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut words = Key::new(seed).words(0);
+    std::iter::repeat_with(|| words.next_lanes()).flatten().map(|word| (word >> 24) as u8).take(count).collect()
+}
+
+fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+    let path = path.as_ref();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// The four files of MNIST, the training images compressed: 40 and 10 pictures.
+pub fn mnist(dir: &Path) {
+    for (name, count) in [("train", 40), ("t10k", 10)] {
+        let labels: Vec<u8> = (0..count).map(|i| (i % 10) as u8).collect();
+        let head = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+        let images = [head(&[0x803, count, 28, 28]), noise(u64::from(count), count as usize * 784)].concat();
+        write(dir.join(format!("{name}-labels-idx1-ubyte")), [head(&[0x801, count]), labels].concat());
+        let path = dir.join(format!("{name}-images-idx3-ubyte"));
+        if name == "t10k" {
+            write(path, images);
+            continue;
+        }
+        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+        gz.write_all(&images).unwrap();
+        write(path.with_extension("gz"), gz.finish().unwrap());
+    }
+}
+
+/// The 8 x 8 digits: 40 and 10 rows.
+pub fn digits(dir: &Path) {
+    for (name, count) in [("train", 40), ("test", 10)] {
+        let rows: String = (0..count)
+            .map(|i| {
+                let pixels: Vec<String> = noise(i + count, 64).iter().map(|byte| (byte / 16).to_string()).collect();
+                format!("{},{}\n", i % 10, pixels.join(","))
+            })
+            .collect();
+        write(dir.join(format!("{name}.csv")), rows);
+    }
+}
+
+/// The binary version of CIFAR-10: 10 pictures a file.
+pub fn cifar(dir: &Path) {
+    let files = (1..=5).map(|i| format!("data_batch_{i}.bin")).chain(["test_batch.bin".into()]);
+    for (seed, name) in files.enumerate() {
+        let records = (0..10u8).flat_map(|label| [vec![label], noise(seed as u64 * 10 + u64::from(label), 3072)].concat());
+        write(dir.join("cifar-10-batches-bin").join(name), records.collect::<Vec<u8>>());
+    }
+}
+
+/// A text of lower-case letters and blanks.
+fn text(seed: u64, length: usize) -> String {
+    noise(seed, length).iter().map(|byte| if byte % 27 == 26 { ' ' } else { char::from(b'a' + byte % 27) }).collect()
+}
+
+/// The IMDB folder: 10 reviews for each split and label.
+pub fn imdb(dir: &Path) {
+    for (number, folder) in ["train/neg", "train/pos", "test/neg", "test/pos"].iter().enumerate() {
+        for i in 0..10 {
+            let review = text((number * 10 + i) as u64, 40 + 7 * i);
+            write(dir.join("aclImdb").join(folder).join(format!("{i}_{}.txt", if number % 2 == 0 { 1 } else { 10 })), review);
+        }
+    }
+}
+
+/// The three files of AAN: 20, 6 and 6 pairs.
+pub fn aan(dir: &Path) {
+    for (name, count) in [("train", 20u64), ("eval", 6), ("test", 6)] {
+        let document = |i: u64| text(i % 7, 30 + (i % 7) as usize * 5);
+        let rows: String =
+            (0..count).map(|i| format!("{}\tP{}\tP{}\t{}\t{}\n", i % 2, i % 7, (i + 3) % 7, document(i), document(i + 3))).collect();
+        write(dir.join(format!("new_aan_pairs.{name}.tsv")), rows);
+    }
+}
+
+/// The folder of Pathfinder-32: 30 pictures.
+pub fn pathfinder(dir: &Path) {
+    let dir = dir.join("pathfinder32/curv_contour_length_14");
+    let mut rows = String::new();
+    for i in 0..30u64 {
+        let mut png = Vec::new();
+        let mut encoder = png::Encoder::new(&mut png, 32, 32);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.write_header().unwrap().write_image_data(&noise(i, 1024)).unwrap();
+        write(dir.join(format!("imgs/0/sample_{i}.png")), png);
+        rows += &format!("imgs/0 sample_{i}.png {i} {} 1.8 6 2 1 1\n", i % 2);
+    }
+    write(dir.join("metadata/0.npy"), rows);
+}
+
+/// The ten words of Speech Commands, six recordings each.
+pub fn speech_commands(dir: &Path) {
+    let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    for (number, word) in ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"].iter().enumerate() {
+        fs::create_dir_all(dir.join(word)).unwrap();
+        for i in 0..6 {
+            let mut wav = hound::WavWriter::create(dir.join(word).join(format!("{i}_nohash_0.wav")), spec).unwrap();
+            for byte in noise((number * 6 + i) as u64, 12_000 + 500 * i) {
+                wav.write_sample((i16::from(byte) - 128) * 100).unwrap();
+            }
+            wav.finalize().unwrap();
+        }
+    }
+    let list = |i: usize| {
+        ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"].map(|word| format!("{word}/{i}_nohash_0.wav\n")).concat()
+    };
+    write(dir.join("validation_list.txt"), list(0));
+    write(dir.join("testing_list.txt"), list(1));
+}

@@ -1,0 +1,149 @@
+//! Every task from files in the official formats to the result line: training, checkpoint, report, evaluation, prediction.
+#![cfg(feature = "train")]
+
+mod sets;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use pspikessm::backend::Cpu;
+use pspikessm::train::cli::{self, Outcome};
+use pspikessm::train::{Command, Flags, Task, tasks};
+
+/// What a run with these flags prints, and how it ends.
+fn run(task: &dyn Task, line: &str, data: Option<&Path>, more: &[&str]) -> (String, Outcome) {
+    let data = data.map(|dir| ["--data".to_string(), dir.to_str().unwrap().to_string()]);
+    let arguments = line.split_whitespace().map(String::from).chain(data.into_iter().flatten()).chain(more.iter().map(|s| s.to_string()));
+    let Command::Run(flags) = Flags::parse(arguments).unwrap() else { panic!("{line} asks for no run") };
+    let mut printed = Vec::new();
+    let outcome = cli::run(&Cpu::<f32>::new(), task, &flags, &AtomicBool::new(false), &mut printed).unwrap();
+    (String::from_utf8(printed).unwrap(), outcome)
+}
+
+/// Trains `task` for 20 steps on what `make` writes, evaluates the checkpoint, and predicts `sample`, a file of the set or a text.
+fn smoke(task: &dyn Task, make: fn(&Path), flags: &str, sample: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("out"));
+    fs::create_dir_all(&data).unwrap();
+    make(&data);
+    const SMALL: &str = "--set model.d_model=8 --set model.d_state=4 --steps 20 --batch-size 4 --eval-passes 2 --quiet";
+    let out_text = out.to_str().unwrap();
+    let (printed, outcome) = run(task, &format!("{SMALL} {flags}"), Some(&data), &["--out", out_text]);
+    let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
+    assert!(printed.starts_with(&format!("result task={} ", task.name())), "{printed}");
+    assert!(trained.train_loss.is_finite() && (0.0..=1.0).contains(&trained.test.accuracy) && trained.steps == 20);
+    for name in ["checkpoint.safetensors", "best.safetensors", "metrics.jsonl", "report.html", "raster.svg", "kernels.svg"] {
+        assert!(fs::metadata(out.join(name)).unwrap().len() > 100, "{name}");
+    }
+
+    let checkpoint = out.join("checkpoint.safetensors");
+    let checkpoint = checkpoint.to_str().unwrap();
+    let (_, outcome) = run(task, "--eval-only --eval-passes 2 --quiet --checkpoint", None, &[checkpoint, "--data", data.to_str().unwrap()]);
+    let Outcome::Finished(evaluated) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(evaluated.test, trained.test);
+
+    let in_set = data.join(sample);
+    let sample = if in_set.is_file() { in_set.to_str().unwrap() } else { sample };
+    let (printed, outcome) = run(task, "--predict", None, &[sample, "--checkpoint", checkpoint]);
+    assert_eq!(outcome, Outcome::Predicted);
+    let names = task.class_names(&task.recipe(None).unwrap());
+    let probabilities: Vec<f64> = printed.lines().map(|line| line.split_once(' ').unwrap().0.parse().unwrap()).collect();
+    assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-2 && probabilities.is_sorted_by(|a, b| a >= b), "{printed}");
+    assert!(printed.lines().all(|line| names.iter().any(|name| line.ends_with(&format!(" {name}")))), "{printed}");
+}
+
+/// A white square on black, `side` pixels wide.
+fn square(dir: &Path, side: u32) {
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    let inside = |at: u32| (side / 4..side / 2).contains(&at);
+    let pixels: Vec<u8> = (0..side * side).map(|at| if inside(at / side) && inside(at % side) { 255 } else { 0 }).collect();
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    fs::write(dir.join("sample.png"), png).unwrap();
+}
+
+#[test]
+fn listops() {
+    smoke(&tasks::ListOps, |_| (), "", "[MAX 2 9 [MIN 4 7 ] 0 ]");
+}
+
+#[test]
+fn text() {
+    // A symbol must come 15 times.
+    smoke(&tasks::Text, sets::imdb, "", "aclImdb/test/pos/3_10.txt");
+}
+
+#[test]
+fn retrieval() {
+    smoke(&tasks::Retrieval, sets::aan, "", "one text\tanother text");
+}
+
+#[test]
+fn image() {
+    let make = |dir: &Path| {
+        sets::cifar(dir);
+        square(dir, 32);
+    };
+    smoke(&tasks::Image, make, "", "sample.png");
+}
+
+#[test]
+fn pathfinder() {
+    smoke(&tasks::Pathfinder, sets::pathfinder, "", "pathfinder32/curv_contour_length_14/imgs/0/sample_3.png");
+}
+
+#[test]
+fn psmnist() {
+    let make = |dir: &Path| {
+        sets::mnist(dir);
+        square(dir, 28);
+    };
+    smoke(&tasks::PsMnist, make, "", "sample.png");
+}
+
+#[test]
+fn digits() {
+    let make = |dir: &Path| {
+        sets::digits(dir);
+        square(dir, 8);
+    };
+    smoke(&tasks::PsMnist, make, "--preset digits", "sample.png");
+}
+
+#[test]
+fn speech_commands() {
+    smoke(&tasks::SpeechCommands, sets::speech_commands, "--set data.variant=10", "yes/0_nohash_0.wav");
+}
+
+#[test]
+fn generated_pictures_need_no_files() {
+    let (printed, outcome) = run(
+        &tasks::Pathfinder,
+        "--set model.d_model=4 --set model.layers=1 --set run.batch=2 --steps 2 --quiet --eval-passes 1",
+        None,
+        &[],
+    );
+    assert!(matches!(outcome, Outcome::Finished(_)), "{printed}");
+}
+
+/// With `PSPIKESSM_SETS=DIR` all sets are written to folders in it, for runs of the examples themselves.
+#[test]
+fn sets_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = std::env::var_os("PSPIKESSM_SETS").map_or(dir.path().to_path_buf(), Into::into);
+    let sets: [(&str, fn(&Path)); 7] = [
+        ("psmnist", sets::mnist),
+        ("digits", sets::digits),
+        ("image", sets::cifar),
+        ("text", sets::imdb),
+        ("retrieval", sets::aan),
+        ("pathfinder", sets::pathfinder),
+        ("speech_commands", sets::speech_commands),
+    ];
+    for (name, make) in sets {
+        make(&root.join(name));
+        assert!(fs::read_dir(root.join(name)).unwrap().count() > 0, "{name}");
+    }
+}
