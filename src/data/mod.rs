@@ -18,9 +18,11 @@
 //! ```
 
 mod batch;
+mod characters;
 mod dataset;
 mod encoding;
 mod faults;
+pub mod imdb;
 pub mod listops;
 mod random;
 mod vocabulary;
