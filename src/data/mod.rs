@@ -18,12 +18,14 @@
 //! ```
 
 mod batch;
+mod characters;
 pub mod cifar;
 mod dataset;
 mod encoding;
 mod faults;
 #[cfg(feature = "data")]
 mod idx;
+pub mod imdb;
 pub mod listops;
 mod luma;
 #[cfg(feature = "data")]

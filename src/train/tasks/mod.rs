@@ -6,7 +6,7 @@ mod listops;
 //mod psmnist;
 //mod retrieval;
 //mod speech_commands;
-//mod text;
+mod text;
 
 use std::path::{Path, PathBuf};
 
@@ -20,10 +20,10 @@ pub use listops::ListOps;
 //pub use psmnist::PsMnist;
 //pub use retrieval::Retrieval;
 //pub use speech_commands::SpeechCommands;
-//pub use text::Text;
+pub use text::Text;
 
 /// All tasks.
-pub const ALL: [&dyn Task; 1] = [&ListOps];
+pub const ALL: [&dyn Task; 2] = [&ListOps, &Text];
 
 /// One of a task's recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
