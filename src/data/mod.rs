@@ -20,12 +20,16 @@
 mod batch;
 pub mod cifar;
 mod dataset;
+#[cfg(feature = "data")]
+pub mod digits;
 mod encoding;
 mod faults;
 #[cfg(feature = "data")]
 mod idx;
 pub mod listops;
 mod luma;
+#[cfg(feature = "data")]
+pub mod picture;
 #[cfg(feature = "data")]
 pub mod psmnist;
 mod random;
