@@ -137,7 +137,8 @@ impl<'a> Bytes<'a> {
         if found as u64 == wanted {
             return Ok(());
         }
-        let help = format!("the file ends here, {} bytes early: it was cut, fetch it again", wanted - found as u64);
+        let end = self.offset - found as u64 + wanted;
+        let help = format!("the file ends here, and not at byte {end}: it was cut, or its header is wrong; fetch it again");
         Err(Error::binary(self.path, self.offset, help))
     }
 }

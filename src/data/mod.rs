@@ -21,6 +21,8 @@ mod batch;
 mod characters;
 pub mod cifar;
 mod dataset;
+#[cfg(feature = "data")]
+pub mod digits;
 mod encoding;
 mod faults;
 #[cfg(feature = "data")]
@@ -28,6 +30,8 @@ mod idx;
 pub mod imdb;
 pub mod listops;
 mod luma;
+#[cfg(feature = "data")]
+pub mod picture;
 #[cfg(feature = "data")]
 pub mod psmnist;
 mod random;

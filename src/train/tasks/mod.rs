@@ -1,9 +1,9 @@
 //! Tasks: for each its recipes and where its data come from, one file a task.
 
-//mod image;
+mod image;
 mod listops;
 //mod pathfinder;
-//mod psmnist;
+mod psmnist;
 //mod retrieval;
 //mod speech_commands;
 mod text;
@@ -11,19 +11,19 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use super::Recipe;
-use crate::data::{Dataset, Faults, Splits};
+use crate::data::{Dataset, Faults, Splits, picture};
 use crate::error::{Error, Result};
 
-//pub use image::Image;
+pub use image::Image;
 pub use listops::ListOps;
 //pub use pathfinder::Pathfinder;
-//pub use psmnist::PsMnist;
+pub use psmnist::PsMnist;
 //pub use retrieval::Retrieval;
 //pub use speech_commands::SpeechCommands;
 pub use text::Text;
 
 /// All tasks.
-pub const ALL: [&dyn Task; 2] = [&ListOps, &Text];
+pub const ALL: [&dyn Task; 4] = [&Image, &ListOps, &PsMnist, &Text];
 
 /// One of a task's recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,13 @@ fn text_of(sample: &str) -> Result<String> {
         return Ok(sample.into());
     }
     std::fs::read_to_string(&path).map_err(|error| Error::io("read", &path, error))
+}
+
+/// Appends a PNG of `side` x `side` pixels to a set of levels: time step `at` is `level(pixels, at)` of the grey pixels row by row.
+fn push_picture(sample: &str, side: usize, level: impl Fn(&[u8], usize) -> u8, set: &mut Dataset) -> Result<()> {
+    let pixels = picture::read_grey(sample, side)?;
+    let sequence: Vec<u8> = (0..pixels.len()).map(|at| level(&pixels, at)).collect();
+    set.push_levels(&sequence, 0)
 }
 
 /// The names of classes that are numbers.

@@ -49,10 +49,10 @@ impl Task for PsMnist {
     }
 
     fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
-        let side = if recipe.data == "digits" { 8 } else { 28 };
+        let side = if recipe.data == "digits" { digits::SIDE } else { psmnist::SIDE };
         let order = psmnist::permutation(side * side);
-        // The table of the digits goes from 0 to 16.
-        let scale = |byte: u8| if side == 8 { (u16::from(byte) * 16 / 255) as u8 } else { byte };
+        // The levels of the digits go from 0 to 16: the nearest one.
+        let scale = |byte: u8| if side == digits::SIDE { ((u16::from(byte) * 16 + 127) / 255) as u8 } else { byte };
         push_picture(sample, side, |pixels, at| scale(pixels[order[at]]), set)
     }
 

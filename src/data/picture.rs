@@ -1,0 +1,56 @@
+//! Pictures in PNG files, as grey bytes.
+
+use super::luma::luma;
+use crate::error::{Error, Result};
+use png::{ColorType, Decoder, DecodingError, Limits, Transformations};
+use std::io::Cursor;
+use std::path::Path;
+
+/// The most that the decoder may allocate besides the pixels, in bytes: far above what a picture of a sane size needs.
+const MOST_BYTES: usize = 1 << 24;
+
+/// Reads a picture of `side` x `side` pixels: its grey values from 0, black, to 255, row by row. Colours become grey by ITU-R 601 luma;
+/// one, two and four bits are spread over the range, of sixteen the upper eight count, and transparency is ignored.
+///
+/// # Errors
+/// `Io` where the file cannot be read, `Binary` where it is empty, no PNG, broken, or has another size; the byte is how far the decoder
+/// got.
+pub fn read_grey(path: impl AsRef<Path>, side: usize) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let file = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
+    if file.is_empty() {
+        return Err(Error::binary(path, 0, "the file is empty: fetch or write it again"));
+    }
+    let mut bytes = Cursor::new(file.as_slice());
+    decode(&mut bytes, side).map_err(|help| Error::binary(path, bytes.position(), help))
+}
+
+/// The same of the bytes of a file; the error is what is wrong.
+fn decode(bytes: &mut Cursor<&[u8]>, side: usize) -> Result<Vec<u8>, String> {
+    let mut decoder = Decoder::new_with_limits(bytes, Limits { bytes: MOST_BYTES });
+    decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
+    let (width, height) = decoder.read_header_info().map_err(broken)?.size();
+    // Nothing is allocated for a size that the header only claims.
+    if [width, height].iter().any(|&pixels| usize::try_from(pixels) != Ok(side)) {
+        return Err(format!("the picture has {width} x {height} pixels: it must have {side} x {side}"));
+    }
+    let mut reader = decoder.read_info().map_err(broken)?;
+    let mut pixels = vec![0; reader.output_buffer_size().ok_or("the picture does not fit into memory")?];
+    let info = reader.next_frame(&mut pixels).map_err(broken)?;
+    reader.finish().map_err(broken)?;
+    Ok(grey(pixels, info.color_type))
+}
+
+fn broken(error: DecodingError) -> String {
+    format!("this is no whole PNG file ({error}): fetch or write it again")
+}
+
+/// Pixels of one to four bytes as grey.
+fn grey(pixels: Vec<u8>, kind: ColorType) -> Vec<u8> {
+    match kind {
+        // Indexed pixels were expanded to colours.
+        ColorType::Grayscale | ColorType::Indexed => pixels,
+        ColorType::GrayscaleAlpha => pixels.chunks_exact(2).map(|pixel| pixel[0]).collect(),
+        ColorType::Rgb | ColorType::Rgba => pixels.chunks_exact(kind.samples()).map(|pixel| luma([pixel[0], pixel[1], pixel[2]])).collect(),
+    }
+}
