@@ -40,8 +40,8 @@ def train(a):
 
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
-    vocabulary = {"vocab": a.vocab} if a.vocab else {}
-    model, config = peer.make(a.task, "fast", **vocabulary)
+    changes = {key: int(value) for key, value in (change.split("=") for change in a.set)}
+    model, config = peer.make(a.task, "fast", **changes)
     optimizer = peer.make_optimizer([model], config["lr"], config["wd"])
     rates = [group["lr"] for group in optimizer.param_groups]
     model.train()
@@ -83,7 +83,8 @@ def main():
     what = parser.add_subparsers(required=True)
     one = what.add_parser("train")
     one.add_argument("batches"), one.add_argument("losses"), one.add_argument("--task", required=True)
-    one.add_argument("--vocab", type=int), one.add_argument("--threads", type=int, default=1), one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--set", action="append", default=[], help="KEY=NUMBER of the peer's configuration, as in H=128, layers=3, vocab=135")
+    one.add_argument("--threads", type=int, default=1), one.add_argument("--seed", type=int, default=0)
     one.set_defaults(run=train)
     two = what.add_parser("compare")
     two.add_argument("files", nargs="+"), two.add_argument("--window", type=int, default=50)
