@@ -4,7 +4,7 @@
 mod listops;
 //mod pathfinder;
 //mod psmnist;
-//mod retrieval;
+mod retrieval;
 //mod speech_commands;
 mod text;
 
@@ -18,12 +18,12 @@ use crate::error::{Error, Result};
 pub use listops::ListOps;
 //pub use pathfinder::Pathfinder;
 //pub use psmnist::PsMnist;
-//pub use retrieval::Retrieval;
+pub use retrieval::Retrieval;
 //pub use speech_commands::SpeechCommands;
 pub use text::Text;
 
 /// All tasks.
-pub const ALL: [&dyn Task; 2] = [&ListOps, &Text];
+pub const ALL: [&dyn Task; 3] = [&ListOps, &Text, &Retrieval];
 
 /// One of a task's recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
