@@ -17,6 +17,7 @@
 //! # Ok::<(), pspikessm::error::Error>(())
 //! ```
 
+pub mod aan;
 mod batch;
 mod characters;
 pub mod cifar;

@@ -4,7 +4,7 @@ mod image;
 mod listops;
 //mod pathfinder;
 mod psmnist;
-//mod retrieval;
+mod retrieval;
 //mod speech_commands;
 mod text;
 
@@ -18,12 +18,12 @@ pub use image::Image;
 pub use listops::ListOps;
 //pub use pathfinder::Pathfinder;
 pub use psmnist::PsMnist;
-//pub use retrieval::Retrieval;
+pub use retrieval::Retrieval;
 //pub use speech_commands::SpeechCommands;
 pub use text::Text;
 
 /// All tasks.
-pub const ALL: [&dyn Task; 4] = [&Image, &ListOps, &PsMnist, &Text];
+pub const ALL: [&dyn Task; 5] = [&Image, &ListOps, &PsMnist, &Retrieval, &Text];
 
 /// One of a task's recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Preset, Task, needed, no_variant, text_of};
-use crate::data::{Dataset, Faults, Splits, aan, imdb};
+use crate::data::{Dataset, Faults, Splits, aan};
 use crate::error::{Error, Result};
 use crate::train::Recipe;
 
@@ -47,7 +47,7 @@ impl Task for Retrieval {
         let Some((first, second)) = text.trim_end_matches(['\r', '\n']).split_once('\t') else {
             return Err(Error::value(OP, "one text was given: two are compared, give both with a tab between them"));
         };
-        let [first, second] = [first, second].map(|text| imdb::encode(text, vocabulary, longest(recipe)));
+        let [first, second] = [first, second].map(|text| aan::encode(text, vocabulary, longest(recipe)));
         set.push_pair(&first, &second, 0)
     }
 
