@@ -23,6 +23,8 @@ mod encoding;
 mod faults;
 pub mod listops;
 mod random;
+#[cfg(feature = "data")]
+pub mod speech_commands;
 mod vocabulary;
 
 pub use batch::{Batch, Inputs};
