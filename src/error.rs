@@ -52,6 +52,15 @@ pub enum Error {
         /// What is wrong and what was expected.
         help: String,
     },
+    /// A data file that is not text is broken.
+    Binary {
+        /// The file.
+        path: PathBuf,
+        /// The byte at which it is wrong, from 0; in a compressed file counted in what was unpacked.
+        offset: u64,
+        /// What is wrong and what was expected.
+        help: String,
+    },
     /// The operating system refused a file operation.
     Io {
         /// What was tried, as in "create the folder".
@@ -119,6 +128,11 @@ impl Error {
         Error::Data { path: path.as_ref().into(), line, column, help: help.into() }
     }
 
+    /// A broken data file that is not text; `offset` counts its bytes from 0.
+    pub fn binary(path: impl AsRef<Path>, offset: u64, help: impl Into<String>) -> Self {
+        Error::Binary { path: path.as_ref().into(), offset, help: help.into() }
+    }
+
     /// A failed file operation.
     pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         Error::Io { action, path: path.as_ref().into(), source }
@@ -140,6 +154,7 @@ impl fmt::Display for Error {
             Error::Config { name, value, help } => write!(f, "{name} = {value}: {help}"),
             Error::Value { op, help } => write!(f, "{op}: {help}"),
             Error::Data { path, line, column, help } => write!(f, "{}:{line}:{column}: {help}", path.display()),
+            Error::Binary { path, offset, help } => write!(f, "{}: byte {offset}: {help}", path.display()),
             Error::Io { action, path, source } => write!(f, "could not {action} {}: {source}", path.display()),
             Error::Checkpoint { path, help } => write!(f, "checkpoint {}: {help}", path.display()),
             Error::NotDifferentiable { op, help } => write!(f, "{op} cannot be differentiated: {help}"),

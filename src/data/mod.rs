@@ -18,10 +18,16 @@
 //! ```
 
 mod batch;
+pub mod cifar;
 mod dataset;
 mod encoding;
 mod faults;
+#[cfg(feature = "data")]
+mod idx;
 pub mod listops;
+mod luma;
+#[cfg(feature = "data")]
+pub mod psmnist;
 mod random;
 #[cfg(feature = "data")]
 pub mod speech_commands;

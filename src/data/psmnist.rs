@@ -1,0 +1,79 @@
+//! Permuted sequential MNIST: pictures of 28 x 28 pixels as sequences of 784 in bit-reversed order.
+
+use super::{Dataset, Encoding, Splits, hold_out, idx};
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// The pixels along each side of a picture.
+pub const SIDE: usize = 28;
+
+/// The number of classes.
+pub const CLASSES: usize = 10;
+
+/// Where the files are looked for: in the folder itself, and in those that others make in it (torchvision's is the last).
+const FOLDERS: [&str; 3] = ["", "mnist", "MNIST/raw"];
+
+/// By which the validation pictures are drawn, whatever the seed of a run.
+const HOLD_OUT_SEED: u64 = 0;
+
+/// Reads MNIST from the four IDX files in `dir`, or in `mnist` or `MNIST/raw` in it, each with `.gz` or without. A tenth of the training
+/// pictures, always the same ones, becomes the validation set: 54,000, 6,000 and 10,000 pictures.
+///
+/// # Errors
+/// `Value` where a file is missing, `Io` where it cannot be read, and `Binary` where it is cut or goes on behind its end, is no IDX file
+/// of bytes, holds nothing or pictures of another size, there is not a label for each picture, or a label is not below 10.
+pub fn load(dir: impl AsRef<Path>) -> Result<Splits> {
+    let dir = folder(dir.as_ref());
+    let all = read(&dir, "train")?;
+    let test = read(&dir, "t10k")?;
+    let (kept, held) = hold_out(all.len(), (all.len() / 10).max(1), HOLD_OUT_SEED)?;
+    Ok(Splits { train: all.subset(&kept)?, val: all.subset(&held)?, test })
+}
+
+/// Pixels from 0, black, to 1.
+pub fn encoding() -> Encoding {
+    Encoding::levels(|byte| f32::from(byte) / 255.0)
+}
+
+/// The bit-reversed order of `len` pixels: time step `t` shows pixel `permutation(len)[t]`. The numbers below the next power of two,
+/// each with its bits in reverse; without those that are no pixel.
+pub fn permutation(len: usize) -> Vec<usize> {
+    let size = len.next_power_of_two();
+    let bits = size.trailing_zeros();
+    // A shift by all bits would overflow.
+    let reversed = (0..size).map(|number| if bits == 0 { number } else { number.reverse_bits() >> (usize::BITS - bits) });
+    reversed.filter(|&pixel| pixel < len).collect()
+}
+
+/// The first of the folders that holds something of MNIST, or `dir` itself.
+fn folder(dir: &Path) -> PathBuf {
+    let mut folders = FOLDERS.iter().map(|folder| dir.join(folder));
+    folders.find(|folder| idx::find(&folder.join(file_name("train", "images-idx3"))).is_some()).unwrap_or_else(|| dir.into())
+}
+
+fn file_name(part: &str, what: &str) -> String {
+    format!("{part}-{what}-ubyte")
+}
+
+/// The pictures of `part`, permuted.
+fn read(dir: &Path, part: &str) -> Result<Dataset> {
+    let (images, labels) = (locate(dir, part, "images-idx3")?, locate(dir, part, "labels-idx1")?);
+    let (pixels, labels) = idx::read(&images, &labels, SIDE, CLASSES)?;
+    let mut set = Dataset::new(encoding(), CLASSES)?;
+    let order = permutation(SIDE * SIDE);
+    let mut sequence = Vec::with_capacity(order.len());
+    for (picture, &label) in pixels.chunks_exact(order.len()).zip(&labels) {
+        sequence.clear();
+        sequence.extend(order.iter().map(|&pixel| picture[pixel]));
+        set.push_levels(&sequence, usize::from(label))?;
+    }
+    Ok(set)
+}
+
+fn locate(dir: &Path, part: &str, what: &str) -> Result<PathBuf> {
+    let path = dir.join(file_name(part, what));
+    idx::find(&path).ok_or_else(|| {
+        let help = "give a folder with the four files of MNIST, unpacked or as they come";
+        Error::value("psmnist::load", format!("there is no file {}, nor one with .gz behind: {help}", path.display()))
+    })
+}
