@@ -66,8 +66,8 @@ pub fn class_names(classes: Classes) -> Vec<String> {
 /// Files and lines of the lists that cannot be used are up to `faults`; where they are skipped, the sets do not have them.
 ///
 /// # Errors
-/// `Value` where a folder or a list is missing, a set has nothing in it, or a file is not as it must be; `Data` with its line where a
-/// list names a file that is not there; `Io` where something cannot be read.
+/// `Value` where a folder or a list is missing, or a set has nothing in it; `Binary` for a file that [`read_wav`] refuses; `Data` with its
+/// line where a list names a file that is not there; `Io` where something cannot be read.
 pub fn load(dir: impl AsRef<Path>, classes: Classes, faults: &Faults) -> Result<Splits> {
     let words = classes.words();
     let root = root(dir.as_ref(), words)?;

@@ -123,3 +123,66 @@ impl Sums {
         Ok(Standardization { mean, factor })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    /// A WAV file of these samples.
+    fn write(path: &Path, samples: &[i16]) {
+        let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+        let mut writer = hound::WavWriter::create(path, spec).unwrap();
+        samples.iter().for_each(|&sample| writer.write_sample(sample).unwrap());
+        writer.finalize().unwrap();
+    }
+
+    /// 60 clips, of which every seventh is bad.
+    fn clips(dir: &Path) -> Clips {
+        for (word, name) in ["no", "yes"].into_iter().flat_map(|word| (0..30).map(move |name| (word, name))) {
+            let path = dir.join(word).join(format!("{name:02}.wav"));
+            fs::create_dir_all(dir.join(word)).unwrap();
+            let samples: Vec<i16> = (0..50 + name).map(|i| (i * i * (name + 3) * 2_654_435) as u16 as i16).collect();
+            write(&path, &samples);
+            if name % 7 == 6 {
+                fs::write(&path, b"RIFF").unwrap();
+            }
+        }
+        Clips::scan(dir, &["no", "yes"], &Faults::refused()).unwrap()
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits_and_the_same_first_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let clips = clips(dir.path());
+        let parts: Vec<Part> = (0..60).map(|number| if number % 5 == 0 { Part::Test } else { Part::Train }).collect();
+        let one = survey(&clips, &parts, &Faults::skipped(), 1).unwrap();
+        assert_eq!(one.bad, [6, 13, 20, 27, 36, 43, 50, 57]);
+        for threads in [2, 3, 8, 100] {
+            let faults = Faults::skipped();
+            assert_eq!(survey(&clips, &parts, &faults, threads).unwrap(), one, "{threads} threads");
+            assert_eq!(faults.count(), 8);
+            for _ in 0..10 {
+                let error = survey(&clips, &parts, &Faults::refused(), threads).unwrap_err().to_string();
+                assert!(error.contains("06.wav") && error.contains("no"), "{threads} threads: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn loud_clips_lose_nothing() {
+        // Loudest sound with the smallest spread: in f64 sums of squares would still do, in f32 nothing would be left.
+        let mut sums = Found::new().sums;
+        for clip in 0..100_001 {
+            sums.clips += 1;
+            let sample = if clip == 0 { i64::from(i16::MIN) + 1 } else { i64::from(i16::MIN) };
+            sums.first[0] += sample;
+            sums.second[0] += sample * sample;
+        }
+        let Standardization { mean, factor } = sums.standardization().unwrap();
+        // One of n differs by 1: the variance is 1 / n.
+        let sd = (1.0 / 100_001f64).sqrt() / 32_768.0;
+        assert_eq!((mean[0], factor[0]), (-1.0, (1.0 / (sd + 1e-5)) as f32));
+    }
+}
