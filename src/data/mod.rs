@@ -36,6 +36,8 @@ pub mod picture;
 #[cfg(feature = "data")]
 pub mod psmnist;
 mod random;
+#[cfg(feature = "data")]
+pub mod speech_commands;
 mod vocabulary;
 
 pub use batch::{Batch, Inputs};

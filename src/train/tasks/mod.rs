@@ -5,7 +5,7 @@ mod listops;
 //mod pathfinder;
 mod psmnist;
 mod retrieval;
-//mod speech_commands;
+mod speech_commands;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ pub use listops::ListOps;
 //pub use pathfinder::Pathfinder;
 pub use psmnist::PsMnist;
 pub use retrieval::Retrieval;
-//pub use speech_commands::SpeechCommands;
+pub use speech_commands::SpeechCommands;
 pub use text::Text;
 
 /// All tasks.
-pub const ALL: [&dyn Task; 5] = [&Image, &ListOps, &PsMnist, &Retrieval, &Text];
+pub const ALL: [&dyn Task; 6] = [&Image, &ListOps, &PsMnist, &Retrieval, &SpeechCommands, &Text];
 
 /// One of a task's recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
