@@ -29,6 +29,8 @@ mod idx;
 pub mod listops;
 mod luma;
 #[cfg(feature = "data")]
+pub mod pathfinder;
+#[cfg(feature = "data")]
 pub mod picture;
 #[cfg(feature = "data")]
 pub mod psmnist;
