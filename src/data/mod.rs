@@ -28,7 +28,6 @@ mod faults;
 mod idx;
 pub mod listops;
 mod luma;
-#[cfg(feature = "data")]
 pub mod pathfinder;
 #[cfg(feature = "data")]
 pub mod picture;
