@@ -31,6 +31,7 @@ mod idx;
 pub mod imdb;
 pub mod listops;
 mod luma;
+pub mod pathfinder;
 #[cfg(feature = "data")]
 pub mod picture;
 #[cfg(feature = "data")]

@@ -10,6 +10,7 @@ pub(crate) enum Purpose {
     Order = 1,
     ListOps = 2,
     HoldOut = 3,
+    Pathfinder = 4,
 }
 
 /// The stream number `index` for `purpose` under `seed`.
@@ -29,6 +30,11 @@ pub(crate) fn below(rng: &mut Pcg32, n: u64) -> u64 {
             return (product >> 64) as u64;
         }
     }
+}
+
+/// A number from 0 on, below 1, in steps of 2⁻⁵³.
+pub(crate) fn fraction(rng: &mut Pcg32) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// A bijection of the 64-bit numbers in which every bit of the result hangs on every bit of `word` (the mixer of SplitMix64).

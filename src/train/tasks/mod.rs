@@ -2,7 +2,7 @@
 
 mod image;
 mod listops;
-//mod pathfinder;
+mod pathfinder;
 mod psmnist;
 mod retrieval;
 mod speech_commands;
@@ -16,14 +16,14 @@ use crate::error::{Error, Result};
 
 pub use image::Image;
 pub use listops::ListOps;
-//pub use pathfinder::Pathfinder;
+pub use pathfinder::Pathfinder;
 pub use psmnist::PsMnist;
 pub use retrieval::Retrieval;
 pub use speech_commands::SpeechCommands;
 pub use text::Text;
 
 /// All tasks.
-pub const ALL: [&dyn Task; 6] = [&Image, &ListOps, &PsMnist, &Retrieval, &SpeechCommands, &Text];
+pub const ALL: [&dyn Task; 7] = [&Image, &ListOps, &Pathfinder, &PsMnist, &Retrieval, &SpeechCommands, &Text];
 
 /// One of a task's recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

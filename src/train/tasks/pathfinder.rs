@@ -15,7 +15,7 @@ const DATA_SEED: u64 = 0;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pathfinder;
 
-/// The side of the pictures.
+/// The side of the pictures, and the rules to draw them by.
 fn rules(recipe: &Recipe) -> Result<(usize, Rules)> {
     match recipe.data.as_str() {
         "32" => Ok((32, Rules::pathfinder32())),
