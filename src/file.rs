@@ -49,6 +49,21 @@ fn create_beside(path: &Path) -> Result<(File, Temporary)> {
     }
 }
 
+/// The temporary files of processes that were killed while they wrote one of the files `names` into `folder`.
+#[cfg(feature = "train")]
+pub(crate) fn temporaries(folder: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
+    let fails = |error| Error::io("list the folder", folder, error);
+    let is_one = |own: &str| names.iter().any(|name| own.starts_with(&format!(".{name}."))) && own.ends_with(".tmp");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fails)? {
+        let entry = entry.map_err(fails)?;
+        if entry.file_name().to_str().is_some_and(is_one) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
 /// Makes the renaming of `path` outlast a loss of power.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> Result<()> {

@@ -25,6 +25,8 @@ pub struct Dataset {
     classes: usize,
 }
 
+const BATCH: &str = "Dataset::batch";
+
 /// Where the samples are.
 #[derive(Clone, Debug)]
 enum Store {
@@ -392,11 +394,19 @@ impl Dataset {
     /// # Errors
     /// `Value` where `indices` is empty or one of them is not below [`len`](Self::len), or no sample can be read; what the source answers.
     pub fn batch(&self, indices: &[usize]) -> Result<Batch> {
-        const OP: &str = "Dataset::batch";
+        let none = || Error::value(BATCH, format!("none of {} samples can be read: {}", indices.len(), self.first_fault()));
+        self.try_batch(indices)?.ok_or_else(none)
+    }
+
+    /// As [`batch`](Self::batch), but `None` where all samples are skipped because they cannot be read.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch), apart from that.
+    pub fn try_batch(&self, indices: &[usize]) -> Result<Option<Batch>> {
         if indices.is_empty() {
-            return Err(Error::value(OP, "the batch is empty: give at least one index"));
+            return Err(Error::value(BATCH, "the batch is empty: give at least one index"));
         }
-        self.check_indices(OP, indices)?;
+        self.check_indices(BATCH, indices)?;
         if let Store::Remote { source, numbers, faults } = &self.store {
             return self.read_batch(source.as_ref(), numbers, faults, indices);
         }
@@ -406,7 +416,7 @@ impl Dataset {
         let lengths: Vec<usize> = steps.iter().map(Range::len).collect();
         let length = lengths.iter().copied().max().unwrap_or(0);
         let labels = indices.iter().map(|&index| self.labels[index]).collect();
-        Ok(Batch { inputs: self.pad(&steps, length), lengths, labels, batch: steps.len(), length })
+        Ok(Some(Batch { inputs: self.pad(&steps, length), lengths, labels, batch: steps.len(), length }))
     }
 
     fn check_indices(&self, op: &'static str, indices: &[usize]) -> Result<()> {
@@ -418,7 +428,14 @@ impl Dataset {
         }
     }
 
-    fn read_batch(&self, source: &dyn Source, numbers: &[usize], faults: &Faults, indices: &[usize]) -> Result<Batch> {
+    fn first_fault(&self) -> String {
+        match &self.store {
+            Store::Remote { faults, .. } => faults.reports(1).concat(),
+            _ => String::new(),
+        }
+    }
+
+    fn read_batch(&self, source: &dyn Source, numbers: &[usize], faults: &Faults, indices: &[usize]) -> Result<Option<Batch>> {
         let (length, d_input) = (source.length(), self.encoding.d_input().unwrap_or(1));
         let (mut values, mut labels) = (Vec::with_capacity(indices.len() * length * d_input), Vec::new());
         for &index in indices {
@@ -436,12 +453,9 @@ impl Dataset {
                 statistics.apply(&mut values[start..]);
             }
         }
-        if labels.is_empty() {
-            let help = format!("none of {} samples can be read: {}", indices.len(), faults.reports(1).concat());
-            return Err(Error::value("Dataset::batch", help));
-        }
         let batch = labels.len();
-        Ok(Batch { inputs: Inputs::Values { values, d_input }, lengths: vec![length; batch], labels, batch, length })
+        let found = Batch { inputs: Inputs::Values { values, d_input }, lengths: vec![length; batch], labels, batch, length };
+        Ok((batch > 0).then_some(found))
     }
 
     /// The inputs at `steps`, each filled up with padding to `length` time steps.

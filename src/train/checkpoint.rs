@@ -1,5 +1,6 @@
 //! Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -43,6 +44,10 @@ pub struct Origin {
     pub recipe: Recipe,
     /// An empty data set with the encoding and the classes of the training set.
     pub set: Dataset,
+    /// Steps that were taken.
+    pub step: u64,
+    /// The mean of the last of them, of 100 at most; `None` before the first.
+    pub recent: Option<StepReport>,
 }
 
 impl Origin {
@@ -55,7 +60,22 @@ impl Origin {
         let (archive, notes) = read(path)?;
         let text = |name| notes.get(name).and_then(Value::as_str).ok_or_else(|| damaged(path, name));
         let recipe = Recipe::parse(text("recipe")?, path)?;
-        Ok(Origin { task: text("task")?.into(), recipe, set: stored_set(&archive, &notes, path)? })
+        Ok(Origin {
+            task: text("task")?.into(),
+            recipe,
+            set: stored_set(&archive, &notes, path)?,
+            step: number(&notes, path, "step")?,
+            recent: StepReport::mean(stored_recent(&archive, path)?.iter().rev()),
+        })
+    }
+
+    /// The same of a file that must be of the task called `task`.
+    pub(super) fn of_task(path: &Path, task: &str) -> Result<Self> {
+        let origin = Self::read(path)?;
+        match origin.task == task {
+            true => Ok(origin),
+            false => Err(Error::checkpoint(path, format!("is of the task {}, this is {task}: run that example", origin.task))),
+        }
     }
 }
 
@@ -95,8 +115,10 @@ impl<B: Backend> Trainer<B> {
             return Err(Error::NonFinite { what, step: self.steps_done() });
         }
         let mut archive = Archive::default();
-        let mut notes: Notes = self.identity()?.into_iter().map(|(name, value)| (name, value.into())).collect();
-        notes.insert("recipe".into(), self.recipe.to_toml()?.into());
+        let mut notes = Notes::new();
+        for (name, value) in [("task", self.task.clone()), ("data", fingerprint(&self.splits.train)), ("recipe", self.recipe.to_toml()?)] {
+            notes.insert(name.into(), value.into());
+        }
         store_set(&mut archive, &mut notes, &self.splits.train);
         for (name, value) in [("format", FORMAT), ("step", self.steps_done()), ("validated", self.state.validated)] {
             notes.insert(name.into(), value.into());
@@ -170,25 +192,20 @@ impl<B: Backend> Trainer<B> {
         Ok(Some([first?, second?]))
     }
 
-    /// What must be the same before and after an interruption.
-    fn identity(&self) -> Result<Vec<(String, String)>> {
-        let mut fields = vec![("task".to_string(), self.task.clone()), ("data".to_string(), fingerprint(&self.splits.train))];
-        fields.extend(self.recipe.identity()?);
-        Ok(fields)
-    }
-
+    /// Refuses a run that differs in what must be the same before and after an interruption.
     fn check_identity(&self, notes: &Notes, path: &Path) -> Result<()> {
-        for (name, here) in self.identity()? {
-            match notes.get(&name).and_then(Value::as_str) {
-                Some(there) if there == here => {}
-                Some(there) => {
-                    let help = format!("is of a run with {name} = {there}, this one has {name} = {here}: resume with the same settings");
-                    return Err(Error::checkpoint(path, help));
-                }
-                None => return Err(damaged(path, &name)),
-            }
-        }
-        Ok(())
+        let text = |name| notes.get(name).and_then(Value::as_str).ok_or_else(|| damaged(path, name));
+        let own = |name: &str, value: String| BTreeMap::from([(name.to_string(), value)]);
+        let differs = |there: BTreeMap<String, String>, here: BTreeMap<String, String>| {
+            let value = |of: &BTreeMap<String, String>, name: &str| of.get(name).map_or("none".into(), String::clone);
+            let Some(name) = there.keys().chain(here.keys()).find(|name| there.get(*name) != here.get(*name)) else { return Ok(()) };
+            let [there, here] = [&there, &here].map(|of| value(of, name));
+            let help = format!("is of a run with {name} = {there}, this one has {name} = {here}: resume with the same settings");
+            Err(Error::checkpoint(path, help))
+        };
+        differs(own("task", text("task")?.into()), own("task", self.task.clone()))?;
+        differs(own("data", text("data")?.into()), own("data", fingerprint(&self.splits.train)))?;
+        differs(Recipe::parse(text("recipe")?, path)?.identity()?, self.recipe.identity()?)
     }
 }
 

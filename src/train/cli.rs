@@ -10,8 +10,8 @@ use std::time::Instant;
 #[cfg(feature = "download")]
 use super::download;
 use super::{
-    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, Origin, Output, Recipe, Task, Trainer, device, energy, fit, interrupt,
-    load_weights, pictures, report,
+    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, Origin, Output, Recipe, StepReport, Task, Trainer, device, energy, fit,
+    interrupt, load_weights, pictures, report,
 };
 use crate::backend::{Backend, Key, SpikeMode};
 use crate::data::{Faults, Splits};
@@ -121,9 +121,9 @@ fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicB
         }
     }
     if !flags.quiet {
-        print(out, &header(backend, &trainer))?;
+        print(out, &header(backend, &trainer, trainer.steps_done()))?;
     }
-    let options = FitOptions { quiet: flags.quiet, ..FitOptions::default() };
+    let options = FitOptions { quiet: flags.quiet, checkpoint_every: flags.checkpoint_every, ..FitOptions::default() };
     let mut test = None;
     if fit(&mut trainer, output.as_mut(), options, stop)? == Ending::Finished {
         test = test_set(&trainer, flags, stop)?;
@@ -135,7 +135,8 @@ fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicB
         pictures::write(output.dir(), &trainer)?;
         report::write(output.dir())?;
     }
-    finish_run(&trainer, flags, test, started, out)
+    let recent = trainer.recent(usize::MAX);
+    finish_run(&trainer, flags, (trainer.steps_done(), recent), test, started, out)
 }
 
 /// Evaluates a stored model on the test set.
@@ -148,7 +149,7 @@ fn evaluate_only<B: Backend>(
     out: &mut dyn Write,
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let origin = of_task(task, checkpoint)?;
+    let origin = Origin::of_task(checkpoint, task.name())?;
     let (recipe, faults) = (flags.recipe(task)?, flags.faults());
     let Some(splits) = load(task, &recipe, flags, &faults, stop)? else { return Ok(Outcome::Unfetched) };
     if splits.test.encoding() != origin.set.encoding() {
@@ -156,7 +157,7 @@ fn evaluate_only<B: Backend>(
     }
     let trainer = Trainer::new(backend, task.name(), recipe, splits)?.with_weights(checkpoint)?;
     if !flags.quiet {
-        print(out, &header(backend, &trainer))?;
+        print(out, &header(backend, &trainer, origin.step))?;
     }
     let test = test_set(&trainer, flags, stop)?;
     complain_of(&faults);
@@ -164,7 +165,7 @@ fn evaluate_only<B: Backend>(
     if !flags.quiet {
         print(out, &confusion(&test.confusion, &task.class_names(trainer.recipe())))?;
     }
-    finish_run(&trainer, flags, test, started, out)
+    finish_run(&trainer, flags, (origin.step, origin.recent), test, started, out)
 }
 
 /// Prints the classes of one sample.
@@ -177,7 +178,7 @@ fn predict<B: Backend>(
     stop: &AtomicBool,
     out: &mut dyn Write,
 ) -> Result<Outcome> {
-    let Origin { mut set, recipe, .. } = of_task(task, checkpoint)?;
+    let Origin { mut set, recipe, .. } = Origin::of_task(checkpoint, task.name())?;
     task.push(&recipe, sample, &mut set)?;
     let model = Model::new(backend, Key::new(0), &recipe.model(&set))?;
     load_weights(backend, &model, checkpoint)?;
@@ -192,15 +193,6 @@ fn predict<B: Backend>(
         print(out, &format!("{probability:.4} {}", names.get(class).map_or("?", String::as_str)))?;
     }
     Ok(Outcome::Predicted)
-}
-
-/// What a checkpoint says about its run, which must be one of this task.
-fn of_task(task: &dyn Task, checkpoint: &Path) -> Result<Origin> {
-    let origin = Origin::read(checkpoint)?;
-    match origin.task == task.name() {
-        true => Ok(origin),
-        false => Err(Error::checkpoint(checkpoint, format!("is of the task {}, this is {}: run that example", origin.task, task.name()))),
-    }
 }
 
 /// The data, fetched first where that is asked for; `None` where the fetching was stopped.
@@ -225,8 +217,16 @@ fn test_set<B: Backend>(trainer: &Trainer<B>, flags: &Flags, stop: &AtomicBool) 
     if flags.expected { trainer.test_expected(stop) } else { trainer.test(flags.eval_passes, stop) }
 }
 
-/// Prints what is left to print of a finished run: the energy, if wanted, and the result line.
-fn finish_run<B: Backend>(trainer: &Trainer<B>, flags: &Flags, test: Evaluation, started: Instant, out: &mut dyn Write) -> Result<Outcome> {
+/// Prints what is left to print of a finished run, which took so many steps with this mean of the last ones: the energy, if wanted, and
+/// the result line.
+fn finish_run<B: Backend>(
+    trainer: &Trainer<B>,
+    flags: &Flags,
+    (steps, recent): (u64, Option<StepReport>),
+    test: Evaluation,
+    started: Instant,
+    out: &mut dyn Write,
+) -> Result<Outcome> {
     if flags.energy {
         print(out, &energy::Table::new(trainer.model().config(), &test.layers).to_string())?;
     }
@@ -234,8 +234,8 @@ fn finish_run<B: Backend>(trainer: &Trainer<B>, flags: &Flags, test: Evaluation,
         task: trainer.task().into(),
         preset: trainer.recipe().name.clone(),
         backend: trainer.backend.name(),
-        steps: trainer.steps_done(),
-        train_loss: trainer.recent(usize::MAX).map_or(f64::NAN, |recent| recent.loss),
+        steps,
+        train_loss: recent.map_or(f64::NAN, |recent| recent.loss),
         test,
         majority: trainer.splits().test.majority(),
         seconds: started.elapsed().as_secs_f64(),
@@ -271,8 +271,8 @@ fn complain_of(faults: &Faults) {
     }
 }
 
-/// What is about to be trained.
-fn header<B: Backend>(backend: &B, trainer: &Trainer<B>) -> String {
+/// What is about to be trained, or was.
+fn header<B: Backend>(backend: &B, trainer: &Trainer<B>, steps_done: u64) -> String {
     let sets = trainer.splits();
     format!(
         "{} {} on {}: {} parameters; {} training, {} validation, {} test samples; {} of {} steps done",
@@ -283,7 +283,7 @@ fn header<B: Backend>(backend: &B, trainer: &Trainer<B>) -> String {
         sets.train.len(),
         sets.val.len(),
         sets.test.len(),
-        trainer.steps_done(),
+        steps_done,
         trainer.steps_total()
     )
 }

@@ -88,7 +88,8 @@ impl<B: Backend> Evaluator<'_, B> {
     /// The model is left as it is. (One that was never run forward makes C~ of its kernels, as any first forward does.)
     ///
     /// # Errors
-    /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty; what reading a sample answers.
+    /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty, or nothing in it can be read; what
+    /// reading a sample answers.
     pub fn run(&self, set: &Dataset, key: Key, passes: u64) -> Result<Option<Evaluation>> {
         for (name, value) in [("passes", passes), ("batch", self.batch as u64)] {
             if value == 0 {
@@ -106,6 +107,9 @@ impl<B: Backend> Evaluator<'_, B> {
             }
         }
         let seen = tally.confusion.iter().flatten().sum::<u64>() as f64;
+        if seen == 0.0 {
+            return Err(Error::value("Evaluator", "no sample of the data set can be read: leave --skip-bad out to see the first error"));
+        }
         let right = (0..classes).map(|class| tally.confusion[class][class]).sum::<u64>() as f64;
         let layers = tally.meter.rates().into_iter().map(|((layer, site), rate)| LayerRate { layer, site, rate }).collect();
         Ok(Some(Evaluation {
@@ -124,7 +128,7 @@ impl<B: Backend> Evaluator<'_, B> {
         let make = move |number: u64| {
             let start = number as usize * batch;
             let indices: Vec<usize> = (start..set.len().min(start + batch)).collect();
-            (!indices.is_empty()).then(|| set.batch(&indices))
+            (!indices.is_empty()).then(|| set.try_batch(&indices))
         };
         thread::scope(|scope| {
             let mut feeder = Feeder::scoped(scope, feeder::threads(set), make)?;
@@ -134,7 +138,9 @@ impl<B: Backend> Evaluator<'_, B> {
                     return Ok(false);
                 }
                 let Some(batch) = feeder.next() else { return Ok(true) };
-                self.score(&batch?, key.fold(number), tally)?;
+                if let Some(batch) = batch? {
+                    self.score(&batch, key.fold(number), tally)?;
+                }
                 number += 1;
             }
         })

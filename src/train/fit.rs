@@ -57,7 +57,7 @@ pub fn fit<B: Backend>(
         if let (Some(output), Some(found)) = (output.as_deref_mut(), &validated) {
             output.evaluation("validation", trainer, found)?;
             if trainer.best().is_some_and(|(epoch, _)| epoch == trainer.epochs_done()) {
-                trainer.save(output.best())?;
+                output.save_best(trainer)?;
             }
         }
         let done = trainer.steps_done();
@@ -67,7 +67,7 @@ pub fn fit<B: Backend>(
         };
         if let Some(output) = output.as_deref().filter(|_| saved != Some(done) && (ending.is_some() || due(done, options.checkpoint_every)))
         {
-            trainer.save(output.checkpoint())?;
+            output.save(trainer)?;
             saved = Some(done);
         }
         if let Some(ending) = ending {

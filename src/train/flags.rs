@@ -31,6 +31,7 @@ running
                         auto: CUDA, else a GPU through wgpu, else the processor. wgpu and cuda are cargo features
   --threads N           threads of the processor; the results are the same bits for any number
   --out DIR             folder for metrics.jsonl, report.html, checkpoint.safetensors and best.safetensors; without it nothing is written
+  --checkpoint-every N  steps between checkpoints (default 100)
   --resume              go on from the checkpoint in --out, with its recipe
   --report              write report.html anew from the metrics in --out, and leave
 evaluation
@@ -89,6 +90,8 @@ pub struct Flags {
     pub threads: Option<usize>,
     /// `--out`
     pub out: Option<PathBuf>,
+    /// `--checkpoint-every`
+    pub checkpoint_every: u64,
     /// `--resume`
     pub resume: bool,
     /// `--eval-passes`
@@ -123,6 +126,7 @@ impl Default for Flags {
             backend: Choice::default(),
             threads: None,
             out: None,
+            checkpoint_every: 100,
             resume: false,
             eval_passes: 5,
             expected: false,
@@ -159,6 +163,7 @@ impl Flags {
                 Long("backend") => flags.backend = Choice::named(&text(&mut parser)?)?,
                 Long("threads") => flags.threads = Some(positive(&mut parser, "--threads")? as usize),
                 Long("out") => flags.out = Some(path(&mut parser)?),
+                Long("checkpoint-every") => flags.checkpoint_every = positive(&mut parser, "--checkpoint-every")?,
                 Long("resume") => flags.resume = true,
                 Long("report") => report = true,
                 Long("eval-passes") => flags.eval_passes = positive(&mut parser, "--eval-passes")?,
@@ -192,6 +197,13 @@ impl Flags {
             let flag = if self.eval_only { "--eval-only" } else { "--predict" };
             return refuse(flag, "without --checkpoint", "say with --checkpoint FILE which model");
         }
+        if self.resume && reads_checkpoint {
+            return refuse("--resume", "with --checkpoint", "ask for one of them: to go on with a run, or to use its model");
+        }
+        if self.energy && (self.expected || self.predict.is_some()) {
+            let flag = if self.expected { "with --expected" } else { "with --predict" };
+            return refuse("--energy", flag, "it is counted from the spikes of the test set: leave one of them out");
+        }
         if self.checkpoint.is_some() && !reads_checkpoint {
             return refuse("--checkpoint", "alone", "it goes with --eval-only or --predict; a run goes on with --resume");
         }
@@ -221,10 +233,10 @@ impl Flags {
     }
 
     /// The checkpoint whose recipe the run has, unless it is given another.
-    fn origin(&self) -> Result<Option<Origin>> {
+    fn origin(&self, task: &dyn Task) -> Result<Option<Origin>> {
         let resumed = self.out.as_ref().filter(|_| self.resume).map(|out| super::Output::checkpoint_in(out));
         match self.checkpoint.clone().or(resumed) {
-            Some(path) if self.recipe.is_none() && self.preset.is_none() => Origin::read(path).map(Some),
+            Some(path) if self.recipe.is_none() && self.preset.is_none() => Origin::of_task(&path, task.name()).map(Some),
             _ => Ok(None),
         }
     }
@@ -234,13 +246,13 @@ impl Flags {
     /// # Errors
     /// [`Error::Config`] for a preset or a value that there is not; what [`Recipe::read`] and [`Origin::read`] answer.
     pub fn recipe(&self, task: &dyn Task) -> Result<Recipe> {
-        let mut recipe = match (&self.recipe, self.origin()?) {
+        let mut recipe = match (&self.recipe, self.origin(task)?) {
             (Some(path), _) => Recipe::read(path)?,
             (None, Some(origin)) => origin.recipe,
             (None, None) => task.recipe(self.preset.as_deref())?,
         };
-        for (key, value) in &self.set {
-            recipe = recipe.set(key, value)?;
+        if !self.set.is_empty() {
+            recipe = recipe.set_all(self.set.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
         }
         if let Some(steps) = self.steps {
             recipe = recipe.with_steps(steps);

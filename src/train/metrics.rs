@@ -23,22 +23,24 @@ impl Metrics {
         Ok(Metrics { path, file })
     }
 
-    /// Drops what an earlier run wrote, up to the lines of steps that `keep` names: those that this run will not write again.
-    pub fn rewind(&mut self, keep: impl Fn(u64) -> bool) -> Result<()> {
+    /// Drops what an earlier run wrote, apart from the lines that `keep` wants: those that this run will not write again.
+    pub fn rewind(&mut self, keep: impl Fn(&Value) -> bool) -> Result<()> {
         let text = match std::fs::read(&self.path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             Err(error) => return Err(Error::io("read", &self.path, error)),
         };
         // A last line that was cut when the machine went down does not parse, and goes too.
-        let kept = |line: &&str| {
-            let value: Option<Value> = serde_json::from_str(line).ok();
-            value.is_some_and(|v| v["kind"] != "test" && v["step"].as_u64().is_some_and(&keep))
-        };
+        let kept = |line: &&str| serde_json::from_str(line).is_ok_and(|value| keep(&value));
         let lines: String = text.lines().filter(kept).flat_map(|line| [line, "\n"]).collect();
         write_atomically(&self.path, |out| out.write_all(lines.as_bytes()).map_err(|e| Error::io("write", &self.path, e)))?;
         self.file = append(&self.path)?;
         Ok(())
+    }
+
+    /// Waits until all lines lie on the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|error| Error::io("write", &self.path, error))
     }
 
     /// Adds a line.

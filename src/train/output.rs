@@ -11,19 +11,28 @@ use super::metrics::Metrics;
 use super::trainer::Trainer;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::file::temporaries;
 use crate::nn::Module;
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const BEST: &str = "best.safetensors";
 const PREVIOUS: &str = "checkpoint.previous.safetensors";
+const PREVIOUS_BEST: &str = "best.previous.safetensors";
 const METRICS: &str = "metrics.jsonl";
+/// What is written at the end of a run.
+const PICTURES: [&str; 3] = ["report.html", "raster.svg", "kernels.svg"];
 
-/// The folder of a run: `checkpoint.safetensors`, `best.safetensors` (of the epoch with the best validation accuracy), and `metrics.jsonl`
-/// with one JSON object a line.
+/// The folder of a run: `checkpoint.safetensors`, `best.safetensors` (of the epoch with the best validation accuracy), `metrics.jsonl`
+/// with one JSON object a line, and, at the end, `report.html`, `raster.svg` and `kernels.svg`.
 ///
-/// Each line has `kind`, `step` and `seconds` (since this process started). `kind` is `run` (what the run is), `train` (`epoch`; `loss` and
-/// `accuracy`, means over the steps since the last such line; `lr` of the coming step), `validation` or `test` (`epoch`, `loss`,
-/// `accuracy`, `spike_rate`, `passes`; `layers`, a list of `layer`, `site` and `rate`; of a test also `confusion`, the true classes in rows).
+/// Each line has `kind`, `step` and `seconds` (since this process started). `kind` is one of
+///
+/// - `run`: `task`, `backend`, `parameters`, `steps`, `samples` (of the training set), `classes` (their names), `recipe` (in TOML);
+/// - `train`: `epoch`; `loss` and `accuracy`, means over the steps since the last such line; `lr` of the coming step;
+/// - `validation` and `test`: `epoch`, `loss`, `accuracy`, `spike_rate`, `passes`; `layers`, a list of `layer`, `site` and `rate`; of a test
+///   also `confusion`, the true classes in rows.
+///
+/// A number that is not finite, as the rate of spikes where none was sampled, is `null`.
 #[derive(Debug)]
 pub struct Output {
     dir: PathBuf,
@@ -76,25 +85,58 @@ impl Output {
         self.dir.join(BEST)
     }
 
-    /// Makes the folder ready for a run that goes on: drops the metrics of steps that will be taken again.
+    /// Makes the folder ready for a run that goes on: drops the metrics of steps and validations that will come again.
     pub fn proceed<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
-        self.metrics.rewind(|step| step <= trainer.steps_done())
+        self.sweep()?;
+        let up_to = |line: &Value, field: &str, last: u64| line[field].as_u64().is_some_and(|number| number <= last);
+        self.metrics.rewind(|line| match line["kind"].as_str() {
+            Some("run" | "train") => up_to(line, "step", trainer.steps_done()),
+            // A run may have been saved at the end of an epoch and before its validation.
+            Some("validation") => up_to(line, "epoch", trainer.state.validated),
+            _ => false,
+        })
     }
 
-    /// Makes the folder ready for a new run, whose classes have these names: drops an earlier run's metrics, and puts its checkpoint
-    /// aside as `checkpoint.previous.safetensors`.
+    /// Makes the folder ready for a new run, whose classes have these names: puts an earlier run's checkpoints aside as
+    /// `checkpoint.previous.safetensors` and `best.previous.safetensors`, and drops its metrics, report and pictures.
     pub fn begin<B: Backend>(&mut self, trainer: &Trainer<B>, classes: &[String]) -> Result<()> {
-        self.metrics.rewind(|_| false)?;
-        let checkpoint = self.checkpoint();
-        if checkpoint.exists() {
-            fs::rename(&checkpoint, self.dir.join(PREVIOUS)).map_err(|error| Error::io("put aside", &checkpoint, error))?;
+        self.sweep()?;
+        // The checkpoint first: whoever is killed in between must not go on with a run that has lost its metrics.
+        for (name, aside) in [(CHECKPOINT, PREVIOUS), (BEST, PREVIOUS_BEST)] {
+            let path = self.dir.join(name);
+            if path.exists() {
+                fs::rename(&path, self.dir.join(aside)).map_err(|error| Error::io("put aside", &path, error))?;
+            }
         }
+        for path in PICTURES.map(|name| self.dir.join(name)).iter().filter(|path| path.exists()) {
+            fs::remove_file(path).map_err(|error| Error::io("remove", path, error))?;
+        }
+        self.metrics.rewind(|_| false)?;
         let line = json!({
             "task": trainer.task(), "backend": trainer.backend.name(), "parameters": trainer.model().num_parameters(),
             "steps": trainer.steps_total(), "samples": trainer.splits().train.len(), "classes": classes,
             "recipe": trainer.recipe().to_toml()?,
         });
         self.add("run", 0, line)
+    }
+
+    /// Removes what a run that was killed had begun to write.
+    fn sweep(&self) -> Result<()> {
+        for path in temporaries(&self.dir, &[CHECKPOINT, BEST, METRICS])? {
+            fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint. The metrics so far lie on the disk before it does.
+    pub(super) fn save<B: Backend>(&self, trainer: &Trainer<B>) -> Result<()> {
+        self.metrics.sync()?;
+        trainer.save(self.checkpoint())
+    }
+
+    /// Writes the checkpoint of the best epoch.
+    pub(super) fn save_best<B: Backend>(&self, trainer: &Trainer<B>) -> Result<()> {
+        trainer.save(self.best())
     }
 
     /// Notes the mean of the last `steps` steps.

@@ -26,7 +26,10 @@ pub(super) fn write<B: Backend>(dir: &Path, trainer: &Trainer<B>) -> Result<()> 
 /// The spikes of the first test sample in every layer.
 fn raster<B: Backend>(trainer: &Trainer<B>) -> Result<Raster> {
     let (meter, tape) = (SpikeMeter::keeping(), Tape::off(&trainer.backend));
-    let batch = trainer.splits().test.batch(&[0])?;
+    let test = &trainer.splits().test;
+    // One that cannot be read may be left out.
+    let readable = (0..test.len()).find_map(|sample| test.try_batch(&[sample]).transpose());
+    let Some(batch) = readable.transpose()? else { return Err(Error::value("Report", "no sample of the test set can be read")) };
     logits(trainer.model(), &Context::evaluation(&tape, Key::new(trainer.recipe().seed)).metered(&meter), &batch)?;
     let panel = |((layer, site), rows)| Panel { title: format!("layer {layer}, {site}"), rows };
     Ok(Raster {

@@ -3,11 +3,13 @@
 mod file;
 mod text;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::backend::Cpu;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::nn::{AdamWConfig, BlockConfig, Cosine, Encoder, ModelConfig, Plateau, Pooling};
+use crate::nn::{AdamWConfig, BlockConfig, Cosine, Encoder, ModelConfig, Optimizer, Plateau, Pooling};
 
 /// How the learning rates of all parameter groups change together.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,8 +53,8 @@ pub struct Recipe {
     pub retrieval: bool,
     /// Samples a step.
     pub batch: usize,
-    /// Parts that a batch is computed in, one after the other, for less memory. The step is that of the whole batch, but each part has
-    /// a BatchNorm's statistics of its own.
+    /// Parts at most that a batch is computed in, one after the other, for less memory. The step is that of the whole batch, but each part
+    /// has spikes and a BatchNorm's statistics of its own.
     pub accumulate: usize,
     /// Learning rate, weight decay and the rest of AdamW.
     pub optimizer: AdamWConfig,
@@ -72,8 +74,8 @@ impl Recipe {
     /// Reads a recipe in TOML, as `--print-recipe` prints it; `path` is what the error calls it.
     ///
     /// # Errors
-    /// [`Error::Data`] with line and column for a field that is unknown, missing or of the wrong type; [`Error::Config`] for what
-    /// [`Recipe::check`] refuses.
+    /// [`Error::Data`] with line and column for a field that is unknown, missing or of the wrong type, for fields that do not go together,
+    /// and for what [`Recipe::check`] refuses.
     pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Self> {
         text::parse(text, path.as_ref())
     }
@@ -93,7 +95,15 @@ impl Recipe {
     /// # Errors
     /// [`Error::Config`] with both, where there is no such key or the value does not do.
     pub fn set(&self, key: &str, value: &str) -> Result<Self> {
-        text::set(self, key, value)
+        self.set_all([(key, value)])
+    }
+
+    /// The recipe with several values changed together: some go only with others, as `model.lif_decay` with `model.neuron`.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn set_all<'a>(&self, changes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        text::set(self, changes)
     }
 
     /// All values in TOML.
@@ -116,14 +126,19 @@ impl Recipe {
     /// Checks every value.
     ///
     /// # Errors
-    /// [`Error::Config`] with the name of the value: a batch, a length or a number of layers of 0, and what the block, the optimiser
-    /// and the schedule refuse.
+    /// [`Error::Config`] with the name of the value: a batch, a length or a number of layers of 0, numbers that TOML has no place for, and
+    /// what the block, the optimiser and the schedule refuse.
     pub fn check(&self) -> Result<()> {
-        let (Length::Steps(length) | Length::Epochs(length)) = self.length;
-        let counts =
-            [("batch", self.batch as u64), ("accumulate", self.accumulate as u64), ("length", length), ("layers", self.layers as u64)];
+        let length = match self.length {
+            Length::Steps(steps) => ("steps", steps),
+            Length::Epochs(epochs) => ("epochs", epochs),
+        };
+        let counts = [("batch", self.batch as u64), ("accumulate", self.accumulate as u64), length, ("layers", self.layers as u64)];
         if let Some((name, _)) = counts.into_iter().find(|&(_, value)| value == 0) {
             return Err(Error::config(name, 0, "must be at least 1"));
+        }
+        if let Some((name, value)) = [length, ("seed", self.seed)].into_iter().find(|&(_, value)| value > i64::MAX as u64) {
+            return Err(Error::config(name, value, "must be below 2^63"));
         }
         if self.accumulate > self.batch {
             return Err(Error::config("accumulate", self.accumulate, format!("a batch of {} has no more parts than samples", self.batch)));
@@ -139,6 +154,10 @@ impl Recipe {
             Schedule::Cosine(Cosine { warmup, total }) => drop(Cosine::new(warmup, total)?),
             Schedule::Plateau { decay, patience } => drop(Plateau::new(decay, patience)?),
         }
+        if let Some(lr) = self.block.ssm.lr.filter(|lr| !(*lr >= 0.0 && lr.is_finite())) {
+            return Err(Error::config("ssm_lr", lr, "must be finite and at least 0, or left out"));
+        }
+        drop(Optimizer::<Cpu<f32>>::new(self.optimizer)?);
         self.block.check()
     }
 
@@ -179,15 +198,15 @@ impl Recipe {
 
     /// What a checkpoint must agree with, by the names that are shown where it does not. The length is in it only where the schedule
     /// depends on it, as the cosine's own: otherwise a longer run is the continuation of a shorter one.
-    pub(super) fn identity(&self) -> Result<Vec<(String, String)>> {
+    pub(super) fn identity(&self) -> Result<BTreeMap<String, String>> {
         let sections = text::table(self)?;
-        let mut fields = Vec::new();
+        let mut fields = BTreeMap::new();
         for (section, table) in sections.iter() {
             for (field, value) in table.as_table().into_iter().flatten() {
-                fields.push((format!("{section}.{field}"), value.to_string()));
+                fields.insert(format!("{section}.{field}"), value.to_string());
             }
         }
-        fields.retain(|(name, _)| !["run.steps", "run.epochs", "run.early_stop"].contains(&name.as_str()));
+        fields.retain(|name, _| !["run.steps", "run.epochs", "run.early_stop"].contains(&name.as_str()));
         Ok(fields)
     }
 }

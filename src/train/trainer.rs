@@ -31,6 +31,15 @@ pub struct StepReport {
     pub accuracy: f64,
 }
 
+impl StepReport {
+    /// The mean of some steps; `None` of none.
+    pub(super) fn mean<'a>(steps: impl ExactSizeIterator<Item = &'a StepReport>) -> Option<StepReport> {
+        let count = steps.len() as f64;
+        let [loss, accuracy] = steps.fold([0.0; 2], |[loss, accuracy], step| [loss + step.loss, accuracy + step.accuracy]);
+        (count > 0.0).then(|| StepReport { loss: loss / count, accuracy: accuracy / count })
+    }
+}
+
 /// What a run remembers beside its weights and moments. The optimiser counts the steps, and everything else follows from the seed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct State {
@@ -144,9 +153,7 @@ impl<B: Backend> Trainer<B> {
 
     /// The mean of the last `steps` steps, of 100 at most; `None` before the first.
     pub fn recent(&self, steps: usize) -> Option<StepReport> {
-        let taken = steps.min(self.state.recent.len());
-        let mean = |part: fn(&StepReport) -> f64| self.state.recent.iter().rev().take(taken).map(part).sum::<f64>() / taken as f64;
-        (taken > 0).then(|| StepReport { loss: mean(|r| r.loss), accuracy: mean(|r| r.accuracy) })
+        StepReport::mean(self.state.recent.iter().rev().take(steps))
     }
 
     /// What the learning rates are multiplied by in the coming step.
@@ -164,6 +171,15 @@ impl<B: Backend> Trainer<B> {
     /// [`Error::NonFinite`] where the loss, a gradient or an updated parameter is; the run cannot go on after that. What reading the
     /// samples answers.
     pub fn step(&mut self) -> Result<StepReport> {
+        let tried = self.try_step();
+        if tried.is_err() {
+            // The next try is for the same step.
+            self.rewind_data();
+        }
+        tried
+    }
+
+    fn try_step(&mut self) -> Result<StepReport> {
         let parts = self.next_parts()?;
         let samples: usize = parts.iter().map(|part| part.labels.len()).sum();
         let (mut report, mut sum) = (StepReport { loss: 0.0, accuracy: 0.0 }, None::<Gradients<B>>);
@@ -179,7 +195,8 @@ impl<B: Backend> Trainer<B> {
                 None => sum = Some(gradients),
             }
         }
-        let Some(gradients) = sum else { return Err(Error::value("Trainer", "the batch has no part")) };
+        let none = "none of the samples of a batch can be read: leave --skip-bad out to see the first error";
+        let Some(gradients) = sum else { return Err(Error::value("Trainer", none)) };
         self.update(gradients)?;
         if self.state.recent.len() == RECENT {
             self.state.recent.pop_front();
@@ -267,12 +284,7 @@ impl<B: Backend> Trainer<B> {
             }
         };
         let ended = || Err(Error::value("Trainer", "the thread that makes the batches has ended"));
-        let parts = feeder.next().unwrap_or_else(ended);
-        if parts.is_err() {
-            // The next try is for the same step.
-            self.feeder = None;
-        }
-        parts
+        feeder.next().unwrap_or_else(ended)
     }
 
     /// Forgets the batches that were made for other steps than the coming ones.
@@ -349,6 +361,6 @@ impl Cutter {
         }
         let start = (step % per_epoch) as usize * self.recipe.batch;
         let indices = &self.order[start..self.order.len().min(start + self.recipe.batch)];
-        indices.chunks(self.recipe.batch.div_ceil(self.recipe.accumulate)).map(|part| set.batch(part)).collect()
+        indices.chunks(self.recipe.batch.div_ceil(self.recipe.accumulate)).filter_map(|part| set.try_batch(part).transpose()).collect()
     }
 }

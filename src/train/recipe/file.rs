@@ -327,6 +327,7 @@ impl Model {
     }
 
     fn source(&self) -> Result<SpikeSource> {
+        self.refuse_idle()?;
         let missing = |name: &'static str, why: &str| Error::config(name, "missing", why);
         let alpha = || self.surrogate_alpha.ok_or_else(|| missing("model.surrogate_alpha", "this surrogate wants its steepness"));
         let surrogate = match self.surrogate {
@@ -344,6 +345,24 @@ impl Model {
             soft_reset: self.lif_soft_reset.unwrap_or(false),
             surrogate,
         }))
+    }
+
+    /// Refuses values that would be ignored.
+    fn refuse_idle(&self) -> Result<()> {
+        let lif = [
+            ("model.lif_decay", self.lif_decay.map(|decay| decay.to_string())),
+            ("model.lif_threshold", self.lif_threshold.map(|threshold| threshold.to_string())),
+            ("model.lif_soft_reset", self.lif_soft_reset.map(|soft| soft.to_string())),
+        ];
+        if let Some((name, Some(value))) = lif.into_iter().find(|(_, value)| self.neuron != Neuron::Lif && value.is_some()) {
+            return Err(Error::config(name, value, "goes with model.neuron = \"lif\": say so, or leave it out"));
+        }
+        match (self.surrogate, self.surrogate_alpha) {
+            (SurrogateName::Clamp, Some(alpha)) => {
+                Err(Error::config("model.surrogate_alpha", alpha, "the surrogate clamp has none: choose another, or leave it out"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn of(recipe: &Recipe) -> Self {

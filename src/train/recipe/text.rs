@@ -1,37 +1,75 @@
 //! A recipe as text: read from TOML with the line of what is wrong, printed, and changed by `--set`.
 
+use std::ops::Range;
 use std::path::Path;
 
+use toml::de::DeTable;
 use toml::{Table, Value};
 
+use super::Recipe;
 use super::file::File;
-use super::{Length, Recipe};
 use crate::error::{Error, Result};
+
+const SET: &str = "--set";
 
 /// Reads a recipe; `path` is for the message.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Recipe> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let (line, column) = place(text, error.span().map_or(0, |span| span.start));
-        Error::Data { path: path.into(), line, column, help: one_line(error.message()) }
-    })?;
-    file.recipe()
+    let at = |span: Option<Range<usize>>, help: String| {
+        let (line, column) = place(text, span.map_or(0, |span| span.start));
+        Error::Data { path: path.into(), line, column, help }
+    };
+    let file: File = toml::from_str(text).map_err(|error| at(error.span(), one_line(error.message())))?;
+    file.recipe().map_err(|error| match error {
+        Error::Config { name, value, help } => at(find(text, name), format!("{name} = {value}: {help}")),
+        other => other,
+    })
 }
 
-/// The recipe with the value at `key` ("model.d_model") set to `value`, as TOML has it; a word that is no TOML value is a string, and
-/// `none` takes the value away.
-pub(super) fn set(recipe: &Recipe, key: &str, value: &str) -> Result<Recipe> {
-    const NAME: &str = "--set";
-    let fails = |help: String| Error::config(NAME, format!("{key}={value}"), help);
+/// Where the field is that an error calls `name`, "run.steps" or "batch" or "[dt_min, dt_max]"; where it is missing, its section.
+fn find(text: &str, name: &str) -> Option<Range<usize>> {
+    let (section, field) = name.split_once('.').map_or((None, name), |(section, field)| (Some(section), field));
+    let field = field.trim_start_matches('[').split(',').next()?;
+    let file = DeTable::parse(text).ok()?.into_inner();
+    let sections = || file.iter().filter(|(key, _)| section.is_none_or(|section| key.get_ref() == section));
+    let fields = sections().filter_map(|(_, value)| value.get_ref().as_table()).flat_map(|table| table.keys());
+    fields
+        .filter(|key| key.get_ref() == field)
+        .chain(sections().map(|(key, _)| key).filter(|_| section.is_some()))
+        .map(|key| key.span())
+        .next()
+}
+
+/// The recipe with the value at each key ("model.d_model") changed, as TOML has it; a word that is no TOML value is a string, and `none`
+/// takes the value away. All are changed before any is looked at, because some go only together.
+pub(super) fn set<'a>(recipe: &Recipe, changes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Recipe> {
+    let mut changes: Vec<(&str, &str)> = changes.into_iter().collect();
+    let all: Vec<String> = changes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let fails = |help: String| Error::config(SET, all.join(" "), help);
     let mut table = table(recipe)?;
+    // A schedule's other fields go with its kind, and a cosine's with the length.
+    changes.sort_by_key(|(key, _)| if key.starts_with("run.") { 0 } else { 1 + u8::from(*key != "schedule.kind") });
+    changes.iter().try_for_each(|(key, value)| change(&mut table, key, value))?;
+    if let Some(Value::Table(schedule)) = table.get("schedule")
+        && schedule.get("kind").and_then(Value::as_str) == Some("cosine")
+        && !schedule.contains_key("total")
+    {
+        return Err(fails("a cosine has a length in steps: set run.steps, or schedule.warmup and schedule.total".into()));
+    }
+    table.try_into::<File>().map_err(|error| fails(one_line(&error.to_string())))?.recipe()
+}
+
+fn change(table: &mut Table, key: &str, value: &str) -> Result<()> {
+    let fails = |help: String| Err(Error::config(SET, format!("{key}={value}"), help));
     let Some((section, field)) = key.split_once('.').filter(|(_, field)| !field.contains('.')) else {
-        return Err(fails("a key has a section and a field, as in model.d_model: --print-recipe shows them".into()));
+        return fails("a key has a section and a field, as in model.d_model: --print-recipe shows them".into());
     };
+    let steps = table.get("run").and_then(|run| run.get("steps")).and_then(Value::as_integer);
     let Some(Value::Table(section)) = table.get_mut(section) else {
-        return Err(fails(format!("there is no section {section}: there are data, run, optimizer, schedule and model")));
+        return fails(format!("there is no section {section}: there are data, run, optimizer, schedule and model"));
     };
     match (key, value) {
-        // A schedule's other fields go with its kind.
-        ("schedule.kind", kind) => *section = schedule(kind, recipe),
+        ("schedule.kind", kind) if section.get(field).and_then(Value::as_str) == Some(kind) => {}
+        ("schedule.kind", kind) => *section = schedule(kind, steps),
         (_, "none") if key != "model.norm" => drop(section.remove(field)),
         _ => drop(section.insert(field.into(), parse_value(value))),
     }
@@ -41,17 +79,15 @@ pub(super) fn set(recipe: &Recipe, key: &str, value: &str) -> Result<Recipe> {
         "run.epochs" => drop(section.remove("steps")),
         _ => {}
     }
-    table.try_into::<File>().map_err(|error| fails(one_line(error.message()))).and_then(File::recipe)
+    Ok(())
 }
 
-/// A schedule of this kind with the recipes' usual values.
-fn schedule(kind: &str, recipe: &Recipe) -> Table {
-    let (Length::Steps(length) | Length::Epochs(length)) = recipe.length;
-    let length = i64::try_from(length).unwrap_or(i64::MAX);
+/// A schedule of this kind with the recipes' usual values, as far as they are known.
+fn schedule(kind: &str, steps: Option<i64>) -> Table {
     let mut table = Table::from_iter([("kind".to_string(), Value::from(kind))]);
-    match kind {
-        "cosine" => table.extend([("warmup".into(), Value::from(length / 10)), ("total".into(), Value::from(length))]),
-        "plateau" => table.extend([("decay".into(), Value::from(0.2)), ("patience".into(), Value::from(20))]),
+    match (kind, steps) {
+        ("cosine", Some(steps)) => table.extend([("warmup".into(), Value::from(steps / 10)), ("total".into(), Value::from(steps))]),
+        ("plateau", _) => table.extend([("decay".into(), Value::from(0.2)), ("patience".into(), Value::from(20))]),
         _ => {}
     }
     table
