@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use pspikessm::data::{Dataset, Faults, Splits, Vocabulary, aan, imdb};
+use pspikessm::data::{Dataset, Faults, Vocabulary, aan, imdb};
 use pspikessm::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -497,6 +497,7 @@ proptest! {
 #[cfg(feature = "train")]
 mod tasks {
     use super::*;
+    use pspikessm::data::Splits;
     use pspikessm::train::tasks::{ALL, Retrieval, Task, Text};
 
     /// What the task reads from `dir`, and `sample` as it would be predicted.

@@ -184,11 +184,12 @@ impl Dataset {
 
     /// Stores checked ids; returns their row.
     fn store_ids(&mut self, sequence: &[u8]) -> usize {
+        let row = self.ends.len();
         if let Store::Bytes(ids) = &mut self.store {
             ids.extend_from_slice(sequence);
             self.ends.push(ids.len());
         }
-        self.ends.len() - 1
+        row
     }
 
     /// Appends a sequence of levels, one byte a time step, of class `label`.
