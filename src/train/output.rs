@@ -16,7 +16,7 @@ use crate::nn::Module;
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const BEST: &str = "best.safetensors";
 const PREVIOUS: &str = "checkpoint.previous.safetensors";
-const METRICS: &str = "metrics.jsonl";
+pub(super) const METRICS: &str = "metrics.jsonl";
 
 /// The folder of a run: `checkpoint.safetensors`, `best.safetensors` (of the epoch with the best validation accuracy), and `metrics.jsonl`
 /// with one JSON object a line.
