@@ -83,7 +83,10 @@ fn draw(area: &Area<'_>, panel: &Panel, length: usize, most: usize) -> Outcome<S
         f64::from(x.end - x.start) / columns as f64,
         -f64::from(y.end - y.start) / rows.len().max(1) as f64,
     );
-    Ok(format!("<g {place} stroke=\"{}\" stroke-width=\".8\" fill=\"none\">{}</g>", hex(TRAIN), paths(&rows, steps, columns)))
+    // Each path starts its dashes anew: neighbours stay dots.
+    let dots = if steps == 1 { " stroke-dasharray=\".85 .15\"" } else { "" };
+    let (colour, paths) = (hex(TRAIN), paths(&rows, steps, columns));
+    Ok(format!("<g {place} stroke=\"{colour}\" stroke-width=\".8\"{dots} fill=\"none\">{paths}</g>"))
 }
 
 /// A path for each shade, in units of columns of so many steps and of rows.
