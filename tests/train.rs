@@ -1,172 +1,19 @@
-//! Training: what is learnt, what is written, what comes of an interruption, and every error that a user can cause.
+//! Training: what a step computes, what is learnt, when a run ends, and what it writes.
 #![cfg(feature = "train")]
 
-use std::fs;
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
+mod common;
+#[path = "common/runs.rs"]
+mod runs;
 
-use pspikessm::autodiff::Tape;
-use pspikessm::backend::{Backend, Cpu, Driver, Key, Tensor};
-use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
-use pspikessm::nn::{AdamWConfig, Context, Model, Module, store};
-use pspikessm::train::cli::{self, Outcome, Summary};
-use pspikessm::train::device::{self, Choice};
-use pspikessm::train::tasks::ListOps;
-use pspikessm::train::{
-    Command, Ending, FitOptions, Flags, Length, Output, Preset, Recipe, Schedule, Task, Trainer, fit, load_weights, logits,
-};
-use pspikessm::{Error, Result};
+use std::collections::BTreeMap;
 
-/// Sequences of 4 to 6 of two symbols; the class is the one that most of them are, or (`hard`) chance.
-fn set(count: usize, seed: u64, hard: bool) -> Dataset {
-    let mut set = Dataset::tokens(Vocabulary::new(["a", "b"]).unwrap(), 2);
-    let mut words = Key::new(seed).words(0);
-    for _ in 0..count {
-        let draw = words.next_lanes();
-        let label = (draw[0] >> 31) as usize;
-        let length = 4 + (draw[1] >> 16) as usize % 3;
-        let rare = (draw[2] >> 16) as usize % length;
-        let shown = if hard { (draw[3] >> 31) as usize } else { label };
-        let symbol = |at| 3 + if at == rare { 1 - shown } else { shown } as u8;
-        set.push_tokens(&(0..length).map(symbol).collect::<Vec<_>>(), label).unwrap();
-    }
-    set
-}
-
-fn splits() -> Splits {
-    Splits { train: set(22, 1, false), val: set(8, 2, false), test: set(10, 3, false) }
-}
-
-/// A tiny model; six batches an epoch, the last of them of two samples.
-fn recipe(steps: u64) -> Recipe {
-    let mut recipe = ListOps.recipe(None).unwrap().with_steps(steps);
-    recipe.block.ssm.d_model = 4;
-    recipe.block.ssm.d_state = 2;
-    recipe.block.ssm.l_max = Some(8);
-    recipe.batch = 4;
-    recipe.optimizer.lr = 1e-2;
-    recipe
-}
-
-struct Tiny;
-
-impl Task for Tiny {
-    fn name(&self) -> &'static str {
-        "tiny"
-    }
-
-    fn about(&self) -> &'static str {
-        "Which of two symbols is the more frequent one."
-    }
-
-    fn presets(&self) -> &'static [Preset] {
-        &[Preset { name: "quick", recipe: TINY }, Preset { name: "longer", recipe: TINY_LONGER }]
-    }
-
-    fn class_names(&self, _: &Recipe) -> Vec<String> {
-        ["a", "b"].map(String::from).into()
-    }
-
-    fn load(&self, _: &Recipe, _: Option<&Path>, _: &Faults) -> Result<Splits> {
-        Ok(splits())
-    }
-
-    fn push(&self, _: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
-        let ids = set.vocabulary().unwrap().encode(sample.split(' '));
-        set.push_tokens(&ids, 0)
-    }
-
-    #[cfg(feature = "download")]
-    fn archive(&self, _: &Recipe) -> Option<pspikessm::train::download::Set> {
-        None
-    }
-}
-
-fn trainer_of(recipe: Recipe) -> Trainer<Cpu<f32>> {
-    Trainer::new(&Cpu::new(), "tiny", recipe, splits()).unwrap()
-}
-
-fn trainer() -> Trainer<Cpu<f32>> {
-    trainer_of(recipe(16))
-}
-
-fn take(trainer: &mut Trainer<Cpu<f32>>, steps: usize) {
-    for _ in 0..steps {
-        trainer.step().unwrap();
-    }
-}
-
-/// Every step and validation up to `step`, as the loop does them.
-fn advance(trainer: &mut Trainer<Cpu<f32>>, step: u64) {
-    while trainer.steps_done() < step {
-        trainer.step().unwrap();
-        if trainer.validation_due() {
-            trainer.validate(&go()).unwrap().unwrap();
-        }
-    }
-}
-
-/// A flag that nobody sets.
-fn go() -> AtomicBool {
-    AtomicBool::new(false)
-}
-
-fn halt() -> AtomicBool {
-    AtomicBool::new(true)
-}
-
-/// All bits that training changes: parameters and buffers, then moments, each under its name.
-fn bits(trainer: &Trainer<Cpu<f32>>) -> Vec<(String, Vec<u32>)> {
-    let cpu = Cpu::<f32>::new();
-    let of = |tensor: &Tensor<_>| cpu.to_vec(tensor).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
-    let values = trainer.model().parameters().into_iter().map(|(name, param)| (name, of(&param.value())));
-    let moments = trainer.optimizer().moments.iter().map(|(name, [m, v])| (format!("moments of {name}"), [of(m), of(v)].concat()));
-    values.chain(moments).collect()
-}
-
-fn parse(line: &str) -> Result<Command> {
-    Flags::parse(line.split_whitespace())
-}
-
-fn flags(line: &str, out: Option<&Path>) -> Flags {
-    let out = out.map(|dir| ["--out".into(), dir.as_os_str().to_os_string()]);
-    let arguments = line.split_whitespace().map(Into::into).chain(out.into_iter().flatten());
-    let Command::Run(flags) = Flags::parse::<std::ffi::OsString>(arguments).unwrap() else { panic!("{line} asks for help") };
-    flags
-}
-
-/// The last line that a run prints, and the same up to the seconds.
-fn result(task: &dyn Task, flags: &Flags) -> (String, String) {
-    let mut printed = Vec::new();
-    let outcome = cli::run(&Cpu::<f32>::new(), task, flags, &go(), &mut printed).unwrap();
-    let printed = String::from_utf8(printed).unwrap();
-    let line = printed.lines().last().unwrap().to_string();
-    assert!(matches!(outcome, Outcome::Finished(_)));
-    let figures = line.split(" seconds=").next().unwrap().to_string();
-    (line, figures)
-}
-
-fn run_error(task: &dyn Task, flags: &Flags) -> String {
-    cli::run(&Cpu::<f32>::new(), task, flags, &go(), &mut Vec::new()).unwrap_err().to_string()
-}
-
-#[track_caller]
-fn mentions(text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "{part:?} is not in: {text}");
-    }
-    assert!(!text.contains('\n'), "more than one line: {text}");
-}
-
-fn metrics(dir: &Path) -> Vec<serde_json::Value> {
-    let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn without_seconds(mut lines: Vec<serde_json::Value>) -> Vec<serde_json::Value> {
-    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("seconds").unwrap()));
-    lines
-}
+use common::{assert_close, distance, host, parameter};
+use pspikessm::Error;
+use pspikessm::backend::{Backend, Cpu, Lif, Surrogate};
+use pspikessm::data::{Dataset, Splits, Vocabulary};
+use pspikessm::nn::{AdamWConfig, Cosine, NormKind, SpikeSource};
+use pspikessm::train::{Ending, FitOptions, Length, Origin, Output, Recipe, Schedule, Trainer, fit};
+use runs::{Tiny, advance, bits, flags, go, hard_splits, mentions, metrics, names, recipe, result, splits, take, trainer, trainer_of};
 
 // What is learnt.
 
@@ -181,15 +28,6 @@ fn an_easy_task_is_learnt() {
 }
 
 #[test]
-fn the_official_listops_model_has_the_official_number_of_parameters() {
-    let cpu = Cpu::<f32>::new();
-    let set = Dataset::tokens(pspikessm::data::listops::vocabulary(), 10);
-    let recipe = ListOps.recipe(Some("paper")).unwrap();
-    assert_eq!(Model::new(&cpu, Key::new(0), &recipe.model(&set)).unwrap().num_parameters(), 174_474);
-    assert_eq!((recipe.steps(96_000), recipe.steps_per_epoch(96_000)), (120_000, 3_000));
-}
-
-#[test]
 fn an_epoch_sees_every_sample_but_a_last_single_one() {
     let recipe = recipe(16);
     assert_eq!([1, 3, 4, 5, 6, 8, 9].map(|samples| recipe.steps_per_epoch(samples)), [1, 1, 1, 1, 2, 2, 2]);
@@ -197,60 +35,14 @@ fn an_epoch_sees_every_sample_but_a_last_single_one() {
 }
 
 #[test]
-fn steps_set_the_length_of_a_cosine_and_a_tenth_of_warm_up() {
-    let Schedule::Cosine(cosine) = ListOps.recipe(Some("paper")).unwrap().with_steps(50).schedule else { panic!("not a cosine") };
-    assert_eq!((cosine.warmup, cosine.total), (5, 50));
-    let Schedule::Cosine(cosine) = ListOps.recipe(None).unwrap().schedule else { panic!("not a cosine") };
-    assert_eq!((cosine.warmup, cosine.total), (60, 600));
-}
-
-#[test]
 fn a_plateau_lowers_the_rate_after_epochs_without_a_rise() {
     let schedule = Schedule::Plateau { decay: 0.5, patience: 0 };
     let mut trainer = trainer_of(Recipe { schedule, length: Length::Epochs(4), ..recipe(1) });
     assert_eq!(trainer.rate_factor(), 1.0);
-    // Nothing is learnt without a rate, and so no epoch is better than the first.
+    // Eight validation samples have few accuracies: in four epochs not all of them rise.
     fit(&mut trainer, None, FitOptions::default(), &go()).unwrap();
     assert!(trainer.rate_factor() < 1.0);
     assert_eq!((trainer.steps_done(), trainer.epochs_done()), (24, 4));
-}
-
-// Evaluation.
-
-#[test]
-fn evaluation_changes_nothing() {
-    let (mut watched, mut other) = (trainer(), trainer());
-    take(&mut watched, 3);
-    take(&mut other, 3);
-    let before = bits(&watched);
-    let first = watched.test(2, &go()).unwrap().unwrap();
-    assert_eq!(bits(&watched), before);
-    assert_eq!(watched.test(2, &go()).unwrap().unwrap(), first);
-    take(&mut watched, 2);
-    take(&mut other, 2);
-    assert_eq!(bits(&watched), bits(&other));
-}
-
-#[test]
-fn evaluation_leaves_nothing_on_a_tape() {
-    let trainer = trainer();
-    let cpu = Cpu::<f32>::new();
-    let batch = trainer.splits().test.batch(&[0, 1, 2]).unwrap();
-    let tape = Tape::off(&cpu);
-    let found = logits(trainer.model(), &Context::evaluation(&tape, Key::new(0)), &batch).unwrap();
-    assert!(tape.is_empty() && !found.needs_gradient());
-    let tape = Tape::new(&cpu);
-    assert!(logits(trainer.model(), &Context::training(&tape, Key::new(0)), &batch).unwrap().needs_gradient());
-    assert!(!tape.is_empty());
-}
-
-#[test]
-fn passes_draw_new_spikes_and_none_is_an_error() {
-    let trainer = trainer();
-    let loss = |passes| trainer.test(passes, &go()).unwrap().unwrap().loss;
-    assert_ne!(loss(1), loss(2));
-    mentions(&trainer.test(0, &go()).unwrap_err().to_string(), &["passes = 0"]);
-    assert_eq!(trainer.test(1, &halt()).unwrap(), None);
 }
 
 #[test]
@@ -266,200 +58,202 @@ fn an_empty_set_is_an_error() {
     }
 }
 
-// Interruptions.
+// Parts of a batch.
+
+/// A recipe without random numbers in a step: LIF neurons, no dropout, and a norm that knows no batch.
+fn certain(batch: usize, accumulate: usize) -> Recipe {
+    let mut recipe = Recipe { batch, accumulate, schedule: Schedule::Constant, ..recipe(6) };
+    let surrogate = Surrogate::Sigmoid { alpha: 4.0 };
+    recipe.block.source = SpikeSource::Lif(Lif { decay: 0.5, threshold: 0.3, soft_reset: false, surrogate });
+    recipe.block.norm = Some(NormKind::Layer);
+    recipe
+}
+
+/// In f64, where a sum in another order flips no spike.
+fn exact(recipe: Recipe) -> Trainer<Cpu<f64>> {
+    Trainer::new(&Cpu::new(), "tiny", recipe, splits()).unwrap()
+}
+
+/// The gradients of the first step: 1 / (1 - beta1) of the first moments.
+fn first_gradients(trainer: &Trainer<Cpu<f64>>) -> BTreeMap<String, Vec<f64>> {
+    assert_eq!(trainer.steps_done(), 1);
+    let gradient = |m| host(&Cpu::<f64>::new(), m).into_iter().map(|m| m / (1.0 - 0.9)).collect();
+    trainer.optimizer().moments.iter().map(|(name, [m, _])| (name.clone(), gradient(m))).collect()
+}
+
+fn norm(gradients: &BTreeMap<String, Vec<f64>>) -> f64 {
+    gradients.values().flatten().map(|g| g * g).sum::<f64>().sqrt()
+}
 
 #[test]
-fn a_resumed_run_is_the_uninterrupted_one_bit_for_bit() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("at.safetensors");
-    let mut whole = trainer();
-    advance(&mut whole, 16);
-    // The start, within an epoch, at its end, in the second epoch, at the end.
-    for at in [0, 2, 6, 9, 16] {
-        let mut part = trainer();
-        advance(&mut part, at);
-        part.save(&path).unwrap();
-        let mut rest = trainer().resume(&path).unwrap();
-        assert_eq!((rest.steps_done(), rest.validation_due()), (at, false));
-        advance(&mut rest, 16);
-        assert_eq!(bits(&rest), bits(&whole), "saved at step {at}");
-        assert_eq!(rest.recent(100), whole.recent(100));
-        assert_eq!(rest.test(2, &go()).unwrap(), whole.test(2, &go()).unwrap());
+fn parts_of_a_batch_add_up_to_the_batch() {
+    // Parts of 4 and 4; of 3, 3 and 2; of 1 each.
+    for accumulate in [2, 3, 8] {
+        let (mut whole, mut parts) = (exact(certain(8, 1)), exact(certain(8, accumulate)));
+        let (want, got) = (whole.step().unwrap(), parts.step().unwrap());
+        assert!((got.loss - want.loss).abs() < 1e-12, "{} and {}", got.loss, want.loss);
+        assert_eq!(got.accuracy, want.accuracy);
+        let (want, got) = (first_gradients(&whole), first_gradients(&parts));
+        assert_eq!(want.keys().collect::<Vec<_>>(), got.keys().collect::<Vec<_>>());
+        let scale = norm(&want);
+        for (name, want) in &want {
+            let worst = want.iter().zip(&got[name]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-11 * scale, "{accumulate} parts, {name}: off by {worst:e} of {scale:e}");
+        }
     }
 }
 
 #[test]
-fn a_plateau_is_resumed_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("at.safetensors");
-    let recipe = Recipe { schedule: Schedule::Plateau { decay: 0.5, patience: 0 }, length: Length::Epochs(3), ..recipe(1) };
-    let mut part = trainer_of(recipe.clone());
-    advance(&mut part, 13);
-    part.save(&path).unwrap();
-    let mut rest = trainer_of(recipe.clone()).resume(&path).unwrap();
-    assert_eq!(rest.rate_factor(), part.rate_factor());
-    advance(&mut part, 18);
-    advance(&mut rest, 18);
-    assert_eq!((bits(&rest), rest.rate_factor()), (bits(&part), part.rate_factor()));
-    // Its steps do not depend on how many there are: a longer run is a continuation, a shorter one makes no sense.
-    trainer_of(Recipe { length: Length::Epochs(5), ..recipe.clone() }).resume(&path).unwrap();
-    let error = trainer_of(Recipe { length: Length::Epochs(1), ..recipe }).resume(&path).unwrap_err();
-    mentions(&error.to_string(), &["from step 13", "ends at step 6"]);
-}
-
-#[test]
-fn a_resumed_run_prints_and_writes_the_same() {
-    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (line, figures) = result(&Tiny, &flags("", Some(whole.path())));
-    mentions(
-        &line,
-        &[
-            "result task=tiny preset=quick backend=cpu-f32 steps=16 train_loss=",
-            " test_accuracy=",
-            " majority=",
-            " spike_rate=",
-            " seconds=",
-        ],
-    );
-    let fields = line.split(' ').skip(1).map(|field| field.split_once('=').unwrap()).collect::<Vec<_>>();
-    assert!(fields[4..].iter().all(|(_, value)| value.parse::<f64>().unwrap().is_finite()));
-    let majority = splits().test.majority();
-    assert!(line.contains(&format!(" majority={majority:.4} ")));
-
-    // Stopped before the first step, then after the ninth, with lines of metrics that the checkpoint knows nothing of.
-    let stopped = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("", Some(parts.path())), &halt(), &mut Vec::new()).unwrap();
-    let checkpoint = parts.path().join("checkpoint.safetensors");
-    assert_eq!(stopped, Outcome::Stopped(0, Some(checkpoint.clone())));
-    let mut part = trainer().resume(&checkpoint).unwrap();
-    let mut output = Output::open(parts.path()).unwrap();
-    assert_eq!(fit(&mut part, Some(&mut output), FitOptions::default(), &go()).unwrap(), Ending::Finished);
-    let mut part = trainer();
-    advance(&mut part, 9);
-    part.save(&checkpoint).unwrap();
-    assert_eq!(result(&Tiny, &flags("--resume", Some(parts.path()))).1, figures);
-    assert_eq!(without_seconds(metrics(parts.path())), without_seconds(metrics(whole.path())));
-    assert_eq!(fs::read(&checkpoint).unwrap(), fs::read(whole.path().join("checkpoint.safetensors")).unwrap());
-
-    // A run that is done only evaluates once more.
-    assert_eq!(result(&Tiny, &flags("--resume", Some(whole.path()))).1, figures);
-    assert_eq!(result(&Tiny, &flags("--quiet", None)).1, figures);
-}
-
-#[test]
-fn a_stopped_run_saves_what_it_reached() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut trainer = trainer();
-    take(&mut trainer, 5);
-    let mut output = Output::open(dir.path()).unwrap();
-    assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &halt()).unwrap(), Ending::Stopped);
-    assert_eq!(trainer.steps_done(), 5);
-    let resumed = self::trainer().resume(output.checkpoint()).unwrap();
-    assert_eq!(bits(&resumed), bits(&trainer));
-    // At the end of an epoch its validation is still due, and is not lost.
-    take(&mut trainer, 1);
-    assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &halt()).unwrap(), Ending::Stopped);
-    assert!(self::trainer().resume(output.checkpoint()).unwrap().validation_due());
-    // Without a folder there is nothing to save.
-    let stopped = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("", None), &halt(), &mut Vec::new()).unwrap();
-    assert_eq!(stopped, Outcome::Stopped(0, None));
-}
-
-#[cfg(feature = "parallel")]
-#[test]
-fn threads_change_no_bit() {
-    let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let mut trainer = trainer();
-            advance(&mut trainer, 8);
-            (bits(&trainer), result(&Tiny, &flags("--steps 3", None)).1)
-        })
+fn a_smaller_last_part_counts_for_its_samples() {
+    // Of three samples the part of one counts a third: half, as much as the other part, would be something else.
+    let gradients = |recipe: Recipe, indices: &[usize]| {
+        let train = splits().train.subset(indices).unwrap();
+        let mut trainer = Trainer::new(&Cpu::<f64>::new(), "tiny", recipe, Splits { train, ..splits() }).unwrap();
+        trainer.step().unwrap();
+        first_gradients(&trainer)
     };
-    assert_eq!(run(1), run(2));
-}
-
-// Devices.
-
-/// What a run on the device that the flags name prints last.
-fn result_on_device(task: &dyn Task, flags: &Flags) -> String {
-    let mut printed = Vec::new();
-    let outcome = device::run(task, flags, &go(), &mut printed).unwrap();
-    assert!(matches!(outcome, Outcome::Finished(_)));
-    String::from_utf8(printed).unwrap().lines().last().unwrap().split(" seconds=").next().unwrap().to_string()
-}
-
-#[test]
-fn the_cpu_by_name_is_the_cpu_bit_for_bit() {
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let plain = result(&Tiny, &flags("", Some(dirs[0].path()))).1;
-    let same = |dir: &Path| {
-        let file = |dir: &Path| fs::read(dir.join("checkpoint.safetensors")).unwrap();
-        assert_eq!(file(dir), file(dirs[0].path()));
-        assert_eq!(without_seconds(metrics(dir)), without_seconds(metrics(dirs[0].path())));
+    let order = pspikessm::data::order(3, 0, 0);
+    let both = gradients(certain(3, 2), &[0, 1, 2]);
+    let first = gradients(certain(2, 1), &order[..2]);
+    let last = gradients(certain(1, 1), &order[2..]);
+    let weighted = |a: f64, b: f64| -> Vec<f64> {
+        both.keys().flat_map(|name| first[name].iter().zip(&last[name]).map(move |(x, y)| a * x + b * y)).collect()
     };
-    assert_eq!(result_on_device(&Tiny, &flags("--backend cpu", Some(dirs[1].path()))), plain);
-    same(dirs[1].path());
-    // Where no GPU is there to be taken, and software that plays one is not, the CPU is the default too.
-    if pspikessm::devices().iter().all(|device| device.driver == Driver::Cpu || device.name.starts_with("llvmpipe")) {
-        assert_eq!(result_on_device(&Tiny, &flags("", Some(dirs[2].path()))), plain);
-        same(dirs[2].path());
+    let both: Vec<f64> = both.values().flatten().copied().collect();
+    assert_close("two thirds and one", &both, &weighted(2.0 / 3.0, 1.0 / 3.0), 1e-11);
+    assert!(distance(&both, &weighted(0.5, 0.5)) > 1e-3);
+}
+
+#[test]
+fn every_part_of_a_batch_draws_spikes_of_its_own() {
+    // The same sample in every part: with the same spikes too, the mean of two losses would be that of four.
+    let loss = |parts: usize| {
+        let train = splits().train.subset(&vec![0; parts]).unwrap();
+        let mut recipe = Recipe { accumulate: parts, batch: parts, ..recipe(6) };
+        recipe.block.norm = None;
+        Trainer::new(&Cpu::<f64>::new(), "tiny", recipe, Splits { train, ..splits() }).unwrap().step().unwrap().loss
+    };
+    assert!((loss(2) - loss(4)).abs() > 1e-6, "{} and {}", loss(2), loss(4));
+}
+
+// Clipping.
+
+#[test]
+fn clipping_scales_all_gradients_to_the_limit() {
+    let mut plain = exact(certain(8, 1));
+    plain.step().unwrap();
+    let plain = first_gradients(&plain);
+    let limit = norm(&plain) / 3.0;
+    let mut clipped = exact(Recipe { clip: Some(limit), ..certain(8, 1) });
+    clipped.step().unwrap();
+    let clipped = first_gradients(&clipped);
+    assert!((norm(&clipped) - limit).abs() < 1e-12 * limit, "{} and {limit}", norm(&clipped));
+    for (name, values) in &plain {
+        let scaled: Vec<f64> = values.iter().map(|g| g / 3.0).collect();
+        if scaled.iter().any(|&g| g != 0.0) {
+            assert_close(name, &clipped[name], &scaled, 1e-12);
+        }
     }
 }
 
-#[cfg(feature = "wgpu")]
 #[test]
-fn a_run_on_wgpu_goes_on_on_the_cpu() {
-    use pspikessm::backend::Wgpu;
-    let Some(device) = pspikessm::devices().into_iter().find(|device| device.driver == Driver::Wgpu) else { return };
-    let (out, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    for part in ["train", "val", "test"] {
-        fs::write(data.path().join(format!("basic_{part}.tsv")), "Source\tTarget\n[MAX 1 2 ]\t2\n[MIN 7 8 ]\t7\n").unwrap();
-    }
-    let flags =
-        |line: &str| Flags { data: Some(data.path().into()), ..flags(&format!("{line} --steps 3 --batch-size 2"), Some(out.path())) };
-    let there = result_on_device(&ListOps, &flags(&format!("--backend wgpu:{} --eval-passes 1", device.index)));
-    mentions(&there, &["backend=wgpu-f32 steps=3 "]);
-    assert_eq!(metrics(out.path())[0]["backend"], "wgpu-f32");
-    // The run is done: the CPU evaluates, and knows the losses of the other device.
-    let here = result_on_device(&ListOps, &flags("--backend cpu --resume"));
-    mentions(&here, &["backend=cpu-f32 steps=3 "]);
-    let loss = |line: &str| line.split(' ').find(|field| field.starts_with("train_loss=")).unwrap().to_string();
-    assert_eq!(loss(&here), loss(&there));
+fn a_norm_below_the_limit_changes_no_bit() {
+    let (mut plain, mut clipped) = (trainer(), trainer_of(Recipe { clip: Some(1e6), ..recipe(16) }));
+    take(&mut plain, 4);
+    take(&mut clipped, 4);
+    assert_eq!(bits(&plain), bits(&clipped));
+}
 
-    // Saved after three steps of many: all bits arrive, and training goes on.
-    let (gpu, path) = (Wgpu::nth(device.index).unwrap(), out.path().join("at.safetensors"));
-    let mut part = Trainer::new(&gpu, "tiny", recipe(16), splits()).unwrap();
-    for _ in 0..3 {
-        part.step().unwrap();
+// Early stopping.
+
+fn hard(recipe: Recipe) -> Trainer<Cpu<f32>> {
+    Trainer::new(&Cpu::new(), "tiny", Recipe { data: "hard".into(), ..recipe }, hard_splits()).unwrap()
+}
+
+/// The validation accuracy after every epoch of a whole run, and all bits then.
+fn epochs(count: u64) -> Vec<(f64, Vec<(String, Vec<u32>)>)> {
+    let mut trainer = hard(recipe(6 * count));
+    let epoch = |_| {
+        take(&mut trainer, 6);
+        let accuracy = trainer.validate(&go()).unwrap().unwrap().accuracy;
+        (accuracy, bits(&trainer))
+    };
+    (0..count).map(epoch).collect()
+}
+
+/// After which epoch a run ends whose last `patience` ones were not better than all before, and which epoch was the first best.
+fn expected_end(accuracies: &[f64], patience: usize) -> (usize, usize) {
+    let mut best = 0;
+    for epoch in 1..accuracies.len() {
+        if accuracies[epoch] > accuracies[best] {
+            best = epoch;
+        } else if epoch - best == patience {
+            return (epoch + 1, best + 1);
+        }
     }
-    part.save(&path).unwrap();
-    let mut rest = trainer().resume(&path).unwrap();
-    let arrived = bits(&rest);
-    for (name, param) in part.model().parameters() {
-        let sent = gpu.to_vec(&param.value()).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
-        assert!(arrived.contains(&(name, sent)));
+    (accuracies.len(), best + 1)
+}
+
+#[test]
+fn a_run_ends_after_epochs_without_a_better_validation() {
+    let epochs = epochs(12);
+    let accuracies: Vec<f64> = epochs.iter().map(|(accuracy, _)| *accuracy).collect();
+    let ends = [1, 2, 3].map(|patience| expected_end(&accuracies, patience));
+    assert!(ends[0].0 < ends[2].0 && ends[2].0 < 12 && ends[2].1 > 1, "{accuracies:?} tell little: {ends:?}");
+    for (patience, (end, best)) in (1..).zip(ends) {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = Recipe { early_stop: Some(patience), ..recipe(72) };
+        let mut output = Output::open(dir.path()).unwrap();
+        let mut trainer = hard(recipe.clone());
+        assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &go()).unwrap(), Ending::Finished);
+        assert_eq!((trainer.steps_done(), trainer.is_finished()), (6 * end as u64, true));
+        assert_eq!(trainer.best(), Some((best as u64, accuracies[best - 1])));
+        assert!(bits(&trainer) == epochs[end - 1].1);
+
+        // The best epoch's file has that epoch's bits.
+        let kept = hard(recipe.clone()).resume(output.best()).unwrap();
+        assert_eq!(kept.steps_done(), 6 * best as u64);
+        assert!(bits(&kept) == epochs[best - 1].1);
+
+        // Stopped on the way and gone on with, the run ends at the same step; one that has ended does not go on.
+        for at in [2, 6 * best as u64, 6 * end as u64 - 1] {
+            let path = dir.path().join("at.safetensors");
+            let mut part = hard(recipe.clone());
+            advance(&mut part, at);
+            part.save(&path).unwrap();
+            let mut rest = hard(recipe.clone()).resume(&path).unwrap();
+            fit(&mut rest, None, FitOptions::default(), &go()).unwrap();
+            assert_eq!(rest.steps_done(), 6 * end as u64);
+            assert!(bits(&rest) == bits(&trainer));
+        }
+        let mut ended = hard(recipe).resume(output.checkpoint()).unwrap();
+        fit(&mut ended, None, FitOptions::default(), &go()).unwrap();
+        assert_eq!(ended.steps_done(), 6 * end as u64);
     }
-    advance(&mut rest, 16);
-    assert!(rest.recent(13).unwrap().loss.is_finite());
-    // And back.
-    rest.save(&path).unwrap();
-    assert_eq!(Trainer::new(&gpu, "tiny", recipe(16), splits()).unwrap().resume(&path).unwrap().recent(16), rest.recent(16));
 }
 
 // What is written.
 
 #[test]
-fn metrics_are_lines_of_json() {
+fn metrics_have_the_documented_fields() {
     let dir = tempfile::tempdir().unwrap();
     result(&Tiny, &flags("--eval-passes 2", Some(dir.path())));
     let lines = metrics(dir.path());
     let of = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    let fields =
+        |kind: &str| of(kind).iter().map(|l| l.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>()).next().unwrap();
     assert_eq!(["run", "train", "validation", "test"].map(|kind| of(kind).len()), [1, 1, 2, 1]);
+    assert_eq!(fields("run"), ["backend", "classes", "kind", "parameters", "recipe", "samples", "seconds", "step", "steps", "task"]);
+    assert_eq!(fields("train"), ["accuracy", "epoch", "kind", "loss", "lr", "seconds", "step"]);
+    let evaluation = ["accuracy", "epoch", "kind", "layers", "loss", "passes", "seconds", "spike_rate", "step"];
+    assert_eq!(fields("validation"), evaluation);
+    assert_eq!(fields("test"), [&evaluation[..1], &["confusion"], &evaluation[1..]].concat());
+
     let run = of("run")[0];
-    assert_eq!(
-        (&run["task"], &run["backend"], &run["steps"], &run["recipe"]["seed"]),
-        (&"tiny".into(), &"cpu-f32".into(), &16.into(), &"0".into())
-    );
+    assert_eq!((&run["task"], &run["backend"], &run["steps"]), (&"tiny".into(), &"cpu-f32".into(), &16.into()));
+    assert_eq!((&run["samples"], &run["step"]), (&22.into(), &0.into()));
+    assert_eq!(run["classes"], serde_json::json!(["mostly-a", "mostly-b"]));
+    assert_eq!(Recipe::parse(run["recipe"].as_str().unwrap(), "run").unwrap(), recipe(16));
     assert_eq!((&of("train")[0]["step"], &of("validation")[1]["step"], &of("test")[0]["step"]), (&10.into(), &12.into(), &16.into()));
     assert_eq!((&of("validation")[1]["epoch"], &of("test")[0]["passes"]), (&2.into(), &2.into()));
     for line in lines.iter().filter(|line| line["kind"] != "run") {
@@ -467,272 +261,79 @@ fn metrics_are_lines_of_json() {
             assert!(line[field].is_f64(), "{field} of {line}");
         }
     }
-    assert!(of("train")[0]["lr"].is_f64() && of("test")[0]["spike_rate"].is_f64());
+    // The rate of the coming step: half a cosine over steps 1 to 16, at step 10.
+    let lr = 1e-2 * 0.5 * (1.0 + (std::f64::consts::PI * 9.0 / 15.0).cos());
+    assert!((of("train")[0]["lr"].as_f64().unwrap() - lr).abs() < 1e-15);
+    let places: Vec<_> = of("test")[0]["layers"].as_array().unwrap().iter().map(|l| (l["layer"].as_u64(), l["site"].as_str())).collect();
+    let sites = ["input", "output", "reverse_input", "reverse_output"].map(Some);
+    let want: Vec<_> = [Some(0), Some(1)].into_iter().flat_map(|layer| sites.map(|site| (layer, site))).collect();
+    assert!(places.iter().all(|place| want.contains(place)) && places.len() >= 6, "{places:?}");
 }
 
 #[test]
-fn a_new_run_in_an_old_folder_puts_the_old_checkpoint_aside() {
+fn metrics_and_checkpoints_come_as_often_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut output = Output::open(dir.path()).unwrap();
+    let mut trainer = trainer();
+    let options = FitOptions { metrics_every: 5, checkpoint_every: 4, quiet: true };
+    fit(&mut trainer, Some(&mut output), options, &go()).unwrap();
+    let steps =
+        |kind: &str| metrics(dir.path()).iter().filter(|l| l["kind"] == kind).map(|l| l["step"].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!((steps("train"), steps("validation")), (vec![5, 10, 15], vec![6, 12]));
+    assert_eq!(Origin::read(output.checkpoint()).unwrap().step, 16);
+}
+
+#[test]
+fn a_run_that_breaks_off_leaves_its_last_checkpoint() {
+    // A rate that overflows at the peak of the warm-up, after two small steps.
+    let mut recipe = Recipe { schedule: Schedule::Cosine(Cosine { warmup: 9, total: 10 }), ..recipe(10) };
+    recipe.optimizer.lr = 1e37;
+    let good = |every: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut output = Output::open(dir.path()).unwrap();
+        let options = FitOptions { checkpoint_every: every, ..FitOptions::default() };
+        let Error::NonFinite { step, .. } = fit(&mut trainer_of(recipe.clone()), Some(&mut output), options, &go()).unwrap_err() else {
+            panic!("another error")
+        };
+        (step, Origin::read(output.checkpoint()).map(|origin| origin.step).ok())
+    };
+    let (step, kept) = good(1);
+    assert_eq!(kept, Some(step - 1));
+    assert_eq!(good(100), (step, None));
+}
+
+#[test]
+fn a_finished_folder_holds_these_files() {
     let dir = tempfile::tempdir().unwrap();
     result(&Tiny, &flags("", Some(dir.path())));
-    let old = fs::read(dir.path().join("checkpoint.safetensors")).unwrap();
-    result(&Tiny, &flags("--seed 5", Some(dir.path())));
-    assert_eq!(fs::read(dir.path().join("checkpoint.previous.safetensors")).unwrap(), old);
-    assert_eq!(metrics(dir.path()).iter().filter(|line| line["kind"] == "run").count(), 1);
-    let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["checkpoint.previous.safetensors", "checkpoint.safetensors", "metrics.jsonl"]);
-}
-
-#[test]
-fn the_weights_of_a_checkpoint_go_into_a_model() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, cpu) = (dir.path().join("at.safetensors"), Cpu::<f32>::new());
-    let mut trained = trainer();
-    take(&mut trained, 3);
-    trained.save(&path).unwrap();
-    let model = Model::new(&cpu, Key::new(9), trained.model().config()).unwrap();
-    load_weights(&cpu, &model, &path).unwrap();
-    let values = |model: &Model<_>| model.parameters().iter().map(|(_, p)| cpu.to_vec(&p.value()).unwrap()).collect::<Vec<_>>();
-    assert_eq!(values(&model), values(trained.model()));
-}
-
-// Errors.
-
-#[test]
-fn flags_that_make_no_sense_are_errors() {
-    for (line, parts) in [
-        ("--steps 0", ["--steps = 0", "at least 1"]),
-        ("--batch-size 0", ["--batch-size = 0", "at least 1"]),
-        ("--eval-passes 0", ["--eval-passes = 0", "at least 1"]),
-        ("--threads 0", ["--threads = 0", "at least 1"]),
-        ("--backend gpu", ["--backend = gpu", "auto, cpu, wgpu and cuda"]),
-        ("--backend CPU", ["--backend = CPU", "auto, cpu, wgpu and cuda"]),
-        ("--backend auto:0", ["--backend = auto:0", "no index"]),
-        ("--backend cpu:", ["--backend = cpu:", "whole number"]),
-        ("--backend cpu:-1", ["--backend = cpu:-1", "whole number"]),
-        ("--steps many", ["--steps = many", "whole number"]),
-        ("--seed -1", ["--seed = -1", "whole number"]),
-        ("--preset huge", ["--preset = huge", "quick"]),
-        ("--resume", ["--resume", "--out"]),
-        ("--speed 3", ["--speed", "--help"]),
-        ("--out", ["--out", "--help"]),
-        ("listops", ["listops", "--help"]),
-    ] {
-        mentions(&parse(line).unwrap_err().to_string(), &parts);
+    let left = names(dir.path());
+    for name in ["best.safetensors", "checkpoint.safetensors", "kernels.svg", "metrics.jsonl", "raster.svg"] {
+        assert!(left.contains(&name.into()), "{name} is not among {left:?}");
     }
+    assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");
 }
 
-#[test]
-fn flags_are_read_and_change_the_recipe() {
-    assert!(matches!(parse("--steps 3 -h"), Ok(Command::Help)) && matches!(parse("--help"), Ok(Command::Help)));
-    assert_eq!(parse("").unwrap(), Command::Run(Flags::default()));
-    let flags = flags("--preset paper --steps=50 --batch-size 7 --seed 11 --eval-passes 2 --quiet", None);
-    let recipe = flags.recipe(&ListOps);
-    assert_eq!((recipe.steps(96_000), recipe.batch, recipe.seed, recipe.layers), (50, 7, 11, 4));
-    assert_eq!((flags.eval_passes, flags.quiet), (2, true));
-    let help = Flags::help(&ListOps);
-    let known = [
-        "--preset",
-        "--steps",
-        "--batch-size",
-        "--seed",
-        "--backend",
-        "--threads",
-        "--data",
-        "--out",
-        "--resume",
-        "--eval-passes",
-        "--quiet",
-    ];
-    assert!(known.iter().all(|flag| help.contains(flag)));
-}
-
-#[test]
-fn a_backend_is_named_with_or_without_an_index() {
-    let choice = |line: &str| parse(line).map(|command| if let Command::Run(flags) = command { flags.backend } else { panic!("{line}") });
-    assert_eq!((choice("").unwrap(), choice("--backend auto").unwrap()), (Choice::Auto, Choice::Auto));
-    assert_eq!(choice("--backend cpu").unwrap(), Choice::Device(Driver::Cpu, 0));
-    assert_eq!(choice("--backend=cpu:2 --threads 3").unwrap(), Choice::Device(Driver::Cpu, 2));
-    for (name, driver, built) in [("wgpu", Driver::Wgpu, cfg!(feature = "wgpu")), ("cuda", Driver::Cuda, cfg!(feature = "cuda"))] {
-        for (index, line) in [(0, format!("--backend {name}")), (1, format!("--backend {name}:1"))] {
-            match choice(&line) {
-                Ok(choice) => assert!(built && choice == Choice::Device(driver, index)),
-                Err(error) => {
-                    assert!(!built && matches!(error, Error::Config { .. }));
-                    mentions(&error.to_string(), &["--backend", &format!("build with --features {name}")]);
-                }
-            }
-        }
-    }
-    let listed = pspikessm::devices().iter().map(|device| format!("  {device}\n")).collect::<String>();
-    assert!(Flags::help(&ListOps).ends_with(&listed));
-}
-
-#[test]
-fn a_device_that_is_not_there_is_an_error_of_the_device() {
-    let error = |flags| device::run(&Tiny, &flags, &go(), &mut Vec::new()).unwrap_err();
-    for (driver, built) in [(Driver::Cpu, true), (Driver::Wgpu, cfg!(feature = "wgpu")), (Driver::Cuda, cfg!(feature = "cuda"))] {
-        let count = pspikessm::devices().iter().filter(|device| device.driver == driver).count();
-        let error = error(Flags { backend: Choice::Device(driver, count), ..Flags::default() });
-        // Where the flags come from elsewhere than the command line, a driver may be unknown to this build.
-        assert_eq!(matches!(error, Error::Config { .. }), !built, "{error}");
-        assert_eq!(matches!(error, Error::Device { .. }), built, "{error}");
-        mentions(&error.to_string(), &[&driver.to_string()]);
-    }
-}
+// What stops a run.
 
 #[test]
 fn a_recipe_that_makes_no_sense_is_an_error() {
     for (recipe, part) in [
         (Recipe { batch: 0, ..recipe(2) }, "batch = 0"),
-        (recipe(0), "length = 0"),
+        (Recipe { accumulate: 0, ..recipe(2) }, "accumulate = 0"),
+        (Recipe { accumulate: 5, ..recipe(2) }, "accumulate = 5"),
+        (Recipe { clip: Some(0.0), ..recipe(2) }, "clip = 0"),
+        (Recipe { clip: Some(f64::NAN), ..recipe(2) }, "clip = NaN"),
+        (Recipe { early_stop: Some(0), ..recipe(2) }, "early_stop = 0"),
+        (Recipe { seed: 1 << 63, ..recipe(2) }, "seed = 9223372036854775808"),
+        (recipe(0), "steps = 0"),
+        (Recipe { length: Length::Epochs(0), schedule: Schedule::Constant, ..recipe(2) }, "epochs = 0"),
         (Recipe { layers: 0, ..recipe(2) }, "layers = 0"),
         (Recipe { optimizer: AdamWConfig::new(f64::NAN, 0.0), ..recipe(2) }, "lr = NaN"),
         (Recipe { schedule: Schedule::Plateau { decay: 2.0, patience: 1 }, ..recipe(2) }, "decay = 2"),
     ] {
+        mentions(&recipe.check().unwrap_err().to_string(), &[part]);
         mentions(&Trainer::new(&Cpu::<f32>::new(), "tiny", recipe, splits()).unwrap_err().to_string(), &[part]);
     }
-}
-
-#[test]
-fn a_folder_that_cannot_be_written_is_an_error_before_anything_is_done() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("file");
-    fs::write(&file, "mine").unwrap();
-    for out in [file.clone(), file.join("below")] {
-        let mut printed = Vec::new();
-        let error = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("", Some(&out)), &go(), &mut printed).unwrap_err();
-        assert!(matches!(error, Error::Io { .. }));
-        mentions(&error.to_string(), &["could not", "file"]);
-        assert!(printed.is_empty());
-    }
-    fs::create_dir_all(dir.path().join("taken/metrics.jsonl")).unwrap();
-    mentions(&run_error(&Tiny, &flags("", Some(&dir.path().join("taken")))), &["could not open", "metrics.jsonl"]);
-    assert_eq!(fs::read(&file).unwrap(), b"mine");
-}
-
-#[test]
-fn a_data_folder_must_be_there_and_may_be_empty() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = |path: &Path| Flags { data: Some(path.into()), ..flags("--steps 1 --batch-size 2 --eval-passes 1", None) };
-    mentions(&run_error(&ListOps, &data(&dir.path().join("absent"))), &["--data", "absent", "is not there"]);
-    let row = "Source\tTarget\n[MAX 1 2 ]\t2\n[MIN 7 8 ]\t7\n";
-    for part in ["train", "val", "test"] {
-        fs::write(dir.path().join(format!("basic_{part}.tsv")), row).unwrap();
-    }
-    assert!(result(&ListOps, &data(dir.path())).0.contains(" steps=1 "));
-    mentions(&run_error(&ListOps, &data(&dir.path().join("basic_val.tsv"))), &["--data", "not a folder"]);
-    fs::write(dir.path().join("basic_val.tsv"), "Source\tTarget\n").unwrap();
-    mentions(&run_error(&ListOps, &data(dir.path())), &["basic_val.tsv:2:1", "no row"]);
-    // Files that are missing are generated.
-    fs::remove_file(dir.path().join("basic_val.tsv")).unwrap();
-    assert!(result(&ListOps, &data(dir.path())).0.contains(" steps=1 "));
-    assert!(fs::read_to_string(dir.path().join("basic_val.tsv")).unwrap().lines().count() == 501);
-}
-
-#[test]
-fn resuming_without_a_checkpoint_is_an_error() {
-    let dir = tempfile::tempdir().unwrap();
-    mentions(&run_error(&Tiny, &flags("--resume", Some(dir.path()))), &["checkpoint.safetensors", "is not there"]);
-    let absent = dir.path().join("absent");
-    run_error(&Tiny, &flags("--resume", Some(&absent)));
-    assert!(!absent.exists());
-}
-
-#[test]
-fn a_truncated_or_foreign_checkpoint_is_an_error() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("checkpoint.safetensors");
-    let mut saved = trainer();
-    take(&mut saved, 2);
-    saved.save(&path).unwrap();
-    let whole = fs::read(&path).unwrap();
-    let refused = || run_error(&Tiny, &flags("--resume", Some(dir.path())));
-    for length in [0, 5, 8, 100, whole.len() / 2, whole.len() - 1] {
-        fs::write(&path, &whole[..length]).unwrap();
-        mentions(&refused(), &["checkpoint.safetensors", "truncated"]);
-    }
-    fs::write(&path, "Source\tTarget: this is a text file, and a longer one than the head of a safetensors file").unwrap();
-    mentions(&refused(), &["checkpoint.safetensors", "not a safetensors file"]);
-    store::save(&Cpu::<f32>::new(), saved.model(), &path).unwrap();
-    mentions(&refused(), &["checkpoint.safetensors", "was not written by a training run"]);
-    store::Archive { notes: [("by".into(), "another program".into())].into(), ..Default::default() }.write(&path).unwrap();
-    mentions(&refused(), &["was not written by a training run"]);
-}
-
-#[test]
-fn a_damaged_checkpoint_is_an_error() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("at.safetensors");
-    let mut saved = trainer();
-    take(&mut saved, 2);
-    saved.save(&path).unwrap();
-    let whole = store::Archive::read(&path).unwrap();
-    let refused = |change: &dyn Fn(&mut store::Archive)| {
-        let mut archive = whole.clone();
-        change(&mut archive);
-        archive.write(&path).unwrap();
-        trainer().resume(&path).unwrap_err().to_string()
-    };
-    let rewrite = |archive: &mut store::Archive, from: &str, to: &str| {
-        let note = archive.notes.values_mut().next().unwrap();
-        assert!(note.contains(from), "{from} is not in {note}");
-        *note = note.replace(from, to);
-    };
-    mentions(&refused(&|a| rewrite(a, "\"step\":2", "\"step\":-2")), &["damaged", "step"]);
-    mentions(&refused(&|a| rewrite(a, "\"seed\"", "\"seeds\"")), &["damaged", "seed"]);
-    mentions(&refused(&|a| rewrite(a, "{", "[")), &["damaged", "training"]);
-    mentions(&refused(&|a| rewrite(a, "\"format\":1", "\"format\":2")), &["format 2", "reads 1"]);
-    mentions(&refused(&|a| drop(a.tensors.remove("recent"))), &["damaged", "recent"]);
-    mentions(&refused(&|a| drop(a.tensors.remove("second_moment.encoder.weight"))), &["second_moment.encoder.weight", "missing"]);
-    mentions(&refused(&|a| drop(a.tensors.remove("model.encoder.weight"))), &["model.encoder.weight", "missing"]);
-    mentions(&trainer().resume(dir.path().join("absent")).unwrap_err().to_string(), &["could not read", "absent"]);
-}
-
-#[test]
-fn a_checkpoint_of_another_run_is_an_error_that_names_the_difference() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("at.safetensors");
-    let mut saved = trainer();
-    take(&mut saved, 2);
-    saved.save(&path).unwrap();
-    let refused = |recipe| trainer_of(recipe).resume(&path).unwrap_err().to_string();
-    let with = |change: &dyn Fn(&mut Recipe)| {
-        let mut recipe = recipe(16);
-        change(&mut recipe);
-        recipe
-    };
-    mentions(&refused(with(&|r| r.block.ssm.d_model = 8)), &["architecture", "encoder.weight", "[5, 4]", "[5, 8]"]);
-    mentions(&refused(with(&|r| r.block.ssm.d_state = 4)), &["architecture", "blocks.0.forward.ssm.kernel.A_real"]);
-    mentions(&refused(with(&|r| r.layers = 3)), &["architecture", "blocks.2.forward.sampler.scale", "missing"]);
-    mentions(&refused(with(&|r| r.layers = 1)), &["architecture", "the model has no blocks.1"]);
-    mentions(&refused(with(&|r| r.seed = 1)), &["seed = 0", "seed = 1"]);
-    mentions(&refused(with(&|r| r.batch = 5)), &["batch = 4", "batch = 5"]);
-    mentions(&refused(recipe(17)), &["steps = 16", "steps = 17"]);
-    mentions(&refused(with(&|r| r.optimizer.lr = 0.5)), &["optimizer", "lr: 0.01", "lr: 0.5"]);
-    mentions(&refused(with(&|r| r.block.residual = false)), &["block", "residual: false"]);
-    let other = |task, splits| Trainer::new(&Cpu::<f32>::new(), task, recipe(16), splits).unwrap().resume(&path).unwrap_err().to_string();
-    mentions(&other("text", splits()), &["task = tiny", "task = text"]);
-    mentions(&other("tiny", Splits { train: set(22, 9, false), ..splits() }), &["data = 22 samples"]);
-}
-
-#[test]
-fn a_parameter_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
-    let dir = tempfile::tempdir().unwrap();
-    let cpu = Cpu::<f32>::new();
-    let mut output = Output::open(dir.path()).unwrap();
-    let mut trainer = trainer();
-    take(&mut trainer, 2);
-    assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &halt()).unwrap(), Ending::Stopped);
-    let good = fs::read(output.checkpoint()).unwrap();
-    let (_, bias) = trainer.model().parameters().into_iter().find(|(name, _)| name == "decoder.bias").unwrap();
-    bias.set(cpu.full(bias.value().shape(), f64::NAN).unwrap()).unwrap();
-    let error = fit(&mut trainer, Some(&mut output), FitOptions::default(), &go()).unwrap_err();
-    assert!(matches!(error, Error::NonFinite { step: 3, .. }));
-    mentions(&error.to_string(), &["step 3", "decoder.bias, and with it the loss,", "not finite"]);
-    assert!(matches!(trainer.save(output.checkpoint()), Err(Error::NonFinite { .. })));
-    assert_eq!(fs::read(output.checkpoint()).unwrap(), good);
-    assert_eq!(self::trainer().resume(output.checkpoint()).unwrap().steps_done(), 2);
 }
 
 #[test]
@@ -749,7 +350,7 @@ fn a_loss_gradient_or_statistic_that_overflows_is_named() {
     // The first half of the parameter's values becomes `value`, the other half its negative.
     let broken = |name: &str, value: f32| {
         let (mut trainer, cpu) = (trainer(), Cpu::<f32>::new());
-        let (_, param) = trainer.model().parameters().into_iter().find(|(own, _)| own == name).unwrap();
+        let param = parameter(trainer.model(), name);
         let count = param.value().numel();
         let values = (0..count).map(|i| if 2 * i < count { value } else { -value }).collect();
         param.set(cpu.from_vec(values, param.value().shape()).unwrap()).unwrap();
@@ -758,4 +359,34 @@ fn a_loss_gradient_or_statistic_that_overflows_is_named() {
     mentions(&broken("decoder.weight", 3e38), &["step 1: the loss is not finite"]);
     mentions(&broken("blocks.0.forward.ssm.kernel.A_real", 3e38), &["step 1: the gradient of encoder.weight is not finite"]);
     mentions(&broken("encoder.weight", 1e20), &["step 1: blocks.0.norm.running_var is not finite"]);
+}
+
+#[test]
+fn a_step_that_failed_is_tried_again_on_its_own_batch() {
+    // One that failed must not have used up its batch: the next try sees the same samples.
+    let (mut failing, mut plain) = (trainer(), trainer());
+    take(&mut failing, 2);
+    take(&mut plain, 2);
+    let (bias, cpu) = (parameter(failing.model(), "decoder.bias"), Cpu::<f32>::new());
+    let before = bias.value();
+    bias.set(cpu.full(before.shape(), f64::NAN).unwrap()).unwrap();
+    failing.step().unwrap_err();
+    bias.set(before.clone()).unwrap();
+    let (a, b) = (failing.step().unwrap(), plain.step().unwrap());
+    // BatchNorm's running statistics have seen the batch twice; the loss knows nothing of them.
+    assert_eq!(a, b);
+}
+
+#[cfg(feature = "parallel")]
+#[test]
+fn threads_change_no_bit() {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut trainer = trainer();
+            advance(&mut trainer, 8);
+            (bits(&trainer), result(&Tiny, &flags("--steps 3", None)).1)
+        })
+    };
+    assert_eq!(run(1), run(2));
 }

@@ -23,16 +23,19 @@ impl Metrics {
         Ok(Metrics { path, file })
     }
 
-    /// Drops what an earlier run wrote, apart from the lines that `keep` wants: those that this run will not write again.
-    pub fn rewind(&mut self, keep: impl Fn(&Value) -> bool) -> Result<()> {
+    /// Drops what an earlier run wrote, apart from the lines that `keep` wants and may change: those that this run will not write again.
+    pub fn rewind(&mut self, mut keep: impl FnMut(&mut Value) -> bool) -> Result<()> {
         let text = match std::fs::read(&self.path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             Err(error) => return Err(Error::io("read", &self.path, error)),
         };
         // A last line that was cut when the machine went down does not parse, and goes too.
-        let kept = |line: &&str| serde_json::from_str(line).is_ok_and(|value| keep(&value));
-        let lines: String = text.lines().filter(kept).flat_map(|line| [line, "\n"]).collect();
+        let kept = |line| {
+            let mut value: Value = serde_json::from_str(line).ok()?;
+            keep(&mut value).then(|| format!("{value}\n"))
+        };
+        let lines: String = text.lines().filter_map(kept).collect();
         write_atomically(&self.path, |out| out.write_all(lines.as_bytes()).map_err(|e| Error::io("write", &self.path, e)))?;
         self.file = append(&self.path)?;
         Ok(())

@@ -85,12 +85,20 @@ impl Output {
         self.dir.join(BEST)
     }
 
-    /// Makes the folder ready for a run that goes on: drops the metrics of steps and validations that will come again.
+    /// Makes the folder ready for a run that goes on: drops the metrics of steps and validations that will come again, and says in its
+    /// first line how long it is now.
     pub fn proceed<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
         self.sweep()?;
         let up_to = |line: &Value, field: &str, last: u64| line[field].as_u64().is_some_and(|number| number <= last);
+        let (recipe, steps, backend) = (trainer.recipe().to_toml()?, trainer.steps_total(), trainer.backend.name());
         self.metrics.rewind(|line| match line["kind"].as_str() {
-            Some("run" | "train") => up_to(line, "step", trainer.steps_done()),
+            Some("run") => {
+                line["recipe"] = recipe.clone().into();
+                line["steps"] = steps.into();
+                line["backend"] = backend.clone().into();
+                true
+            }
+            Some("train") => up_to(line, "step", trainer.steps_done()),
             // A run may have been saved at the end of an epoch and before its validation.
             Some("validation") => up_to(line, "epoch", trainer.state.validated),
             _ => false,

@@ -1,0 +1,370 @@
+//! Interruptions and checkpoints: what a run that goes on computes and writes, and every file that is refused.
+#![cfg(feature = "train")]
+
+#[path = "common/runs.rs"]
+mod runs;
+
+use std::fs;
+
+use pspikessm::backend::{Backend, Cpu, Key};
+use pspikessm::data::{Dataset, Encoding, Splits, Standardization, Vocabulary};
+use pspikessm::nn::{Model, Module, store};
+use pspikessm::train::cli::{self, Outcome};
+use pspikessm::train::{Ending, FitOptions, Length, Origin, Output, Recipe, Schedule, Trainer, fit, load_weights};
+use pspikessm::{Error, Result};
+use runs::{
+    Tiny, advance, bits, flags, go, halt, hard_splits, mentions, metrics, names, recipe, result, run_error, splits, take, trainer,
+    trainer_of, without_seconds,
+};
+
+// Going on.
+
+#[test]
+fn a_resumed_run_is_the_uninterrupted_one_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("at.safetensors");
+    let mut whole = trainer();
+    advance(&mut whole, 16);
+    // The start, within an epoch, at its end, in the second epoch, at the end.
+    for at in [0, 2, 6, 9, 16] {
+        let mut part = trainer();
+        advance(&mut part, at);
+        part.save(&path).unwrap();
+        let mut rest = trainer().resume(&path).unwrap();
+        assert_eq!((rest.steps_done(), rest.validation_due()), (at, false));
+        advance(&mut rest, 16);
+        assert_eq!(bits(&rest), bits(&whole), "saved at step {at}");
+        assert_eq!(rest.recent(100), whole.recent(100));
+        assert_eq!(rest.test(2, &go()).unwrap(), whole.test(2, &go()).unwrap());
+    }
+}
+
+#[test]
+fn parts_of_batches_and_clipping_are_resumed_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("at.safetensors");
+    let recipe = Recipe { accumulate: 3, clip: Some(0.05), ..recipe(16) };
+    let mut whole = trainer_of(recipe.clone());
+    advance(&mut whole, 9);
+    whole.save(&path).unwrap();
+    let mut rest = trainer_of(recipe).resume(&path).unwrap();
+    advance(&mut whole, 16);
+    advance(&mut rest, 16);
+    assert_eq!(bits(&rest), bits(&whole));
+}
+
+#[test]
+fn a_plateau_is_resumed_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("at.safetensors");
+    let recipe = Recipe { schedule: Schedule::Plateau { decay: 0.5, patience: 0 }, length: Length::Epochs(3), ..recipe(1) };
+    let mut part = trainer_of(recipe.clone());
+    advance(&mut part, 13);
+    part.save(&path).unwrap();
+    let mut rest = trainer_of(recipe.clone()).resume(&path).unwrap();
+    assert_eq!(rest.rate_factor(), part.rate_factor());
+    advance(&mut part, 18);
+    advance(&mut rest, 18);
+    assert_eq!((bits(&rest), rest.rate_factor()), (bits(&part), part.rate_factor()));
+    // Its steps do not depend on how many there are: a longer run is a continuation, a shorter one makes no sense.
+    trainer_of(Recipe { length: Length::Epochs(5), ..recipe.clone() }).resume(&path).unwrap();
+    let error = trainer_of(Recipe { length: Length::Epochs(1), ..recipe }).resume(&path).unwrap_err();
+    mentions(&error.to_string(), &["from step 13", "ends at step 6"]);
+}
+
+#[test]
+fn a_resumed_run_prints_and_writes_the_same() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (line, figures) = result(&Tiny, &flags("", Some(whole.path())));
+    let parts_of_line =
+        ["result task=tiny preset=quick backend=cpu-f32 steps=16 train_loss=", " test_accuracy=", " majority=", " spike_rate="];
+    mentions(&line, &[&parts_of_line[..], &[" seconds="]].concat());
+    let fields = line.split(' ').skip(1).map(|field| field.split_once('=').unwrap()).collect::<Vec<_>>();
+    assert!(fields[4..].iter().all(|(_, value)| value.parse::<f64>().unwrap().is_finite()));
+    let majority = splits().test.majority();
+    assert!(line.contains(&format!(" majority={majority:.4} ")));
+
+    // Stopped before the first step, then after the ninth, with lines of metrics that the checkpoint knows nothing of.
+    let stopped = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("", Some(parts.path())), &halt(), &mut Vec::new()).unwrap();
+    let checkpoint = parts.path().join("checkpoint.safetensors");
+    assert_eq!(stopped, Outcome::Stopped(0, Some(checkpoint.clone())));
+    let mut part = trainer().resume(&checkpoint).unwrap();
+    let mut output = Output::open(parts.path()).unwrap();
+    assert_eq!(fit(&mut part, Some(&mut output), FitOptions::default(), &go()).unwrap(), Ending::Finished);
+    let mut part = trainer();
+    advance(&mut part, 9);
+    part.save(&checkpoint).unwrap();
+    assert_eq!(result(&Tiny, &flags("--resume", Some(parts.path()))).1, figures);
+    assert_eq!(without_seconds(metrics(parts.path())), without_seconds(metrics(whole.path())));
+    for file in ["checkpoint.safetensors", "best.safetensors"] {
+        assert_eq!(fs::read(parts.path().join(file)).unwrap(), fs::read(whole.path().join(file)).unwrap(), "{file}");
+    }
+
+    // A run that is done only evaluates once more.
+    assert_eq!(result(&Tiny, &flags("--resume", Some(whole.path()))).1, figures);
+    assert_eq!(result(&Tiny, &flags("--quiet", None)).1, figures);
+}
+
+#[test]
+fn a_stopped_run_saves_what_it_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut trainer = trainer();
+    take(&mut trainer, 5);
+    let mut output = Output::open(dir.path()).unwrap();
+    assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &halt()).unwrap(), Ending::Stopped);
+    assert_eq!(trainer.steps_done(), 5);
+    let resumed = runs::trainer().resume(output.checkpoint()).unwrap();
+    assert_eq!(bits(&resumed), bits(&trainer));
+    // At the end of an epoch its validation is still due, and is not lost.
+    take(&mut trainer, 1);
+    assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &halt()).unwrap(), Ending::Stopped);
+    assert!(runs::trainer().resume(output.checkpoint()).unwrap().validation_due());
+    // Without a folder there is nothing to save.
+    let stopped = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("", None), &halt(), &mut Vec::new()).unwrap();
+    assert_eq!(stopped, Outcome::Stopped(0, None));
+}
+
+#[test]
+fn a_validation_that_the_checkpoint_does_not_know_is_written_once() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    result(&Tiny, &flags("", Some(whole.path())));
+    // Stopped at the end of an epoch, before its validation.
+    let mut part = trainer();
+    take(&mut part, 6);
+    let mut output = Output::open(parts.path()).unwrap();
+    output.begin(&part, &["mostly-a".into(), "mostly-b".into()]).unwrap();
+    fit(&mut part, Some(&mut output), FitOptions::default(), &halt()).unwrap();
+    let stopped = fs::read(output.checkpoint()).unwrap();
+    // Gone on with, and killed before the next checkpoint: the file is that of step 6, the metrics know its validation.
+    fit(&mut part, Some(&mut output), FitOptions::default(), &go()).unwrap();
+    fs::write(output.checkpoint(), stopped).unwrap();
+    result(&Tiny, &flags("--resume", Some(parts.path())));
+    assert_eq!(without_seconds(metrics(parts.path())), without_seconds(metrics(whole.path())));
+}
+
+#[test]
+fn a_best_epoch_that_the_checkpoint_does_not_know_comes_again() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let flags = |line: &str, dir: &tempfile::TempDir| flags(&format!("{line} --steps 60 --set data.variant=hard"), Some(dir.path()));
+    result(&Tiny, &flags("", &whole));
+    let best = |dir: &tempfile::TempDir| fs::read(dir.path().join("best.safetensors")).unwrap();
+    let epoch = Origin::read(whole.path().join("best.safetensors")).unwrap().step / 6;
+    assert!(epoch > 1, "the first epoch is the best one: nothing is tested");
+    // Killed between the two files of an epoch: the best one is of the future.
+    result(&Tiny, &flags("", &parts));
+    let mut early = Trainer::new(&Cpu::<f32>::new(), "tiny", Recipe { data: "hard".into(), ..recipe(60) }, hard_splits()).unwrap();
+    advance(&mut early, 6 * epoch - 1);
+    early.save(parts.path().join("checkpoint.safetensors")).unwrap();
+    result(&Tiny, &flags("--resume", &parts));
+    assert_eq!(best(&parts), best(&whole));
+    assert_eq!(without_seconds(metrics(parts.path())), without_seconds(metrics(whole.path())));
+}
+
+#[test]
+fn what_a_killed_run_had_begun_to_write_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let torn = [".checkpoint.safetensors.77-0.tmp", ".best.safetensors.77-1.tmp", ".metrics.jsonl.9-0.tmp"];
+    let others = ["mine.tmp", ".notes.tmp", ".checkpoint.safetensors"];
+    for begin in ["", "--resume"] {
+        for name in torn.iter().chain(&others) {
+            fs::write(dir.path().join(name), "half").unwrap();
+        }
+        result(&Tiny, &flags(begin, Some(dir.path())));
+        let left = names(dir.path());
+        assert!(torn.iter().all(|name| !left.contains(&(*name).into())), "{left:?}");
+        assert!(others.iter().all(|name| left.contains(&(*name).into())), "{left:?}");
+    }
+}
+
+#[test]
+fn a_new_run_in_an_old_folder_puts_the_old_checkpoints_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    result(&Tiny, &flags("", Some(dir.path())));
+    let old = ["checkpoint.safetensors", "best.safetensors"].map(file);
+    for name in ["report.html", "raster.svg", "kernels.svg"] {
+        fs::write(dir.path().join(name), "of the old run").unwrap();
+    }
+    let stopped = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("--seed 5", Some(dir.path())), &halt(), &mut Vec::new()).unwrap();
+    assert!(matches!(stopped, Outcome::Stopped(0, Some(_))));
+    assert_eq!(["checkpoint.previous.safetensors", "best.previous.safetensors"].map(file), old);
+    assert_eq!(
+        names(dir.path()),
+        ["best.previous.safetensors", "checkpoint.previous.safetensors", "checkpoint.safetensors", "metrics.jsonl"]
+    );
+    assert_eq!(metrics(dir.path()).iter().map(|line| &line["kind"]).collect::<Vec<_>>(), ["run"]);
+}
+
+// What is in a file.
+
+#[test]
+fn the_weights_of_a_checkpoint_go_into_a_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, cpu) = (dir.path().join("at.safetensors"), Cpu::<f32>::new());
+    let mut trained = trainer();
+    take(&mut trained, 3);
+    trained.save(&path).unwrap();
+    let model = Model::new(&cpu, Key::new(9), trained.model().config()).unwrap();
+    load_weights(&cpu, &model, &path).unwrap();
+    let values = |model: &Model<_>| model.parameters().iter().map(|(_, p)| cpu.to_vec(&p.value()).unwrap()).collect::<Vec<_>>();
+    assert_eq!(values(&model), values(trained.model()));
+}
+
+#[test]
+fn a_checkpoint_tells_where_it_comes_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("at.safetensors");
+    let levels: Vec<f32> = (0..256).map(|level| level as f32 / 255.0 - 0.3).collect();
+    let statistics = Standardization { mean: vec![0.1, -0.2, 0.3], factor: vec![3.0, 0.7, 1e5] };
+    let letters = || Vocabulary::new(["a", "b", " ", "\u{e4}"]).unwrap();
+    let empty_and_full = |set: Dataset, push: &dyn Fn(&mut Dataset)| {
+        let mut full = set.clone();
+        (0..2).for_each(|_| push(&mut full));
+        (set, full)
+    };
+    let tokens = Dataset::tokens(letters(), 3);
+    let pairs = Dataset::pairs(letters(), 2);
+    let values = Dataset::values(2, 4).unwrap();
+    let levelled = Dataset::new(Encoding::Levels(levels), 2).unwrap();
+    let standardized = Dataset::new(Encoding::Standardized(statistics), 5).unwrap();
+    let ids = [3, 5, 6];
+    for (empty, full) in [
+        empty_and_full(tokens, &|set| set.push_tokens(&ids, 1).unwrap()),
+        empty_and_full(pairs, &|set| set.push_pair(&ids, &ids, 1).unwrap()),
+        empty_and_full(values, &|set| set.push_values(&[1.0, 2.0, 3.0, 4.0], 1).unwrap()),
+        empty_and_full(levelled, &|set| set.push_levels(&ids, 1).unwrap()),
+        empty_and_full(standardized, &|set| set.push_values(&[1.0, 2.0, 3.0], 1).unwrap()),
+    ] {
+        let recipe = Recipe { retrieval: full.is_paired(), batch: 2, ..recipe(4) };
+        let splits = Splits { train: full.clone(), val: full.clone(), test: full };
+        let mut trainer = Trainer::new(&Cpu::<f32>::new(), "some", recipe.clone(), splits).unwrap();
+        take(&mut trainer, 2);
+        trainer.save(&path).unwrap();
+        let recent = trainer.recent(100);
+        assert_eq!(Origin::read(&path).unwrap(), Origin { task: "some".into(), recipe, set: empty, step: 2, recent });
+    }
+}
+
+// What is refused.
+
+#[test]
+fn resuming_without_a_checkpoint_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    mentions(&run_error(&Tiny, &flags("--resume", Some(dir.path()))), &["checkpoint.safetensors", "is not there"]);
+    let absent = dir.path().join("absent");
+    run_error(&Tiny, &flags("--resume", Some(&absent)));
+    assert!(!absent.exists());
+}
+
+#[test]
+fn a_truncated_or_foreign_checkpoint_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint.safetensors");
+    let mut saved = trainer();
+    take(&mut saved, 2);
+    saved.save(&path).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let refused = || run_error(&Tiny, &flags("--resume", Some(dir.path())));
+    for length in [0, 5, 8, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        mentions(&refused(), &["checkpoint.safetensors", "truncated"]);
+    }
+    fs::write(&path, "Source\tTarget: this is a text file, and a longer one than the head of a safetensors file").unwrap();
+    mentions(&refused(), &["checkpoint.safetensors", "not a safetensors file"]);
+    store::save(&Cpu::<f32>::new(), saved.model(), &path).unwrap();
+    mentions(&refused(), &["checkpoint.safetensors", "was not written by a training run"]);
+    store::Archive { notes: [("by".into(), "another program".into())].into(), ..Default::default() }.write(&path).unwrap();
+    mentions(&refused(), &["was not written by a training run"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("at.safetensors");
+    let mut saved = trainer();
+    advance(&mut saved, 7);
+    saved.save(&path).unwrap();
+    let whole = store::Archive::read(&path).unwrap();
+    let write = |change: &dyn Fn(&mut store::Archive)| {
+        let mut archive = whole.clone();
+        change(&mut archive);
+        archive.write(&path).unwrap();
+    };
+    let refused = |change: &dyn Fn(&mut store::Archive)| {
+        write(change);
+        trainer().resume(&path).unwrap_err().to_string()
+    };
+    let rewrite = |archive: &mut store::Archive, from: &str, to: &str| {
+        let note = archive.notes.values_mut().next().unwrap();
+        assert!(note.contains(from), "{from} is not in {note}");
+        *note = note.replace(from, to);
+    };
+    mentions(&refused(&|a| rewrite(a, "\"step\":7", "\"step\":-7")), &["damaged", "step"]);
+    mentions(&refused(&|a| rewrite(a, "\"task\"", "\"tasks\"")), &["damaged", "task"]);
+    mentions(&refused(&|a| rewrite(a, "\"recipe\"", "\"recipes\"")), &["damaged", "recipe"]);
+    mentions(&refused(&|a| rewrite(a, "seed = 0", "seed = []")), &["at.safetensors:", "invalid type"]);
+    mentions(&refused(&|a| rewrite(a, "{", "[")), &["damaged", "training"]);
+    mentions(&refused(&|a| rewrite(a, "\"format\":2", "\"format\":3")), &["format 3", "reads 2"]);
+    mentions(&refused(&|a| drop(a.tensors.remove("recent"))), &["damaged", "recent"]);
+    mentions(&refused(&|a| drop(a.tensors.insert("best".into(), store::Stored::new(&[1.0], &[1])))), &["damaged", "best"]);
+    mentions(&refused(&|a| drop(a.tensors.remove("second_moment.encoder.weight"))), &["second_moment.encoder.weight", "missing"]);
+    mentions(&refused(&|a| drop(a.tensors.remove("model.encoder.weight"))), &["model.encoder.weight", "missing"]);
+    write(&|a| rewrite(a, "\"classes\"", "\"class\""));
+    mentions(&Origin::read(&path).unwrap_err().to_string(), &["damaged", "classes"]);
+    mentions(&trainer().resume(dir.path().join("absent")).unwrap_err().to_string(), &["could not read", "absent"]);
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_an_error_that_names_the_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("at.safetensors");
+    let mut saved = trainer();
+    take(&mut saved, 2);
+    saved.save(&path).unwrap();
+    let refused = |recipe| trainer_of(recipe).resume(&path).unwrap_err().to_string();
+    let with = |change: &dyn Fn(&mut Recipe)| {
+        let mut recipe = recipe(16);
+        change(&mut recipe);
+        recipe
+    };
+    mentions(&refused(with(&|r| r.block.ssm.d_model = 8)), &["architecture", "encoder.weight", "[5, 4]", "[5, 8]"]);
+    mentions(&refused(with(&|r| r.block.ssm.d_state = 4)), &["architecture", "blocks.0.forward.ssm.kernel.A_real"]);
+    mentions(&refused(with(&|r| r.layers = 3)), &["architecture", "blocks.2.forward.sampler.scale", "missing"]);
+    mentions(&refused(with(&|r| r.layers = 1)), &["architecture", "the model has no blocks.1"]);
+    mentions(&refused(with(&|r| r.seed = 1)), &["run.seed = 0", "run.seed = 1"]);
+    mentions(&refused(with(&|r| r.batch = 5)), &["run.batch = 4", "run.batch = 5"]);
+    mentions(&refused(with(&|r| r.accumulate = 2)), &["run.accumulate = 1", "run.accumulate = 2"]);
+    mentions(&refused(recipe(17)), &["schedule.total = 16", "schedule.total = 17"]);
+    mentions(&refused(with(&|r| r.optimizer.lr = 0.5)), &["optimizer.lr = 0.01", "optimizer.lr = 0.5"]);
+    mentions(&refused(with(&|r| r.block.residual = false)), &["model.residual = true", "model.residual = false"]);
+    mentions(&refused(with(&|r| r.data = "other".into())), &["data.variant = \"tiny\"", "data.variant = \"other\""]);
+    // Values that may be missing, on either side.
+    mentions(&refused(with(&|r| r.clip = Some(1.0))), &["optimizer.clip = none", "optimizer.clip = 1"]);
+    trainer_of(with(&|r| r.clip = Some(0.5))).save(&path).unwrap();
+    mentions(&refused(recipe(16)), &["optimizer.clip = 0.5", "optimizer.clip = none"]);
+    saved.save(&path).unwrap();
+    // What a run may change while it goes on.
+    trainer_of(with(&|r| (r.name, r.early_stop) = ("mine".into(), Some(3)))).resume(&path).unwrap();
+    let other = |task, splits| -> Result<Trainer<_>> { Trainer::new(&Cpu::<f32>::new(), task, recipe(16), splits)?.resume(&path) };
+    mentions(&other("text", splits()).unwrap_err().to_string(), &["task = tiny", "task = text"]);
+    mentions(&other("tiny", Splits { train: runs::set(22, 9, false), ..splits() }).unwrap_err().to_string(), &["data = 22 samples"]);
+}
+
+#[test]
+fn a_parameter_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let cpu = Cpu::<f32>::new();
+    let mut output = Output::open(dir.path()).unwrap();
+    let mut trainer = trainer();
+    take(&mut trainer, 2);
+    assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &halt()).unwrap(), Ending::Stopped);
+    let good = fs::read(output.checkpoint()).unwrap();
+    let (_, bias) = trainer.model().parameters().into_iter().find(|(name, _)| name == "decoder.bias").unwrap();
+    bias.set(cpu.full(bias.value().shape(), f64::NAN).unwrap()).unwrap();
+    let error = fit(&mut trainer, Some(&mut output), FitOptions::default(), &go()).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { step: 3, .. }));
+    mentions(&error.to_string(), &["step 3", "decoder.bias, and with it the loss,", "not finite"]);
+    assert!(matches!(trainer.save(output.checkpoint()), Err(Error::NonFinite { .. })));
+    assert_eq!(fs::read(output.checkpoint()).unwrap(), good);
+    assert_eq!(runs::trainer().resume(output.checkpoint()).unwrap().steps_done(), 2);
+}
