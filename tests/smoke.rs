@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use pspikessm::backend::Cpu;
+use pspikessm::data::Faults;
 use pspikessm::train::cli::{self, Outcome};
-use pspikessm::train::{Command, Flags, Task, tasks};
+use pspikessm::train::{Command, Flags, Task, Trainer, tasks};
 
 /// What a run with these flags prints, and how it ends.
 fn run(task: &dyn Task, line: &str, data: Option<&Path>, more: &[&str]) -> (String, Outcome) {
@@ -118,14 +119,17 @@ fn speech_commands() {
 }
 
 #[test]
-fn generated_pictures_need_no_files() {
-    let (printed, outcome) = run(
-        &tasks::Pathfinder,
-        "--set model.d_model=4 --set model.layers=1 --set run.batch=2 --steps 2 --quiet --eval-passes 1",
-        None,
-        &[],
-    );
-    assert!(matches!(outcome, Outcome::Finished(_)), "{printed}");
+fn drawn_pictures_need_no_files_and_path_x_trains() {
+    for (preset, length) in [("quick", 1024), ("path-x", 16_384)] {
+        let mut recipe = tasks::Pathfinder.recipe(Some(preset)).unwrap().with_steps(2);
+        (recipe.block.ssm.d_model, recipe.block.ssm.d_state, recipe.layers, recipe.batch) = (4, 4, 1, 2);
+        let splits = tasks::Pathfinder.load(&recipe, None, &Faults::refused()).unwrap();
+        assert_eq!((splits.train.longest(), splits.train.is_remote()), (length, true));
+        let mut trainer = Trainer::new(&Cpu::<f32>::new(), "pathfinder", recipe, splits).unwrap();
+        while !trainer.is_finished() {
+            assert!(trainer.step().unwrap().loss.is_finite());
+        }
+    }
 }
 
 /// With `PSPIKESSM_SETS=DIR` all sets are written to folders in it, for runs of the examples themselves.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::download;
 use super::{
     Command, Ending, Evaluation, Evaluator, FitOptions, Flags, Origin, Output, Recipe, StepReport, Task, Trainer, device, energy, fit,
-    interrupt, load_weights, pictures, report,
+    interrupt, load_weights, pictures, progress, report,
 };
 use crate::backend::{Backend, Key, SpikeMode};
 use crate::data::{Faults, Splits};
@@ -214,7 +214,9 @@ fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, stop: 
 
 /// Evaluates on the test set, as the flags say.
 fn test_set<B: Backend>(trainer: &Trainer<B>, flags: &Flags, stop: &AtomicBool) -> Result<Option<Evaluation>> {
-    if flags.expected { trainer.test_expected(stop) } else { trainer.test(flags.eval_passes, stop) }
+    let bar = progress::Evaluation::test(flags.quiet);
+    let (mode, passes) = if flags.expected { (SpikeMode::Expected, 1) } else { (SpikeMode::Sampled, flags.eval_passes) };
+    trainer.test_watched(mode, passes, stop, &|done, all| bar.show(done, all))
 }
 
 /// Prints what is left to print of a finished run, which took so many steps with this mean of the last ones: the energy, if wanted, and

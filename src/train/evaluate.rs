@@ -75,6 +75,9 @@ pub struct Evaluator<'a, B: Backend> {
     pub stop: &'a AtomicBool,
 }
 
+/// Someone who is told how much of how much is done.
+pub(super) type Watch<'a> = &'a dyn Fn(u64, u64);
+
 /// What has been counted so far.
 struct Tally {
     loss: f64,
@@ -91,6 +94,11 @@ impl<B: Backend> Evaluator<'_, B> {
     /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty, or nothing in it can be read; what
     /// reading a sample answers.
     pub fn run(&self, set: &Dataset, key: Key, passes: u64) -> Result<Option<Evaluation>> {
+        self.run_watched(set, key, passes, &|_, _| ())
+    }
+
+    /// The same; tells `watch` after every batch how many samples of how many are done, over all passes.
+    pub(super) fn run_watched(&self, set: &Dataset, key: Key, passes: u64, watch: Watch<'_>) -> Result<Option<Evaluation>> {
         for (name, value) in [("passes", passes), ("batch", self.batch as u64)] {
             if value == 0 {
                 return Err(Error::config(name, 0, "must be at least 1"));
@@ -102,7 +110,8 @@ impl<B: Backend> Evaluator<'_, B> {
         let classes = set.classes();
         let mut tally = Tally { loss: 0.0, confusion: vec![vec![0; classes]; classes], meter: SpikeMeter::default() };
         for pass in 0..passes {
-            if !self.pass(set, key.fold(pass), &mut tally)? {
+            let (before, all) = (pass * set.len() as u64, passes * set.len() as u64);
+            if !self.pass(set, key.fold(pass), &mut tally, &|done| watch(before + done, all))? {
                 return Ok(None);
             }
         }
@@ -123,7 +132,7 @@ impl<B: Backend> Evaluator<'_, B> {
     }
 
     /// Goes through the set once; false where `stop` was set.
-    fn pass(&self, set: &Dataset, key: Key, tally: &mut Tally) -> Result<bool> {
+    fn pass(&self, set: &Dataset, key: Key, tally: &mut Tally, watch: &dyn Fn(u64)) -> Result<bool> {
         let batch = self.batch;
         let make = move |number: u64| {
             let start = number as usize * batch;
@@ -142,6 +151,7 @@ impl<B: Backend> Evaluator<'_, B> {
                     self.score(&batch, key.fold(number), tally)?;
                 }
                 number += 1;
+                watch((number * self.batch as u64).min(set.len() as u64));
             }
         })
     }

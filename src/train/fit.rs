@@ -52,7 +52,8 @@ pub fn fit<B: Backend>(
     loop {
         let mut validated = None;
         if trainer.validation_due() {
-            validated = trainer.validate(stop)?;
+            let bar = progress.validation();
+            validated = trainer.validate_watched(stop, &|done, all| bar.show(done, all))?;
         }
         if let (Some(output), Some(found)) = (output.as_deref_mut(), &validated) {
             output.evaluation("validation", trainer, found)?;

@@ -1,4 +1,4 @@
-//! Progress bars, of the epoch and of the run: on stderr, where that is a terminal.
+//! Progress bars, of the epoch, of the run and of evaluations: on stderr, where that is a terminal.
 
 use std::fmt::Write;
 
@@ -10,9 +10,12 @@ use super::trainer::StepReport;
 const EPOCH: &str = "{prefix:>12} {wide_bar} {pos:>6}/{len:<6} {msg:35}";
 const RUN: &str = "{prefix:>12} {wide_bar} {pos:>6}/{len:<6} {speed:>9} {eta:>4} left {msg:15}";
 
+const EVALUATION: &str = "{prefix:>12} {wide_bar} {pos:>6}/{len:<6} {speed:>9} {eta:>4} left                ";
+
 /// Where a run is, for someone who watches.
 #[derive(Debug)]
 pub(super) struct Progress {
+    bars: MultiProgress,
     epoch: ProgressBar,
     run: ProgressBar,
     per_epoch: u64,
@@ -21,20 +24,18 @@ pub(super) struct Progress {
 impl Progress {
     /// Bars of a run of `total` steps that stands at `done`, `per_epoch` of them an epoch.
     pub fn new(name: &str, done: u64, total: u64, per_epoch: u64, quiet: bool) -> Self {
-        // Where stderr is no terminal, indicatif shows nothing either.
-        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bars = MultiProgress::with_draw_target(target);
-        let bar = |length, template, prefix: &str| {
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let style = style.with_key("speed", speed);
-            bars.add(ProgressBar::new(length).with_style(style).with_prefix(prefix.to_string()))
-        };
-        let epoch = bar(per_epoch, EPOCH, "");
-        let run = bar(total, RUN, name).with_position(done);
+        let bars = group(quiet);
+        let epoch = bar(&bars, per_epoch, EPOCH, "");
+        let run = bar(&bars, total, RUN, name).with_position(done);
         // The steps of an earlier run say nothing about the speed of this one: the bar takes note of them, and forgets how fast they came.
         run.tick();
         run.reset_eta();
-        Progress { epoch, run, per_epoch }
+        Progress { bars, epoch, run, per_epoch }
+    }
+
+    /// A bar of the validation, below the others.
+    pub fn validation(&self) -> Evaluation {
+        Evaluation(bar(&self.bars, 0, EVALUATION, "validation"))
     }
 
     /// Shows the number of steps taken, the best validation accuracy, and what came of the last steps.
@@ -53,7 +54,41 @@ impl Progress {
     }
 }
 
-/// Steps a second.
+/// How far an evaluation is; the bar is gone when this is dropped.
+#[derive(Debug)]
+pub(super) struct Evaluation(ProgressBar);
+
+impl Evaluation {
+    /// A bar of the test.
+    pub fn test(quiet: bool) -> Self {
+        Evaluation(bar(&group(quiet), 0, EVALUATION, "test"))
+    }
+
+    /// Shows how many samples of how many are done.
+    pub fn show(&self, done: u64, all: u64) {
+        self.0.set_length(all);
+        self.0.set_position(done);
+    }
+}
+
+impl Drop for Evaluation {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A place for bars.
+fn group(quiet: bool) -> MultiProgress {
+    // Where stderr is no terminal, indicatif shows nothing either.
+    MultiProgress::with_draw_target(if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() })
+}
+
+fn bar(bars: &MultiProgress, length: u64, template: &str, prefix: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bars.add(ProgressBar::new(length).with_style(style.with_key("speed", speed)).with_prefix(prefix.to_string()))
+}
+
+/// Steps, or samples, a second.
 fn speed(state: &ProgressState, out: &mut dyn Write) {
     // A bar has nobody to tell of an error.
     let _ = write!(out, "{:.*}/s", if state.per_sec() < 10.0 { 2 } else { 0 }, state.per_sec());

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::evaluate::{Evaluation, Evaluator, correct, logits};
+use super::evaluate::{Evaluation, Evaluator, Watch, correct, logits};
 use super::feeder::{self, Feeder};
 use super::recipe::{Recipe, Schedule};
 use crate::autodiff::{Gradients, Tape};
@@ -304,8 +304,13 @@ impl<B: Backend> Trainer<B> {
     /// Runs the model over the validation set, for the epoch that has ended, and tells a plateau schedule of it. `None` where `stop` was
     /// set meanwhile: then it is still due.
     pub fn validate(&mut self, stop: &AtomicBool) -> Result<Option<Evaluation>> {
-        let epoch = self.epochs_done();
-        let found = self.evaluator(SpikeMode::Sampled, stop).run(&self.splits.val, self.key(VALIDATION).fold(epoch), 1)?;
+        self.validate_watched(stop, &|_, _| ())
+    }
+
+    /// The same; `watch` is told how many samples are done.
+    pub(super) fn validate_watched(&mut self, stop: &AtomicBool, watch: Watch<'_>) -> Result<Option<Evaluation>> {
+        let (epoch, evaluator) = (self.epochs_done(), self.evaluator(SpikeMode::Sampled, stop));
+        let found = evaluator.run_watched(&self.splits.val, self.key(VALIDATION).fold(epoch), 1, watch)?;
         if let Some(evaluation) = &found {
             self.state.validated = epoch;
             if self.state.best.is_none_or(|(_, best)| evaluation.accuracy > best) {
@@ -323,7 +328,7 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// [`Error::Config`] where `passes` is 0.
     pub fn test(&self, passes: u64, stop: &AtomicBool) -> Result<Option<Evaluation>> {
-        self.evaluator(SpikeMode::Sampled, stop).run(&self.splits.test, self.key(TEST), passes)
+        self.test_watched(SpikeMode::Sampled, passes, stop, &|_, _| ())
     }
 
     /// Runs the model over the test set once, with the expected spike in the place of every spike.
@@ -331,7 +336,12 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// What the model answers.
     pub fn test_expected(&self, stop: &AtomicBool) -> Result<Option<Evaluation>> {
-        self.evaluator(SpikeMode::Expected, stop).run(&self.splits.test, self.key(TEST), 1)
+        self.test_watched(SpikeMode::Expected, 1, stop, &|_, _| ())
+    }
+
+    /// Either of them; `watch` is told how many samples are done.
+    pub(super) fn test_watched(&self, mode: SpikeMode, passes: u64, stop: &AtomicBool, watch: Watch<'_>) -> Result<Option<Evaluation>> {
+        self.evaluator(mode, stop).run_watched(&self.splits.test, self.key(TEST), passes, watch)
     }
 
     fn evaluator<'a>(&'a self, mode: SpikeMode, stop: &'a AtomicBool) -> Evaluator<'a, B> {

@@ -19,8 +19,9 @@ pub struct Pathfinder;
 fn rules(recipe: &Recipe) -> Result<(usize, Rules)> {
     match recipe.data.as_str() {
         "32" => Ok((32, Rules::pathfinder32())),
+        "32-small" => Ok((32, Rules { train: 10_000, val: 1_000, test: 1_000, ..Rules::pathfinder32() })),
         "128" => Ok((128, Rules::path_x())),
-        _ => Err(no_variant(recipe, "32 and 128")),
+        _ => Err(no_variant(recipe, "32, 32-small and 128")),
     }
 }
 
