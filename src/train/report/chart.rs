@@ -81,7 +81,8 @@ impl Chart {
         });
         let (low, high) = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
         let (low, high) = (low.max(self.bounds.0), high.min(self.bounds.1));
-        let room = 0.05 * (high - low).max(1e-3 * high.abs()).max(1e-9);
+        // What hardly changes is not blown up.
+        let room = 0.05 * (high - low).max(0.2 * high.abs()).max(1e-9);
         Some((low - room).max(self.bounds.0)..(high + room).min(self.bounds.1).max(low + room))
     }
 }

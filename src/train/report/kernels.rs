@@ -47,7 +47,7 @@ fn draw(area: &Area<'_>, kernel: &Kernel) -> Outcome<String> {
     let length = kernel.values.iter().map(Vec::len).max().unwrap_or(0);
     let curves: Vec<Vec<Point>> = evenly(channels, CHANNELS).map(|channel| curve(&kernel.values[channel])).collect();
     let (low, high) = bulk(curves.iter().flatten().map(|point| point.1), 0.0).unwrap_or((0.0, 1.0));
-    let room = 0.05 * (high - low).max(1e-3 * high.abs().max(low.abs())).max(f64::from(f32::MIN_POSITIVE));
+    let room = 0.05 * (high - low).max(0.2 * high.abs().max(low.abs())).max(f64::from(f32::MIN_POSITIVE));
     let mut plot = axes(area, (0.0..length.max(2) as f64 - 1.0, low - room..high + room), [60, 24], (8, 5), true)?;
     for (number, points) in curves.into_iter().enumerate().filter(|(_, points)| points.len() > 1) {
         plot.draw_series([PathElement::new(points, series(number).stroke_width(3 * UNITS as u32 / 2))])?;

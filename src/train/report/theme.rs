@@ -3,7 +3,7 @@
 use plotters::style::RGBColor;
 
 /// The ground.
-pub(super) const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFE);
+pub(super) const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 /// Text.
 pub(super) const INK: RGBColor = RGBColor(0x1F, 0x23, 0x28);
 /// Axes and their numbers.
