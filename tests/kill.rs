@@ -55,7 +55,7 @@ fn start(dir: &Path, steps: u64) -> Child {
 /// When a process is killed: each of these falls before, into or behind what it writes.
 #[derive(Debug)]
 enum Moment {
-    /// After so many microseconds, perhaps before it has begun to train.
+    /// After so many microseconds, the first ones before it has begun to train.
     Time(u64),
     /// When so many more lines of metrics are there.
     Lines(usize),
@@ -69,10 +69,10 @@ impl Moment {
     fn drawn(kill: u64) -> Self {
         let draw = Key::new(0x6b69_6c6c).fold(kill).words(0).next_lanes()[0];
         match kill % 4 {
-            0 => Moment::Time(u64::from(draw >> 8) % 60_000),
-            1 => Moment::Lines(1 + draw as usize / 7 % 4),
+            0 => Moment::Time(u64::from(draw >> 8) % (1 + 10_000 * kill)),
+            1 => Moment::Lines(1 + draw as usize / 7 % 8),
             2 => Moment::Writing,
-            _ => Moment::Written(1 + u64::from(draw / 7 % 8)),
+            _ => Moment::Written(1 + u64::from(draw / 7 % 20)),
         }
     }
 
