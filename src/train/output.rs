@@ -18,7 +18,7 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 const BEST: &str = "best.safetensors";
 const PREVIOUS: &str = "checkpoint.previous.safetensors";
 const PREVIOUS_BEST: &str = "best.previous.safetensors";
-const METRICS: &str = "metrics.jsonl";
+pub(super) const METRICS: &str = "metrics.jsonl";
 /// What is written at the end of a run.
 const PICTURES: [&str; 3] = ["report.html", "raster.svg", "kernels.svg"];
 

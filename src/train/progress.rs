@@ -1,11 +1,14 @@
 //! Progress bars, of the epoch and of the run: on stderr, where that is a terminal.
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Write;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::trainer::StepReport;
 
-const EPOCH: &str = "{prefix:>12} {wide_bar} {pos}/{len} {msg}";
-const RUN: &str = "{prefix:>12} {wide_bar} {pos}/{len} {msg} {per_sec} {eta} left";
+// What stands right of the bars is equally wide, and so the bars are.
+const EPOCH: &str = "{prefix:>12} {wide_bar} {pos:>6}/{len:<6} {msg:35}";
+const RUN: &str = "{prefix:>12} {wide_bar} {pos:>6}/{len:<6} {speed:>9} {eta:>4} left {msg:15}";
 
 /// Where a run is, for someone who watches.
 #[derive(Debug)]
@@ -23,11 +26,13 @@ impl Progress {
         let bars = MultiProgress::with_draw_target(target);
         let bar = |length, template, prefix: &str| {
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = style.with_key("speed", speed);
             bars.add(ProgressBar::new(length).with_style(style).with_prefix(prefix.to_string()))
         };
         let epoch = bar(per_epoch, EPOCH, "");
         let run = bar(total, RUN, name).with_position(done);
-        // The steps of an earlier run say nothing about the speed of this one.
+        // The steps of an earlier run say nothing about the speed of this one: the bar takes note of them, and forgets how fast they came.
+        run.tick();
         run.reset_eta();
         Progress { epoch, run, per_epoch }
     }
@@ -42,10 +47,16 @@ impl Progress {
             self.epoch.set_message(format!("loss {loss:.4} accuracy {accuracy:.4}"));
         }
         if let Some(best) = best {
-            self.run.set_message(format!("best validation {best:.4}"));
+            self.run.set_message(format!("best val {best:.4}"));
         }
         self.run.set_position(done);
     }
+}
+
+/// Steps a second.
+fn speed(state: &ProgressState, out: &mut dyn Write) {
+    // A bar has nobody to tell of an error.
+    let _ = write!(out, "{:.*}/s", if state.per_sec() < 10.0 { 2 } else { 0 }, state.per_sec());
 }
 
 impl Drop for Progress {
