@@ -61,6 +61,13 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A file could not be fetched.
+    Network {
+        /// The address.
+        url: String,
+        /// What happened and what to do.
+        help: String,
+    },
     /// A checkpoint is truncated, foreign, or belongs to another architecture.
     Checkpoint {
         /// The file.
@@ -124,6 +131,11 @@ impl Error {
         Error::Io { action, path: path.as_ref().into(), source }
     }
 
+    /// A failed transfer.
+    pub fn network(url: impl Into<String>, help: impl Into<String>) -> Self {
+        Error::Network { url: url.into(), help: help.into() }
+    }
+
     /// An unusable checkpoint.
     pub fn checkpoint(path: impl AsRef<Path>, help: impl Into<String>) -> Self {
         Error::Checkpoint { path: path.as_ref().into(), help: help.into() }
@@ -141,6 +153,7 @@ impl fmt::Display for Error {
             Error::Value { op, help } => write!(f, "{op}: {help}"),
             Error::Data { path, line, column, help } => write!(f, "{}:{line}:{column}: {help}", path.display()),
             Error::Io { action, path, source } => write!(f, "could not {action} {}: {source}", path.display()),
+            Error::Network { url, help } => write!(f, "could not fetch {url}: {help}"),
             Error::Checkpoint { path, help } => write!(f, "checkpoint {}: {help}", path.display()),
             Error::NotDifferentiable { op, help } => write!(f, "{op} cannot be differentiated: {help}"),
             Error::Gradient { op, help } => write!(f, "the gradient of {op} is wrong: {help}"),

@@ -54,6 +54,8 @@ pub enum Outcome {
     Finished(Box<Summary>),
     /// The classes of a sample are printed.
     Predicted,
+    /// It was stopped while the data were fetched. What has arrived is kept, and `--download` goes on with it.
+    Unfetched,
     /// It was stopped after this step, and saved to this file, if there was a folder for it.
     Stopped(u64, Option<PathBuf>),
 }
@@ -73,6 +75,10 @@ pub fn main(task: &dyn Task) -> ExitCode {
     let outcome = interrupt::on_ctrl_c().and_then(|stop| device::run(task, &flags, stop, &mut io::stdout()));
     match outcome {
         Ok(Outcome::Finished(_) | Outcome::Predicted) => ExitCode::SUCCESS,
+        Ok(Outcome::Unfetched) => {
+            complain("stopped while the data were fetched: what has arrived is kept, the same command goes on with it");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Ok(Outcome::Stopped(step, saved)) => {
             let saved =
                 saved.map_or("nothing is saved without --out".into(), |path| format!("saved {}, go on with --resume", path.display()));
@@ -86,7 +92,7 @@ pub fn main(task: &dyn Task) -> ExitCode {
 /// Does what the flags say on `backend`, whatever `--backend` is, and prints to `out` what a user reads on stdout.
 ///
 /// # Errors
-/// What [`Output::open`], [`Task::load`], [`Trainer::resume`] and [`fit`] answer.
+/// What [`Output::open`], [`Task::load`], [`Trainer::resume`], [`fit`] and, with `--download`, `download::fetch` answer.
 pub fn run<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
     if let Some(threads) = flags.threads {
         use_threads(threads)?;
@@ -104,7 +110,7 @@ fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicB
     let open = if flags.resume { Output::reopen } else { Output::open };
     let mut output = flags.out.as_ref().map(open).transpose()?;
     let (recipe, faults) = (flags.recipe(task)?, flags.faults());
-    let splits = load(task, &recipe, flags, &faults, stop)?;
+    let Some(splits) = load(task, &recipe, flags, &faults, stop)? else { return Ok(Outcome::Unfetched) };
     let mut trainer = Trainer::new(backend, task.name(), recipe, splits)?;
     if let Some(output) = &mut output {
         if flags.resume {
@@ -145,7 +151,7 @@ fn evaluate_only<B: Backend>(
     let started = Instant::now();
     let origin = Origin::of_task(checkpoint, task.name())?;
     let (recipe, faults) = (flags.recipe(task)?, flags.faults());
-    let splits = load(task, &recipe, flags, &faults, stop)?;
+    let Some(splits) = load(task, &recipe, flags, &faults, stop)? else { return Ok(Outcome::Unfetched) };
     if splits.test.encoding() != origin.set.encoding() {
         return Err(Error::checkpoint(checkpoint, "was trained on data with other symbols or statistics: give the same --data"));
     }
@@ -189,19 +195,21 @@ fn predict<B: Backend>(
     Ok(Outcome::Predicted)
 }
 
-/// The data, fetched first where that is asked for.
-fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, stop: &AtomicBool) -> Result<Splits> {
+/// The data, fetched first where that is asked for; `None` where the fetching was stopped.
+fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, stop: &AtomicBool) -> Result<Option<Splits>> {
     let dir = flags.data.as_deref();
     #[cfg(feature = "download")]
     if let (true, Some(dir)) = (flags.download, dir) {
         let none = || Error::config("--download", task.name(), "there is no archive of these data: leave it out");
         let set = task.archive(recipe).ok_or_else(none)?;
-        let options = download::Options { url: flags.data_url.clone(), quiet: flags.quiet };
-        download::fetch(&set, dir, &options, stop)?;
+        let options = download::Options { url: flags.data_url.clone(), quiet: flags.quiet, ..download::Options::default() };
+        if download::fetch(&set, dir, &options, stop)? == download::Fetched::Stopped {
+            return Ok(None);
+        }
     }
     #[cfg(not(feature = "download"))]
     let _ = stop;
-    task.load(recipe, dir, faults)
+    task.load(recipe, dir, faults).map(Some)
 }
 
 /// Evaluates on the test set, as the flags say.

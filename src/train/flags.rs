@@ -24,7 +24,7 @@ recipe
 data
   --data DIR            folder of the data
   --download            fetch the official archive into that folder, if it is not there (cargo feature download)
-  --data-url URL        fetch it from there instead
+  --data-url URL        fetch it from there instead: the address of the folder that holds its files, or of the archive itself
   --skip-bad            leave out samples that cannot be read, and count them, instead of stopping at the first
 running
   --backend B           where to compute: auto (default), cpu, wgpu or cuda; with an index for another than the first, as in wgpu:1.

@@ -29,6 +29,8 @@
 mod checkpoint;
 pub mod cli;
 pub mod device;
+#[cfg(feature = "download")]
+pub mod download;
 pub mod energy;
 mod evaluate;
 mod feeder;

@@ -60,7 +60,7 @@ impl Task for Pathfinder {
     }
 
     #[cfg(feature = "download")]
-    fn archive(&self, _: &Recipe) -> Option<crate::train::download::Set> {
-        Some(crate::train::download::lra())
+    fn archive(&self, recipe: &Recipe) -> Option<crate::train::download::Set> {
+        rules(recipe).ok().map(|(size, _)| crate::train::download::pathfinder(size))
     }
 }

@@ -53,7 +53,7 @@ impl Task for Retrieval {
 
     #[cfg(feature = "download")]
     fn archive(&self, _: &Recipe) -> Option<crate::train::download::Set> {
-        Some(crate::train::download::lra())
+        Some(crate::train::download::aan())
     }
 }
 

@@ -1,0 +1,87 @@
+//! `--download` of the examples.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use pspikessm::backend::Cpu;
+use pspikessm::data::{Dataset, Faults, Splits};
+use pspikessm::error::{Error, Result};
+use pspikessm::train::cli::{self, Outcome};
+use pspikessm::train::download::Set;
+use pspikessm::train::tasks::{ListOps, Preset};
+use pspikessm::train::{Flags, Recipe, Task};
+use tempfile::tempdir;
+
+use super::server::Server;
+use super::{data, plain, set};
+
+/// ListOps, were it not that it wants `data.bin` in its folder.
+struct Fetching(String);
+
+impl Task for Fetching {
+    fn name(&self) -> &'static str {
+        "fetching"
+    }
+
+    fn about(&self) -> &'static str {
+        "A test."
+    }
+
+    fn presets(&self) -> &'static [Preset] {
+        ListOps.presets()
+    }
+
+    fn class_names(&self, recipe: &Recipe) -> Vec<String> {
+        ListOps.class_names(recipe)
+    }
+
+    fn load(&self, _: &Recipe, dir: Option<&Path>, _: &Faults) -> Result<Splits> {
+        let length = std::fs::read(dir.unwrap().join("data.bin")).unwrap().len();
+        Err(Error::value("a test", format!("{length} bytes are there")))
+    }
+
+    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+        ListOps.push(recipe, sample, set)
+    }
+
+    fn archive(&self, _: &Recipe) -> Option<Set> {
+        Some(set(&[self.0.clone()], &[plain()]))
+    }
+}
+
+/// A run with `--download` into `dir`, and more flags.
+fn run(task: &dyn Task, dir: &Path, more: &[&str], stop: bool) -> Result<Outcome> {
+    let args = ["--quiet", "--download", "--data", dir.to_str().unwrap()].iter().chain(more).map(Into::into);
+    let flags = match Flags::parse(args)? {
+        pspikessm::train::Command::Run(flags) => flags,
+        other => panic!("{other:?}"),
+    };
+    cli::run(&Cpu::<f32>::new(), task, &flags, &AtomicBool::new(stop), &mut Vec::new())
+}
+
+#[test]
+fn data_are_fetched_before_they_are_loaded() {
+    let (server, other) = (Server::of(&[("/data.bin", &data())]), Server::of(&[("/data.bin", &data())]));
+    let task = Fetching(server.url(""));
+    let dir = tempdir().unwrap();
+    let error = run(&task, &dir.path().join("a"), &[], false).unwrap_err();
+    assert!(error.to_string().contains("200000 bytes are there"), "{error}");
+    assert_eq!((server.requests().len(), other.requests().len()), (1, 0));
+    let error = run(&task, &dir.path().join("b"), &["--data-url", &other.url("/data.bin")], false).unwrap_err();
+    assert!(error.to_string().contains("200000 bytes are there"), "{error}");
+    assert_eq!((server.requests().len(), other.requests().len()), (1, 1));
+}
+
+#[test]
+fn a_stop_while_fetching_ends_the_run() {
+    let server = Server::of(&[("/data.bin", &data())]);
+    let dir = tempdir().unwrap();
+    assert_eq!(run(&Fetching(server.url("")), dir.path(), &[], true).unwrap(), Outcome::Unfetched);
+}
+
+#[test]
+fn data_that_have_no_archive_cannot_be_fetched() {
+    let dir = tempdir().unwrap();
+    let error = run(&ListOps, dir.path(), &[], false).unwrap_err();
+    assert!(matches!(error, Error::Config { name: "--download", .. }), "{error:?}");
+}
