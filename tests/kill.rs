@@ -59,8 +59,8 @@ enum Moment {
     Time(u64),
     /// When so many more lines of metrics are there.
     Lines(usize),
-    /// When a checkpoint is half written, or was a moment ago.
-    Writing,
+    /// When a file with such a name is half written, or was a moment ago.
+    Writing(&'static str),
     /// When so many more checkpoints were renamed to their place.
     Written(u64),
 }
@@ -71,7 +71,7 @@ impl Moment {
         match kill % 4 {
             0 => Moment::Time(u64::from(draw >> 8) % (1 + 10_000 * kill)),
             1 => Moment::Lines(1 + draw as usize / 7 % 8),
-            2 => Moment::Writing,
+            2 => Moment::Writing([".checkpoint", ".metrics"][kill as usize / 4 % 2]),
             _ => Moment::Written(1 + u64::from(draw / 7 % 20)),
         }
     }
@@ -102,7 +102,7 @@ impl Moment {
                 });
             }
             // Its own: earlier ones have left theirs.
-            Moment::Writing => until(&mut || names(dir).iter().any(|name| name.contains(&own))),
+            Moment::Writing(what) => until(&mut || names(dir).iter().any(|name| name.starts_with(what) && name.contains(&own))),
             Moment::Written(more) => {
                 let (mut seen, mut left) = (inode(), *more);
                 until(&mut || {
