@@ -55,12 +55,12 @@ fn start(dir: &Path, steps: u64) -> Child {
 /// When a process is killed: each of these falls before, into or behind what it writes.
 #[derive(Debug)]
 enum Moment {
-    /// After so many microseconds, perhaps before it has begun to train.
+    /// After so many microseconds, the first ones before it has begun to train.
     Time(u64),
     /// When so many more lines of metrics are there.
     Lines(usize),
-    /// When a checkpoint is half written, or was a moment ago.
-    Writing,
+    /// When a file with such a name is half written, or was a moment ago.
+    Writing(&'static str),
     /// When so many more checkpoints were renamed to their place.
     Written(u64),
 }
@@ -69,10 +69,10 @@ impl Moment {
     fn drawn(kill: u64) -> Self {
         let draw = Key::new(0x6b69_6c6c).fold(kill).words(0).next_lanes()[0];
         match kill % 4 {
-            0 => Moment::Time(u64::from(draw >> 8) % 60_000),
-            1 => Moment::Lines(1 + draw as usize / 7 % 4),
-            2 => Moment::Writing,
-            _ => Moment::Written(1 + u64::from(draw / 7 % 8)),
+            0 => Moment::Time(u64::from(draw >> 8) % (1 + 10_000 * kill)),
+            1 => Moment::Lines(1 + draw as usize / 7 % 8),
+            2 => Moment::Writing([".checkpoint", ".metrics"][kill as usize / 4 % 2]),
+            _ => Moment::Written(1 + u64::from(draw / 7 % 20)),
         }
     }
 
@@ -102,7 +102,7 @@ impl Moment {
                 });
             }
             // Its own: earlier ones have left theirs.
-            Moment::Writing => until(&mut || names(dir).iter().any(|name| name.contains(&own))),
+            Moment::Writing(what) => until(&mut || names(dir).iter().any(|name| name.starts_with(what) && name.contains(&own))),
             Moment::Written(more) => {
                 let (mut seen, mut left) = (inode(), *more);
                 until(&mut || {

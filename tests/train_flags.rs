@@ -13,7 +13,7 @@ use pspikessm::train::cli::{self, Outcome};
 use pspikessm::train::device::{self, Choice};
 use pspikessm::train::tasks::ListOps;
 use pspikessm::train::{Command, Flags, Length, Origin, Recipe, Schedule, Task};
-use runs::{QUICK, Tiny, flags, go, halt, mentions, metrics, parse, recipe, result, run_error, without_seconds};
+use runs::{QUICK, Tiny, flags, go, halt, mentions, metrics, parse, result, run_error, without_seconds};
 
 // Reading.
 
@@ -183,7 +183,7 @@ fn a_recipe_that_was_printed_is_the_recipe_of_another_run() {
     let recipe = flags(&line, None).recipe(&Tiny).unwrap();
     assert_eq!((recipe.schedule, recipe.length), (Schedule::Plateau { decay: 0.2, patience: 20 }, Length::Epochs(3)));
     assert_eq!(result(&Tiny, &flags(&line, None)).1, result(&Tiny, &flags(change, None)).1);
-    fs::write(&path, QUICK.replace("batch", "badge")).unwrap();
+    fs::write(&path, QUICK.replace("batch = 4", "badge = 4")).unwrap();
     mentions(&run_error(&Tiny, &flags(&line, None)), &["mine.toml:8:1: unknown field `badge`"]);
     fs::remove_file(&path).unwrap();
     mentions(&run_error(&Tiny, &flags(&line, None)), &["could not read the recipe", "mine.toml"]);
@@ -332,7 +332,7 @@ fn a_run_on_wgpu_goes_on_on_the_cpu() {
     use pspikessm::backend::{Backend, Wgpu};
     use pspikessm::nn::Module;
     use pspikessm::train::Trainer;
-    use runs::{advance, bits, splits, take, trainer};
+    use runs::{advance, bits, recipe, splits, take, trainer};
     let Some(device) = pspikessm::devices().into_iter().find(|device| device.driver == Driver::Wgpu) else { return };
     let (out, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for part in ["train", "val", "test"] {

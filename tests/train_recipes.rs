@@ -34,7 +34,7 @@ fn named(name: &str) -> Recipe {
 #[test]
 fn every_recipe_is_read_printed_and_read_again() {
     let all = embedded();
-    assert_eq!(all.len(), 16);
+    assert_eq!(all.len(), 17);
     for (name, text) in &all {
         let recipe = Recipe::parse(text, name).unwrap();
         assert_eq!(name.split_once('-').unwrap().1, recipe.name);

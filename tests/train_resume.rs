@@ -163,7 +163,7 @@ fn a_best_epoch_that_the_checkpoint_does_not_know_comes_again() {
 #[test]
 fn what_a_killed_run_had_begun_to_write_goes() {
     let dir = tempfile::tempdir().unwrap();
-    let torn = [".checkpoint.safetensors.77-0.tmp", ".best.safetensors.77-1.tmp", ".metrics.jsonl.9-0.tmp"];
+    let torn = [".checkpoint.safetensors.77-0.tmp", ".best.safetensors.77-1.tmp", ".metrics.jsonl.9-0.tmp", ".raster.svg.9-0.tmp"];
     let others = ["mine.tmp", ".notes.tmp", ".checkpoint.safetensors"];
     for begin in ["", "--resume"] {
         for name in torn.iter().chain(&others) {

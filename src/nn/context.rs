@@ -33,13 +33,16 @@ impl fmt::Display for Site {
     }
 }
 
+/// The time steps at which each neuron spiked, for every layer and site.
+type Trains = BTreeMap<(usize, Site), Vec<Vec<u32>>>;
+
 /// Counts ones among sampled spikes, layer by layer and site by site; padded positions count too.
 #[derive(Debug, Default)]
 pub struct SpikeMeter {
     /// Ones and draws.
     counts: RefCell<BTreeMap<(usize, Site), [f64; 2]>>,
     keeps: bool,
-    kept: RefCell<BTreeMap<(usize, Site), Vec<Vec<u32>>>>,
+    kept: RefCell<Trains>,
 }
 
 impl SpikeMeter {

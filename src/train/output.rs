@@ -130,7 +130,7 @@ impl Output {
 
     /// Removes what a run that was killed had begun to write.
     fn sweep(&self) -> Result<()> {
-        for path in temporaries(&self.dir, &[CHECKPOINT, BEST, METRICS])? {
+        for path in temporaries(&self.dir, &[&[CHECKPOINT, BEST, METRICS], &PICTURES[..]].concat())? {
             fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
         }
         Ok(())
