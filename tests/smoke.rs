@@ -34,9 +34,11 @@ fn smoke(task: &dyn Task, make: fn(&Path), flags: &str, sample: &str) {
     let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
     assert!(printed.starts_with(&format!("result task={} ", task.name())), "{printed}");
     assert!(trained.train_loss.is_finite() && (0.0..=1.0).contains(&trained.test.accuracy) && trained.steps == 20);
-    for name in ["checkpoint.safetensors", "best.safetensors", "metrics.jsonl", "report.html", "raster.svg", "kernels.svg"] {
+    for name in ["checkpoint.safetensors", "metrics.jsonl", "report.html", "raster.svg", "kernels.svg"] {
         assert!(fs::metadata(out.join(name)).unwrap().len() > 100, "{name}");
     }
+    // An epoch of ListOps is longer than these runs.
+    assert_eq!(out.join("best.safetensors").exists(), task.name() != "listops");
 
     let checkpoint = out.join("checkpoint.safetensors");
     let checkpoint = checkpoint.to_str().unwrap();

@@ -99,10 +99,10 @@ fn block(config: &BlockConfig, layer: usize, rate: impl Fn(Site) -> f64) -> Vec<
     if config.bidirectional {
         branch("reverse SSM", Site::ReverseInput);
     }
-    let mut mix = |site| rows.push(fed(format!("layer {layer}: SpikeMixer"), rate(site), width * width));
-    mix(Site::Output);
+    let mut mix = |what: &str, site| rows.push(fed(format!("layer {layer}: SpikeMixer{what}"), rate(site), width * width));
+    mix("", Site::Output);
     if config.bidirectional {
-        mix(Site::ReverseOutput);
+        mix(", reverse", Site::ReverseOutput);
     }
     rows
 }
@@ -129,7 +129,7 @@ impl fmt::Display for Table {
         }
         let (spiking, dense) = self.total();
         line(f, "all", None, &spiking, &dense)?;
-        write!(f, "not counted: GELU, norms, random numbers, memory traffic, the decoder (once a sequence)")
+        write!(f, "not counted: GELU, norms, random numbers, memory traffic, the decoder (once a sequence); padding counts in the rates")
     }
 }
 

@@ -9,7 +9,7 @@ use crate::autodiff::Tape;
 use crate::backend::{Backend, Key, Real};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
-use crate::nn::{Context, SpikeMeter};
+use crate::nn::{Context, Site, SpikeMeter};
 
 /// Writes `raster.svg`, the spikes of the first test sample, and `kernels.svg` into the folder `dir`.
 ///
@@ -31,7 +31,8 @@ fn raster<B: Backend>(trainer: &Trainer<B>) -> Result<Raster> {
     let readable = (0..test.len()).find_map(|sample| test.try_batch(&[sample]).transpose());
     let Some(batch) = readable.transpose()? else { return Err(Error::value("Report", "no sample of the test set can be read")) };
     logits(trainer.model(), &Context::evaluation(&tape, Key::new(trainer.recipe().seed)).metered(&meter), &batch)?;
-    let panel = |((layer, site), rows)| Panel { title: format!("layer {layer}, {site}"), rows };
+    let panel =
+        |((layer, site), rows): ((usize, Site), _)| Panel { title: format!("layer {layer}, {}", site.to_string().replace('_', " ")), rows };
     Ok(Raster {
         title: "Spikes of the first test sample".into(),
         length: batch.length,

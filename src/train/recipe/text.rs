@@ -71,6 +71,10 @@ fn change(table: &mut Table, key: &str, value: &str) -> Result<()> {
         ("schedule.kind", kind) if section.get(field).and_then(Value::as_str) == Some(kind) => {}
         ("schedule.kind", kind) => *section = schedule(kind, steps),
         (_, "none") if key != "model.norm" => drop(section.remove(field)),
+        // A word in the place of a word, even one that looks like a number.
+        _ if section.get(field).is_some_and(Value::is_str) && !value.starts_with(['"', '\'']) => {
+            drop(section.insert(field.into(), Value::String(value.into())));
+        }
         _ => drop(section.insert(field.into(), parse_value(value))),
     }
     // A run has one length.
