@@ -120,7 +120,7 @@ fn the_paper_recipes_have_the_official_numbers() {
             dt_transform: DtTransform::Softplus,
             l_max: paper.l_max,
             bidirectional: true,
-            dropout: 0.0,
+            dropout: paper.dropout,
             gelu: true,
             lr: Some(1e-3),
             lr_for_all: paper.ssm_lr_for_all,

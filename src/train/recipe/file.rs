@@ -92,8 +92,8 @@ struct Model {
     prenorm: bool,
     #[serde(default)]
     dropout: f64,
-    #[serde(default)]
-    ssm_dropout: f64,
+    /// As `dropout` where it is not said.
+    ssm_dropout: Option<f64>,
     #[serde(default = "yes")]
     ssm_gelu: bool,
     #[serde(default, with = "ActivationName")]
@@ -302,7 +302,7 @@ impl Model {
             dt_transform: self.dt_transform,
             l_max: self.l_max,
             bidirectional: self.bidirectional_kernel,
-            dropout: self.ssm_dropout,
+            dropout: self.ssm_dropout.unwrap_or(self.dropout),
             gelu: self.ssm_gelu,
             lr: optimizer.ssm_lr,
             lr_for_all: optimizer.ssm_lr_for_all,
@@ -396,7 +396,7 @@ impl Model {
             norm: block.norm.map_or(Norm::None, |kind| if kind == NormKind::Batch { Norm::Batch } else { Norm::Layer }),
             prenorm: block.prenorm,
             dropout: block.dropout,
-            ssm_dropout: ssm.dropout,
+            ssm_dropout: Some(ssm.dropout).filter(|&dropout| dropout != block.dropout),
             ssm_gelu: ssm.gelu,
             activation: block.activation,
             pooling: recipe.pooling,
