@@ -51,7 +51,8 @@ impl Task for Fetching {
 
 /// A run with `--download` into `dir`, and more flags.
 fn run(task: &dyn Task, dir: &Path, more: &[&str], stop: bool) -> Result<Outcome> {
-    let args = ["--quiet", "--download", "--data", dir.to_str().unwrap()].iter().chain(more).map(Into::into);
+    let args =
+        ["--quiet", "--download", "--data", dir.to_str().unwrap()].into_iter().chain(more.iter().copied()).map(std::ffi::OsString::from);
     let flags = match Flags::parse(args)? {
         pspikessm::train::Command::Run(flags) => flags,
         other => panic!("{other:?}"),
