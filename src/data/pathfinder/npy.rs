@@ -43,9 +43,9 @@ pub(super) fn text(path: &Path, bytes: &[u8]) -> Result<String> {
 /// The header, a Python dictionary, and where the data start.
 fn header(bytes: &[u8]) -> Option<(&str, usize)> {
     // Version 1 counts the bytes of its header in 16 bits, later ones in 32.
-    let (from, length) = match bytes.get(MAGIC.len()..)? {
-        &[1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([a, b]))),
-        &[2 | 3, _, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d]) as usize),
+    let (from, length) = match *bytes.get(MAGIC.len()..)? {
+        [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([a, b]))),
+        [2 | 3, _, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d]) as usize),
         _ => return None,
     };
     let start = length.checked_add(from)?;
