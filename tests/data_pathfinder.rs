@@ -651,7 +651,8 @@ fn official_rules_have_the_official_sizes() {
 #[test]
 fn rules_that_make_no_sense_are_refused_by_name() {
     let good = few(Rules::pathfinder32());
-    let cases: [(&str, fn(&mut Rules)); 17] = [
+    type Spoil = fn(&mut Rules);
+    let cases: [(&str, Spoil); 17] = [
         ("side", |rules| rules.side = 0),
         ("side", |rules| rules.side = 2000),
         ("padding", |rules| rules.padding = -1.0),
