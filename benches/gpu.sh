@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Tests and times the crate on an NVIDIA GPU, beside PyTorch where python3 has it, and prints one table.
+# Tests and times the crate on an NVIDIA GPU, beside PyTorch where python3 has it, and prints tables, each row when it is known.
 #
-#   benches/gpu.sh             builds, and runs on this machine
-#   benches/gpu.sh build DIR   puts all that a run needs into DIR: binaries, fixtures, this script
-#   DIR/gpu.sh run DIR         runs it, on a machine that needs neither Rust nor this checkout
+#   benches/gpu.sh                   builds, and runs on this machine
+#   benches/gpu.sh build DIR         puts all that a run needs into DIR: binaries, fixtures, this script
+#   DIR/gpu.sh run DIR [PART ..]     runs it, on a machine that needs neither Rust nor this checkout, nor a network
 #
-# A run needs NVIDIA's driver, and libnvrtc and the headers of CUDA (CUDA_PATH if not in /usr/local/cuda; those of pip are found).
+# The parts are tests, tasks and pieces; all of them where none is named.
+# A run needs NVIDIA's driver, and libnvrtc and the headers of CUDA 13 (CUDA_PATH if not in /usr/local/cuda; those that pip
+# has installed, with PyTorch or as nvidia-cuda-nvrtc, nvidia-cuda-runtime and nvidia-cuda-cccl, are found).
 # ROUNDS (3): how often each time is taken, in turn with PyTorch's; the median is told. PEAK_GBS: bandwidth of the device's memory.
 set -euo pipefail
 
@@ -29,6 +31,8 @@ build() {
     dir=$(cd "$dir" && pwd)
     here=$(cd "$(dirname "$0")" && pwd)
     cd "$here/.."
+    # Without a toolkit here, the calls of the driver that binaries make would be those of the newest one that is known.
+    command -v nvcc >/dev/null || export CUDARC_CUDA_VERSION=${CUDARC_CUDA_VERSION:-13000}
     messages=$(cargo test --release --features cuda --no-run "${tests[@]/#/--test=}" 2>&1) || fail "the tests do not build: $messages"
     messages+=$'\n'$(cargo bench --features cuda --no-run "${benches[@]/#/--bench=}" 2>&1) || fail "the benches do not build: $messages"
     for path in "${tests[@]/#/tests/}" "${benches[@]/#/benches/}"; do
@@ -64,7 +68,7 @@ number() {
 
 # The median of the numbers of the file $1, or -.
 median() {
-    grep -v '^-$' "$1" | sort -g | awk '{ value[NR] = $1 } END { print NR ? value[int((NR + 1) / 2)] : "-" }'
+    { grep -v '^-$' "$1" || true; } | sort -g | awk '{ value[NR] = $1 } END { print NR ? value[int((NR + 1) / 2)] : "-" }'
 }
 
 # $1 over $2, or -.
@@ -85,96 +89,104 @@ peak_of() {
 # The tests whose names hold "cuda", those that are ignored elsewhere.
 run_tests() {
     local name text log
+    printf '\n| tests | result |\n|---|---|\n'
     for name in "${tests[@]}"; do
         log=$work/$name.log
         if "$dir/$name" --include-ignored cuda >"$log" 2>&1; then
             text=$(grep '^test result' "$log")
         else
-            failed=1
+            touch "$work/failed"
             text=$(grep '^test result' "$log" || echo "did not finish")
             grep -E '^(test .*FAILED|thread |.*panicked)' -A 2 "$log" | head -n 60 >&2 || true
         fi
-        echo "| $name | ${text#test result: } |" >>"$work/table"
+        echo "| $name | ${text#test result: } |"
     done
 }
 
-# A row for a task: both ways, in turn with PyTorch.
-run_task() {
-    local task=$1 peer=$1 ours theirs file
-    [[ $task == image ]] && peer=cifar
-    for ((round = 0; round < rounds; round++)); do
-        ours=$("$dir/train_step" --backend cuda --task "$task" --steps 20) || fail "train_step --task $task failed: $ours"
-        number train_s= "$ours" >>"$work/$task.train"
-        number infer_s= "$ours" >>"$work/$task.infer"
-        theirs=
-        if ((has_torch)); then
-            theirs=$(python3 "$peer_script" model --task "$peer" --device cuda --impl fast --steps 20 2>&1) || echo "$theirs" >&2
-        fi
-        number 'train step: median ' "$theirs" >>"$work/$task.torch_train"
-        number 'inference: median ' "$theirs" >>"$work/$task.torch_infer"
+# What the command says; what a failed one says is told on stderr, and its numbers will be missing.
+said() {
+    local text
+    if text=$("$@" 2>&1); then
+        echo "$text"
+    else
+        echo "gpu.sh: $* failed: $text" >&2
+        touch "$work/failed"
+    fi
+}
+
+# A row for each task: both ways, in turn with PyTorch.
+run_tasks() {
+    local task file row ours theirs round
+    printf '\n| task | training step, PyTorch (s) | pspikessm (s) | | inference, PyTorch (s) | pspikessm (s) | |\n|---|---|---|---|---|---|---|\n'
+    for task in "${tasks[@]}"; do
+        for ((round = 0; round < rounds; round++)); do
+            ours=$(said "$dir/train_step" --backend cuda --task "$task" --steps 20)
+            number train_s= "$ours" >>"$work/$task.train"
+            number infer_s= "$ours" >>"$work/$task.infer"
+            theirs=
+            if ((has_torch)); then
+                theirs=$(said python3 "$dir/torch_baseline.py" model --task "${task/image/cifar}" --device cuda --impl fast --steps 20)
+            fi
+            number 'train step: median ' "$theirs" >>"$work/$task.torch_train"
+            number 'inference: median ' "$theirs" >>"$work/$task.torch_infer"
+        done
+        row="| $task"
+        for file in train infer; do
+            ours=$(median "$work/$task.$file")
+            theirs=$(median "$work/$task.torch_$file")
+            row+=" | $theirs | $ours | $(ratio "$theirs" "$ours")"
+        done
+        echo "$row |"
     done
-    local row="| $task"
-    for file in train infer; do
-        ours=$(median "$work/$task.$file")
-        theirs=$(median "$work/$task.torch_$file")
-        row+=" | $theirs | $ours | $(ratio "$theirs" "$ours")"
-    done
-    echo "$row |" >>"$work/table"
+    ((has_torch)) || echo "gpu.sh: python3 has no PyTorch with CUDA: its columns are empty" >&2
 }
 
 # A row for a piece: $1 what, then its sizes.
 run_piece() {
-    local what=$1 text
-    shift
-    text=$("$dir/pieces" --backend cuda --what "$what" "$@" ${peak:+--peak-gbs "$peak"}) || fail "pieces --what $what failed: $text"
-    echo "| $what $* | $(number forward_s= "$text") | $(number forward_gbs= "$text") | $(number forward_of_peak= "$text")" \
-        "| $(number both_s= "$text") | $(number both_gbs= "$text") | $(number both_of_peak= "$text") |" >>"$work/table"
+    local text
+    text=$(said "$dir/pieces" --backend cuda --what "$@" ${peak:+--peak-gbs "$peak"})
+    echo "| $* | $(number forward_s= "$text") | $(number forward_gbs= "$text") | $(number forward_of_peak= "$text")" \
+        "| $(number both_s= "$text") | $(number both_gbs= "$text") | $(number both_of_peak= "$text") |"
+}
+
+run_pieces() {
+    printf '\n| piece | forward (s) | GB/s | of the peak | forward and gradient (s) | GB/s | of the peak |\n|---|---|---|---|---|---|---|\n'
+    run_piece conv --B 32 --H 128 --L 2048
+    run_piece conv --B 8 --H 256 --L 16384
+    run_piece sampler --B 32 --H 128 --L 2048
+    run_piece sampler --B 64 --H 512 --L 4096
 }
 
 run() {
-    local name said
+    local name text part parts
     dir=$(cd "$1" 2>/dev/null && pwd) || fail "there is no folder $1: gpu.sh build DIR makes one"
     [[ -x $dir/train_step ]] || fail "$dir holds no binaries: gpu.sh build DIR puts them there"
-    peer_script=$dir/torch_baseline.py
+    shift
+    parts=("$@")
+    ((${#parts[@]})) || parts=(tests tasks pieces)
+    for part in "${parts[@]}"; do
+        [[ $part =~ ^(tests|tasks|pieces)$ ]] || fail "there is no part $part: there are tests, tasks and pieces"
+    done
     # The tests look for fixtures below it.
     export CARGO_MANIFEST_DIR=$dir
     find_toolkit
-    said=$("$dir/train_step" --backend cuda --task listops --batch 1 --length 64 --steps 1 2>&1) || fail "no GPU to run on: $said"
-    name=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1) || name="an NVIDIA GPU"
+    text=$("$dir/train_step" --backend cuda --task listops --batch 1 --length 64 --steps 1 2>&1) || fail "no GPU to run on: $text"
+    name=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1) || name="an NVIDIA GPU"
     peak=${PEAK_GBS:-$(peak_of "$name")}
     rounds=${ROUNDS:-3}
     has_torch=0
     if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then has_torch=1; fi
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    failed=0
 
-    echo "| $name: tests | result |" >"$work/table"
-    echo "|---|---|" >>"$work/table"
-    run_tests
-    {
-        echo
-        echo "| task | training step, PyTorch (s) | pspikessm (s) | | inference, PyTorch (s) | pspikessm (s) | |"
-        echo "|---|---|---|---|---|---|---|"
-    } >>"$work/table"
-    for task in "${tasks[@]}"; do run_task "$task"; done
-    {
-        echo
-        echo "| piece | forward (s) | GB/s | of the peak | forward and gradient (s) | GB/s | of the peak |"
-        echo "|---|---|---|---|---|---|---|"
-    } >>"$work/table"
-    run_piece conv --B 32 --H 128 --L 2048
-    run_piece conv --B 8 --H 256 --L 16384
-    run_piece sampler --B 32 --H 128 --L 2048
-    run_piece sampler --B 64 --H 512 --L 4096
-    cat "$work/table"
-    ((has_torch)) || echo "gpu.sh: python3 has no PyTorch with CUDA: its columns are empty" >&2
-    ((failed == 0)) || fail "tests have failed"
+    echo "$name, $(date +%F)"
+    for part in "${parts[@]}"; do "run_$part"; done
+    [[ ! -e $work/failed ]] || fail "something has failed: see above"
 }
 
 case ${1:-} in
-    build) build "${2:?gpu.sh build DIR}" ;;
-    run) run "${2:?gpu.sh run DIR}" ;;
+    build) build "${2:?DIR is missing}" ;;
+    run) run "${2:?DIR is missing}" "${@:3}" ;;
     '')
         build target/gpu
         run target/gpu

@@ -13,17 +13,21 @@ use std::path::Path;
 use cubecl::Runtime;
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use dry::{Dry, DryCuda};
+use pspikessm::Error;
 use pspikessm::autodiff::Tape;
-use pspikessm::backend::Key;
+use pspikessm::backend::cube::cuda::Guarded;
 use pspikessm::backend::cube::{Cube, Scalar};
+use pspikessm::backend::{Backend, Cuda, Driver, Key, LongConv};
 use pspikessm::nn::{
     AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Noises, NormKind, Optimizer, Pooling, SsmConfig, ssm::SsmKernel,
 };
 use rayon::prelude::*;
 use suite::harness::{Lab, Tolerance};
 
-fn cube<E: Scalar>(device: usize) -> Cube<DryCuda, E> {
-    Cube::from_client(DryCuda::client(&Dry(device)), "cuda", "no device").expect("a device that computes in E")
+type DryCube<E> = Cube<Guarded<DryCuda>, E>;
+
+fn cube<E: Scalar>(device: usize) -> DryCube<E> {
+    Cube::from_client(Guarded::<DryCuda>::client(&Dry(device)), "cuda", "no device").expect("a device that computes in E")
 }
 
 /// Calls every method of the backend as the conformance suite does.
@@ -147,9 +151,54 @@ fn an_old_device_has_room_for_the_kernels() {
     sources(Dry::OLD + 1, "f64");
 }
 
-/// The toolkit's compiler of kernels, which needs no device, takes them all, for the H200 and for the oldest device.
+/// 32 KiB of shared memory, 256 units, 65,535 cubes along an axis, no planes: what a launch asks for beyond that is refused.
 #[test]
-#[ignore = "takes minutes, and needs libnvrtc and the headers of CUDA 13 (CUDA_PATH)"]
+fn a_small_device_has_room_for_the_kernels() {
+    training_steps::<f32>(Dry::SMALL);
+    sources(Dry::SMALL, "f32");
+}
+
+#[test]
+fn a_convolution_stays_in_the_shared_memory_where_the_device_has_so_much() {
+    for (device, length, stays) in [(5, 8192, true), (5, 16_384, false), (Dry::SMALL + 5, 2048, true), (Dry::SMALL + 6, 4096, false)] {
+        let (cube, before) = (cube::<f32>(device), dry::kernels().len());
+        let (input, kernel) = (cube.full(&[1, 1, length], 1.0).unwrap(), cube.full(&[1, 1, length], 1.0).unwrap());
+        cube.long_conv(LongConv { input: &input, kernel: &kernel, skip: None, lengths: None }).unwrap();
+        cube.to_vec(&input).unwrap();
+        let goes_out = dry::kernels()[before..].iter().any(|kernel| kernel.device == device && kernel.name.contains("::conv_wide::"));
+        assert_eq!(goes_out, !stays, "{length} points on {device}");
+    }
+}
+
+#[test]
+fn memory_that_is_not_to_be_had_is_the_error_of_the_next_read_and_of_no_other() {
+    let cube = cube::<f32>(Dry::FULL);
+    let small = cube.full(&[3], 1.0).unwrap();
+    assert_eq!(cube.to_vec(&small).unwrap(), [0.0; 3]);
+    let large = cube.full(&[1 << 20], 1.0).unwrap();
+    // Left out as well, and not the first thing that failed.
+    cube.sum_to(&large, &[]).unwrap();
+    let message = cube.to_vec(&small).unwrap_err().to_string();
+    for part in ["to_vec: no device failed", "4194304 bytes of memory were not to be had", "a smaller batch", "(as CUDA does)"] {
+        assert!(message.contains(part), "{message} has no {part}");
+    }
+    assert_eq!(cube.to_vec(&small).unwrap(), [0.0; 3]);
+}
+
+#[test]
+fn a_device_of_cuda_that_is_not_there_is_an_error_and_no_panic() {
+    let there = pspikessm::devices().iter().filter(|device| device.driver == Driver::Cuda).count();
+    let error = Cuda::<f32>::nth(there).unwrap_err();
+    assert!(matches!(error, Error::Device { method: "cuda", .. }), "{error}");
+    // With no driver, or a driver that has no device.
+    assert!(there > 0 || error.to_string().contains("driver") || error.to_string().contains("none was found"), "{error}");
+}
+
+/// The toolkit's compiler of kernels, which needs no device, takes them all, for the H200 and for the oldest device. Where there is no
+/// toolkit, pip has it: nvidia-cuda-nvrtc, nvidia-cuda-runtime and nvidia-cuda-cccl put it into nvidia/cu13 below site-packages, where
+/// CUDA_PATH must point, and LD_LIBRARY_PATH to the lib in it.
+#[test]
+#[ignore = "takes minutes, and needs libnvrtc and the headers of CUDA 13, from pip as well (CUDA_PATH, LD_LIBRARY_PATH)"]
 fn nvrtc_takes_every_kernel() {
     let headers = cubecl::cuda::install::include_path();
     let compile = |architecture: &'static str, source: &str| {

@@ -154,7 +154,7 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn dplr_kernel(&self, ssm: &SsmParams<Self>, len: usize, take: usize) -> Result<Tensor<Self>>;
     /// Gradients of every parameter (`dt` is carried over).
     fn dplr_kernel_grad(&self, ssm: &SsmParams<Self>, len: usize, g: &Tensor<Self>) -> Result<SsmParams<Self>>;
-    /// C Abar^steps, computed in f64: (2, c, H, M).
+    /// C Abar^steps, computed in f64, on the host where the device is a GPU: (2, c, H, M). Asked for once, when a model is made.
     fn dplr_advance(&self, ssm: &SsmParams<Self>, steps: usize) -> Result<Tensor<Self>>;
     /// The diagonal kernels: (c, H, len).
     fn diag_kernel(&self, ssm: &SsmParams<Self>, disc: Discretisation, len: usize) -> Result<Tensor<Self>>;

@@ -62,20 +62,25 @@ pub struct Dry(pub usize);
 
 impl Dry {
     pub const OLD: usize = 100;
+    /// Has as little as a device of wgpu may have.
+    pub const SMALL: usize = 200;
+    /// Has room for a megabyte at a time. For the rest it panics, as CUDA's server does.
+    pub const FULL: usize = 50;
 
     /// As the CUDA runtime describes such a device, less tensor cores, atomics and pipelines, which this crate has no use for.
     fn properties(self) -> DeviceProperties {
-        let old = self.0 >= Dry::OLD;
+        let (old, small) = (self.0 >= Dry::OLD, self.0 >= Dry::SMALL);
         let (bytes, shared, multiprocessors) = if old { (16 << 30, 64 << 10, 40) } else { (141 << 30, 227 << 10, 132) };
+        let (shared, cubes, units) = if small { (32 << 10, 65_535, 256) } else { (shared, i32::MAX as u32, 1024) };
         let hardware = HardwareProperties {
             load_width: 128,
             plane_size_min: 32,
             plane_size_max: 32,
             max_bindings: 1024,
             max_shared_memory_size: shared,
-            max_cube_count: (i32::MAX as u32, 65_535, 65_535),
-            max_units_per_cube: 1024,
-            max_cube_dim: (1024, 1024, 64),
+            max_cube_count: (cubes, 65_535, 65_535),
+            max_units_per_cube: units,
+            max_cube_dim: (units, units, 64),
             num_streaming_multiprocessors: Some(multiprocessors),
             num_tensor_cores: Some(if old { 8 } else { 4 }),
             min_tensor_cores_dim: Some(8),
@@ -88,7 +93,7 @@ impl Dry {
         properties.features.copy_async = !old;
         properties.features.memory_reinterpret = true;
         properties.features.alignment = true;
-        for plane in [Plane::Ops, Plane::Sync, Plane::NonUniformControlFlow] {
+        for plane in [Plane::Ops, Plane::Sync, Plane::NonUniformControlFlow].into_iter().filter(|_| !small) {
             properties.features.plane.insert(plane);
         }
         properties
@@ -256,7 +261,9 @@ impl ComputeServer for DryServer {
         self.utilities.clone()
     }
 
-    fn initialize_memory(&mut self, _: ManagedMemoryHandle, _: u64, _: StreamId) {}
+    fn initialize_memory(&mut self, _: ManagedMemoryHandle, size: u64, _: StreamId) {
+        assert!(self.device.0 != Dry::FULL || size <= 1 << 20, "there is no room (as CUDA does)");
+    }
 
     fn write(&mut self, _: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {}
 

@@ -4,19 +4,20 @@ use cubecl::Runtime;
 use cubecl::cuda::{CudaDevice, CudaRuntime};
 use cudarc::driver::{CudaContext, DriverError, result};
 
+pub use super::guard::{Guard, Guardable, Guarded};
 use super::{Cube, Scalar};
 use crate::backend::device::absent;
 use crate::error::{Error, Result};
 
 /// A CUDA device.
-pub type Cuda<E = f32> = Cube<CudaRuntime, E>;
+pub type Cuda<E = f32> = Cube<Guarded<CudaRuntime>, E>;
 
 /// The names of the devices; none where CUDA is not installed.
 pub(crate) fn names() -> Vec<String> {
     found().unwrap_or_default()
 }
 
-impl<E: Scalar> Cube<CudaRuntime, E> {
+impl<E: Scalar> Cube<Guarded<CudaRuntime>, E> {
     /// The first device.
     ///
     /// # Errors
@@ -49,7 +50,7 @@ impl<E: Scalar> Cube<CudaRuntime, E> {
         }
         // The runtime panics where a device cannot be opened, as one that another process has for itself: it is opened here first.
         match CudaContext::new(index) {
-            Ok(_held) => Self::from_client(CudaRuntime::client(&CudaDevice::new(index)), "cuda", name),
+            Ok(_held) => Self::from_client(Guarded::<CudaRuntime>::client(&CudaDevice::new(index)), "cuda", name),
             Err(error) => refuse(format!("{name} cannot be opened ({error}): use another device, or the CPU")),
         }
     }

@@ -1,9 +1,10 @@
 //! The CubeCL backend: one set of kernels for every device that a CubeCL runtime drives.
 //!
-//! `Cube<WgpuRuntime, f32>` runs on Vulkan and Metal, `Cube<CudaRuntime, E>` on CUDA. This file maps the [`Backend`] methods onto
+//! `Cube<WgpuRuntime, f32>` runs on Vulkan and Metal, `Cube<Guarded<CudaRuntime>, E>` on CUDA. This file maps the [`Backend`] methods onto
 //! the files named after the method families; a kernel and the function that launches it stand together.
 //!
 //! Launches do not wait: what fails on the device (memory, a lost device) comes out as the `Err` of the call that reads next.
+//! Everything is computed on the device but `dplr_advance`, which a model asks for once, and which wants an f64 that WGSL lacks.
 
 mod channels;
 mod complex;
@@ -17,6 +18,8 @@ mod dplr_spectra;
 mod elementwise;
 mod fft;
 mod fire;
+#[cfg(feature = "cuda")]
+mod guard;
 mod launch;
 mod layout;
 mod loss;
