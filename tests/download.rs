@@ -11,6 +11,8 @@ mod places;
 mod server;
 #[path = "download/stops.rs"]
 mod stops;
+#[path = "download/talk.rs"]
+mod talk;
 #[path = "download/tape.rs"]
 mod tape;
 #[path = "download/transfers.rs"]

@@ -1,10 +1,13 @@
 //! The way of the bytes: resumed, redirected, retried, refused.
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use pspikessm::error::Error;
 use pspikessm::train::download::{self, Archive, Checksum, Fetched, Options, Size};
-use std::sync::atomic::AtomicBool;
 use tempfile::tempdir;
 
 use super::server::{Reply, Request, Server};
@@ -229,4 +232,21 @@ fn a_server_that_falls_silent_counts_as_cut() {
     let error = download::fetch(&set, dir.path(), &impatient, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("timeout"), "{error}");
     assert_eq!(fs::read(dir.path().join("data.bin.part")).unwrap(), &data()[..300]);
+}
+
+#[test]
+fn an_address_with_https_is_spoken_to_in_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let mut first = [0; 3];
+        listener.accept().unwrap().0.read_exact(&mut first).unwrap();
+        first
+    });
+    let dir = tempdir().unwrap();
+    let once = Options { tries: 1, ..options() };
+    let error = download::fetch(&set(std::slice::from_ref(&url), &[plain()]), dir.path(), &once, &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(error, Error::Network { .. }) && error.to_string().contains(&url), "{error:?}");
+    // A handshake record of TLS 1.0 or later.
+    assert_eq!(server.join().unwrap()[..2], [22, 3]);
 }
