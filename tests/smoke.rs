@@ -22,8 +22,11 @@ fn run(task: &dyn Task, line: &str, data: Option<&Path>, more: &[&str]) -> (Stri
     (String::from_utf8(printed).unwrap(), outcome)
 }
 
+/// Writes a set into a folder.
+type Make = fn(&Path);
+
 /// Trains `task` for 20 steps on what `make` writes, evaluates the checkpoint, and predicts `sample`, a file of the set or a text.
-fn smoke(task: &dyn Task, make: fn(&Path), flags: &str, sample: &str) {
+fn smoke(task: &dyn Task, make: Make, flags: &str, sample: &str) {
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (dir.path().join("data"), dir.path().join("out"));
     fs::create_dir_all(&data).unwrap();
@@ -139,7 +142,7 @@ fn drawn_pictures_need_no_files_and_path_x_trains() {
 fn sets_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let root = std::env::var_os("PSPIKESSM_SETS").map_or(dir.path().to_path_buf(), Into::into);
-    let sets: [(&str, fn(&Path)); 7] = [
+    let sets: [(&str, Make); 7] = [
         ("psmnist", sets::mnist),
         ("digits", sets::digits),
         ("image", sets::cifar),

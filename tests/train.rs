@@ -170,8 +170,11 @@ fn hard(recipe: Recipe) -> Trainer<Cpu<f32>> {
     Trainer::new(&Cpu::new(), "tiny", Recipe { data: "hard".into(), ..recipe }, hard_splits()).unwrap()
 }
 
+/// A name and bits under it.
+type NamedBits = (String, Vec<u32>);
+
 /// The validation accuracy after every epoch of a whole run, and all bits then.
-fn epochs(count: u64) -> Vec<(f64, Vec<(String, Vec<u32>)>)> {
+fn epochs(count: u64) -> Vec<(f64, Vec<NamedBits>)> {
     let mut trainer = hard(recipe(6 * count));
     let epoch = |_| {
         take(&mut trainer, 6);
