@@ -45,7 +45,7 @@ impl Task for Fetching {
     }
 
     fn archive(&self, _: &Recipe) -> Option<Set> {
-        Some(set(&[self.0.clone()], &[plain()]))
+        Some(set(std::slice::from_ref(&self.0), &[plain()]))
     }
 }
 
