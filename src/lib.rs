@@ -11,7 +11,7 @@
 //! | [`autodiff`] | the tape, the ops, the checker of their gradients | `backend` |
 //! | [`nn`] | HiPPO, SSM kernels, layers, optimiser, safetensors | `autodiff` |
 //! | [`data`] | data sets as plain slices | `error` |
-//! | `train` | recipes, the training loop, checkpoints (feature `train`) | all |
+//! | `train` | recipes, the training loop, checkpoints, reports, downloads (feature `train`) | all |
 //!
 //! # A model
 //!
@@ -89,7 +89,8 @@
 //!
 //! # Features
 //!
-//! `parallel` (default): rayon. `train` (default): the training loop with its progress bar, checkpoints and command line.
+//! `parallel` (default): rayon. `train` (default): the training loop with its progress bar, checkpoints, reports and command line; it
+//! brings `data`, the decoders of the official formats (PNG, WAV, gzip). `download`: fetching the official archives.
 //! `wgpu`: GPUs through Vulkan or Metal. `cuda`: NVIDIA's; its libraries are looked for when the program runs.
 
 pub mod autodiff;
