@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use common::{Array, assert_close, distance, host, largest};
 use pspikessm::autodiff::Tape;
-use pspikessm::backend::{Backend, Cpu, DtTransform, Key, Lif, Surrogate, Tensor, Wgpu};
+use pspikessm::backend::{Backend, Cpu, DtTransform, Key, Lif, SpikeMode, Surrogate, Tensor, Wgpu};
 use pspikessm::data::listops::{self, Rules};
 use pspikessm::data::{Batch, Splits};
 use pspikessm::nn::hippo::Measure;
@@ -228,9 +228,9 @@ fn evaluation_finds_what_the_cpu_finds() {
     store::save(&device, &there, &path).unwrap();
     store::load(&cpu, &here, &path).unwrap();
     let (set, stop, before) = (splits().test, AtomicBool::new(false), values(&device, there.parameters()));
-    let on_device = Evaluator { backend: &device, model: &there, batch: 8, stop: &stop };
+    let on_device = Evaluator { backend: &device, model: &there, batch: 8, mode: SpikeMode::Sampled, stop: &stop };
     let found = on_device.run(&set, Key::new(4), 2).unwrap().unwrap();
-    let want = Evaluator { backend: &cpu, model: &here, batch: 8, stop: &stop }.run(&set, Key::new(4), 2).unwrap().unwrap();
+    let want = Evaluator { backend: &cpu, model: &here, batch: 8, mode: SpikeMode::Sampled, stop: &stop }.run(&set, Key::new(4), 2).unwrap().unwrap();
     println!("{found:?} and {want:?}");
     // A million draws, of which one or two may flip.
     assert!((found.spike_rate - want.spike_rate).abs() < 1e-5 && found.spike_rate > 0.0 && found.spike_rate < 1.0);
