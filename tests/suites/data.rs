@@ -1,0 +1,15 @@
+//! Data sets: every format, whole and broken, and the generators.
+//!
+//! One program for several files: each program compiles the generic code of the crate anew, which takes minutes.
+#![allow(clippy::duplicate_mod, reason = "every file brings what it shares with others")]
+
+#[path = "../data_listops.rs"]
+mod data_listops;
+#[path = "../data_pathfinder.rs"]
+mod data_pathfinder;
+#[path = "../data_pictures.rs"]
+mod data_pictures;
+#[path = "../data_speech.rs"]
+mod data_speech;
+#[path = "../data_text.rs"]
+mod data_text;
