@@ -11,7 +11,7 @@
 # ROUNDS (3): how often each time is taken, in turn with PyTorch's; the median is told. PEAK_GBS: bandwidth of the device's memory.
 set -euo pipefail
 
-tests=(conformance gradients ssm_kernel block official_models)
+tests=(layers)
 benches=(train_step pieces)
 tasks=(listops psmnist image)
 
@@ -35,7 +35,7 @@ build() {
     command -v nvcc >/dev/null || export CUDARC_CUDA_VERSION=${CUDARC_CUDA_VERSION:-13000}
     messages=$(cargo test --release --features cuda --no-run "${tests[@]/#/--test=}" 2>&1) || fail "the tests do not build: $messages"
     messages+=$'\n'$(cargo bench --features cuda --no-run "${benches[@]/#/--bench=}" 2>&1) || fail "the benches do not build: $messages"
-    for path in "${tests[@]/#/tests/}" "${benches[@]/#/benches/}"; do
+    for path in "${tests[@]/#/tests/suites/}" "${benches[@]/#/benches/}"; do
         name=$(built "$path.rs" "$messages")
         [[ -n $name ]] || fail "cargo has named no binary of $path.rs: $messages"
         strip -o "$dir/${path##*/}" "$name"
