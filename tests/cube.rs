@@ -230,7 +230,10 @@ fn evaluation_finds_what_the_cpu_finds() {
     let (set, stop, before) = (splits().test, AtomicBool::new(false), values(&device, there.parameters()));
     let on_device = Evaluator { backend: &device, model: &there, batch: 8, mode: SpikeMode::Sampled, stop: &stop };
     let found = on_device.run(&set, Key::new(4), 2).unwrap().unwrap();
-    let want = Evaluator { backend: &cpu, model: &here, batch: 8, mode: SpikeMode::Sampled, stop: &stop }.run(&set, Key::new(4), 2).unwrap().unwrap();
+    let want = Evaluator { backend: &cpu, model: &here, batch: 8, mode: SpikeMode::Sampled, stop: &stop }
+        .run(&set, Key::new(4), 2)
+        .unwrap()
+        .unwrap();
     println!("{found:?} and {want:?}");
     // A million draws, of which one or two may flip.
     assert!((found.spike_rate - want.spike_rate).abs() < 1e-5 && found.spike_rate > 0.0 && found.spike_rate < 1.0);
