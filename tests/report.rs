@@ -579,7 +579,7 @@ fn a_run_leaves_a_report() {
     }
     // Two layers of four places, of two branches with two directions.
     assert_eq!(groups(&drawn).len(), 8);
-    for part in ["layer 1, reverse_output: spike rate", "layer 0, forward, forwards", "layer 1, reverse, backwards"] {
+    for part in ["layer 1, reverse output: spike rate", "layer 0, forward, forwards", "layer 1, reverse, backwards"] {
         assert!(drawn.contains(part), "{part}");
     }
 }
