@@ -179,7 +179,7 @@ fn the_paper_models_have_the_official_number_of_parameters() {
 fn the_digits_are_those_of_the_learning_curve() {
     // d_model 64, 2 layers, d_state 16, lr 2e-3, decay .01, psMNIST's block, l_max 64, dropout .1, batch 64, 400 steps, warm-up 40.
     let (digits, psmnist) = (named("psmnist-digits"), named("psmnist-paper"));
-    let ssm = SsmConfig { l_max: Some(64), ..SsmConfig::new(64, 16) };
+    let ssm = SsmConfig { l_max: Some(64), dropout: 0.1, ..SsmConfig::new(64, 16) };
     assert_eq!(digits.block, BlockConfig { ssm, ..psmnist.block });
     assert_eq!((digits.layers, digits.batch, digits.optimizer), (2, 64, AdamWConfig::new(2e-3, 0.01)));
     assert_eq!((digits.schedule, digits.length), (cosine(40, 400), Length::Steps(400)));
