@@ -86,3 +86,46 @@ pub fn fit<B: Backend>(
 fn due(done: u64, every: u64) -> bool {
     done > 0 && every > 0 && done.is_multiple_of(every)
 }
+
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+    use crate::backend::cube::wgpu;
+    use crate::data::{Dataset, Splits, Vocabulary};
+    use crate::error::Error;
+    use crate::train::Recipe;
+
+    const RECIPE: &str = r#"name = "tiny"
+data.variant = "tiny"
+run = { seed = 0, batch = 2, steps = 9 }
+optimizer = { lr = 1e-2, weight_decay = 0.01, ssm_lr = 1e-3 }
+schedule = { kind = "cosine", warmup = 1, total = 9 }
+model = { d_model = 4, layers = 1, d_state = 2, l_max = 8, residual = true, norm = "batch", prenorm = false }
+"#;
+
+    fn trainer<B: Backend>(backend: &B) -> Trainer<B> {
+        let mut set = Dataset::tokens(Vocabulary::new(["a", "b"]).unwrap(), 2);
+        (0..4).for_each(|label| set.push_tokens(&[3, 4, 3, 3 + label as u8 % 2], label % 2).unwrap());
+        let splits = Splits { train: set.clone(), val: set.clone(), test: set };
+        Trainer::new(backend, "tiny", Recipe::parse(RECIPE, "tiny.toml").unwrap(), splits).unwrap()
+    }
+
+    #[test]
+    fn a_lost_device_is_an_error_and_the_last_checkpoint_stays_on_wgpu() {
+        let Some((gpu, device)) = wgpu::alone() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let mut output = Output::open(dir.path()).unwrap();
+        let mut trainer_there = trainer(&gpu);
+        trainer_there.step().unwrap();
+        let (go, halt) = (AtomicBool::new(false), AtomicBool::new(true));
+        let options = FitOptions { checkpoint_every: 1, ..FitOptions::default() };
+        assert_eq!(fit(&mut trainer_there, Some(&mut output), options, &halt).unwrap(), Ending::Stopped);
+        let good = std::fs::read(output.checkpoint()).unwrap();
+        device.destroy();
+        let error = fit(&mut trainer_there, Some(&mut output), options, &go).unwrap_err();
+        assert!(matches!(error, Error::Device { .. }) && error.to_string().contains("start again from a checkpoint"), "{error}");
+        assert_eq!(std::fs::read(output.checkpoint()).unwrap(), good);
+        assert_eq!(trainer(&Cpu::<f32>::new()).resume(output.checkpoint()).unwrap().steps_done(), 1);
+    }
+}

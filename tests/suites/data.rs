@@ -1,6 +1,6 @@
 //! Data sets: every format, whole and broken, and the generators.
 //!
-//! One program for several files: each program compiles the generic code of the crate anew, which takes minutes.
+//! One program for several files: above opt-level 1 each program compiles the generic code of the crate anew, which takes minutes.
 #![allow(clippy::duplicate_mod, reason = "every file brings what it shares with others")]
 
 #[path = "../data_listops.rs"]

@@ -1,6 +1,6 @@
 //! Training: recipes, the loop, interruptions, evaluation, the command line, reports, every task from its files.
 //!
-//! One program for several files: each program compiles the generic code of the crate anew, which takes minutes.
+//! One program for several files: above opt-level 1 each program compiles the generic code of the crate anew, which takes minutes.
 #![allow(clippy::duplicate_mod, reason = "every file brings what it shares with others")]
 
 #[path = "../report.rs"]

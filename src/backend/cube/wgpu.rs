@@ -136,6 +136,15 @@ fn rank(kind: DeviceType) -> u8 {
     }
 }
 
+/// The first device, opened for this caller alone, and the handle by which it can be taken away.
+#[cfg(test)]
+pub(crate) fn alone() -> Option<(Wgpu, wgpu::Device)> {
+    let adapter = FOUND.adapters.first()?;
+    let (device, queue) = request(adapter).unwrap();
+    let (held, alarm) = hand_over(adapter, device.clone(), queue);
+    Some((Wgpu::watched(WgpuRuntime::client(&held), "wgpu", "test", alarm).unwrap(), device))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,10 +190,7 @@ mod tests {
 
     #[test]
     fn what_a_device_meets_by_itself_is_the_error_of_the_next_read() {
-        let Some(adapter) = FOUND.adapters.first() else { return };
-        let (device, queue) = request(adapter).unwrap();
-        let (held, alarm) = hand_over(adapter, device.clone(), queue);
-        let gpu = Wgpu::watched(WgpuRuntime::client(&held), "wgpu", "test", alarm).unwrap();
+        let Some((gpu, device)) = alone() else { return assert!(names().is_empty()) };
         let x = gpu.full(&[2], 1.5).unwrap();
         assert_eq!(gpu.to_vec(&x).unwrap(), [1.5; 2]);
         // More than a buffer can have, outside of all that would catch it.
