@@ -1,19 +1,19 @@
 //! Reports: what is drawn lies where the numbers say, whatever the metrics hold, and stays small.
 #![cfg(feature = "train")]
 
+#[path = "common/runs.rs"]
+mod runs;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
-use pspikessm::backend::{Cpu, Key};
-use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
-use pspikessm::train::cli::{self, Outcome};
+use pspikessm::Error;
+use pspikessm::backend::Key;
 use pspikessm::train::report::{self, Kernel, Panel, Raster, kernels_svg, raster_svg};
-use pspikessm::train::{Command, Flags, Preset, Recipe, Task};
-use pspikessm::{Error, Result};
+use runs::{Tiny, flags, printed};
 use tempfile::TempDir;
 
 const RUN: &str = r#"{"kind":"run","step":0,"seconds":0.5,"task":"toy","backend":"cpu f32","parameters":174474,"steps":40,"samples":96000,"classes":["<cat>","dog & co"],"recipe":"name = \"a<b\"\nlayers = 2 # \"&\"\n"}"#;
@@ -499,71 +499,18 @@ fn pictures_in_the_folder_are_taken_up() {
     assert!(written(dir.path()).contains("Drawn at the end of an earlier run"));
 }
 
-/// Which of two symbols is the more frequent one.
-struct Tiny;
-
-const RECIPE: &str = include_str!("../src/train/recipes/listops-quick.toml");
-const SMALL: &str =
-    "--steps 24 --batch-size 4 --set model.d_model=4 --set model.layers=2 --set model.d_state=2 --set model.l_max=8 --eval-passes 2";
-
-fn set(count: usize, seed: u64) -> Dataset {
-    let mut set = Dataset::tokens(Vocabulary::new(["a", "b"]).unwrap(), 2);
-    let mut words = Key::new(seed).words(0);
-    for _ in 0..count {
-        let draw = words.next_lanes();
-        let symbols: Vec<u8> = (0..5).map(|at| 3 + (draw[0] >> (20 + at) & 1) as u8).collect();
-        let label = usize::from(symbols.iter().filter(|&&symbol| symbol == 4).count() > 2);
-        set.push_tokens(&symbols, label).unwrap();
-    }
-    set
-}
-
-impl Task for Tiny {
-    fn name(&self) -> &'static str {
-        "tiny"
-    }
-
-    fn about(&self) -> &'static str {
-        "Which of two symbols is the more frequent one."
-    }
-
-    fn presets(&self) -> &'static [Preset] {
-        &[Preset { name: "quick", recipe: RECIPE }]
-    }
-
-    fn class_names(&self, _: &Recipe) -> Vec<String> {
-        ["mostly a", "mostly b"].map(String::from).into()
-    }
-
-    fn load(&self, _: &Recipe, _: Option<&Path>, _: &Faults) -> Result<Splits> {
-        Ok(Splits { train: set(24, 1), val: set(8, 2), test: set(10, 3) })
-    }
-
-    fn push(&self, _: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
-        let ids = set.vocabulary().unwrap().encode(sample.split(' '));
-        set.push_tokens(&ids, 0)
-    }
-
-    #[cfg(feature = "download")]
-    fn archive(&self, _: &Recipe) -> Option<pspikessm::train::download::Set> {
-        None
-    }
-}
-
-fn run(out: &Path) -> Outcome {
-    let line = format!("{SMALL} --quiet --out {}", out.display());
-    let Command::Run(flags) = Flags::parse(line.split_whitespace()).unwrap() else { panic!("{line}") };
-    cli::run(&Cpu::<f32>::new(), &Tiny, &flags, &AtomicBool::new(false), &mut Vec::new()).unwrap()
+fn run(out: &Path) {
+    printed(&Tiny, &flags("--quiet --steps 24 --eval-passes 2", Some(out)));
 }
 
 #[test]
 fn a_run_leaves_a_report() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(run(dir.path()), Outcome::Finished(_)));
+    run(dir.path());
     let html = fs::read_to_string(dir.path().join("report.html")).unwrap();
     check_markup(&html);
     assert!(html.contains("<h1>tiny, quick</h1>") && html.contains("The run has finished, after 24 of 24 steps."));
-    assert!(html.contains("mostly a") && html.contains("d_model = 4"));
+    assert!(html.contains("mostly-a") && html.contains("d_model = 4"));
     for title in ["Loss", "Accuracy", "Learning rate", "Spike rate, all layers", "Spike rate, input", "Spike rate, reverse output"] {
         assert!(chart(&html, title).contains("<svg"), "{title}");
     }
