@@ -33,7 +33,8 @@ build() {
     cd "$here/.."
     # Without a toolkit here, the calls of the driver that binaries make would be those of the newest one that is known.
     command -v nvcc >/dev/null || export CUDARC_CUDA_VERSION=${CUDARC_CUDA_VERSION:-13000}
-    messages=$(cargo test --release --features cuda --no-run "${tests[@]/#/--test=}" 2>&1) || fail "the tests do not build: $messages"
+    # Unoptimised: what takes time in the tests are kernels, which the driver's toolkit compiles.
+    messages=$(CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --features cuda --no-run "${tests[@]/#/--test=}" 2>&1) || fail "the tests do not build: $messages"
     messages+=$'\n'$(cargo bench --features cuda --no-run "${benches[@]/#/--bench=}" 2>&1) || fail "the benches do not build: $messages"
     for path in "${tests[@]/#/tests/suites/}" "${benches[@]/#/benches/}"; do
         name=$(built "$path.rs" "$messages")
