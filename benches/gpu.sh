@@ -36,9 +36,11 @@ build() {
     # Unoptimised: what takes time in the tests are kernels, which the driver's toolkit compiles.
     messages=$(CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --features cuda --no-run "${tests[@]/#/--test=}" 2>&1) || fail "the tests do not build: $messages"
     messages+=$'\n'$(cargo bench --features cuda --no-run "${benches[@]/#/--bench=}" 2>&1) || fail "the benches do not build: $messages"
-    for path in "${tests[@]/#/tests/suites/}" "${benches[@]/#/benches/}"; do
-        name=$(built "$path.rs" "$messages")
-        [[ -n $name ]] || fail "cargo has named no binary of $path.rs: $messages"
+    for path in "${tests[@]/#/tests/}" "${benches[@]/#/benches/}"; do
+        name=$path.rs
+        [[ -f $name ]] || name=$path/main.rs
+        name=$(built "$name" "$messages")
+        [[ -n $name ]] || fail "cargo has named no binary of $path: $messages"
         strip -o "$dir/${path##*/}" "$name"
     done
     cp -R tests/fixtures "$dir/tests/"

@@ -1,5 +1,5 @@
 //! A training process that is killed at any moment, again and again, ends with the bits of one that never was.
-#![cfg(all(feature = "train", unix))]
+#![cfg(unix)]
 
 #[path = "common/runs.rs"]
 mod runs;

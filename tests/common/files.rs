@@ -3,13 +3,11 @@
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 use std::fmt::Debug;
-#[cfg(feature = "train")]
 use std::fs;
 use std::path::Path;
 
 use pspikessm::data::{Dataset, Splits};
 use pspikessm::error::{Error, Result};
-#[cfg(feature = "train")]
 use pspikessm::train::Task;
 
 /// CRC-32 from its definition, bit by bit.
@@ -133,7 +131,6 @@ pub fn grey_png(side: usize, pixel: impl Fn(usize) -> u8) -> Vec<u8> {
 }
 
 /// What a task makes of a picture.
-#[cfg(feature = "train")]
 pub fn pushed(task: &dyn Task, preset: &str, encoding: pspikessm::data::Encoding, bytes: &[u8]) -> Vec<f32> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("picture.png");

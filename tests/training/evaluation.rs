@@ -1,20 +1,15 @@
 //! Evaluation and prediction: what is counted, what is random in it, and a model that comes from a checkpoint.
-#![cfg(feature = "train")]
-
-mod common;
-#[path = "common/runs.rs"]
-mod runs;
 
 use std::path::Path;
 
-use common::host;
+use crate::common::host;
+use crate::runs::{Tiny, advance, bits, figures, flags, go, halt, mentions, printed, result, run_error, take, trainer};
 use pspikessm::Result;
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Cpu, Key, SpikeMode};
 use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
 use pspikessm::nn::{Context, Input, Model, Noises};
 use pspikessm::train::{Evaluation, Evaluator, Origin, Preset, Recipe, Task, load_weights, logits};
-use runs::{Tiny, advance, bits, figures, flags, go, halt, mentions, printed, result, run_error, take, trainer};
 
 // Counting.
 
@@ -111,7 +106,7 @@ fn loss_accuracy_and_confusion_are_those_of_the_samples_one_by_one() {
 #[test]
 fn a_confusion_counts_every_sample_of_every_pass() {
     let found = evaluate(4, SpikeMode::Sampled, 0, 3);
-    let labels = runs::splits().test.labels().to_vec();
+    let labels = crate::runs::splits().test.labels().to_vec();
     for class in 0..2 {
         let samples = labels.iter().filter(|&&label| label == class).count() as u64;
         assert_eq!(found.confusion[class].iter().sum::<u64>(), 3 * samples);
@@ -159,7 +154,7 @@ fn evaluation_only_prints_a_confusion_matrix_whose_sums_are_right() {
         let mut fields = lines[head + 1 + class].split_whitespace();
         assert_eq!(fields.next(), Some(*name));
         let counts: Vec<usize> = fields.map(|field| field.parse().unwrap()).collect();
-        let samples = runs::splits().test.labels().iter().filter(|&&label| label == class).count();
+        let samples = crate::runs::splits().test.labels().iter().filter(|&&label| label == class).count();
         assert_eq!((counts.len(), counts.iter().sum::<usize>()), (2, 3 * samples));
         right += counts[class] as f64;
     }
@@ -243,7 +238,7 @@ impl Task for Other {
             (0..set.len()).for_each(|at| other.push_tokens(set.sequence(at).unwrap(), set.labels()[at]).unwrap());
             other
         };
-        let Splits { train, val, test } = runs::splits();
+        let Splits { train, val, test } = crate::runs::splits();
         Ok(Splits { train: spelt(&train), val: spelt(&val), test: spelt(&test) })
     }
 

@@ -1,17 +1,13 @@
 //! Samples that cannot be read while a run is on its way: refused with their error, or left out and counted.
-#![cfg(feature = "train")]
-
-#[path = "common/runs.rs"]
-mod runs;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::runs::{bits, figures, flags, go, mentions, printed, recipe, run_error, take};
 use pspikessm::backend::{Cpu, Key, SpikeMode};
 use pspikessm::data::{Dataset, Encoding, Faults, Source, Splits};
 use pspikessm::train::{Evaluator, FitOptions, Preset, Recipe, Task, Trainer, fit};
 use pspikessm::{Error, Result};
-use runs::{bits, figures, flags, go, mentions, printed, recipe, run_error, take};
 
 /// Sequences of five values; those with these numbers cannot be read.
 #[derive(Debug)]
@@ -74,7 +70,7 @@ impl Task for Remote {
     }
 
     fn presets(&self) -> &'static [Preset] {
-        &[Preset { name: "quick", recipe: runs::QUICK }]
+        &[Preset { name: "quick", recipe: crate::runs::QUICK }]
     }
 
     fn class_names(&self, _: &Recipe) -> Vec<String> {
@@ -189,13 +185,13 @@ fn skipping_is_the_same_every_time_and_goes_on_the_same() {
     let bad: Bad = [&[0, 5, 6, 13], &[4], &[]];
     let run = || trainer(recipe(16), bad, &Faults::skipped());
     let (mut whole, mut again) = (run(), run());
-    runs::advance(&mut whole, 7);
+    crate::runs::advance(&mut whole, 7);
     whole.save(&path).unwrap();
-    runs::advance(&mut whole, 16);
-    runs::advance(&mut again, 16);
+    crate::runs::advance(&mut whole, 16);
+    crate::runs::advance(&mut again, 16);
     assert_eq!(bits(&whole), bits(&again));
     let mut rest = run().resume(&path).unwrap();
-    runs::advance(&mut rest, 16);
+    crate::runs::advance(&mut rest, 16);
     assert_eq!(bits(&rest), bits(&whole));
 }
 
@@ -215,7 +211,7 @@ fn samples_that_are_read_when_wanted_are_those_of_memory_bit_for_bit() {
     assert!(remote.train.is_remote() && !memory.train.is_remote());
     let run = |splits: &Splits| {
         let mut trainer = Trainer::new(&Cpu::<f32>::new(), "remote", recipe(16), splits.clone()).unwrap();
-        runs::advance(&mut trainer, 16);
+        crate::runs::advance(&mut trainer, 16);
         (bits(&trainer), trainer.test(2, &go()).unwrap())
     };
     assert!(run(&remote) == run(&memory));

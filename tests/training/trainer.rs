@@ -1,19 +1,16 @@
 //! Training: what a step computes, what is learnt, when a run ends, and what it writes.
-#![cfg(feature = "train")]
-
-mod common;
-#[path = "common/runs.rs"]
-mod runs;
 
 use std::collections::BTreeMap;
 
-use common::{assert_close, distance, host, parameter};
+use crate::common::{assert_close, distance, host, parameter};
+use crate::runs::{
+    Tiny, advance, bits, flags, go, hard_splits, mentions, metrics, names, recipe, result, splits, take, trainer, trainer_of,
+};
 use pspikessm::Error;
 use pspikessm::backend::{Backend, Cpu, Lif, Surrogate};
 use pspikessm::data::{Dataset, Splits, Vocabulary};
 use pspikessm::nn::{AdamWConfig, Cosine, NormKind, SpikeSource};
 use pspikessm::train::{Ending, FitOptions, Length, Origin, Output, Recipe, Schedule, Trainer, fit};
-use runs::{Tiny, advance, bits, flags, go, hard_splits, mentions, metrics, names, recipe, result, splits, take, trainer, trainer_of};
 
 // What is learnt.
 

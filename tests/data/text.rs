@@ -494,7 +494,6 @@ proptest! {
 
 // ---- Tasks ----
 
-#[cfg(feature = "train")]
 mod tasks {
     use super::*;
     use pspikessm::data::Splits;

@@ -1,10 +1,8 @@
 //! Layers, models, their files and their optimiser, against direct computation and the recipes' numbers.
 
-mod common;
-
 use std::path::Path;
 
-use common::{Array, assert_close, assign, fetch, host, largest, parameter};
+use crate::common::{Array, assert_close, assign, fetch, host, largest, parameter};
 use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::{Backend, Cpu, DtTransform, Key, Noise, Real};
 use pspikessm::nn::hippo::{Measure, nplr};

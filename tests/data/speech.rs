@@ -1,5 +1,4 @@
 //! Speech Commands: files written byte by byte here, the splits, the standardisation, its cache, and everything that can be wrong.
-#![cfg(feature = "data")]
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -658,7 +657,6 @@ fn names_that_are_no_text_and_links_to_nowhere_are_faults() {
 
 // ---- The task ----
 
-#[cfg(feature = "train")]
 #[test]
 fn the_task_loads_and_pushes_what_the_model_reads() {
     use pspikessm::train::tasks::{SpeechCommands, Task};

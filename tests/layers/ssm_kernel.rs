@@ -1,8 +1,6 @@
 //! SSM kernels against the official code's values and against dense recurrences, the convolution, and the step form.
 
-mod common;
-
-use common::{Array, assert_close, assign, fetch, fixture, gradient, host, numbers, pinned};
+use crate::common::{Array, assert_close, assign, fetch, fixture, gradient, host, numbers, pinned};
 use proptest::prelude::*;
 use proptest::sample::select;
 use pspikessm::Error;

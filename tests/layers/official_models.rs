@@ -1,10 +1,8 @@
 //! Whole models with the official code's weights: logits, loss and gradient norms, and what the importer says of files that do not fit.
 
-mod common;
-
 use std::path::Path;
 
-use common::{Array, assert_close, fixture, fixture_path, gradient, host, numbers, official, whole_numbers};
+use crate::common::{Array, assert_close, fixture, fixture_path, gradient, host, numbers, official, whole_numbers};
 use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::{Backend, Cpu, Key};
 use pspikessm::nn::official::import;
@@ -264,5 +262,5 @@ fn other_uniform_numbers_give_other_logits() {
     import(&cpu, &model, weights("listops")).unwrap();
     let tape = Tape::off(&cpu);
     let y = logits(&model, &Context::evaluation(&tape, Key::new(0)), &fixture, "train");
-    assert!(common::distance(&host(&cpu, y.value()), &numbers(&fixture["eval"]["logits"]["data"])) > 1e-3);
+    assert!(crate::common::distance(&host(&cpu, y.value()), &numbers(&fixture["eval"]["logits"]["data"])) > 1e-3);
 }

@@ -1,18 +1,13 @@
 //! psMNIST: IDX files, packed and not, whole and broken, in bit-reversed order.
-#![cfg(feature = "data")]
-
-#[path = "common/files.rs"]
-mod files;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use files::*;
+use crate::files::*;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use pspikessm::data::{Splits, psmnist};
 use pspikessm::error::{Error, Result};
-#[cfg(feature = "train")]
 use pspikessm::train::tasks::PsMnist;
 use tempfile::TempDir;
 
@@ -284,7 +279,6 @@ fn an_unpacked_file_called_gz_is_refused() {
     assert_binary(result, &path, 0, "cannot be unpacked");
 }
 
-#[cfg(feature = "train")]
 #[test]
 fn a_picture_of_mnist_is_permuted_as_in_the_set() {
     let values = pushed(&PsMnist, "quick", psmnist::encoding(), &grey_png(28, |at| mnist_pixel(2, at)));

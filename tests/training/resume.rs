@@ -1,21 +1,17 @@
 //! Interruptions and checkpoints: what a run that goes on computes and writes, and every file that is refused.
-#![cfg(feature = "train")]
-
-#[path = "common/runs.rs"]
-mod runs;
 
 use std::fs;
 
+use crate::runs::{
+    Tiny, advance, bits, flags, go, halt, hard_splits, mentions, metrics, names, recipe, result, run_error, splits, take, trainer,
+    trainer_of, without_seconds,
+};
 use pspikessm::backend::{Backend, Cpu, Key};
 use pspikessm::data::{Dataset, Encoding, Splits, Standardization, Vocabulary};
 use pspikessm::nn::{Model, Module, store};
 use pspikessm::train::cli::{self, Outcome};
 use pspikessm::train::{Ending, FitOptions, Length, Origin, Output, Recipe, Schedule, Trainer, fit, load_weights};
 use pspikessm::{Error, Result};
-use runs::{
-    Tiny, advance, bits, flags, go, halt, hard_splits, mentions, metrics, names, recipe, result, run_error, splits, take, trainer,
-    trainer_of, without_seconds,
-};
 
 // Going on.
 
@@ -113,12 +109,12 @@ fn a_stopped_run_saves_what_it_reached() {
     let mut output = Output::open(dir.path()).unwrap();
     assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &halt()).unwrap(), Ending::Stopped);
     assert_eq!(trainer.steps_done(), 5);
-    let resumed = runs::trainer().resume(output.checkpoint()).unwrap();
+    let resumed = crate::runs::trainer().resume(output.checkpoint()).unwrap();
     assert_eq!(bits(&resumed), bits(&trainer));
     // At the end of an epoch its validation is still due, and is not lost.
     take(&mut trainer, 1);
     assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &halt()).unwrap(), Ending::Stopped);
-    assert!(runs::trainer().resume(output.checkpoint()).unwrap().validation_due());
+    assert!(crate::runs::trainer().resume(output.checkpoint()).unwrap().validation_due());
     // Without a folder there is nothing to save.
     let stopped = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("", None), &halt(), &mut Vec::new()).unwrap();
     assert_eq!(stopped, Outcome::Stopped(0, None));
@@ -347,7 +343,7 @@ fn a_checkpoint_of_another_run_is_an_error_that_names_the_difference() {
     trainer_of(with(&|r| (r.name, r.early_stop) = ("mine".into(), Some(3)))).resume(&path).unwrap();
     let other = |task, splits| -> Result<Trainer<_>> { Trainer::new(&Cpu::<f32>::new(), task, recipe(16), splits)?.resume(&path) };
     mentions(&other("text", splits()).unwrap_err().to_string(), &["task = tiny", "task = text"]);
-    mentions(&other("tiny", Splits { train: runs::set(22, 9, false), ..splits() }).unwrap_err().to_string(), &["data = 22 samples"]);
+    mentions(&other("tiny", Splits { train: crate::runs::set(22, 9, false), ..splits() }).unwrap_err().to_string(), &["data = 22 samples"]);
 }
 
 #[test]
@@ -366,5 +362,5 @@ fn a_parameter_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
     mentions(&error.to_string(), &["step 3", "decoder.bias, and with it the loss,", "not finite"]);
     assert!(matches!(trainer.save(output.checkpoint()), Err(Error::NonFinite { .. })));
     assert_eq!(fs::read(output.checkpoint()).unwrap(), good);
-    assert_eq!(runs::trainer().resume(output.checkpoint()).unwrap().steps_done(), 2);
+    assert_eq!(crate::runs::trainer().resume(output.checkpoint()).unwrap().steps_done(), 2);
 }

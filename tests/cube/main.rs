@@ -1,6 +1,7 @@
 //! Whole runs on a device of wgpu: training beside the CPU's, its bits, and what a user does with a model.
-#![cfg(all(feature = "wgpu", feature = "train"))]
+#![cfg(feature = "wgpu")]
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;

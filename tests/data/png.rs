@@ -1,13 +1,9 @@
 //! PNG pictures of every kind, whole and broken.
-#![cfg(feature = "data")]
-
-#[path = "common/files.rs"]
-mod files;
 
 use std::fs;
 use std::path::PathBuf;
 
-use files::*;
+use crate::files::*;
 use pspikessm::data::picture;
 use pspikessm::error::{Error, Result};
 use tempfile::TempDir;

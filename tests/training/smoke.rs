@@ -1,7 +1,4 @@
 //! Every task from files in the official formats to the result line: training, checkpoint, report, evaluation, prediction.
-#![cfg(feature = "train")]
-
-mod sets;
 
 use std::fs;
 use std::path::Path;
@@ -78,18 +75,18 @@ fn listops() {
 #[test]
 fn text() {
     // A symbol must come 15 times.
-    smoke(&tasks::Text, sets::imdb, "", "aclImdb/test/pos/3_10.txt");
+    smoke(&tasks::Text, crate::sets::imdb, "", "aclImdb/test/pos/3_10.txt");
 }
 
 #[test]
 fn retrieval() {
-    smoke(&tasks::Retrieval, sets::aan, "", "one text\tanother text");
+    smoke(&tasks::Retrieval, crate::sets::aan, "", "one text\tanother text");
 }
 
 #[test]
 fn image() {
     let make = |dir: &Path| {
-        sets::cifar(dir);
+        crate::sets::cifar(dir);
         square(dir, 32);
     };
     smoke(&tasks::Image, make, "", "sample.png");
@@ -97,13 +94,13 @@ fn image() {
 
 #[test]
 fn pathfinder() {
-    smoke(&tasks::Pathfinder, sets::pathfinder, "", "pathfinder32/curv_contour_length_14/imgs/0/sample_3.png");
+    smoke(&tasks::Pathfinder, crate::sets::pathfinder, "", "pathfinder32/curv_contour_length_14/imgs/0/sample_3.png");
 }
 
 #[test]
 fn psmnist() {
     let make = |dir: &Path| {
-        sets::mnist(dir);
+        crate::sets::mnist(dir);
         square(dir, 28);
     };
     smoke(&tasks::PsMnist, make, "", "sample.png");
@@ -112,7 +109,7 @@ fn psmnist() {
 #[test]
 fn digits() {
     let make = |dir: &Path| {
-        sets::digits(dir);
+        crate::sets::digits(dir);
         square(dir, 8);
     };
     smoke(&tasks::PsMnist, make, "--preset digits", "sample.png");
@@ -120,7 +117,7 @@ fn digits() {
 
 #[test]
 fn speech_commands() {
-    smoke(&tasks::SpeechCommands, sets::speech_commands, "--set data.variant=10", "yes/0_nohash_0.wav");
+    smoke(&tasks::SpeechCommands, crate::sets::speech_commands, "--set data.variant=10", "yes/0_nohash_0.wav");
 }
 
 #[test]
@@ -143,13 +140,13 @@ fn sets_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let root = std::env::var_os("PSPIKESSM_SETS").map_or(dir.path().to_path_buf(), Into::into);
     let sets: [(&str, Make); 7] = [
-        ("psmnist", sets::mnist),
-        ("digits", sets::digits),
-        ("image", sets::cifar),
-        ("text", sets::imdb),
-        ("retrieval", sets::aan),
-        ("pathfinder", sets::pathfinder),
-        ("speech_commands", sets::speech_commands),
+        ("psmnist", crate::sets::mnist),
+        ("digits", crate::sets::digits),
+        ("image", crate::sets::cifar),
+        ("text", crate::sets::imdb),
+        ("retrieval", crate::sets::aan),
+        ("pathfinder", crate::sets::pathfinder),
+        ("speech_commands", crate::sets::speech_commands),
     ];
     for (name, make) in sets {
         make(&root.join(name));

@@ -1,23 +1,14 @@
 //! Fetching archives: against a server on the loopback that behaves well and badly.
 #![cfg(feature = "download")]
 
-#[path = "download/checks.rs"]
 mod checks;
-#[path = "download/command_line.rs"]
 mod command_line;
-#[path = "download/places.rs"]
 mod places;
-#[path = "download/server.rs"]
 mod server;
-#[path = "download/stops.rs"]
 mod stops;
-#[path = "download/talk.rs"]
 mod talk;
-#[path = "download/tape.rs"]
 mod tape;
-#[path = "download/transfers.rs"]
 mod transfers;
-#[path = "download/unpacking.rs"]
 mod unpacking;
 
 use std::fs;

@@ -1,16 +1,11 @@
 //! The small digits: scikit-learn's table, whole and broken.
-#![cfg(feature = "data")]
-
-#[path = "common/files.rs"]
-mod files;
 
 use std::fs;
 use std::path::PathBuf;
 
-use files::*;
+use crate::files::*;
 use pspikessm::data::{Splits, digits};
 use pspikessm::error::{Error, Result};
-#[cfg(feature = "train")]
 use pspikessm::train::tasks::PsMnist;
 use tempfile::TempDir;
 
@@ -118,7 +113,6 @@ fn a_row_that_is_too_long_is_refused() {
     assert_row_refused(&format!("{row},3,4"), 1, row.len() + 2, "more than 65 numbers");
 }
 
-#[cfg(feature = "train")]
 #[test]
 fn the_levels_of_a_digit_come_back_from_its_picture() {
     let pixels = digit_pixels(3);

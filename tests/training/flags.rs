@@ -1,19 +1,15 @@
 //! The command line of a task: which flags there are, what they change, and what is refused.
-#![cfg(feature = "train")]
-
-#[path = "common/runs.rs"]
-mod runs;
 
 use std::fs;
 use std::path::Path;
 
+use crate::runs::{QUICK, Tiny, flags, go, halt, mentions, metrics, parse, result, run_error, without_seconds};
 use pspikessm::Error;
 use pspikessm::backend::{Cpu, Driver};
 use pspikessm::train::cli::{self, Outcome};
 use pspikessm::train::device::{self, Choice};
 use pspikessm::train::tasks::ListOps;
 use pspikessm::train::{Command, Flags, Length, Origin, Recipe, Schedule, Task};
-use runs::{QUICK, Tiny, flags, go, halt, mentions, metrics, parse, result, run_error, without_seconds};
 
 // Reading.
 
@@ -276,12 +272,12 @@ fn listops_has_its_variants_and_reads_an_expression() {
     result(&ListOps, &of("--quiet"));
     let predict =
         |sample: &str| Flags { predict: Some(sample.into()), checkpoint: Some(out.join("checkpoint.safetensors")), ..Flags::default() };
-    let text = runs::printed(&ListOps, &predict("[MAX 2 9 [MIN 4 7 ] 0 ]"));
+    let text = crate::runs::printed(&ListOps, &predict("[MAX 2 9 [MIN 4 7 ] 0 ]"));
     let mut classes: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
     classes.sort_unstable();
     assert_eq!(classes, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
     fs::write(dir.path().join("sample.txt"), "[MAX 2 9 [MIN 4 7 ] 0 ]\n").unwrap();
-    assert_eq!(runs::printed(&ListOps, &predict(dir.path().join("sample.txt").to_str().unwrap())), text);
+    assert_eq!(crate::runs::printed(&ListOps, &predict(dir.path().join("sample.txt").to_str().unwrap())), text);
     mentions(&run_error(&ListOps, &predict("[MEAN 1 2 ]")), &["MEAN"]);
 }
 
@@ -292,7 +288,7 @@ fn result_on_device(task: &dyn Task, flags: &Flags) -> String {
     let mut printed = Vec::new();
     let outcome = device::run(task, flags, &go(), &mut printed).unwrap();
     assert!(matches!(outcome, Outcome::Finished(_)));
-    runs::figures(&String::from_utf8(printed).unwrap())
+    crate::runs::figures(&String::from_utf8(printed).unwrap())
 }
 
 #[test]
@@ -329,10 +325,10 @@ fn a_device_that_is_not_there_is_an_error_of_the_device() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn a_run_on_wgpu_goes_on_on_the_cpu() {
+    use crate::runs::{advance, bits, recipe, splits, take, trainer};
     use pspikessm::backend::{Backend, Wgpu};
     use pspikessm::nn::Module;
     use pspikessm::train::Trainer;
-    use runs::{advance, bits, recipe, splits, take, trainer};
     let Some(device) = pspikessm::devices().into_iter().find(|device| device.driver == Driver::Wgpu) else { return };
     let (out, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for part in ["train", "val", "test"] {

@@ -2,9 +2,8 @@
 #![cfg(feature = "cuda")]
 
 #[macro_use]
-#[path = "conformance/mod.rs"]
+#[path = "../conformance/mod.rs"]
 mod suite;
-#[path = "cuda_source/dry.rs"]
 mod dry;
 
 use std::collections::BTreeSet;

@@ -1,16 +1,11 @@
 //! CIFAR-10: its binary files, whole and broken, in grey.
-#![cfg(feature = "data")]
-
-#[path = "common/files.rs"]
-mod files;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use files::*;
+use crate::files::*;
 use pspikessm::data::{Splits, cifar};
 use pspikessm::error::Result;
-#[cfg(feature = "train")]
 use pspikessm::train::tasks::Image;
 use tempfile::TempDir;
 
@@ -135,7 +130,6 @@ fn a_cifar_label_of_no_class_is_refused() {
     assert_binary(result, &path, 2 * RECORD as u64, "the label of record 2 (from 0) is 10");
 }
 
-#[cfg(feature = "train")]
 #[test]
 fn a_picture_of_image_is_read_row_by_row() {
     let values = pushed(&Image, "quick", cifar::encoding(), &grey_png(32, |at| (at * 7) as u8));

@@ -1,5 +1,4 @@
 //! Pathfinder: archives written here byte by byte, and drawn pictures held against a trace, a search and a renderer of this file's own.
-#![cfg(feature = "data")]
 
 use pspikessm::data::pathfinder::{self, Bar, Rules, Scene};
 use pspikessm::data::{Dataset, Faults, Splits};

@@ -1,11 +1,7 @@
 //! Puts every backend through the conformance suite: a new backend is one more line here.
 
-#[macro_use]
-#[path = "conformance/mod.rs"]
-mod suite;
-
+use crate::suite::{self, harness::Tolerance};
 use pspikessm::backend::Cpu;
-use suite::harness::Tolerance;
 
 conformance! { cpu_f64: Cpu::<f64>::new(), tolerance: Tolerance { elementwise: 2e-15, sums: 2e-14, kernels: 1e-12 } }
 conformance! { cpu_f32: Cpu::<f32>::new(), tolerance: Tolerance { elementwise: 5e-7, sums: 2e-6, kernels: 5e-6 } }

@@ -1,8 +1,6 @@
 //! The block against the official code's values, and what its options, padding and noise do.
 
-mod common;
-
-use common::{Array, assert_close, assign, distance, fetch, fixture, gradient, host, largest, official_in_block, whole_numbers};
+use crate::common::{Array, assert_close, assign, distance, fetch, fixture, gradient, host, largest, official_in_block, whole_numbers};
 use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::{Backend, Cpu, Key, Lif, Real, Surrogate, Tensor};
 use pspikessm::nn::{Activation, Block, BlockConfig, BlockNoise, Context, Module, NormKind, SpikeMeter, SpikeSource, Ssm, SsmConfig};

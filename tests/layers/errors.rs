@@ -1,8 +1,6 @@
 //! What users of the layers can get wrong is an `Err` that says where, what, and what to do: never a panic.
 
-mod common;
-
-use common::{Array, host};
+use crate::common::{Array, host};
 use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::{Backend, Cpu, Key, Lif, Noise, Surrogate, Tensor};
 use pspikessm::nn::store::{Archive, load, save};

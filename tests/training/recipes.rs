@@ -1,15 +1,11 @@
 //! Recipes: the embedded ones against the official numbers, TOML there and back, every kind of mistake, and `--set`.
-#![cfg(feature = "train")]
-
-mod common;
-#[path = "common/runs.rs"]
-mod runs;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::pinned;
+use crate::common::pinned;
+use crate::runs::{QUICK, mentions};
 use proptest::prelude::*;
 use pspikessm::Error;
 use pspikessm::backend::{Cpu, Discretisation, DtTransform, Key, Lif, Surrogate};
@@ -17,7 +13,6 @@ use pspikessm::data::{Dataset, Vocabulary};
 use pspikessm::nn::hippo::{DiagInit, Measure};
 use pspikessm::nn::{Activation, AdamWConfig, BlockConfig, Cosine, Model, Module, NormKind, Pooling, SpikeSource, SsmConfig, SsmInit};
 use pspikessm::train::{Length, Recipe, Schedule, tasks};
-use runs::{QUICK, mentions};
 
 /// Every recipe of the crate under its file's name.
 fn embedded() -> BTreeMap<String, String> {

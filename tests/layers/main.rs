@@ -1,0 +1,19 @@
+//! The engine and the layers: tape, ops, backends, kernels, layers, whole models.
+//!
+//! One program for several files: above opt-level 1 each program compiles the generic code of the crate anew, which takes minutes.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[macro_use]
+#[path = "../conformance/mod.rs"]
+mod suite;
+
+mod autodiff;
+mod block;
+mod conformance;
+mod errors;
+mod gradients;
+mod hippo;
+mod layers;
+mod official_models;
+mod ssm_kernel;

@@ -1,0 +1,19 @@
+//! Training: recipes, the loop, interruptions, evaluation, the command line, reports, every task from its files.
+//!
+//! One program for several files: above opt-level 1 each program compiles the generic code of the crate anew, which takes minutes.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/runs.rs"]
+mod runs;
+#[path = "../common/sets.rs"]
+mod sets;
+
+mod evaluation;
+mod faults;
+mod flags;
+mod recipes;
+mod report;
+mod resume;
+mod smoke;
+mod trainer;
