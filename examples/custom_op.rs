@@ -2,7 +2,7 @@
 
 use pspikessm::Result;
 use pspikessm::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Tape, check_op, operands};
-use pspikessm::backend::{Backend, Binary, Cpu, Tensor, Unary};
+use pspikessm::backend::*;
 
 #[derive(Clone)]
 struct Swish {

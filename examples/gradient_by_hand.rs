@@ -1,7 +1,7 @@
 //! A gradient by hand: the tape's derivative of mean(GELU(a x)^2) by a, against the chain rule written out.
 
 use pspikessm::autodiff::Tape;
-use pspikessm::backend::{Backend, Cpu, Real};
+use pspikessm::backend::*;
 
 fn main() -> pspikessm::Result<()> {
     let cpu = Cpu::<f64>::new();

@@ -1,7 +1,7 @@
 //! Spikes from a SpikeSampler, their expectation, and the gradient that is trained with.
 
 use pspikessm::autodiff::Tape;
-use pspikessm::backend::{Backend, Cpu, Key, Noise};
+use pspikessm::backend::*;
 use pspikessm::nn::{Context, SpikeSampler, SpikeSource};
 
 fn main() -> pspikessm::Result<()> {

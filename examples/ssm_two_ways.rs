@@ -1,7 +1,7 @@
 //! An SSM layer two ways: its kernel convolved with a whole signal by FFT, and the same layer stepped through time.
 
 use pspikessm::autodiff::Tape;
-use pspikessm::backend::{Backend, Cpu, Key};
+use pspikessm::backend::*;
 use pspikessm::nn::{Context, Ssm, SsmConfig};
 
 fn main() -> pspikessm::Result<()> {

@@ -109,6 +109,11 @@ pub use error::{Error, Result};
 pub mod prelude {
     pub use crate::autodiff::{Gradients, Tape, Var, gradcheck};
     pub use crate::backend::{Backend, Cpu, Device, Driver, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, devices};
+    // A device's methods; their traits' names are wanted by those alone who write a backend.
+    pub use crate::backend::{
+        ChannelMixing as _, Convolution as _, Elementwise as _, Layout as _, Learning as _, Normalization as _, Products as _, Random as _,
+        Spiking as _, SsmKernels as _, Transfer as _,
+    };
     pub use crate::error::{Error, Result};
     pub use crate::nn::{
         AdamWConfig, Block, BlockConfig, BlockNoise, ClampFuse, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind,

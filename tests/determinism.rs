@@ -2,10 +2,7 @@
 #![cfg(feature = "parallel")]
 
 use pspikessm::Result;
-use pspikessm::backend::{
-    AdamW, Backend, Binary, Cpu, Discretisation, DtTransform, Firing, FiringDropout, Key, Lif, LongConv, Mixing, Noise, NormAxes, Spike,
-    SpikeMode, SsmParams, Surrogate, Tensor, Unary,
-};
+use pspikessm::backend::*;
 use rand_core::Rng;
 use rand_pcg::Pcg32;
 
@@ -269,7 +266,7 @@ fn convolutions_that_fire() {
 }
 
 /// A system of 9 channels, tied in threes, 8 modes.
-fn system(cpu: &Device, rank: usize) -> Result<SsmParams<Device>> {
+fn system(cpu: &Device, rank: usize) -> Result<SsmParams<Tensor<Device>>> {
     Ok(SsmParams {
         inv_dt: cpu.unary(Unary::Linear(0.5, -4.0), &values(cpu, 1, &[9])?)?,
         a_real: values(cpu, 2, &[3, 8])?,
@@ -281,24 +278,20 @@ fn system(cpu: &Device, rank: usize) -> Result<SsmParams<Device>> {
     })
 }
 
-fn parts(ssm: SsmParams<Device>) -> impl Iterator<Item = Values> {
-    [ssm.inv_dt, ssm.a_real, ssm.a_imag, ssm.b, ssm.c].into_iter().chain(ssm.p)
-}
-
 #[test]
 fn kernels() {
     for rank in [1, 2] {
         one_answer("dplr", |cpu| {
             let (ssm, g) = (system(cpu, rank)?, values(cpu, 7, &[2, 9, 999])?);
-            let results = [cpu.dplr_kernel(&ssm, 1000, 999)?, cpu.dplr_advance(&ssm, 500)?];
-            Ok(results.into_iter().chain(parts(cpu.dplr_kernel_grad(&ssm, 1000, &g)?)).collect())
+            let results = [cpu.dplr_kernel(&ssm, 1000, 999)?, ssm::dplr_advance(cpu, &ssm, 500)?];
+            Ok(results.into_iter().chain(cpu.dplr_kernel_grad(&ssm, 1000, &g)?.in_order()).collect())
         });
     }
     for disc in [Discretisation::Zoh, Discretisation::Bilinear] {
         one_answer(&format!("diagonal, {disc:?}"), |cpu| {
             let (ssm, g) = (system(cpu, 0)?, values(cpu, 7, &[2, 9, 1001])?);
             let kernel = cpu.diag_kernel(&ssm, disc, 1001)?;
-            Ok(std::iter::once(kernel).chain(parts(cpu.diag_kernel_grad(&ssm, disc, &g)?)).collect())
+            Ok(std::iter::once(kernel).chain(cpu.diag_kernel_grad(&ssm, disc, &g)?.in_order()).collect())
         });
     }
 }

@@ -37,7 +37,7 @@ struct Recording<B: Backend> {
 ///
 /// ```
 /// use pspikessm::autodiff::Tape;
-/// use pspikessm::backend::{Backend, Cpu};
+/// use pspikessm::backend::*;
 /// # fn main() -> pspikessm::Result<()> {
 /// let cpu = Cpu::<f64>::new();
 /// let tape = Tape::new(&cpu);

@@ -1,7 +1,6 @@
-//! Which devices there are, by name.
+//! What a device is called.
 
 use std::fmt;
-use std::thread::available_parallelism;
 
 #[cfg(any(feature = "wgpu", feature = "cuda", feature = "train"))]
 use crate::error::Error;
@@ -45,27 +44,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// The devices that this build can use: the processor, then what the features `cuda` and `wgpu` find, the best of each first.
-///
-/// ```
-/// let devices = pspikessm::devices();
-/// assert_eq!(devices[0].to_string(), format!("cpu:0 {}", devices[0].name));
-/// ```
-pub fn devices() -> Vec<Device> {
-    let found: &[(Driver, Vec<String>)] = &[
-        (Driver::Cpu, vec![processor()]),
-        #[cfg(feature = "cuda")]
-        (Driver::Cuda, super::cube::cuda::names()),
-        #[cfg(feature = "wgpu")]
-        (Driver::Wgpu, super::cube::wgpu::names()),
-    ];
-    let named = |(driver, names): &(Driver, Vec<String>)| -> Vec<Device> {
-        names.iter().enumerate().map(|(index, name)| Device { driver: *driver, index, name: name.clone() }).collect()
-    };
-    found.iter().flat_map(named).collect()
-}
-
-/// That the device at `index` was asked of a driver that has `count`.
+/// The error for a device number that is not there; `count` devices are.
 #[cfg(any(feature = "wgpu", feature = "cuda", feature = "train"))]
 pub(crate) fn absent(method: &'static str, index: usize, count: usize) -> Error {
     let there = match count {
@@ -76,30 +55,10 @@ pub(crate) fn absent(method: &'static str, index: usize, count: usize) -> Error 
     Error::Device { method, help: format!("there is no device {index}: {there}") }
 }
 
-/// The threads of the processor. Rayon is not asked: that would start its threads, whose number could then not be set any more.
-fn processor() -> String {
-    match available_parallelism().map_or(1, usize::from) {
-        1 => "1 thread".into(),
-        threads => format!("{threads} threads"),
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda", feature = "train")))]
 mod tests {
     use super::*;
 
-    #[test]
-    fn devices_count_from_0_under_each_driver() {
-        let devices = devices();
-        assert_eq!((devices[0].driver, devices[0].index), (Driver::Cpu, 0));
-        for pair in devices.windows(2) {
-            let next = if pair[0].driver == pair[1].driver { pair[0].index + 1 } else { 0 };
-            assert_eq!(pair[1].index, next, "{devices:?}");
-        }
-        assert_eq!(devices, super::devices());
-    }
-
-    #[cfg(any(feature = "wgpu", feature = "cuda", feature = "train"))]
     #[test]
     fn an_index_that_is_not_there_is_told_those_that_are() {
         let told = |count| absent("wgpu", 9, count).to_string();

@@ -5,11 +5,11 @@ use std::iter::Sum;
 
 use num_traits::{Float, FloatConst, NumAssign};
 
-use super::cpu::{gemm::Gemm, lanes::Lanes};
+use super::host::{gemm::Gemm, math, vectors::Vectors};
 
 /// A real scalar: `f32` or `f64`.
 pub trait Real:
-    Gemm + Lanes + Float + FloatConst + NumAssign + realfft::FftNum + Default + Sum + Debug + Display + Send + Sync + 'static
+    Gemm + Vectors + Float + FloatConst + NumAssign + realfft::FftNum + Default + Sum + Debug + Display + Send + Sync + 'static
 {
     /// The name of the type, `"f32"` or `"f64"`.
     const NAME: &'static str;
@@ -56,7 +56,7 @@ impl Real for f32 {
 
     #[inline(always)]
     fn normal_cdf_pdf(self) -> (f32, f32) {
-        crate::backend::cpu::math::normal_cdf_pdf_f32(self)
+        math::normal_cdf_pdf_f32(self)
     }
 
     fn bytes_of(values: &[f32]) -> Vec<u8> {

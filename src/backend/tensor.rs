@@ -1,15 +1,15 @@
 //! `Tensor`: shared storage with a shape, always contiguous and row-major.
 
-use super::{Backend, shape};
+use super::{Transfer, shape};
 use crate::error::Result;
 
 /// Values on a backend. Cloning shares the storage: no backend method ever changes a tensor.
-pub struct Tensor<B: Backend> {
+pub struct Tensor<B: Transfer> {
     storage: B::Storage,
     shape: Vec<usize>,
 }
 
-impl<B: Backend> Tensor<B> {
+impl<B: Transfer> Tensor<B> {
     /// Joins a backend's storage with the shape of what it holds. For backends: the sizes are trusted.
     pub fn from_storage(storage: B::Storage, shape: &[usize]) -> Self {
         Tensor { storage, shape: shape.into() }
@@ -45,13 +45,13 @@ impl<B: Backend> Tensor<B> {
     }
 }
 
-impl<B: Backend> Clone for Tensor<B> {
+impl<B: Transfer> Clone for Tensor<B> {
     fn clone(&self) -> Self {
         Tensor { storage: self.storage.clone(), shape: self.shape.clone() }
     }
 }
 
-impl<B: Backend> std::fmt::Debug for Tensor<B> {
+impl<B: Transfer> std::fmt::Debug for Tensor<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tensor<{}>{:?}", std::any::type_name::<B>(), self.shape)
     }

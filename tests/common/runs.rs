@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use pspikessm::Result;
-use pspikessm::backend::{Backend, Cpu, Key, Tensor};
+use pspikessm::backend::*;
 use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
 use pspikessm::nn::Module;
 use pspikessm::train::cli::{self, Outcome};

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use pspikessm::backend::{Backend, Discretisation, DtTransform, SsmParams};
+use pspikessm::backend::*;
 
 use super::dual::{Complex, Dual, evaluate, gradient};
 use super::harness::{Array, Dice, Lab, Verdict, cases, seed};
@@ -46,7 +46,7 @@ impl Stored {
         Stored { sizes, dt, params }
     }
 
-    fn put<B: Backend>(&self, lab: &Lab<B>) -> Result<SsmParams<B>, TestCaseError> {
+    fn put<B: Backend>(&self, lab: &Lab<B>) -> Result<SsmParams<Tensor<B>>, TestCaseError> {
         Ok(SsmParams {
             inv_dt: lab.put(&self.params[0])?,
             a_real: lab.put(&self.params[1])?,
@@ -63,16 +63,22 @@ impl Stored {
     }
 
     /// The gradients are those of the definition `f`.
-    fn gradients_are<B: Backend>(&self, lab: &Lab<B>, got: &SsmParams<B>, g: &Array, f: impl Fn(&[Vec<Dual>]) -> Vec<Dual>) -> Verdict {
+    fn gradients_are<B: Backend>(
+        &self,
+        lab: &Lab<B>,
+        got: &SsmParams<Tensor<B>>,
+        g: &Array,
+        f: impl Fn(&[Vec<Dual>]) -> Vec<Dual>,
+    ) -> Verdict {
         let kernel = evaluate(&self.inputs(), &g.shape, &f).largest();
         prop_assert_eq!(got.dt, self.dt);
         prop_assert_eq!(got.p.is_some(), self.sizes.rank > 0);
-        let got = [Some(&got.inv_dt), Some(&got.a_real), Some(&got.a_imag), Some(&got.b), Some(&got.c), got.p.as_ref()];
+        let mut got = got.as_ref().in_order();
         for (i, want) in gradient(&self.inputs(), g, &f).iter().enumerate() {
             // A gradient can vanish where its terms do not, as dt's for len = 1. A change of a parameter by its own size (of dt and Re A:
             // of their logarithms by 1) changes the kernel by about its size: that is the size of a term.
             let terms = g.largest() * kernel / if i < 2 { 1.0 } else { self.params[i].largest() };
-            let got = got[i].ok_or_else(|| TestCaseError::fail("the gradient of p is missing"))?;
+            let got = got.next().ok_or_else(|| TestCaseError::fail("the gradient of p is missing"))?;
             lab.near(&format!("the gradient of {} for {:?}", NAMES[i], self.sizes), got, want, lab.tolerance.kernels, terms)?;
         }
         Ok(())
@@ -293,7 +299,7 @@ pub fn dplr_advance<B: Backend>(lab: &Lab<B>) {
         let want = evaluate(&stored.inputs(), &stored.params[4].shape, planes);
         lab.near(
             &format!("C Abar^{steps}, {sizes:?}"),
-            &lab.backend.dplr_advance(&stored.put(lab)?, steps)?,
+            &ssm::dplr_advance(&lab.backend, &stored.put(lab)?, steps)?,
             &want,
             lab.tolerance.kernels,
             0.0,

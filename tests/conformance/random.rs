@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use proptest::prelude::*;
-use pspikessm::backend::{Backend, Cpu, Key};
+use pspikessm::backend::*;
 use rand_core::Rng;
 
 use super::harness::{Array, Lab, cases, once, seed, shape};

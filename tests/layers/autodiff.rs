@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use pspikessm::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Tape, Var};
-use pspikessm::backend::{Backend, Cpu, Key, Tensor, Unary};
+use pspikessm::backend::*;
 use pspikessm::{Error, Result};
 
 type Host = Cpu<f64>;

@@ -2,7 +2,7 @@
 
 use crate::common::{Array, assert_close, assign, distance, fetch, fixture, gradient, host, largest, official_in_block, whole_numbers};
 use pspikessm::autodiff::{Tape, Var};
-use pspikessm::backend::{Backend, Cpu, Key, Lif, Real, Surrogate, Tensor};
+use pspikessm::backend::*;
 use pspikessm::nn::{Activation, Block, BlockConfig, BlockNoise, Context, Module, NormKind, SpikeMeter, SpikeSource, Ssm, SsmConfig};
 
 type B = Cpu<f64>;

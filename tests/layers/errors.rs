@@ -2,7 +2,7 @@
 
 use crate::common::{Array, host};
 use pspikessm::autodiff::{Tape, Var};
-use pspikessm::backend::{Backend, Cpu, Key, Lif, Noise, Surrogate, Tensor};
+use pspikessm::backend::*;
 use pspikessm::nn::store::{Archive, load, save};
 use pspikessm::nn::{
     Activation, AdamWConfig, Block, BlockConfig, BlockNoise, Context, Embedding, Encoder, Input, Linear, Model, ModelConfig, Module,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use pspikessm::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, check_op, gradcheck, operands, ops};
-use pspikessm::backend::{Backend, Cpu, Key, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary};
+use pspikessm::backend::*;
 use pspikessm::{Error, Result};
 
 type Host = Cpu<f64>;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::common::{Array, assert_close, assign, fetch, host, largest, parameter};
 use pspikessm::autodiff::{Tape, Var};
-use pspikessm::backend::{Backend, Cpu, DtTransform, Key, Noise, Real};
+use pspikessm::backend::*;
 use pspikessm::nn::hippo::{Measure, nplr};
 use pspikessm::nn::store::{load, save};
 use pspikessm::nn::{

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use pspikessm::Error;
 use pspikessm::autodiff::Tape;
-use pspikessm::backend::{Backend, Cpu, Discretisation, DtTransform, Key};
+use pspikessm::backend::*;
 use pspikessm::nn::hippo::{Complex64, DiagInit, Measure};
 use pspikessm::nn::ssm::SsmKernel;
 use pspikessm::nn::{Context, Module, Ssm, SsmConfig, SsmInit};

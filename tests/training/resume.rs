@@ -6,7 +6,7 @@ use crate::runs::{
     Tiny, advance, bits, flags, go, halt, hard_splits, mentions, metrics, names, recipe, result, run_error, splits, take, trainer,
     trainer_of, without_seconds,
 };
-use pspikessm::backend::{Backend, Cpu, Key};
+use pspikessm::backend::*;
 use pspikessm::data::{Dataset, Encoding, Splits, Standardization, Vocabulary};
 use pspikessm::nn::{Model, Module, store};
 use pspikessm::train::cli::{self, Outcome};

@@ -7,7 +7,7 @@ use crate::runs::{
     Tiny, advance, bits, flags, go, hard_splits, mentions, metrics, names, recipe, result, splits, take, trainer, trainer_of,
 };
 use pspikessm::Error;
-use pspikessm::backend::{Backend, Cpu, Lif, Surrogate};
+use pspikessm::backend::*;
 use pspikessm::data::{Dataset, Splits, Vocabulary};
 use pspikessm::nn::{AdamWConfig, Cosine, NormKind, SpikeSource};
 use pspikessm::train::{Ending, FitOptions, Length, Origin, Output, Recipe, Schedule, Trainer, fit};

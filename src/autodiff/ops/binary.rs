@@ -125,7 +125,7 @@ pub(super) fn broadcasting_pair(generate: &mut Generate) -> [Vec<usize>; 2] {
 /// Arithmetic. Axes align from the right, and an axis of length 1 stretches to the other's.
 ///
 /// ```
-/// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+/// # use pspikessm::{autodiff::Tape, backend::*};
 /// # fn main() -> pspikessm::Result<()> {
 /// let cpu = Cpu::<f64>::new();
 /// let tape = Tape::new(&cpu);

@@ -75,7 +75,7 @@ impl<B: Backend> Var<B> {
 mod tests {
     use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::Cpu;
+    use crate::backend::*;
 
     #[test]
     fn any_number_of_parts_is_joined() {

@@ -67,7 +67,7 @@ impl<B: Backend> Var<B> {
     /// The mean over the batch of `-ln softmax(self)[label]`, of shape (), for logits (B, classes).
     ///
     /// ```
-    /// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+    /// # use pspikessm::{autodiff::Tape, backend::*};
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let logits = Tape::new(&cpu).leaf(&cpu.from_vec(vec![0.0, 0.0, 800.0, 0.0], &[2, 2])?);

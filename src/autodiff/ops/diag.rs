@@ -1,6 +1,6 @@
 //! `DiagKernel`: the convolution kernels of diagonal SSMs (S4D), from their stored parameters.
 
-use super::dplr::{SsmVars, in_order, parameters};
+use super::dplr::{in_order, parameters};
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Case, Grads, Needs, Op, Oracle, Var, operands};
 use crate::backend::{Backend, Discretisation, DtTransform, SsmParams, Tensor};
@@ -23,7 +23,7 @@ pub struct DiagKernel {
 
 impl<B: Backend> Op<B> for DiagKernel {
     const NAME: &'static str = "diag_kernel";
-    type Saved = SsmParams<B>;
+    type Saved = SsmParams<Tensor<B>>;
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let [inv_dt, a_real, a_imag, b, c] = operands("diag_kernel", inputs)?.map(Tensor::clone);
@@ -60,8 +60,8 @@ impl<B: Backend> Op<B> for DiagKernel {
 /// # Errors
 /// [`Error::Shape`], [`Error::Config`] or [`Error::Value`] where the parameters' shapes do not fit each other, `len` is 0, or P is given,
 /// which a diagonal system does not have.
-pub fn diag_kernel<B: Backend>(inputs: SsmVars<'_, B>, disc: Discretisation, len: usize) -> Result<Var<B>> {
-    let SsmVars { inv_dt, a_real, a_imag, b, c, p, dt } = inputs;
+pub fn diag_kernel<B: Backend>(inputs: SsmParams<&Var<B>>, disc: Discretisation, len: usize) -> Result<Var<B>> {
+    let SsmParams { inv_dt, a_real, a_imag, b, c, p, dt } = inputs;
     if p.is_some() {
         // Ignoring it would cut its gradient.
         return Err(Error::value("diag_kernel", "a diagonal system has no P: leave it out, or call dplr_kernel"));
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
     use crate::autodiff::{Array, Tape};
-    use crate::backend::Cpu;
+    use crate::backend::{Cpu, Transfer};
 
     /// K[l] of channel h and kernel k, by the formula.
     fn entry(inputs: &[Array], disc: Discretisation, [k, h, l]: [usize; 3]) -> f64 {
@@ -104,7 +104,7 @@ mod tests {
             let inputs = parameters(&mut Generate::new(seed as u64), DtTransform::Exp, 0);
             let v: Vec<_> = inputs.iter().map(|a| tape.constant(&cpu.from_vec(a.values.clone(), &a.shape).unwrap())).collect();
             for disc in [Discretisation::Zoh, Discretisation::Bilinear] {
-                let ssm = SsmVars { inv_dt: &v[0], a_real: &v[1], a_imag: &v[2], b: &v[3], c: &v[4], p: None, dt: DtTransform::Exp };
+                let ssm = SsmParams { inv_dt: &v[0], a_real: &v[1], a_imag: &v[2], b: &v[3], c: &v[4], p: None, dt: DtTransform::Exp };
                 let kernel = diag_kernel(ssm, disc, len).unwrap();
                 let d_model = inputs[0].values.len();
                 assert_eq!(kernel.shape(), [inputs[4].shape[1], d_model, len]);
@@ -122,7 +122,7 @@ mod tests {
         let tape = Tape::new(&cpu);
         let inputs = parameters(&mut Generate::new(3), DtTransform::Exp, 1);
         let v: Vec<_> = inputs.into_iter().map(|a| tape.leaf(&cpu.from_vec(a.values, &a.shape).unwrap())).collect();
-        let ssm = |p| SsmVars { inv_dt: &v[0], a_real: &v[1], a_imag: &v[2], b: &v[3], c: &v[4], p, dt: DtTransform::Exp };
+        let ssm = |p| SsmParams { inv_dt: &v[0], a_real: &v[1], a_imag: &v[2], b: &v[3], c: &v[4], p, dt: DtTransform::Exp };
         assert!(matches!(diag_kernel(ssm(None), Discretisation::Zoh, 0), Err(Error::Value { op: "diag_kernel", .. })));
         assert!(diag_kernel(ssm(Some(&v[5])), Discretisation::Zoh, 4).unwrap_err().to_string().contains("dplr_kernel"));
     }

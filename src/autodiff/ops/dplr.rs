@@ -20,28 +20,9 @@ pub struct DplrKernel {
     pub dt: DtTransform,
 }
 
-/// The parameters of an SSM on a tape, shaped as in [`SsmParams`].
-#[derive(Clone, Debug)]
-pub struct SsmVars<'a, B: Backend> {
-    /// (H).
-    pub inv_dt: &'a Var<B>,
-    /// (S, M).
-    pub a_real: &'a Var<B>,
-    /// (S, M).
-    pub a_imag: &'a Var<B>,
-    /// (2, S, M).
-    pub b: &'a Var<B>,
-    /// (2, c, H, M): C~ of the kernel's length for DPLR, C for diagonal systems.
-    pub c: &'a Var<B>,
-    /// (2, R, S, M) for DPLR, `None` for diagonal systems.
-    pub p: Option<&'a Var<B>>,
-    /// How inv_dt becomes dt.
-    pub dt: DtTransform,
-}
-
 impl<B: Backend> Op<B> for DplrKernel {
     const NAME: &'static str = "dplr_kernel";
-    type Saved = SsmParams<B>;
+    type Saved = SsmParams<Tensor<B>>;
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let [inv_dt, a_real, a_imag, b, c, p] = operands("dplr_kernel", inputs)?.map(Tensor::clone);
@@ -82,10 +63,8 @@ impl<B: Backend> Op<B> for DplrKernel {
 }
 
 /// The gradients that are needed, in the order of the ops' inputs.
-pub(super) fn in_order<B: Backend>(grads: SsmParams<B>, needs: Needs) -> Grads<B> {
-    let SsmParams { inv_dt, a_real, a_imag, b, c, p, .. } = grads;
-    let grads = [inv_dt, a_real, a_imag, b, c].into_iter().chain(p);
-    grads.enumerate().map(|(i, grad)| needs.input(i).then_some(grad)).collect()
+pub(super) fn in_order<B: Backend>(grads: SsmParams<Tensor<B>>, needs: Needs) -> Grads<B> {
+    grads.in_order().enumerate().map(|(i, grad)| needs.input(i).then_some(grad)).collect()
 }
 
 /// Random inputs of a kernel: one or two kernels a channel, A shared by all, some or no channels; no P for rank 0.
@@ -114,13 +93,13 @@ pub(super) fn parameters(generate: &mut Generate, dt: DtTransform, rank: usize) 
 
 /// The first `take` of the `len` entries `K[l] = C Abar^l Bbar` of DPLR SSMs: (c, H, take), through the bilinear discretisation.
 ///
-/// `inputs.c` is C~ = C (I - Abar^len); [`Backend::dplr_advance`] gives the C Abar^len to subtract.
+/// `inputs.c` is C~ = C (I - Abar^len); [`dplr_advance`](crate::backend::ssm::dplr_advance) gives the C Abar^len to subtract.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::Config`] or [`Error::Value`] where the parameters' shapes do not fit each other, P is missing, `len` or
 /// `take` is 0, or `take` exceeds `len`.
-pub fn dplr_kernel<B: Backend>(inputs: SsmVars<'_, B>, len: usize, take: usize) -> Result<Var<B>> {
-    let SsmVars { inv_dt, a_real, a_imag, b, c, p, dt } = inputs;
+pub fn dplr_kernel<B: Backend>(inputs: SsmParams<&Var<B>>, len: usize, take: usize) -> Result<Var<B>> {
+    let SsmParams { inv_dt, a_real, a_imag, b, c, p, dt } = inputs;
     let Some(p) = p else {
         return Err(Error::value("dplr_kernel", "P is missing: give it, or call diag_kernel for a diagonal system"));
     };
@@ -133,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::Cpu;
+    use crate::backend::{Cpu, Transfer};
 
     type Vars = Vec<Var<Cpu<f64>>>;
 
@@ -144,9 +123,9 @@ mod tests {
         inputs.into_iter().map(|a| tape.leaf(&cpu.from_vec(a.values, &a.shape).unwrap())).collect()
     }
 
-    fn ssm(v: &Vars, with_p: bool) -> SsmVars<'_, Cpu<f64>> {
+    fn ssm(v: &Vars, with_p: bool) -> SsmParams<&Var<Cpu<f64>>> {
         let p = with_p.then_some(&v[5]);
-        SsmVars { inv_dt: &v[0], a_real: &v[1], a_imag: &v[2], b: &v[3], c: &v[4], p, dt: DtTransform::Softplus }
+        SsmParams { inv_dt: &v[0], a_real: &v[1], a_imag: &v[2], b: &v[3], c: &v[4], p, dt: DtTransform::Softplus }
     }
 
     /// Row `row` of an array of planar complex rows, followed by its conjugate.
@@ -225,7 +204,7 @@ mod tests {
                     }
                 }
                 let v: Vars = inputs.into_iter().map(|a| tape.constant(&cpu.from_vec(a.values, &a.shape).unwrap())).collect();
-                let kernel = dplr_kernel(SsmVars { dt: DtTransform::Exp, ..ssm(&v, true) }, len, len).unwrap();
+                let kernel = dplr_kernel(SsmParams { dt: DtTransform::Exp, ..ssm(&v, true) }, len, len).unwrap();
                 assert_eq!(kernel.shape(), [plain.shape[1], d_model, len]);
                 let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
                 for (k, want) in kernel.to_vec().unwrap().iter().zip(want) {
@@ -252,7 +231,7 @@ mod tests {
         assert!(matches!(dplr_kernel(ssm(&v, true), 4, 5), Err(Error::Config { name: "take", .. })));
         assert!(matches!(dplr_kernel(ssm(&v, true), 0, 0), Err(Error::Value { op: "dplr_kernel", .. })));
         assert!(dplr_kernel(ssm(&v, false), 4, 4).unwrap_err().to_string().contains("diag_kernel"));
-        let wrong = SsmVars { b: &v[1], ..ssm(&v, true) };
+        let wrong = SsmParams { b: &v[1], ..ssm(&v, true) };
         assert!(matches!(dplr_kernel(wrong, 4, 4), Err(Error::Shape { op: "dplr_kernel", .. })));
     }
 }

@@ -107,7 +107,7 @@ impl<B: Backend> Var<B> {
 mod tests {
     use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::Cpu;
+    use crate::backend::*;
 
     #[test]
     fn the_kept_share_and_its_scale_are_those_of_p() {

@@ -73,7 +73,7 @@ impl<B: Backend> Var<B> {
     /// The rows of this table (V, H) for `batch` sequences of tokens, one after another in `tokens`: (batch, H, length).
     ///
     /// ```
-    /// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+    /// # use pspikessm::{autodiff::Tape, backend::*};
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let table = Tape::new(&cpu).leaf(&cpu.from_vec(vec![0.0, 0.5, 1.0, 1.5, 2.0, 2.5], &[3, 2])?);

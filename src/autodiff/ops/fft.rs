@@ -98,7 +98,7 @@ impl<B: Backend> Var<B> {
     /// (2, .., n / 2 + 1), for any n.
     ///
     /// ```
-    /// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+    /// # use pspikessm::{autodiff::Tape, backend::*};
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let x = Tape::new(&cpu).leaf(&cpu.from_vec(vec![1.0, 0.0, 0.0, 0.0], &[4])?);
@@ -124,9 +124,8 @@ impl<B: Backend> Var<B> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::Cpu;
+    use crate::backend::*;
 
     #[test]
     fn ignored_imaginary_parts_have_a_gradient_of_zero() {

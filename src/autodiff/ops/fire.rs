@@ -165,7 +165,7 @@ impl<B: Backend> Var<B> {
 mod tests {
     use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::Cpu;
+    use crate::backend::*;
 
     #[test]
     fn given_noise_is_as_good_as_the_stream() {

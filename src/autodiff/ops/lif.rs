@@ -109,7 +109,7 @@ impl<B: Backend> Var<B> {
     ///
     /// ```
     /// use pspikessm::autodiff::Tape;
-    /// use pspikessm::backend::{Backend, Cpu, Lif, Surrogate};
+    /// use pspikessm::backend::*;
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let x = Tape::new(&cpu).leaf(&cpu.full(&[6], 0.75)?);
@@ -130,7 +130,7 @@ impl<B: Backend> Var<B> {
 mod tests {
     use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::Cpu;
+    use crate::backend::*;
 
     const LIF: Lif = Lif { decay: 0.5, threshold: 1.0, soft_reset: false, surrogate: Surrogate::Clamp };
 

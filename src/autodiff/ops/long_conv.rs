@@ -125,7 +125,7 @@ impl<B: Backend> Var<B> {
     ///
     /// ```
     /// use pspikessm::autodiff::Tape;
-    /// use pspikessm::backend::{Backend, Cpu};
+    /// use pspikessm::backend::*;
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let tape = Tape::off(&cpu);
@@ -149,7 +149,7 @@ impl<B: Backend> Var<B> {
 mod tests {
     use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::{Cpu, Key};
+    use crate::backend::*;
 
     #[test]
     fn a_silent_channel_stays_exactly_silent() {

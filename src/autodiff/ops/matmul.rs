@@ -87,7 +87,7 @@ impl<B: Backend> Var<B> {
     /// The matrix product of (.., m, k) and (.., k, n): (.., m, n). Leading axes broadcast.
     ///
     /// ```
-    /// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+    /// # use pspikessm::{autodiff::Tape, backend::*};
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let tape = Tape::new(&cpu);

@@ -57,7 +57,7 @@ impl<B: Backend> Var<B> {
     /// Mean and biased variance of every channel of x (B, H, L), over batch and length: (H) each.
     ///
     /// ```
-    /// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+    /// # use pspikessm::{autodiff::Tape, backend::*};
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let x = Tape::new(&cpu).leaf(&cpu.from_vec(vec![1.0, 3.0, 5.0, 5.0], &[1, 2, 2])?);

@@ -156,7 +156,7 @@ impl<B: Backend> Var<B> {
 mod tests {
     use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::Cpu;
+    use crate::backend::*;
 
     /// x, and gamma and beta that change nothing.
     fn vars(values: Vec<f64>, shape: &[usize]) -> [Var<Cpu<f64>>; 3] {

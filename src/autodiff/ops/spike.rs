@@ -168,7 +168,7 @@ impl<B: Backend> Var<B> {
     ///
     /// ```
     /// use pspikessm::autodiff::Tape;
-    /// use pspikessm::backend::{Backend, Cpu, Key, Noise, Spike, SpikeMode, Surrogate};
+    /// use pspikessm::backend::*;
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let x = Tape::new(&cpu).leaf(&cpu.from_vec(vec![-1.0, 2.0], &[2])?);
@@ -196,7 +196,7 @@ impl<B: Backend> Var<B> {
 mod tests {
     use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::Cpu;
+    use crate::backend::*;
 
     fn sampled<B: Backend>(noise: Noise<B>, surrogate: Surrogate) -> Spike<B> {
         Spike { noise, mode: SpikeMode::Sampled, surrogate }

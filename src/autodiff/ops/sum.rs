@@ -51,7 +51,7 @@ impl<B: Backend> Op<B> for Sum {
 /// Sums and means.
 ///
 /// ```
-/// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+/// # use pspikessm::{autodiff::Tape, backend::*};
 /// # fn main() -> pspikessm::Result<()> {
 /// let cpu = Cpu::<f64>::new();
 /// let x = Tape::new(&cpu).leaf(&cpu.from_vec(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3])?);

@@ -141,7 +141,7 @@ impl<B: Backend> Var<B> {
     /// scale * x + shift.
     ///
     /// ```
-    /// # use pspikessm::{autodiff::Tape, backend::{Backend, Cpu}};
+    /// # use pspikessm::{autodiff::Tape, backend::*};
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let x = Tape::new(&cpu).leaf(&cpu.from_vec(vec![1.0, 2.0], &[2])?);
@@ -157,7 +157,7 @@ impl<B: Backend> Var<B> {
 mod tests {
     use super::*;
     use crate::autodiff::Tape;
-    use crate::backend::Cpu;
+    use crate::backend::*;
 
     /// Values and derivatives at `x`.
     fn at(x: &[f64], f: Unary) -> (Vec<f64>, Vec<f64>) {

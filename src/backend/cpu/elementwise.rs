@@ -1,9 +1,12 @@
 //! Elementwise functions, broadcasting, and its adjoint, the sum over broadcast axes.
 
+use super::{Cpu, packed, values};
+use crate::backend::{Elementwise, Tensor, Transfer, shape};
+use crate::error::Result;
 use num_traits::Float;
 
-use super::simd::{Isa, dispatch};
-use super::threads::{CHUNK, for_each_chunk};
+use crate::backend::host::simd::{Isa, dispatch};
+use crate::backend::host::threads::{CHUNK, for_each_chunk};
 use crate::backend::{Binary, Real, Unary};
 
 /// f(x).
@@ -357,4 +360,33 @@ fn fold_lanes<E: Real>(mut lanes: [E; LANES]) -> E {
         }
     }
     lanes[0]
+}
+
+impl<E: Real> Elementwise for Cpu<E> {
+    fn unary(&self, f: Unary, x: &Tensor<Self>) -> Result<Tensor<Self>> {
+        Ok(self.make(x.shape(), |out| unary(f, values(x), out)))
+    }
+
+    fn unary_grad(&self, f: Unary, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        Ok(self.make(x.shape(), |out| unary_grad(f, values(x), values(g), out)))
+    }
+
+    fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>> {
+        let shape = shape::broadcast("binary", x.shape(), y.shape())?;
+        Ok(self.make(&shape, |out| binary(f, (values(x), x.shape()), (values(y), y.shape()), &shape, out)))
+    }
+
+    fn sum_to(&self, x: &Tensor<Self>, shape: &[usize]) -> Result<Tensor<Self>> {
+        if shape == x.shape() {
+            return Ok(x.clone());
+        }
+        if let (Some(packed), 1) = (packed(x), shape.iter().product::<usize>()) {
+            return self.full(shape, packed.count() as f64);
+        }
+        Ok(self.own(sum_to(values(x), x.shape(), shape), shape))
+    }
+
+    fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>> {
+        Ok(tensors.iter().position(|x| !values(x).iter().all(|v| v.is_finite())))
+    }
 }

@@ -1,8 +1,11 @@
 //! Draws from the random stream, any block of them by itself.
 
-use super::simd::{Isa, dispatch};
-use super::threads::{CHUNK, for_each_chunk};
+use super::Cpu;
+use crate::backend::host::simd::{Isa, dispatch};
+use crate::backend::host::threads::{CHUNK, for_each_chunk};
 use crate::backend::{Key, LANES, Real, Words, normal_f64};
+use crate::backend::{Random, Tensor};
+use crate::error::Result;
 
 /// Uniform in [0, 1): element i from word i.
 pub fn uniform<E: Real>(key: Key, out: &mut [E]) {
@@ -49,4 +52,14 @@ pub fn normal<E: Real>(key: Key, out: &mut [E]) {
             out.iter_mut().zip(lanes.as_chunks::<2>().0).for_each(|(out, pair)| *out = E::of(normal_f64(pair[0], pair[1])));
         }
     });
+}
+
+impl<E: Real> Random for Cpu<E> {
+    fn uniform(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
+        Ok(self.make(shape, |out| uniform(key, out)))
+    }
+
+    fn normal(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
+        Ok(self.make(shape, |out| normal(key, out)))
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::buffer::{Buffer, Pool};
-use super::packed::Packed;
+use super::spike_bits::Packed;
 use crate::backend::Real;
 
 /// Values of a tensor; a clone shares them.

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::pair::{ComplexPair, value};
+use super::double_float::{ComplexPair, value};
 
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Complex<F: Float> {

@@ -2,8 +2,8 @@
 
 use cubecl::prelude::*;
 
+use super::elementwise::reduce::{offset, sum_cube};
 use super::launch::UNITS;
-use super::reduce::{offset, sum_cube};
 use super::storage::arg;
 use super::{Cube, Scalar};
 use crate::backend::Tensor;
@@ -239,7 +239,7 @@ pub(super) fn embed_grad<R: Runtime, E: Scalar>(
     const METHOD: &str = "embed_grad";
     let (d_model, length) = (g.shape()[1], g.shape()[2]);
     if g.numel() == 0 || rows == 0 {
-        return super::elementwise::full(cube, &[rows, d_model], 0.0);
+        return super::elementwise::functions::full(cube, &[rows, d_model], 0.0);
     }
     let segments = Segments::of(rows, tokens, d_model, length);
     let upload = |words: &[u32]| cube.upload_words(METHOD, words);
@@ -262,4 +262,30 @@ pub(super) fn embed_grad<R: Runtime, E: Scalar>(
     let (cubes, units) = cube.units(out.numel());
     tokens_kernel::launch::<E, R>(cube.client(), cubes, units, arg(&sums), first.arg(), arg(&out), d_model as u32);
     Ok(out)
+}
+
+impl<R: Runtime, E: Scalar> Layout for Cube<R, E> {
+    fn permute(&self, x: &Tensor<Self>, axes: &[usize]) -> Result<Tensor<Self>> {
+        permute(self, x, axes)
+    }
+
+    fn slice(&self, x: &Tensor<Self>, axis: usize, start: usize, len: usize) -> Result<Tensor<Self>> {
+        slice(self, x, axis, start, len)
+    }
+
+    fn concat(&self, parts: &[&Tensor<Self>], axis: usize) -> Result<Tensor<Self>> {
+        concat(self, parts, axis)
+    }
+
+    fn flip(&self, x: &Tensor<Self>, axis: usize) -> Result<Tensor<Self>> {
+        flip(self, x, axis)
+    }
+
+    fn embed(&self, table: &Tensor<Self>, tokens: &[u32], batch: usize) -> Result<Tensor<Self>> {
+        embed(self, table, tokens, batch)
+    }
+
+    fn embed_grad(&self, rows: usize, tokens: &[u32], g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        embed_grad(self, rows, tokens, g)
+    }
 }

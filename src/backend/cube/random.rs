@@ -256,3 +256,13 @@ fn draw<R: Runtime, E: Scalar>(
     draw_kernel::launch::<E, R>(cube.client(), cubes, units, cube.draw(key, stride)?, arg(&out), elements as u32, normal);
     Ok(out)
 }
+
+impl<R: Runtime, E: Scalar> Random for Cube<R, E> {
+    fn uniform(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
+        uniform(self, key, shape)
+    }
+
+    fn normal(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
+        normal(self, key, shape)
+    }
+}

@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use super::init::{SsmConfig, SsmInit, System, normals};
 use crate::autodiff::Var;
 use crate::autodiff::ops::diag::diag_kernel;
-use crate::autodiff::ops::dplr::{SsmVars, dplr_kernel};
-use crate::backend::{Backend, Binary, DtTransform, Key, Real, SsmParams};
+use crate::autodiff::ops::dplr::dplr_kernel;
+use crate::backend::ssm::dplr_advance;
+use crate::backend::{Backend, Binary, DtTransform, Key, Real, SsmParams, Tensor};
 use crate::error::{Error, Result};
 use crate::nn::hippo::Complex64;
 use crate::nn::{Context, Module, Names, Param, ParamOptions};
@@ -83,16 +84,13 @@ impl<B: Backend> SsmKernel<B> {
     }
 
     /// The stored values.
-    pub fn params(&self) -> SsmParams<B> {
-        SsmParams {
-            inv_dt: self.inv_dt.value(),
-            a_real: self.a_real.value(),
-            a_imag: self.a_imag.value(),
-            b: self.b.value(),
-            c: self.c.value(),
-            p: self.p.as_ref().map(Param::value),
-            dt: self.dt_transform,
-        }
+    pub fn params(&self) -> SsmParams<Tensor<B>> {
+        self.stored().map(Param::value)
+    }
+
+    fn stored(&self) -> SsmParams<&Param<B>> {
+        let SsmKernel { inv_dt, a_real, a_imag, b, c, p, dt_transform, .. } = self;
+        SsmParams { inv_dt, a_real, a_imag, b, c, p: p.as_ref(), dt: *dt_transform }
     }
 
     /// How the system is kept and discretised.
@@ -133,7 +131,7 @@ impl<B: Backend> SsmKernel<B> {
         let mut l_kernel = self.l_kernel(backend)?;
         while l_kernel < length.max(1) {
             let (steps, join) = if l_kernel == 0 { (self.l_max.unwrap_or(length).max(1), Binary::Sub) } else { (l_kernel, Binary::Add) };
-            let advanced = backend.dplr_advance(&self.params(), steps)?;
+            let advanced = dplr_advance(backend, &self.params(), steps)?;
             self.c.set(backend.binary(join, &self.c.value(), &advanced)?)?;
             l_kernel = if l_kernel == 0 { steps } else { 2 * steps };
             buffer.set(backend.full(&[1], l_kernel as f64)?)?;
@@ -153,9 +151,8 @@ impl<B: Backend> SsmKernel<B> {
             return Err(Error::NotDifferentiable { op: "SsmKernel", help });
         }
         self.prepare(cx.backend(), length)?;
-        let [inv_dt, a_real, a_imag, b, c] = [&self.inv_dt, &self.a_real, &self.a_imag, &self.b, &self.c].map(|p| cx.var(p));
-        let p = self.p.as_ref().map(|p| cx.var(p));
-        let vars = SsmVars { inv_dt: &inv_dt, a_real: &a_real, a_imag: &a_imag, b: &b, c: &c, p: p.as_ref(), dt: self.dt_transform };
+        let vars = self.stored().map(|param| cx.var(param));
+        let vars = vars.as_ref();
         match self.init {
             SsmInit::Dplr(_) => dplr_kernel(vars, self.l_kernel(cx.backend())?, length),
             SsmInit::Diag(_, disc) => diag_kernel(vars, disc, length),

@@ -1,10 +1,10 @@
 //! The step form of an SSM layer: the causal convolution as a recurrence, one input at a time.
 
 use super::{Ssm, SsmInit};
-use crate::backend::cpu::diag::discretise;
-use crate::backend::cpu::dplr::{DplrDims, Recurrence, recurrence};
-use crate::backend::cpu::ssm_common::{Reader, System, SystemParams};
-use crate::backend::{Backend, Discretisation, Real, Tensor};
+use crate::backend::ssm::discretisation::discretise;
+use crate::backend::ssm::recurrence::Recurrence;
+use crate::backend::ssm::system::{Reader, System};
+use crate::backend::{Backend, Discretisation, Real};
 use crate::error::{Error, Result};
 use crate::nn::hippo::Complex64;
 
@@ -49,16 +49,6 @@ impl Transition {
     }
 }
 
-/// The stored parameters on the host, in f64.
-struct Host {
-    inv_dt: Vec<f64>,
-    a_real: Vec<f64>,
-    a_imag: Vec<f64>,
-    b: Vec<f64>,
-    c: Vec<f64>,
-    p: Vec<f64>,
-}
-
 impl Stepper {
     pub(super) fn new<B: Backend>(ssm: &Ssm<B>, backend: &B) -> Result<Self> {
         if ssm.config().bidirectional {
@@ -66,34 +56,23 @@ impl Stepper {
             return Err(Error::config("bidirectional", true, help));
         }
         let params = ssm.kernel.params();
-        let fetch = |x: &Tensor<B>| -> Result<Vec<f64>> { Ok(backend.to_vec(x)?.into_iter().map(Real::f64).collect()) };
-        let host = Host {
-            inv_dt: fetch(&params.inv_dt)?,
-            a_real: fetch(&params.a_real)?,
-            a_imag: fetch(&params.a_imag)?,
-            b: fetch(&params.b)?,
-            c: fetch(&params.c)?,
-            p: params.p.as_ref().map(fetch).transpose()?.unwrap_or_default(),
-        };
-        let Host { inv_dt, a_real, a_imag, b, c, p } = &host;
-        let system = SystemParams { inv_dt, a_real, a_imag, b, c, p };
         let (sizes, l_kernel) = (params.sizes("Stepper")?, ssm.kernel.l_kernel(backend)?);
-        let dims = DplrDims { sizes, dt: params.dt, len: l_kernel.max(1), take: l_kernel.max(1) };
-        let reader = Reader::new(sizes, params.dt, system);
-        let skips = fetch(&ssm.skip.value())?;
+        let host = params.on_host(backend)?;
+        let reader = Reader::new(sizes, host.slices());
+        let skips = backend.to_vec(&ssm.skip.value())?.into_iter().map(Real::f64);
         let channel = |(h, skip): (usize, f64)| {
             let own = reader.system(h);
             let state = vec![Complex64::ZERO; sizes.half_state];
             Ok(match ssm.kernel.init() {
                 SsmInit::Diag(_, disc) => Channel { transition: Transition::diagonal(&own, disc), c: own.c, skip, state },
                 SsmInit::Dplr(_) => {
-                    let transition = recurrence(&dims, system, h);
+                    let transition = Recurrence::new(&own);
                     let c = if l_kernel == 0 { own.c } else { transition.solve_plain_c(&own.c, l_kernel)? };
                     Channel { transition: Transition::Dplr(transition), c, skip, state }
                 }
             })
         };
-        Ok(Stepper { channels: skips.into_iter().enumerate().map(channel).collect::<Result<_>>()? })
+        Ok(Stepper { channels: skips.enumerate().map(channel).collect::<Result<_>>()? })
     }
 
     /// Forgets everything: the state before the first input.

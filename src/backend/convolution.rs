@@ -1,0 +1,77 @@
+//! The long convolution, alone and straight on to the next spikes.
+
+use super::{Key, Spike, Tensor, Transfer};
+use crate::error::Result;
+
+/// The long convolution, and what follows it in a layer.
+pub trait Convolution: Transfer {
+    /// The long convolution. A channel whose input is all zero comes out exactly zero.
+    fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>>;
+    /// Gradients of input, kernel, skip.
+    fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]>;
+    /// Spikes of a long convolution's output.
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>>;
+    /// Surrogate gradients of input, kernel, skip, and of the firing's scale and shift.
+    fn fire_grad(
+        &self,
+        conv: LongConv<'_, Self>,
+        firing: Firing<'_, Self>,
+        g: &Tensor<Self>,
+        needs: [bool; 5],
+    ) -> Result<[Option<Tensor<Self>>; 5]>;
+}
+
+/// A long convolution's operands: `y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t]`.
+#[derive(Debug)]
+pub struct LongConv<'a, B: Transfer> {
+    /// u, (B, H, L); positions from `lengths[b]` on count as zero, in D's term too.
+    pub input: &'a Tensor<B>,
+    /// (1, H, Lk) causal, or (2, H, Lk) causal and anticausal; Lk may be shorter or longer than L.
+    pub kernel: &'a Tensor<B>,
+    /// D, (H).
+    pub skip: Option<&'a Tensor<B>>,
+    /// True lengths, one a sequence.
+    pub lengths: Option<&'a [usize]>,
+}
+
+// Derived, both would ask that the backend itself can be copied.
+impl<B: Transfer> Clone for LongConv<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Transfer> Copy for LongConv<'_, B> {}
+
+/// Dropout between a convolution and the next spikes, before and after the activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FiringDropout {
+    /// The probability of 0, in (0, 1).
+    pub p: f64,
+    /// The draw for every element of y.
+    pub elements: Key,
+    /// The draw for every (batch, channel) of the activation.
+    pub channels: Key,
+}
+
+/// How a long convolution's output y, (B, H, L), becomes spikes: those of `scale[h] drop(gelu(drop(y))) + shift[h]`.
+#[derive(Debug)]
+pub struct Firing<'a, B: Transfer> {
+    /// Apply GELU; else the activation is the identity.
+    pub gelu: bool,
+    /// Dropout, in training.
+    pub dropout: Option<FiringDropout>,
+    /// scale and shift, (H) each.
+    pub affine: Option<(&'a Tensor<B>, &'a Tensor<B>)>,
+    /// The draw.
+    pub spike: &'a Spike<B>,
+}
+
+// Derived, both would ask that the backend itself can be copied.
+impl<B: Transfer> Clone for Firing<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Transfer> Copy for Firing<'_, B> {}

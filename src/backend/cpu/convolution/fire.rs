@@ -1,0 +1,349 @@
+//! From a convolution straight to the next spikes: skip, dropout, GELU, affine and draw, while the sixteen rows are in the cache.
+//!
+//! Nothing but spikes comes out, and nothing is kept for the gradient: the potentials are computed again, which costs one inverse
+//! transform, less than writing them to memory and reading them back.
+
+use super::long_conv::{Convolution, Operands, Rings, Scratch, Sums, Unit, all_units, tasks};
+use crate::backend::cpu::elementwise::{add, add_products, gelu, mask, multiply, to_masks};
+use crate::backend::cpu::random::uniform_next;
+use crate::backend::cpu::spike_bits::{Packed, compare, tiles};
+use crate::backend::cpu::spiking::spike::{Uniform, potential, slope};
+use crate::backend::cpu::transposed_rows::{CHUNK, ROWS, fold, gather, panel, repeated, scatter};
+use crate::backend::host::simd::{Isa, dispatch};
+use crate::backend::host::threads::for_each_with;
+use crate::backend::{Key, Real, SpikeMode, Surrogate, Words};
+
+/// What stands between y and the spikes, on plain values.
+#[derive(Clone, Copy)]
+pub struct Fire<'a, E> {
+    /// Apply GELU.
+    pub gelu: bool,
+    /// The probability to drop, and the draws for elements and for channels.
+    pub dropout: Option<(f64, Key, Key)>,
+    /// scale and shift, (H).
+    pub affine: Option<(&'a [E], &'a [E])>,
+    /// The uniform numbers of the spikes.
+    pub uniform: Uniform<'a, E>,
+    /// Spikes or expectation.
+    pub mode: SpikeMode,
+    /// The surrogate of sampled spikes.
+    pub surrogate: Surrogate,
+}
+
+/// A [`Fire`] for the sixteen rows of one unit.
+struct Lanes<'a, E> {
+    fire: &'a Fire<'a, E>,
+    shape: [usize; 3],
+    /// Of the first row's first element.
+    first: usize,
+    /// Lanes with a channel.
+    count: usize,
+    /// For a chunk of entries: the affine, and what tied dropout multiplies with.
+    scale: Vec<E>,
+    shift: Vec<E>,
+    tied: Vec<E>,
+}
+
+impl<'a, E: Real> Lanes<'a, E> {
+    fn new(fire: &'a Fire<'a, E>, conv: &Convolution<'_, E>, shape: [usize; 3], batch: usize, tile: usize) -> Self {
+        let own = conv.channels(tile);
+        let row = batch * shape[1] + own.start;
+        let (scale, shift) = match fire.affine {
+            Some((scale, shift)) => (conv.lanes(scale, tile), conv.lanes(shift, tile)),
+            None => ([E::one(); ROWS], [E::zero(); ROWS]),
+        };
+        let mut tied = [E::one(); ROWS];
+        if let Some((p, _, channels)) = fire.dropout {
+            let words = channels.words(row as u64).next_lanes();
+            tied.iter_mut().zip(words).for_each(|(tied, word)| *tied = mask(1.0 - p, E::unit(word)));
+        }
+        Lanes { fire, shape, first: row * shape[2], count: own.len(), scale: repeated(scale), shift: repeated(shift), tied: repeated(tied) }
+    }
+
+    /// The stream's words of these rows.
+    fn words(&self, key: Key) -> Words {
+        key.interleaved(self.first as u64, self.shape[2] as u64, ROWS)
+    }
+
+    /// The words that decide which elements are dropped.
+    fn dropping(&self) -> Option<Words> {
+        self.fire.dropout.map(|(_, elements, _)| self.words(elements))
+    }
+
+    /// The masks of the next entries: ones, without dropout.
+    fn masks(&self, words: &mut Option<Words>, out: &mut [E]) {
+        let Some((words, (p, _, _))) = words.as_mut().zip(self.fire.dropout) else { return out.fill(E::one()) };
+        uniform_next(words, out);
+        to_masks(1.0 - p, out);
+    }
+
+    fn noise(&self) -> Noise<'a, E> {
+        match self.fire.uniform {
+            Uniform::Stream(key) => Noise::Stream(self.words(key)),
+            Uniform::Given(values) => {
+                Noise::Given { rows: &values[self.first..][..self.count * self.shape[2]], length: self.shape[2], at: 0 }
+            }
+        }
+    }
+
+    /// The lanes that hold a channel, as bits.
+    fn bits(&self) -> u16 {
+        ((1u32 << self.count) - 1) as u16
+    }
+}
+
+/// The uniform numbers of sixteen rows, entry after entry.
+#[allow(clippy::large_enum_variant, reason = "one on the stack for each unit of work")]
+enum Noise<'a, E> {
+    Stream(Words),
+    Given { rows: &'a [E], length: usize, at: usize },
+}
+
+impl<E: Real> Noise<'_, E> {
+    fn next(&mut self, out: &mut [E]) {
+        match self {
+            Noise::Stream(words) => uniform_next(words, out),
+            Noise::Given { rows, length, at } => {
+                let out = out.as_chunks_mut::<ROWS>().0;
+                for (t, lanes) in out.iter_mut().enumerate() {
+                    let column = rows[*at + t..].iter().step_by(*length);
+                    lanes.iter_mut().zip(column).for_each(|(lane, &v)| *lane = v);
+                }
+                *at += out.len();
+            }
+        }
+    }
+}
+
+/// Where spikes, or their expectation, go.
+enum Out<'a, E> {
+    Bits(&'a mut [u16]),
+    Rows(&'a mut [E]),
+}
+
+/// Spikes as bits.
+pub fn spikes<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire<'_, E>, packed: &mut Packed) {
+    let count = tiles(operands.shape[1]);
+    let units = packed.tiles_mut().enumerate().map(|(i, out)| Unit { tile: i % count, batch: i / count, out: Out::Bits(out) });
+    let mut units: Vec<_> = units.collect();
+    units.sort_by_key(|unit| (unit.tile, unit.batch));
+    forward(&Convolution::new(rings, operands), operands.shape, &fire, units);
+}
+
+/// Expected spikes, (B, H, L).
+pub fn expected<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire<'_, E>, out: &mut [E]) {
+    let conv = Convolution::new(rings, operands);
+    let units = conv.units(out).into_iter().map(|u| Unit { tile: u.tile, batch: u.batch, out: Out::Rows(u.out) }).collect();
+    forward(&conv, operands.shape, &fire, units);
+}
+
+fn forward<E: Real>(conv: &Convolution<'_, E>, shape: [usize; 3], fire: &Fire<'_, E>, units: Vec<Unit<Out<'_, E>>>) {
+    for_each_with(
+        units,
+        || conv.scratch(),
+        |scratch, _, Unit { tile, batch, mut out }| {
+            conv.apply(scratch, batch, tile, false);
+            let lanes = Lanes::new(fire, conv, shape, batch, tile);
+            let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
+            let mut other = [E::zero(); CHUNK * ROWS];
+            for (i, y) in scratch.output.chunks_mut(CHUNK * ROWS).enumerate() {
+                let other = &mut other[..y.len()];
+                if dropping.is_some() {
+                    lanes.masks(&mut dropping, other);
+                    multiply(y, other);
+                }
+                activate(fire.gelu, y);
+                potentials(y, &lanes.tied, &lanes.scale, &lanes.shift);
+                if let Out::Bits(words) = &mut out {
+                    noise.next(other);
+                    compare(y, other, lanes.bits(), &mut words[i * CHUNK..][..y.len() / ROWS]);
+                }
+            }
+            if let Out::Rows(rows) = out {
+                let one = |v: &mut E| {
+                    *v = if *v < E::zero() {
+                        E::zero()
+                    } else if *v > E::one() {
+                        E::one()
+                    } else {
+                        *v
+                    }
+                };
+                scratch.output.iter_mut().for_each(one);
+                scatter(panel(&scratch.output), shape[2], 0, rows);
+            }
+        },
+    );
+}
+
+/// The gradients, each where it is wanted.
+pub struct Wanted<'a, E> {
+    /// (B, H, L).
+    pub input: Option<&'a mut [E]>,
+    /// (c, H, Lk), zero on entry.
+    pub kernel: Option<&'a mut [E]>,
+    /// (H).
+    pub skip: Option<&'a mut [E]>,
+    /// (H).
+    pub scale: Option<&'a mut [E]>,
+    /// (H).
+    pub shift: Option<&'a mut [E]>,
+}
+
+/// One task's sums over batch entries.
+struct Gradients<E: Real> {
+    conv: Sums<E>,
+    scale: [f64; ROWS],
+    shift: [f64; ROWS],
+}
+
+/// The surrogate gradients for the spikes' gradient `g`, (B, H, L).
+pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
+    let conv = Convolution::new(rings, operands);
+    let [_, channels, length] = operands.shape;
+    let (input, kernel, skip) = (wanted.input.is_some(), wanted.kernel.is_some(), wanted.skip.is_some());
+    let units = match wanted.input {
+        Some(out) => conv.units(out).into_iter().map(|u| Unit { tile: u.tile, batch: u.batch, out: Some(u.out) }).collect(),
+        None => all_units(operands.shape),
+    };
+    let tasks = tasks(units);
+    let empty = || Gradients { conv: conv.sums(kernel, skip), scale: [0.0; ROWS], shift: [0.0; ROWS] };
+    let mut sums: Vec<_> = tasks.iter().map(|task| (task[0].tile, empty())).collect();
+    let init = || (conv.scratch(), Chunk::new());
+    for_each_with(tasks.into_iter().zip(&mut sums).collect(), init, |(scratch, chunk), _, (task, (_, sums))| {
+        for Unit { tile, batch, out } in task {
+            conv.apply(scratch, batch, tile, kernel);
+            let lanes = Lanes::new(&fire, &conv, operands.shape, batch, tile);
+            chunk.potential_gradient(&lanes, &g[lanes.first..][..lanes.count * length], scratch, sums);
+            conv.adjoint(scratch, batch, tile, &mut sums.conv, input);
+            if let Some(out) = out {
+                scatter(panel(&scratch.output), length, 0, out);
+            }
+        }
+    });
+    for (out, pick) in [(wanted.scale, (|g| g.scale) as fn(&Gradients<E>) -> [f64; ROWS]), (wanted.shift, |g| g.shift)] {
+        let Some(out) = out else { continue };
+        let mut totals = vec![0.0; tiles(channels) * ROWS];
+        for (tile, sums) in &sums {
+            totals[tile * ROWS..].iter_mut().zip(pick(sums)).for_each(|(total, v)| *total += v);
+        }
+        out.iter_mut().zip(totals).for_each(|(out, total)| *out = E::of(total));
+    }
+    conv.finish(sums.into_iter().map(|(tile, sums)| (tile, sums.conv)), wanted.kernel, wanted.skip);
+}
+
+/// The intermediate values of a few entries.
+struct Chunk<E> {
+    /// The spikes' gradient, then the potential's.
+    g: Vec<E>,
+    /// Masks, then the uniform numbers.
+    noise: Vec<E>,
+    /// What the affine is applied to.
+    activation: Vec<E>,
+    /// Its derivative by y.
+    derivative: Vec<E>,
+    /// Partial sums of the affine's gradients.
+    scale: Vec<E>,
+    shift: Vec<E>,
+}
+
+impl<E: Real> Chunk<E> {
+    fn new() -> Self {
+        let [g, noise, activation, derivative, scale, shift] = [(); 6].map(|()| repeated([E::zero(); ROWS]));
+        Chunk { g, noise, activation, derivative, scale, shift }
+    }
+
+    /// Replaces y in `scratch.output` by its gradient.
+    fn potential_gradient(&mut self, lanes: &Lanes<'_, E>, g: &[E], scratch: &mut Scratch<E>, sums: &mut Gradients<E>) {
+        let fire = lanes.fire;
+        let noisy = fire.mode == SpikeMode::Sampled && fire.surrogate != Surrogate::Clamp;
+        let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
+        self.scale.fill(E::zero());
+        self.shift.fill(E::zero());
+        for (i, y) in scratch.output.chunks_mut(CHUNK * ROWS).enumerate() {
+            let n = y.len();
+            let (own, a, d) = (&mut self.g[..n], &mut self.activation[..n], &mut self.derivative[..n]);
+            gather(g, lanes.shape[2], i * CHUNK, n / ROWS, own.as_chunks_mut().0);
+            lanes.masks(&mut dropping, &mut self.noise[..n]);
+            if fire.gelu {
+                gelu_with_derivative(y, &self.noise[..n], &lanes.tied, a, d);
+            } else {
+                identity_with_derivative(y, &self.noise[..n], &lanes.tied, a, d);
+            }
+            if noisy {
+                noise.next(&mut self.noise[..n]);
+                noisy_slopes(fire.surrogate, (a, &self.noise[..n]), (&lanes.scale, &lanes.shift), own);
+            } else {
+                clamp_slopes(a, &lanes.scale, &lanes.shift, own);
+            }
+            add_products(own, a, &mut self.scale);
+            add(own, &mut self.shift);
+            chain(own, d, &lanes.scale, y);
+        }
+        sums.scale.iter_mut().zip(fold(&self.scale)).for_each(|(sum, v)| *sum += v);
+        sums.shift.iter_mut().zip(fold(&self.shift)).for_each(|(sum, v)| *sum += v);
+    }
+}
+
+fn noisy_slopes<E: Real>(surrogate: Surrogate, (a, u): (&[E], &[E]), (scale, shift): (&[E], &[E]), g: &mut [E]) {
+    for ((((g, &a), &u), &scale), &shift) in g.iter_mut().zip(a).zip(u).zip(scale).zip(shift) {
+        *g *= slope(surrogate, potential(a, scale, shift) - u);
+    }
+}
+
+dispatch! { fn activate<E: Real>(gelu: bool, x: &mut [E]) = activate_body; }
+dispatch! { fn potentials<E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift: &[E]) = potentials_body; }
+dispatch! { fn gelu_with_derivative<E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = gelu_body; }
+dispatch! { fn identity_with_derivative<E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = identity_body; }
+dispatch! { fn clamp_slopes<E: Real>(a: &[E], scale: &[E], shift: &[E], g: &mut [E]) = clamp_body; }
+dispatch! { fn chain<E: Real>(g: &[E], d: &[E], scale: &[E], out: &mut [E]) = chain_body; }
+
+#[inline(always)]
+fn activate_body<I: Isa, E: Real>(apply: bool, x: &mut [E]) {
+    if apply {
+        x.iter_mut().for_each(|x| *x = gelu(*x));
+    }
+}
+
+#[inline(always)]
+fn potentials_body<I: Isa, E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift: &[E]) {
+    for (((x, &tied), &scale), &shift) in x.iter_mut().zip(tied).zip(scale).zip(shift) {
+        *x = potential(*x * tied, scale, shift);
+    }
+}
+
+/// a = tied gelu(mask y), d = da/dy.
+#[inline(always)]
+fn gelu_body<I: Isa, E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) {
+    for ((((&y, &mask), &tied), a), d) in y.iter().zip(mask).zip(tied).zip(a).zip(d) {
+        let x = y * mask;
+        let (cdf, pdf) = x.normal_cdf_pdf();
+        *a = x * cdf * tied;
+        *d = (cdf + x * pdf) * (mask * tied);
+    }
+}
+
+/// a = tied mask y, d = da/dy.
+#[inline(always)]
+fn identity_body<I: Isa, E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) {
+    for ((((&y, &mask), &tied), a), d) in y.iter().zip(mask).zip(tied).zip(a).zip(d) {
+        *a = y * mask * tied;
+        *d = mask * tied;
+    }
+}
+
+/// g where 0 <= scale a + shift <= 1, else 0.
+#[inline(always)]
+fn clamp_body<I: Isa, E: Real>(a: &[E], scale: &[E], shift: &[E], g: &mut [E]) {
+    for (((g, &a), &scale), &shift) in g.iter_mut().zip(a).zip(scale).zip(shift) {
+        let y = potential(a, scale, shift);
+        *g = if y >= E::zero() && y <= E::one() { *g } else { E::zero() };
+    }
+}
+
+#[inline(always)]
+fn chain_body<I: Isa, E: Real>(g: &[E], d: &[E], scale: &[E], out: &mut [E]) {
+    for (((out, &g), &d), &scale) in out.iter_mut().zip(g).zip(d).zip(scale) {
+        *out = g * scale * d;
+    }
+}

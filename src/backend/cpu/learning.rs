@@ -1,0 +1,74 @@
+//! Cross-entropy and the AdamW update.
+
+use super::{Cpu, values};
+use crate::backend::host::threads::{CHUNK, for_each};
+use crate::backend::{AdamW, Real};
+use crate::backend::{Learning, Tensor, Transfer};
+use crate::error::Result;
+
+/// The mean of -ln softmax(logits)[label] in f64, and the softmax, (B, classes).
+pub fn cross_entropy<E: Real>(logits: &[E], labels: &[usize], softmax: &mut [E]) -> f64 {
+    let classes = logits.len() / labels.len();
+    let mut total = 0.0;
+    for ((row, out), &label) in logits.chunks_exact(classes).zip(softmax.chunks_exact_mut(classes)).zip(labels) {
+        // A comparison that NaN fails, so that a NaN logit stays NaN in the loss.
+        let top = row.iter().fold(E::neg_infinity(), |top, &v| if v > top { v } else { top });
+        let sum: f64 = row.iter().map(|&v| (v - top).f64().exp()).sum();
+        total += sum.ln() - (row[label] - top).f64();
+        out.iter_mut().zip(row).for_each(|(out, &v)| *out = E::of((v - top).f64().exp() / sum));
+    }
+    total / labels.len() as f64
+}
+
+/// g (softmax - one-hot) / B.
+pub fn cross_entropy_grad<E: Real>(softmax: &[E], labels: &[usize], g: E, out: &mut [E]) {
+    let classes = softmax.len() / labels.len();
+    let scale = g / E::of(labels.len() as f64);
+    for ((out, row), &label) in out.chunks_exact_mut(classes).zip(softmax.chunks_exact(classes)).zip(labels) {
+        for (class, (out, &p)) in out.iter_mut().zip(row).enumerate() {
+            *out = scale * if class == label { p - E::one() } else { p };
+        }
+    }
+}
+
+/// One step (Loshchilov and Hutter 2019): decay, moments, bias correction; order of operations as in PyTorch.
+pub fn adamw<E: Real>(step: &AdamW, state: [&[E]; 3], grad: &[E], out: [&mut [E]; 3]) {
+    let [value, first, second] = state;
+    let [new_value, new_first, new_second] = out;
+    let correct = |beta: f64| 1.0 - beta.powf(step.step as f64);
+    let keep = E::of(1.0 - step.lr * step.weight_decay);
+    let rate = E::of(step.lr / correct(step.beta1));
+    let root = E::of(correct(step.beta2).sqrt());
+    let (beta2, eps) = (E::of(step.beta2), E::of(step.eps));
+    let (rest1, rest2) = (E::of(1.0 - step.beta1), E::of(1.0 - step.beta2));
+    let work: Vec<_> = new_value.chunks_mut(CHUNK).zip(new_first.chunks_mut(CHUNK)).zip(new_second.chunks_mut(CHUNK)).collect();
+    for_each(work, |i, ((new_value, new_first), new_second)| {
+        let start = i * CHUNK;
+        for j in 0..new_value.len() {
+            let (g, at) = (grad[start + j], start + j);
+            let m = first[at] + (g - first[at]) * rest1;
+            let v = second[at] * beta2 + g * g * rest2;
+            (new_first[j], new_second[j]) = (m, v);
+            new_value[j] = value[at] * keep - rate * m / (v.sqrt() / root + eps);
+        }
+    });
+}
+
+impl<E: Real> Learning for Cpu<E> {
+    fn cross_entropy(&self, logits: &Tensor<Self>, labels: &[usize]) -> Result<(Tensor<Self>, Tensor<Self>)> {
+        let mut loss = 0.0;
+        let softmax = self.make(logits.shape(), |out| loss = cross_entropy(values(logits), labels, out));
+        Ok((self.full(&[], loss)?, softmax))
+    }
+
+    fn cross_entropy_grad(&self, softmax: &Tensor<Self>, labels: &[usize], g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        Ok(self.make(softmax.shape(), |out| cross_entropy_grad(values(softmax), labels, values(g)[0], out)))
+    }
+
+    fn adamw(&self, step: &AdamW, state: [&Tensor<Self>; 3], grad: &Tensor<Self>) -> Result<[Tensor<Self>; 3]> {
+        let mut out = [(); 3].map(|()| self.pool.dirty(grad.numel()));
+        let [value, first, second] = &mut out;
+        adamw(step, state.map(values), values(grad), [value, first, second]);
+        Ok(out.map(|buffer| self.wrap(buffer, grad.shape())))
+    }
+}

@@ -1,0 +1,503 @@
+//! The SpikeMixer and what follows it: the product of a matrix with spikes or numbers, activation, dropout, residual.
+//!
+//! Of spikes, rows of W^T are added where a neuron spiked, or, where many did, the spikes are spread to numbers for a matrix product.
+//! Which of the two is decided block by block, by counting. Work is cut into blocks of [`width`] output channels and fixed stretches
+//! of time, whatever the number of threads; what follows the product is done while a block is in the cache. The gradient computes the
+//! product again: that costs less than to store it.
+
+use std::sync::Arc;
+
+use super::spike_sums::{AddRows, AddSteps, NEAR, STEPS, WIDEST, time_major, width};
+use crate::backend::cpu::buffer::{Buffer, Pool};
+use crate::backend::cpu::elementwise::{add, sum, to_masks, unary_chunk, unary_grad_chunk};
+use crate::backend::cpu::random::uniform_at;
+use crate::backend::cpu::spike_bits::{Packed, Spread, count, tiles};
+use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, scatter};
+use crate::backend::host::gemm::{Matrix, gemm};
+use crate::backend::host::threads::{for_each_chunk, for_each_chunk_with, for_each_with};
+use crate::backend::host::vectors::at_level;
+use crate::backend::{Key, Real, Unary};
+
+/// The share of spikes from which on a matrix product is faster (benches/NOTES.md).
+const DENSE: f64 = 0.38;
+
+/// The share from which on it is faster for the weight's gradient.
+const DENSE_GRADIENT: f64 = 0.55;
+
+/// The spikes of all parts, tile after tile.
+struct Spikes<'a> {
+    parts: Vec<&'a Packed>,
+}
+
+impl<'a> Spikes<'a> {
+    /// Input channels, with those that fill up the parts' last tiles.
+    fn padded(&self) -> usize {
+        self.parts.iter().map(|part| tiles(part.shape()[1]) * ROWS).sum()
+    }
+
+    /// Calls `f(padded channel, column of W, count)` for stretches of at most [`STEPS`] channels that cover all parts.
+    fn each_stretch(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let (mut at, mut column) = (0, 0);
+        for part in &self.parts {
+            let channels = part.shape()[1];
+            for from in (0..channels).step_by(STEPS) {
+                f(at + from, column + from, STEPS.min(channels - from));
+            }
+            at += tiles(channels) * ROWS;
+            column += channels;
+        }
+    }
+
+    /// The words of every tile of one sequence.
+    fn words(&self, batch: usize) -> Vec<&'a [u16]> {
+        self.parts.iter().flat_map(|part| (0..tiles(part.shape()[1])).map(move |tile| part.tile(batch, tile))).collect()
+    }
+}
+
+/// Steps `from..to` of some tiles.
+fn stretch<'a>(words: &[&'a [u16]], from: usize, to: usize) -> Vec<&'a [u16]> {
+    words.iter().map(|words| &words[from..to]).collect()
+}
+
+/// The share of ones.
+fn density(words: &[&[u16]]) -> f64 {
+    let total: usize = words.iter().map(|words| words.len() * ROWS).sum();
+    words.iter().map(|words| count(words)).sum::<u64>() as f64 / total as f64
+}
+
+/// Time-major zeros and ones, (steps, padded channels).
+fn spread_out<E: Real>(spread: &Spread<E>, words: &[&[u16]], out: &mut [E]) {
+    let lanes = out.as_chunks_mut::<ROWS>().0;
+    for (t, lanes) in lanes.chunks_exact_mut(words.len()).enumerate().take(words[0].len()) {
+        lanes.iter_mut().zip(words).for_each(|(lanes, words)| spread.word(words[t], lanes));
+    }
+}
+
+/// W^T in blocks of [`width`] columns: (blocks, padded channels, width), zero where there is no channel.
+fn transposed<E: Real>(weight: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &Arc<Pool<E>>) -> Buffer<E> {
+    let (width, padded) = (width(shape.d_out), spikes.padded());
+    let mut out = pool.zeros(shape.d_out.div_ceil(width) * padded * width);
+    for_each_chunk(&mut out, padded * width, |block, out| {
+        let rows = &weight[block * width * shape.d_in..];
+        let rows = &rows[..rows.len().min(width * shape.d_in)];
+        let mut lanes = [[E::zero(); ROWS]; STEPS];
+        for (i, rows) in rows.chunks(ROWS * shape.d_in).enumerate() {
+            spikes.each_stretch(|at, column, count| {
+                gather(rows, shape.d_in, column, count, &mut lanes[..count]);
+                for (out, lanes) in out[at * width..].chunks_exact_mut(width).zip(&lanes[..count]) {
+                    out[i * ROWS..][..ROWS].copy_from_slice(lanes);
+                }
+            });
+        }
+    });
+    out
+}
+
+/// Back from (shares, blocks, padded channels, width), shares added up, to W.
+fn untransposed<E: Real>(shares: &[E], shape: Shape, spikes: &Spikes<'_>, weight: &mut [E]) {
+    let (width, padded) = (width(shape.d_out), spikes.padded());
+    let size = shape.d_out.div_ceil(width) * padded * width;
+    for_each_chunk(weight, ROWS * shape.d_in, |i, rows| {
+        let (block, lane) = (i * ROWS / width, i * ROWS % width);
+        let mut lanes = [[E::zero(); ROWS]; STEPS];
+        spikes.each_stretch(|at, column, count| {
+            lanes.fill([E::zero(); ROWS]);
+            for share in shares.chunks_exact(size) {
+                let block = share[(block * padded + at) * width..].chunks_exact(width);
+                lanes[..count].iter_mut().zip(block).for_each(|(sum, v)| add(&v[lane..][..ROWS], sum));
+            }
+            scatter(&lanes[..count], shape.d_in, column, rows);
+        });
+    });
+}
+
+/// What is mixed: (B, K_i, L) each.
+pub enum Parts<'a, E> {
+    /// Spikes.
+    Spikes(Vec<&'a Packed>),
+    /// Any numbers, with K_i.
+    Rows(Vec<(&'a [E], usize)>),
+}
+
+/// The sizes of a mix.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// B.
+    pub batch: usize,
+    /// Rows of W: output channels.
+    pub d_out: usize,
+    /// Columns of W: input channels of all parts.
+    pub d_in: usize,
+    /// L.
+    pub length: usize,
+}
+
+/// `r + drop(f(W [x_1; x_2; ..] + bias))` on plain values.
+pub struct Mixer<'a, E: Real> {
+    /// Where buffers come from.
+    pub pool: &'a Arc<Pool<E>>,
+    /// x_1, x_2, ..
+    pub parts: Parts<'a, E>,
+    /// W.
+    pub weight: &'a [E],
+    /// (H).
+    pub bias: &'a [E],
+    /// f.
+    pub activation: Option<Unary>,
+    /// The probability to drop a channel, and the draw.
+    pub dropout: Option<(f64, Key)>,
+    /// r, (B, H, L).
+    pub residual: Option<&'a [E]>,
+    /// Sizes.
+    pub shape: Shape,
+}
+
+/// A block of the product: output channels `first..first + rows` of one sequence.
+struct Block {
+    batch: usize,
+    first: usize,
+    rows: usize,
+}
+
+impl<'a, E: Real> Mixer<'a, E> {
+    /// Whether nothing follows the product but, perhaps, the residual.
+    pub fn is_plain(&self) -> bool {
+        self.activation.is_none() && self.dropout.is_none()
+    }
+
+    /// The output, (B, H, L).
+    pub fn forward(&self, out: &mut [E]) {
+        self.run(out, |block, from, steps, out| {
+            let masks = self.masks(block);
+            for (row, out) in out.chunks_mut(self.shape.length).enumerate() {
+                let out = &mut out[from..from + steps];
+                if let Some(f) = self.activation {
+                    unary_in_place(f, out);
+                }
+                if self.dropout.is_some() {
+                    out.iter_mut().for_each(|v| *v *= masks[row]);
+                }
+                if let Some(residual) = self.residual {
+                    add(&residual[self.row(block, row) + from..][..steps], out);
+                }
+            }
+        });
+    }
+
+    /// The gradient of the product, for the output's gradient `g`.
+    pub fn inner_gradient(&self, g: &[E], out: &mut [E]) {
+        self.run(out, |block, from, steps, out| {
+            let masks = self.masks(block);
+            for (row, out) in out.chunks_mut(self.shape.length).enumerate() {
+                let (out, g) = (&mut out[from..from + steps], &g[self.row(block, row) + from..][..steps]);
+                match self.activation {
+                    Some(f) => unary_grad_in_place(f, g, out),
+                    None => out.copy_from_slice(g),
+                }
+                if self.dropout.is_some() {
+                    out.iter_mut().for_each(|v| *v *= masks[row]);
+                }
+            }
+        });
+    }
+
+    /// Where row `row` of the block starts.
+    fn row(&self, block: &Block, row: usize) -> usize {
+        (block.batch * self.shape.d_out + block.first + row) * self.shape.length
+    }
+
+    /// 0 or 1 / (1 - p) for every row of the block.
+    fn masks(&self, block: &Block) -> Vec<E> {
+        let Some((p, key)) = self.dropout else { return Vec::new() };
+        let mut masks = vec![E::zero(); block.rows];
+        uniform_at(key, (block.batch * self.shape.d_out + block.first) as u64, &mut masks);
+        to_masks(1.0 - p, &mut masks);
+        masks
+    }
+
+    /// The product, block by block; `then(block, from, steps, rows)` is called for every stretch of it.
+    fn run(&self, out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
+        match &self.parts {
+            Parts::Spikes(parts) => self.run_spikes(parts, out, then),
+            Parts::Rows(parts) => self.run_rows(parts, out, then),
+        }
+    }
+
+    /// The output's blocks.
+    fn blocks<'b>(&self, out: &'b mut [E]) -> Vec<(Block, &'b mut [E])> {
+        let Shape { d_out, length, .. } = self.shape;
+        let width = width(d_out);
+        let entries = out.chunks_mut(d_out * length).enumerate();
+        let blocks = entries.flat_map(|(batch, out)| {
+            let blocks = out.chunks_mut(width * length).enumerate();
+            blocks.map(move |(i, out)| (Block { batch, first: i * width, rows: out.len() / length }, out))
+        });
+        blocks.collect()
+    }
+
+    fn run_rows(&self, parts: &[(&[E], usize)], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
+        let Shape { d_in, length, .. } = self.shape;
+        for_each_with(
+            self.blocks(out),
+            || (),
+            |(), _, (block, out)| {
+                out.chunks_exact_mut(length).zip(&self.bias[block.first..]).for_each(|(row, &bias)| row.fill(bias));
+                let mut at = 0;
+                for &(part, channels) in parts {
+                    let x = Matrix::new(&part[block.batch * channels * length..][..channels * length], channels, length);
+                    gemm(self.rows(&block, d_in).columns(at, channels), x, out, length, true);
+                    at += channels;
+                }
+                then(&block, 0, length, out);
+            },
+        );
+    }
+
+    /// The rows of W that a block needs.
+    fn rows(&self, block: &Block, d_in: usize) -> Matrix<'a, E> {
+        Matrix::new(&self.weight[block.first * d_in..][..block.rows * d_in], block.rows, d_in)
+    }
+
+    fn run_spikes(&self, parts: &[&Packed], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
+        let (length, width) = (self.shape.length, width(self.shape.d_out));
+        let spikes = Spikes { parts: parts.to_vec() };
+        let padded = spikes.padded();
+        let by_neuron = transposed(self.weight, self.shape, &spikes, self.pool);
+        let spread = Spread::new();
+        let init = || (self.pool.dirty(STEPS * padded), self.pool.dirty(STEPS * width));
+        for_each_with(self.blocks(out), init, |(dense, sums), _, (block, out)| {
+            let words = spikes.words(block.batch);
+            for from in (0..length).step_by(STEPS) {
+                let steps = STEPS.min(length - from);
+                let words = stretch(&words, from, from + steps);
+                if density(&words) < DENSE {
+                    let weights = &by_neuron[block.first * padded..][..padded * width];
+                    self.add_rows(&block, weights, &words, sums);
+                    for (sums, out) in panel(sums).chunks_exact(STEPS).zip(out.chunks_mut(ROWS * length)) {
+                        scatter(&sums[..steps], length, from, out);
+                    }
+                } else {
+                    spread_out(&spread, &words, dense);
+                    self.multiply(&block, parts, &dense[..steps * padded], from, out);
+                }
+                then(&block, from, steps, out);
+            }
+        });
+    }
+
+    fn add_rows(&self, block: &Block, weights: &[E], words: &[&[u16]], sums: &mut [E]) {
+        let mut start = [E::zero(); WIDEST * ROWS];
+        start[..block.rows].copy_from_slice(&self.bias[block.first..][..block.rows]);
+        let start = &start[..width(self.shape.d_out)];
+        at_level(AddRows { weights, start, words, sums });
+    }
+
+    /// A stretch of the product from time-major numbers.
+    fn multiply(&self, block: &Block, parts: &[&Packed], dense: &[E], from: usize, out: &mut [E]) {
+        let Shape { d_in, length, .. } = self.shape;
+        let padded = Spikes { parts: parts.to_vec() }.padded();
+        let steps = dense.len() / padded;
+        out.chunks_exact_mut(length).zip(&self.bias[block.first..]).for_each(|(row, &bias)| row[from..from + steps].fill(bias));
+        let (mut at, mut column) = (0, 0);
+        for part in parts {
+            let channels = part.shape()[1];
+            let spikes = Matrix::new(dense, steps, padded).columns(at, channels).transposed();
+            gemm(self.rows(block, d_in).columns(column, channels), spikes, &mut out[from..], length, true);
+            at += tiles(channels) * ROWS;
+            column += channels;
+        }
+    }
+
+    /// The gradient of one part, whose columns of W start at `at`, from the product's: with all of W^T, the surrogate's mask being
+    /// open for half of the potentials.
+    pub fn part_gradient(&self, g: &[E], at: usize, channels: usize, out: &mut [E]) {
+        let Shape { d_out, d_in, length, .. } = self.shape;
+        let weight = Matrix::new(self.weight, d_out, d_in);
+        let entries = out.chunks_mut(channels * length).enumerate();
+        let width = WIDEST * ROWS;
+        let blocks = entries.flat_map(|(b, out)| out.chunks_mut(width * length).enumerate().map(move |(i, out)| (b, i * width, out)));
+        for_each_with(
+            blocks.collect(),
+            || (),
+            |(), _, (b, first, out)| {
+                let rows = out.len() / length;
+                let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
+                gemm(weight.columns(at + first, rows).transposed(), g, out, length, false);
+            },
+        );
+    }
+
+    /// The gradient of W, from the product's.
+    pub fn weight_gradient(&self, g: &[E], out: &mut [E]) {
+        match &self.parts {
+            Parts::Spikes(parts) => weight_gradient_of_spikes(parts, g, self.shape, self.pool, out),
+            Parts::Rows(parts) => weight_gradient_of_rows(parts, g, self.shape, self.pool, out),
+        }
+    }
+
+    /// The gradient of the bias, from the product's: the sum over batch and length.
+    pub fn bias_gradient(&self, g: &[E], out: &mut [E]) {
+        let Shape { d_out, length, .. } = self.shape;
+        for_each_with(
+            out.iter_mut().collect(),
+            || (),
+            |(), h, out| {
+                *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(sum).sum());
+            },
+        );
+    }
+}
+
+/// f(x) in place.
+fn unary_in_place<E: Real>(f: Unary, x: &mut [E]) {
+    let mut old = [E::zero(); STEPS];
+    for x in x.chunks_mut(STEPS) {
+        old[..x.len()].copy_from_slice(x);
+        unary_chunk(f, &old[..x.len()], x);
+    }
+}
+
+/// f'(x) g in the place of x.
+fn unary_grad_in_place<E: Real>(f: Unary, g: &[E], x: &mut [E]) {
+    let mut old = [E::zero(); STEPS];
+    for (x, g) in x.chunks_mut(STEPS).zip(g.chunks(STEPS)) {
+        old[..x.len()].copy_from_slice(x);
+        unary_grad_chunk(f, &old[..x.len()], g, x);
+    }
+}
+
+/// Shares of a batch whose weight gradients are summed by themselves, then added in order: fixed, whatever the number of threads.
+const SHARES: usize = 8;
+
+fn weight_gradient_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
+    let Shape { batch, d_out, d_in, length } = shape;
+    let entries = batch.div_ceil(SHARES);
+    let mut partial = pool.zeros(batch.div_ceil(entries) * d_out * d_in);
+    for_each_chunk(&mut partial, d_out * d_in, |share, out| {
+        for b in share * entries..((share + 1) * entries).min(batch) {
+            let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
+            let mut at = 0;
+            for &(part, channels) in parts {
+                let x = Matrix::new(&part[b * channels * length..][..channels * length], channels, length);
+                gemm(g, x.transposed(), &mut out[at..], d_in, true);
+                at += channels;
+            }
+        }
+    });
+    out.fill(E::zero());
+    for share in partial.chunks_exact(d_out * d_in) {
+        add(share, out);
+    }
+}
+
+fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
+    let Shape { batch, d_out, length, .. } = shape;
+    let spikes = Spikes { parts: parts.to_vec() };
+    let (width, padded) = (width(d_out), spikes.padded());
+    let (blocks, entries) = (d_out.div_ceil(width), batch.div_ceil(SHARES));
+    let size = padded * width;
+    let spread = Spread::new();
+    // (shares, blocks, padded channels, width), as W^T in `transposed`.
+    let mut partial = pool.zeros(batch.div_ceil(entries) * blocks * size);
+    let init = || (pool.dirty(STEPS * padded), pool.zeros(NEAR * width));
+    for_each_chunk_with(&mut partial, size, init, |(dense, near), i, sums| {
+        let (share, first) = (i / blocks, i % blocks * width);
+        let rows = width.min(d_out - first);
+        for b in share * entries..((share + 1) * entries).min(batch) {
+            let words = spikes.words(b);
+            let g = &g[(b * d_out + first) * length..][..rows * length];
+            for from in (0..length).step_by(STEPS) {
+                let steps = STEPS.min(length - from);
+                let words = stretch(&words, from, from + steps);
+                if density(&words) < DENSE_GRADIENT {
+                    for at in (0..steps).step_by(NEAR) {
+                        let count = NEAR.min(steps - at);
+                        time_major(g, length, from + at, near, width, count);
+                        at_level(AddSteps { near, width, words: &stretch(&words, at, at + count), sums });
+                    }
+                } else {
+                    spread_out(&spread, &words, dense);
+                    let spikes = Matrix::new(&dense[..steps * padded], steps, padded).transposed();
+                    let g = Matrix::new(g, rows, length).columns(from, steps).transposed();
+                    gemm(spikes, g, sums, width, true);
+                }
+            }
+        }
+    });
+    untransposed(&partial, shape, &spikes, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Key;
+
+    /// Spikes of a share of about `rate`.
+    fn spikes(seed: u64, shape: [usize; 3], rate: f64) -> Packed {
+        let mut packed = Packed::silent(shape);
+        let channels = shape[1];
+        let mut words = Key::new(seed).words(0);
+        let mut draws = std::iter::repeat_with(move || words.next_lanes()).flatten().map(|word| f64::unit(word) < rate);
+        for (i, tile) in packed.tiles_mut().enumerate() {
+            let own = (channels - i % tiles(channels) * ROWS).min(ROWS);
+            for word in tile {
+                *word = (0..own).fold(0, |word, lane| word | u16::from(draws.next().unwrap_or(false)) << lane);
+            }
+        }
+        packed
+    }
+
+    fn values(seed: u64, count: usize) -> Vec<f64> {
+        let mut words = Key::new(seed).words(0);
+        std::iter::repeat_with(|| words.next_lanes()).flatten().take(count).map(|word| f64::unit(word) - 0.5).collect()
+    }
+
+    fn dense(packed: &Packed) -> Vec<f64> {
+        let mut out = vec![0.0; packed.shape().iter().product()];
+        packed.expand(&mut out);
+        out
+    }
+
+    #[test]
+    fn sparse_and_dense_blocks_agree_with_the_sums_that_they_stand_for() {
+        let cases = [(1, &[1][..], 1, 1), (2, &[16, 16], 16, 64), (3, &[5, 20], 7, 300), (9, &[33], 130, 65), (1, &[70, 3], 260, 257)];
+        for (batch, channels, d_out, length) in cases {
+            for rate in [0.0, 0.1, 0.9] {
+                let d_in = channels.iter().sum();
+                let shape = Shape { batch, d_out, d_in, length };
+                let parts: Vec<Packed> = (0..).zip(channels).map(|(i, &h)| spikes(i, [batch, h, length], rate)).collect();
+                let parts: Vec<&Packed> = parts.iter().collect();
+                let numbers: Vec<Vec<f64>> = parts.iter().map(|part| dense(part)).collect();
+                let input = |b: usize, mut k: usize, t: usize| {
+                    for (part, &h) in numbers.iter().zip(channels) {
+                        if k < h {
+                            return part[(b * h + k) * length + t];
+                        }
+                        k -= h;
+                    }
+                    0.0
+                };
+                let (weight, bias) = (values(7, d_out * d_in), values(8, d_out));
+                let g = values(9, batch * d_out * length);
+                let mut out = vec![f64::NAN; g.len()];
+                let parts = Parts::Spikes(parts);
+                let (activation, dropout, residual) = (None, None, None);
+                let mixer = Mixer { pool: &Arc::default(), parts, weight: &weight, bias: &bias, activation, dropout, residual, shape };
+                mixer.forward(&mut out);
+                let mut gradient = vec![f64::NAN; weight.len()];
+                mixer.weight_gradient(&g, &mut gradient);
+                for (i, &v) in out.iter().enumerate().step_by(1 + out.len() / 500) {
+                    let (b, h, t) = (i / length / d_out, i / length % d_out, i % length);
+                    let want: f64 = bias[h] + (0..d_in).map(|k| weight[h * d_in + k] * input(b, k, t)).sum::<f64>();
+                    assert!((v - want).abs() < 1e-12, "{shape:?} at {rate}: {v}, not {want}");
+                }
+                for (i, &v) in gradient.iter().enumerate().step_by(1 + gradient.len() / 200) {
+                    let (h, k) = (i / d_in, i % d_in);
+                    let step = |b: usize, t: usize| g[(b * d_out + h) * length + t] * input(b, k, t);
+                    let want: f64 = (0..batch).map(|b| (0..length).map(|t| step(b, t)).sum::<f64>()).sum();
+                    assert!((v - want).abs() < 1e-11, "{shape:?} at {rate}: {v}, not {want}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The family [`ChannelMixing`].
+
+mod mixer;
+mod spike_sums;
+
+use std::sync::Arc;
+
+use super::buffer::Pool;
+use super::spike_bits::Packed;
+use super::{Cpu, packed, sequence, values};
+use crate::backend::{ChannelMixing, Mixing, Real, Tensor};
+use crate::error::Result;
+
+fn mixer<'a, E: Real>(pool: &'a Arc<Pool<E>>, mixing: &Mixing<'a, Cpu<E>>) -> mixer::Mixer<'a, E> {
+    let [batch, _, length] = sequence(mixing.parts[0]);
+    let (d_out, d_in) = (mixing.weight.shape()[0], mixing.weight.shape()[1]);
+    // Spikes only where all parts are.
+    let spikes: Option<Vec<&Packed>> = mixing.parts.iter().map(|part| packed(part)).collect();
+    mixer::Mixer {
+        pool,
+        parts: match spikes {
+            Some(parts) => mixer::Parts::Spikes(parts),
+            None => mixer::Parts::Rows(mixing.parts.iter().map(|part| (values(part), part.shape()[1])).collect()),
+        },
+        weight: values(mixing.weight),
+        bias: values(mixing.bias),
+        activation: mixing.activation,
+        dropout: mixing.dropout,
+        residual: mixing.residual.map(values),
+        shape: mixer::Shape { batch, d_out, d_in, length },
+    }
+}
+
+impl<E: Real> ChannelMixing for Cpu<E> {
+    fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>> {
+        let mixer = mixer(&self.scratch, &mixing);
+        let shape = mixer.shape;
+        Ok(self.make(&[shape.batch, shape.d_out, shape.length], |out| mixer.forward(out)))
+    }
+
+    fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
+        let mixer = mixer(&self.scratch, &mixing);
+        let inner = if mixer.is_plain() { g.clone() } else { self.make(g.shape(), |out| mixer.inner_gradient(values(g), out)) };
+        let g = values(&inner);
+        let mut grads = Vec::with_capacity(mixing.parts.len() + 2);
+        let mut at = 0;
+        for (part, &need) in mixing.parts.iter().zip(needs) {
+            let channels = part.shape()[1];
+            grads.push(need.then(|| self.make(part.shape(), |out| mixer.part_gradient(g, at, channels, out))));
+            at += channels;
+        }
+        let [weight, bias] = [mixing.weight, mixing.bias].map(|t| t.shape());
+        grads.push(needs[mixing.parts.len()].then(|| self.make(weight, |out| mixer.weight_gradient(g, out))));
+        grads.push(needs[mixing.parts.len() + 1].then(|| self.make(bias, |out| mixer.bias_gradient(g, out))));
+        Ok(grads)
+    }
+}

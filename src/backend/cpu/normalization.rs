@@ -1,0 +1,290 @@
+//! Per-channel affine maps, BatchNorm and LayerNorm of (B, H, L) tensors.
+
+use super::elementwise::{dot, sum};
+use super::{Cpu, sequence, values};
+use crate::backend::Real;
+use crate::backend::host::simd::{Isa, dispatch};
+use crate::backend::host::threads::{for_each, for_each_chunk, for_each_with, map_with};
+use crate::backend::{NormAxes, Normalization, Normalized, Tensor};
+use crate::error::Result;
+
+/// Rows (b, h) of a (B, H, L) tensor, mutable, by channel: the rows of channel h in the order of the batch.
+fn rows_by_channel<E>(values: &mut [E], [_, channels, length]: [usize; 3]) -> Vec<Vec<&mut [E]>> {
+    let mut rows: Vec<Vec<&mut [E]>> = (0..channels).map(|_| Vec::new()).collect();
+    values.chunks_exact_mut(length).enumerate().for_each(|(i, row)| rows[i % channels].push(row));
+    rows
+}
+
+/// The rows of channel h in the order of the batch.
+fn channel_rows<E>(x: &[E], [_, channels, length]: [usize; 3], h: usize) -> impl Iterator<Item = &[E]> {
+    x.chunks_exact(length).skip(h).step_by(channels)
+}
+
+/// scale[h] x + shift[h].
+pub fn affine<E: Real>(x: &[E], scale: &[E], shift: &[E], length: usize, out: &mut [E]) {
+    for_each_chunk(out, length, |i, out| {
+        let h = i % scale.len();
+        affine_row(&x[i * length..][..length], scale[h], shift[h], out);
+    });
+}
+
+dispatch! { fn affine_row<E: Real>(x: &[E], scale: E, shift: E, out: &mut [E]) = affine_body; }
+dispatch! { fn add_affine_row<E: Real>(x: &[E], scale: E, shift: E, out: &mut [E]) = add_affine_body; }
+
+#[inline(always)]
+fn affine_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, out: &mut [E]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = scale * x + shift;
+    }
+}
+
+#[inline(always)]
+fn add_affine_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, out: &mut [E]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out += I::fma(scale, x, shift);
+    }
+}
+
+/// For every channel, (sum of g x, sum of g) over batch and length.
+pub fn channel_sums<E: Real>(x: &[E], g: &[E], shape: [usize; 3]) -> Vec<(f64, f64)> {
+    map_with(
+        shape[1],
+        || (),
+        |(), h| {
+            let rows = channel_rows(x, shape, h).zip(channel_rows(g, shape, h));
+            rows.fold((0.0, 0.0), |(with_x, alone), (x, g)| (with_x + dot(g, x), alone + sum(g)))
+        },
+    )
+}
+
+/// Mean and biased variance of every channel over batch and length: two passes, for the variance's accuracy.
+pub fn batch_statistics<E: Real>(x: &[E], shape: [usize; 3]) -> Vec<(E, E)> {
+    let count = (shape[0] * shape[2]) as f64;
+    map_with(
+        shape[1],
+        || vec![E::zero(); shape[2]],
+        |centred, h| {
+            let mean = E::of(channel_rows(x, shape, h).map(sum).sum::<f64>() / count);
+            let squares = channel_rows(x, shape, h).map(|row| {
+                centred.iter_mut().zip(row).for_each(|(c, &v)| *c = v - mean);
+                dot(centred, centred)
+            });
+            let var = squares.sum::<f64>() / count;
+            (mean, E::of(var))
+        },
+    )
+}
+
+/// The gradient of x for the gradients `g` of the moments, (2, H): those of the mean and of the variance.
+pub fn moments_backward<E: Real>(x: &[E], moments: &[E], g: &[E], [batch, channels, length]: [usize; 3], out: &mut [E]) {
+    let count = E::of((batch * length) as f64);
+    for_each_chunk(out, length, |i, out| {
+        let h = i % channels;
+        let (mean, slope) = (g[h] / count, E::of(2.0) * g[channels + h] / count);
+        centred_row(&x[i * length..][..length], moments[h], slope, mean, out);
+    });
+}
+
+/// gamma (x - mean) / sqrt(var + eps) + beta, all (H).
+pub fn batch_apply<E: Real>(x: &[E], statistics: &[(E, E)], gamma: &[E], beta: &[E], eps: E, length: usize, out: &mut [E]) {
+    for_each_chunk(out, length, |i, out| {
+        let h = i % gamma.len();
+        let (mean, var) = statistics[h];
+        let scale = gamma[h] / (var + eps).sqrt();
+        centred_row(&x[i * length..][..length], mean, scale, beta[h], out);
+    });
+}
+
+dispatch! { fn centred_row<E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) = centred_body; }
+
+#[inline(always)]
+fn centred_body<I: Isa, E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = I::fma(x - mean, scale, shift);
+    }
+}
+
+/// Gradients of x, gamma, beta of a BatchNorm: with xh = (x - mean) r, gx = gamma r (g - mean(g) - xh mean(g xh)).
+pub fn batch_backward<E: Real>(x: &[E], g: &[E], statistics: &[(E, E)], gamma: &[E], eps: E, shape: [usize; 3], out: [&mut [E]; 3]) {
+    let [gx, ggamma, gbeta] = out;
+    let count = E::of((shape[0] * shape[2]) as f64);
+    let rows = rows_by_channel(gx, shape);
+    let work: Vec<_> = rows.into_iter().zip(ggamma).zip(gbeta).collect();
+    for_each_with(
+        work,
+        || vec![E::zero(); shape[2]],
+        |centred, h, ((rows, ggamma), gbeta)| {
+            let (mean, var) = statistics[h];
+            let r = E::one() / (var + eps).sqrt();
+            let (mut with_x, mut alone) = (0.0, 0.0);
+            for (x, g) in channel_rows(x, shape, h).zip(channel_rows(g, shape, h)) {
+                affine_centre(x, mean, centred);
+                with_x += dot(g, centred);
+                alone += sum(g);
+            }
+            (*ggamma, *gbeta) = (E::of(with_x) * r, E::of(alone));
+            let scale = gamma[h] * r;
+            let slope = -scale * r * *ggamma / count;
+            let shift = -scale * *gbeta / count;
+            for ((out, x), g) in rows.into_iter().zip(channel_rows(x, shape, h)).zip(channel_rows(g, shape, h)) {
+                affine_row(g, scale, shift, out);
+                affine_centre(x, mean, centred);
+                add_affine_row(centred, slope, E::zero(), out);
+            }
+        },
+    );
+}
+
+fn affine_centre<E: Real>(x: &[E], mean: E, out: &mut [E]) {
+    centred_row(x, mean, E::one(), E::zero(), out);
+}
+
+/// Calls `f` with every channel's row of one batch entry's (H, L) matrix.
+fn add_rows<E: Real>(x: &[E], length: usize, total: &mut [E], f: impl Fn(E, E, usize) -> E) {
+    for (h, row) in x.chunks_exact(length).enumerate() {
+        total.iter_mut().zip(row).for_each(|(total, &v)| *total = f(*total, v, h));
+    }
+}
+
+/// Mean and biased variance of every position over the channels: (B, L) each.
+pub fn layer_statistics<E: Real>(x: &[E], [_, channels, length]: [usize; 3], mean: &mut [E], var: &mut [E]) {
+    let work: Vec<_> = mean.chunks_exact_mut(length).zip(var.chunks_exact_mut(length)).collect();
+    let count = E::of(channels as f64);
+    for_each(work, |b, (mean, var)| {
+        let x = &x[b * channels * length..][..channels * length];
+        mean.fill(E::zero());
+        add_rows(x, length, mean, |total, v, _| total + v);
+        mean.iter_mut().for_each(|m| *m /= count);
+        var.fill(E::zero());
+        for row in x.chunks_exact(length) {
+            for ((var, &v), &mean) in var.iter_mut().zip(row).zip(&*mean) {
+                *var += (v - mean) * (v - mean);
+            }
+        }
+        var.iter_mut().for_each(|v| *v /= count);
+    });
+}
+
+/// gamma[h] (x - mean) / sqrt(var + eps) + beta[h] with statistics (B, L).
+pub fn layer_apply<E: Real>(x: &[E], statistics: (&[E], &[E]), gamma: &[E], beta: &[E], eps: E, shape: [usize; 3], out: &mut [E]) {
+    let [_, channels, length] = shape;
+    for_each_chunk(out, length, |i, out| {
+        let (b, h) = (i / channels, i % channels);
+        let (mean, var) = (&statistics.0[b * length..][..length], &statistics.1[b * length..][..length]);
+        for (((out, &x), &mean), &var) in out.iter_mut().zip(&x[i * length..][..length]).zip(mean).zip(var) {
+            *out = (x - mean) / (var + eps).sqrt() * gamma[h] + beta[h];
+        }
+    });
+}
+
+/// Gradients of x, gamma, beta of a LayerNorm.
+pub fn layer_backward<E: Real>(x: &[E], g: &[E], statistics: (&[E], &[E]), gamma: &[E], eps: E, shape: [usize; 3], out: [&mut [E]; 3]) {
+    let [_, channels, length] = shape;
+    let [gx, ggamma, gbeta] = out;
+    let count = E::of(channels as f64);
+    // Per batch entry: gx, and the channels' sums, which are added up over the batch in order afterwards.
+    let mut sums = vec![(0.0f64, 0.0f64); shape[0] * channels];
+    let work: Vec<_> = gx.chunks_exact_mut(channels * length).zip(sums.chunks_exact_mut(channels)).collect();
+    for_each_with(
+        work,
+        || vec![vec![E::zero(); length]; 4],
+        |scratch, b, (gx, sums)| {
+            let [r, alone, with_x, xh] = scratch.as_mut_slice() else { return };
+            let (x, g) = (&x[b * channels * length..][..channels * length], &g[b * channels * length..][..channels * length]);
+            let mean = &statistics.0[b * length..][..length];
+            r.iter_mut().zip(&statistics.1[b * length..]).for_each(|(r, &var)| *r = E::one() / (var + eps).sqrt());
+            let normalised = |x: &[E], r: &[E], xh: &mut [E]| {
+                xh.iter_mut().zip(x).zip(mean).zip(r).for_each(|(((xh, &x), &mean), &r)| *xh = (x - mean) * r);
+            };
+            alone.fill(E::zero());
+            with_x.fill(E::zero());
+            for (h, (x, g)) in x.chunks_exact(length).zip(g.chunks_exact(length)).enumerate() {
+                normalised(x, r, xh);
+                sums[h] = (dot(g, xh), sum(g));
+                for (((alone, with_x), &g), &xh) in alone.iter_mut().zip(with_x.iter_mut()).zip(g).zip(&*xh) {
+                    *alone += g * gamma[h];
+                    *with_x += g * gamma[h] * xh;
+                }
+            }
+            for (h, ((x, g), out)) in x.chunks_exact(length).zip(g.chunks_exact(length)).zip(gx.chunks_exact_mut(length)).enumerate() {
+                normalised(x, r, xh);
+                for t in 0..length {
+                    out[t] = r[t] * (g[t] * gamma[h] - alone[t] / count - xh[t] * with_x[t] / count);
+                }
+            }
+        },
+    );
+    for h in 0..channels {
+        let (with_x, alone) = sums[h..].iter().step_by(channels).fold((0.0, 0.0), |t, s| (t.0 + s.0, t.1 + s.1));
+        (ggamma[h], gbeta[h]) = (E::of(with_x), E::of(alone));
+    }
+}
+
+impl<E: Real> Normalization for Cpu<E> {
+    fn affine(&self, x: &Tensor<Self>, scale: &Tensor<Self>, shift: &Tensor<Self>) -> Result<Tensor<Self>> {
+        Ok(self.make(x.shape(), |out| affine(values(x), values(scale), values(shift), sequence(x)[2], out)))
+    }
+
+    fn affine_grad(&self, x: &Tensor<Self>, scale: &Tensor<Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
+        let shape = sequence(x);
+        let zeros = vec![E::zero(); shape[1]];
+        let gx = needs[0].then(|| self.make(x.shape(), |out| affine(values(g), values(scale), &zeros, shape[2], out)));
+        let sums = if needs[1] || needs[2] { channel_sums(values(x), values(g), shape) } else { Vec::new() };
+        let channels = |f: fn(&(f64, f64)) -> f64| self.own(sums.iter().map(|s| E::of(f(s))).collect(), scale.shape());
+        Ok([gx, needs[1].then(|| channels(|s| s.0)), needs[2].then(|| channels(|s| s.1))])
+    }
+
+    fn moments(&self, x: &Tensor<Self>) -> Result<Tensor<Self>> {
+        let (mean, var): (Vec<E>, Vec<E>) = batch_statistics(values(x), sequence(x)).into_iter().unzip();
+        Ok(self.own([mean, var].concat(), &[2, x.shape()[1]]))
+    }
+
+    fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        Ok(self.make(x.shape(), |out| moments_backward(values(x), values(moments), values(g), sequence(x), out)))
+    }
+
+    fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>> {
+        let (shape, eps) = (sequence(x), E::of(eps));
+        let (gamma, beta) = (values(gamma), values(beta));
+        match axes {
+            NormAxes::Batch => {
+                let statistics = batch_statistics(values(x), shape);
+                let output = self.make(x.shape(), |out| batch_apply(values(x), &statistics, gamma, beta, eps, shape[2], out));
+                let (mean, var): (Vec<E>, Vec<E>) = statistics.into_iter().unzip();
+                Ok(Normalized { output, mean: self.own(mean, &[shape[1]]), var: self.own(var, &[shape[1]]) })
+            }
+            NormAxes::Layer => {
+                let mut var = self.pool.dirty(shape[0] * shape[2]);
+                let mean = self.make(&[shape[0], shape[2]], |mean| layer_statistics(values(x), shape, mean, &mut var));
+                let var = self.wrap(var, &[shape[0], shape[2]]);
+                let statistics = (values(&mean), values(&var));
+                let output = self.make(x.shape(), |out| layer_apply(values(x), statistics, gamma, beta, eps, shape, out));
+                Ok(Normalized { output, mean, var })
+            }
+        }
+    }
+
+    fn normalize_grad(
+        &self,
+        axes: NormAxes,
+        x: &Tensor<Self>,
+        gamma: &Tensor<Self>,
+        statistics: (&Tensor<Self>, &Tensor<Self>),
+        eps: f64,
+        g: &Tensor<Self>,
+    ) -> Result<[Tensor<Self>; 3]> {
+        let shape = sequence(x);
+        let mut gx = self.pool.dirty(x.numel());
+        let (mut ggamma, mut gbeta) = (self.pool.dirty(shape[1]), self.pool.dirty(shape[1]));
+        let out: [&mut [E]; 3] = [&mut gx, &mut ggamma, &mut gbeta];
+        let (mean, var) = (values(statistics.0), values(statistics.1));
+        match axes {
+            NormAxes::Batch => {
+                let statistics: Vec<(E, E)> = mean.iter().copied().zip(var.iter().copied()).collect();
+                batch_backward(values(x), values(g), &statistics, values(gamma), E::of(eps), shape, out);
+            }
+            NormAxes::Layer => layer_backward(values(x), values(g), (mean, var), values(gamma), E::of(eps), shape, out),
+        }
+        Ok([self.wrap(gx, x.shape()), self.wrap(ggamma, &[shape[1]]), self.wrap(gbeta, &[shape[1]])])
+    }
+}

@@ -1,0 +1,237 @@
+//! From a convolution's output straight to the next spikes: dropout, GELU, affine and draw, on values that are still in the cube.
+//!
+//! Nothing but spikes is written, and nothing is kept for the gradient: the potentials are computed again.
+
+use cubecl::prelude::*;
+
+use super::right_angle::RowSizes;
+use crate::backend::cube::elementwise::functions::{Function, slope, value};
+use crate::backend::cube::elementwise::reduce::sum_cube;
+use crate::backend::cube::random::{Draw, Place, uniform as draw_uniform, unit};
+use crate::backend::cube::spiking::spike::{
+    Affine, Kind, Uniform, affine_arg, expected_spike, line, potential, spike_of, surrogate_slope, uniform_arg,
+};
+use crate::backend::cube::storage::arg;
+use crate::backend::cube::{Cube, Scalar};
+use crate::backend::{Firing, SpikeMode};
+use crate::error::Result;
+
+/// What stands between y and the spikes, as kernels take it.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Fire<F: Float> {
+    uniform: Uniform<F>,
+    affine: ComptimeOption<Affine<F>>,
+    dropout: ComptimeOption<Dropout<F>>,
+    /// The surrogate's steepness.
+    alpha: InputScalar,
+    #[cube(comptime)]
+    how: How,
+}
+
+/// What a kernel is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct How {
+    gelu: bool,
+    expected: bool,
+    kind: Kind,
+}
+
+/// Dropout before and after the activation.
+#[derive(CubeType, CubeLaunch)]
+struct Dropout<F: Float> {
+    elements: Draw,
+    /// Uniform numbers (B, H).
+    channels: Array<F>,
+    keep: InputScalar,
+    kept: InputScalar,
+}
+
+/// 0, or `kept` with the probability `keep`.
+#[cube]
+pub(super) fn dropped<F: Float>(u: F, keep: F, kept: F) -> F {
+    select(keep > u, kept, F::new(0.0))
+}
+
+/// Where a unit is in the streams.
+#[derive(CubeType)]
+pub(super) struct Places {
+    noise: Place,
+    dropping: Place,
+}
+
+/// On the way from y to a spike.
+#[derive(CubeType)]
+struct Way<F: Float> {
+    /// What y was multiplied with, and what came of it.
+    mask: F,
+    masked: F,
+    /// What the activation was multiplied with, and what came of it.
+    tied: F,
+    x: F,
+    scale: F,
+    potential: F,
+}
+
+/// The gradients of one y, and the terms of those of scale and shift.
+#[derive(CubeType)]
+pub(super) struct Pulled<F: Float> {
+    pub y: F,
+    pub scale: F,
+    pub shift: F,
+}
+
+#[cube]
+impl Places {
+    /// In no stream.
+    pub(super) fn nowhere() -> Places {
+        Places { noise: Place::nowhere(), dropping: Place::nowhere() }
+    }
+}
+
+#[cube]
+impl<F: Float> Fire<F> {
+    /// The places of element `at`; the next is a cube's width further.
+    pub(super) fn start(&self, at: u32) -> Places {
+        let noise = self.uniform.place(at);
+        #[comptime]
+        let dropping = match &self.dropout {
+            ComptimeOption::Some(dropout) => dropout.elements.place(at),
+            ComptimeOption::None => Place::nowhere(),
+        };
+        Places { noise, dropping }
+    }
+
+    pub(super) fn stride(&self, places: &mut Places) {
+        self.uniform.advance(&mut places.noise, 0u32, CUBE_DIM);
+        #[comptime]
+        match &self.dropout {
+            ComptimeOption::Some(dropout) => dropout.elements.stride(&mut places.dropping),
+            ComptimeOption::None => {}
+        }
+    }
+
+    fn way(&self, y: F, places: &Places, h: u32, row: u32) -> Way<F> {
+        let mut mask = F::new(1.0);
+        let mut tied = F::new(1.0);
+        #[comptime]
+        match &self.dropout {
+            ComptimeOption::Some(dropout) => {
+                let keep = dropout.keep.get::<F>();
+                let kept = dropout.kept.get::<F>();
+                mask = dropped::<F>(unit::<F>(places.dropping.word()), keep, kept);
+                tied = dropped::<F>(dropout.channels[row as usize], keep, kept);
+            }
+            ComptimeOption::None => {}
+        }
+        let masked = y * mask;
+        let mut x = masked;
+        if comptime!(self.how.gelu) {
+            x = value::<F>(masked, F::new(0.0), F::new(0.0), Function::Gelu);
+        }
+        let x = x * tied;
+        let line = line::<F>(&self.affine, h);
+        Way::<F> { mask, masked, tied, x, scale: line.scale, potential: potential::<F>(x, line.scale, line.shift) }
+    }
+
+    /// The spike of channel h's y, element `at` of row `row`.
+    pub(super) fn spike(&self, y: F, places: &Places, h: u32, row: u32, at: u32) -> F {
+        let way = self.way(y, places, h, row);
+        if comptime!(self.how.expected) {
+            expected_spike::<F>(way.potential)
+        } else {
+            spike_of::<F>(way.potential, self.uniform.number(&places.noise, at))
+        }
+    }
+
+    /// The gradients for that `g` of the spike.
+    pub(super) fn pull(&self, y: F, g: F, places: &Places, h: u32, row: u32, at: u32) -> Pulled<F> {
+        let way = self.way(y, places, h, row);
+        let u = self.uniform.number(&places.noise, at);
+        let shift = g * surrogate_slope::<F>(way.potential, u, self.alpha.get::<F>(), comptime!(self.how.kind));
+        let mut y = shift * way.scale * way.tied;
+        if comptime!(self.how.gelu) {
+            y *= slope::<F>(way.masked, F::new(0.0), F::new(0.0), Function::Gelu);
+        }
+        Pulled::<F> { y: y * way.mask, scale: shift * way.x, shift }
+    }
+}
+
+/// Spikes of y (B, H, L): a cube for every row.
+#[cube(launch)]
+pub(super) fn fire_rows<F: Float>(y: &Array<F>, fire: &Fire<F>, out: &mut Array<F>, sizes: RowSizes) {
+    let row = CUBE_POS as u32;
+    if row < sizes.batch * sizes.channels {
+        let start = row * sizes.length;
+        let mut t = UNIT_POS;
+        let mut places = fire.start(start + t);
+        while t < sizes.length {
+            let at = start + t;
+            out[at as usize] = fire.spike(y[at as usize], &places, row % sizes.channels, row, at);
+            fire.stride(&mut places);
+            t += CUBE_DIM;
+        }
+    }
+}
+
+/// The gradient of y (B, H, L), and the shares (2, H, B) of those of scale and shift: a cube for every row.
+#[cube(launch)]
+pub(super) fn fire_rows_grad<F: Float>(
+    y: &Array<F>,
+    g: &Array<F>,
+    fire: &Fire<F>,
+    out: &mut Array<F>,
+    parts: &mut Array<F>,
+    sizes: RowSizes,
+    #[comptime] units: usize,
+) {
+    let mut scratch = SharedMemory::<F>::new(units);
+    let row = CUBE_POS as u32;
+    if row < sizes.batch * sizes.channels {
+        let start = row * sizes.length;
+        let h = row % sizes.channels;
+        let mut scale = F::new(0.0);
+        let mut shift = F::new(0.0);
+        let mut t = UNIT_POS;
+        let mut places = fire.start(start + t);
+        while t < sizes.length {
+            let at = start + t;
+            let pulled = fire.pull(y[at as usize], g[at as usize], &places, h, row, at);
+            out[at as usize] = pulled.y;
+            scale += pulled.scale;
+            shift += pulled.shift;
+            fire.stride(&mut places);
+            t += CUBE_DIM;
+        }
+        let scale = sum_cube::<F>(scale, &mut scratch);
+        let shift = sum_cube::<F>(shift, &mut scratch);
+        if UNIT_POS == 0 {
+            let at = (h * sizes.batch + row / sizes.channels) as usize;
+            parts[at] = scale;
+            parts[parts.len() / 2 + at] = shift;
+        }
+    }
+}
+
+/// A firing as a kernel of `units` units takes it; a gradient looks at the noise only where the surrogate does.
+pub(super) fn fire_arg<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    firing: &Firing<'_, Cube<R, E>>,
+    rows: [usize; 2],
+    units: usize,
+    gradient: bool,
+) -> Result<FireLaunch<E, R>> {
+    let expected = firing.spike.mode == SpikeMode::Expected;
+    let (kind, alpha) = Kind::of_draw(firing.spike.mode, firing.spike.surrogate);
+    let looked_at = if gradient { kind != Kind::Clamp } else { !expected };
+    let dropout = match firing.dropout {
+        Some(dropout) => {
+            let channels = draw_uniform(cube, dropout.channels, &rows)?;
+            let (keep, elements) = (1.0 - dropout.p, cube.draw(dropout.elements, units)?);
+            Some(DropoutLaunch::new(elements, arg(&channels), cube.scalar(keep), cube.scalar(1.0 / keep)))
+        }
+        None => None,
+    };
+    let uniform = uniform_arg(cube, &firing.spike.noise, looked_at, units)?;
+    let how = How { gelu: firing.gelu, expected, kind };
+    Ok(FireLaunch::new(uniform, affine_arg(firing.affine), dropout.into(), cube.scalar(alpha), how))
+}

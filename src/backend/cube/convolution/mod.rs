@@ -1,0 +1,62 @@
+//! The family [`Convolution`]: a row in a cube, or over the device's memory where it does not fit.
+
+pub(super) mod fire;
+mod long_conv;
+mod long_conv_wide;
+mod right_angle;
+
+use cubecl::prelude::Runtime;
+
+use self::fire::{fire_arg, fire_rows, fire_rows_grad};
+use self::long_conv::{Job, Needs};
+use super::channel_sums::totals;
+use super::storage::arg;
+use super::{Cube, Scalar};
+use crate::backend::{Convolution, Firing, LongConv, Tensor};
+use crate::error::Result;
+
+impl<R: Runtime, E: Scalar> Convolution for Cube<R, E> {
+    fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>> {
+        long_conv::long_conv(self, conv)
+    }
+
+    fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
+        long_conv::long_conv_grad(self, conv, g, needs)
+    }
+
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>> {
+        let job = Job::new(self, "fire", conv)?;
+        if job.plan.fits() {
+            return job.run(Some(&firing));
+        }
+        let ([batch, channels, _], y) = (job.shape(), job.run_wide()?);
+        let (out, fire) = (self.alloc("fire", y.shape())?, fire_arg(self, &firing, [batch, channels], job.plan.units, false)?);
+        fire_rows::launch::<E, R>(self.client(), self.cubes(batch * channels), job.units(), arg(&y), fire, arg(&out), job.sizes());
+        Ok(out)
+    }
+
+    fn fire_grad(
+        &self,
+        conv: LongConv<'_, Self>,
+        firing: Firing<'_, Self>,
+        g: &Tensor<Self>,
+        needs: [bool; 5],
+    ) -> Result<[Option<Tensor<Self>>; 5]> {
+        let job = Job::new(self, "fire_grad", conv)?;
+        let wanted = Needs { input: needs[0], kernel: needs[1], skip: needs[2] && conv.skip.is_some() };
+        let sums = [needs[3], needs[4]].map(|need| need && firing.affine.is_some());
+        if job.plan.fits() {
+            return job.grad(g, wanted, Some((&firing, sums)));
+        }
+        let ([batch, channels, _], y) = (job.shape(), job.run_wide()?);
+        let gy = self.alloc("fire_grad", y.shape())?;
+        let parts = self.alloc("fire_grad", &[2, channels, batch])?;
+        let fire = fire_arg(self, &firing, [batch, channels], job.plan.units, true)?;
+        let cubes = self.cubes(batch * channels);
+        let (client, units, sizes) = (self.client(), job.units(), job.sizes());
+        fire_rows_grad::launch::<E, R>(client, cubes, units, arg(&y), arg(g), fire, arg(&gy), arg(&parts), sizes, job.plan.units);
+        let [input, kernel, skip] = job.grad_wide(&gy, wanted)?;
+        let [scale, shift] = totals(self, "fire_grad", &parts, sums)?;
+        Ok([input, kernel, skip, scale, shift])
+    }
+}

@@ -1,0 +1,300 @@
+//! Functions of single numbers, and of two with broadcasting.
+
+use cubecl::prelude::*;
+
+use crate::backend::cube::storage::arg;
+use crate::backend::cube::{Cube, Scalar};
+use crate::backend::{Binary, Tensor, Unary, shape};
+use crate::error::Result;
+
+/// [`Unary`] without its numbers: what a kernel is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Function {
+    Neg,
+    Exp,
+    Ln,
+    Sqrt,
+    Recip,
+    Square,
+    Tanh,
+    Sigmoid,
+    Softplus,
+    Relu,
+    Gelu,
+    Clamp,
+    Linear,
+}
+
+impl Function {
+    /// The function and its two numbers.
+    pub(super) fn of(f: Unary) -> (Self, f64, f64) {
+        match f {
+            Unary::Neg => (Function::Neg, 0.0, 0.0),
+            Unary::Exp => (Function::Exp, 0.0, 0.0),
+            Unary::Ln => (Function::Ln, 0.0, 0.0),
+            Unary::Sqrt => (Function::Sqrt, 0.0, 0.0),
+            Unary::Recip => (Function::Recip, 0.0, 0.0),
+            Unary::Square => (Function::Square, 0.0, 0.0),
+            Unary::Tanh => (Function::Tanh, 0.0, 0.0),
+            Unary::Sigmoid => (Function::Sigmoid, 0.0, 0.0),
+            Unary::Softplus => (Function::Softplus, 0.0, 0.0),
+            Unary::Relu => (Function::Relu, 0.0, 0.0),
+            Unary::Gelu => (Function::Gelu, 0.0, 0.0),
+            Unary::Clamp(low, high) => (Function::Clamp, low, high),
+            Unary::Linear(scale, shift) => (Function::Linear, scale, shift),
+        }
+    }
+}
+
+/// f(x).
+#[cube]
+pub(super) fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
+    match f {
+        Function::Neg => -x,
+        Function::Exp => x.exp(),
+        Function::Ln => x.ln(),
+        Function::Sqrt => x.sqrt(),
+        Function::Recip => F::new(1.0) / x,
+        Function::Square => x * x,
+        Function::Tanh => tanh::<F>(x),
+        Function::Sigmoid => sigmoid::<F>(x),
+        Function::Softplus => positive::<F>(x) + ln_1p::<F>((-x.abs()).exp()),
+        Function::Relu => positive::<F>(x),
+        Function::Gelu => x * normal_cdf::<F>(x),
+        Function::Clamp => select(x < a, a, select(x > b, b, x)),
+        Function::Linear => a * x + b,
+    }
+}
+
+/// f'(x).
+#[cube]
+pub(super) fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
+    let one = F::new(1.0);
+    let zero = F::new(0.0);
+    match f {
+        Function::Neg => F::new(-1.0),
+        Function::Exp => x.exp(),
+        Function::Ln => one / x,
+        Function::Sqrt => F::new(0.5) / x.sqrt(),
+        Function::Recip => -(one / (x * x)),
+        Function::Square => F::new(2.0) * x,
+        Function::Tanh => {
+            let y = tanh::<F>(x);
+            one - y * y
+        }
+        Function::Sigmoid => {
+            let y = sigmoid::<F>(x);
+            y * (one - y)
+        }
+        Function::Softplus => sigmoid::<F>(x),
+        Function::Relu => select(x <= zero, zero, one_or_nan::<F>(x)),
+        Function::Gelu => normal_cdf::<F>(x) + x * normal_pdf::<F>(x),
+        Function::Clamp => select(x < a, zero, select(x > b, zero, one_or_nan::<F>(x))),
+        Function::Linear => a,
+    }
+}
+
+/// 1, but NaN for NaN.
+#[cube]
+fn one_or_nan<F: Float>(x: F) -> F {
+    select(bool::cast_from(x.is_nan()), x, F::new(1.0))
+}
+
+/// max(x, 0), NaN for NaN.
+#[cube]
+fn positive<F: Float>(x: F) -> F {
+    select(x < F::new(0.0), F::new(0.0), x)
+}
+
+#[cube]
+pub(super) fn sigmoid<F: Float>(x: F) -> F {
+    // Of the negative side, so that nothing overflows.
+    let e = (-x.abs()).exp();
+    let one = F::new(1.0);
+    select(x < F::new(0.0), e / (one + e), one / (one + e))
+}
+
+/// ln(1 + e) for e in [0, 1]: a device's own may be the logarithm of the rounded sum.
+#[cube]
+fn ln_1p<F: Float>(e: F) -> F {
+    let size = F::type_size();
+    if comptime!(size == 4) {
+        let series = F::new(0.5) - e * (F::new(0.333_333_34) - e * (F::new(0.25) - e * F::new(0.2)));
+        select(e < F::new(0.03), e - e * e * series, (F::new(1.0) + e).ln())
+    } else {
+        e.log1p()
+    }
+}
+
+#[cube]
+fn tanh<F: Float>(x: F) -> F {
+    // e^-2|x| loses small x; their series does not.
+    let e = (F::new(-2.0) * x.abs()).exp();
+    let large = (F::new(1.0) - e) / (F::new(1.0) + e);
+    let y = x * x;
+    let series = F::new(0.133_333_33) - y * (F::new(0.053_968_254) - y * F::new(0.021_869_488));
+    let small = x - x * y * (F::new(0.333_333_34) - y * series);
+    select(x.abs() < F::new(0.125), small, select(x < F::new(0.0), -large, large))
+}
+
+/// Phi(x) of the standard normal distribution. In f32 the polynomial of the CPU backend (`cpu/math.rs`), in f64 the device's erf.
+#[cube]
+pub(super) fn normal_cdf<F: Float>(x: F) -> F {
+    let size = F::type_size();
+    if comptime!(size == 4) {
+        let s = F::new(1.0) / (F::new(1.0) + F::new(0.212_132_03) * x.abs());
+        let high = F::new(0.544_967_2) + s * (F::new(-0.509_772_7) + s * (F::new(0.484_301_85) - s * F::new(0.129_253_24)));
+        let low = F::new(0.148_521_24) + s * (F::new(0.214_181_49) + s * (F::new(-0.092_826_21) + s * high));
+        let g = s * (F::new(0.169_189_35) + s * (F::new(0.170_690_93) + s * low));
+        let tail = F::new(0.5) * g * (F::new(-0.5) * x * x).exp();
+        select(x > F::new(0.0), F::new(1.0) - tail, tail)
+    } else {
+        F::new(0.5) * (F::new(1.0) + (x / F::new(2.0).sqrt()).erf())
+    }
+}
+
+/// phi(x) of the standard normal distribution.
+#[cube]
+pub(super) fn normal_pdf<F: Float>(x: F) -> F {
+    let density = (F::new(-0.5) * x * x).exp();
+    let size = F::type_size();
+    if comptime!(size == 4) {
+        density * F::new(0.398_942_3)
+    } else {
+        // 1 / sqrt(2 pi), to the last digit of the device.
+        density / (F::new(2.0) * F::new(-1.0).acos()).sqrt()
+    }
+}
+
+#[cube(launch)]
+fn full_kernel<F: Float>(out: &mut Array<F>, value: InputScalar) {
+    if ABSOLUTE_POS < out.len() {
+        out[ABSOLUTE_POS] = value.get::<F>();
+    }
+}
+
+#[cube(launch)]
+fn unary_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, a: InputScalar, b: InputScalar, #[comptime] f: Function) {
+    if ABSOLUTE_POS < out.len() {
+        out[ABSOLUTE_POS] = value::<F>(x[ABSOLUTE_POS], a.get::<F>(), b.get::<F>(), f);
+    }
+}
+
+#[cube(launch)]
+fn unary_grad_kernel<F: Float>(x: &Array<F>, g: &Array<F>, out: &mut Array<F>, a: InputScalar, b: InputScalar, #[comptime] f: Function) {
+    if ABSOLUTE_POS < out.len() {
+        out[ABSOLUTE_POS] = slope::<F>(x[ABSOLUTE_POS], a.get::<F>(), b.get::<F>(), f) * g[ABSOLUTE_POS];
+    }
+}
+
+#[cube]
+fn join<F: Float>(x: F, y: F, #[comptime] f: Binary) -> F {
+    match f {
+        Binary::Add => x + y,
+        Binary::Sub => x - y,
+        Binary::Mul => x * y,
+        Binary::Div => x / y,
+    }
+}
+
+#[cube(launch)]
+fn binary_kernel<F: Float>(x: &Array<F>, y: &Array<F>, out: &mut Array<F>, #[comptime] f: Binary) {
+    if ABSOLUTE_POS < out.len() {
+        out[ABSOLUTE_POS] = join::<F>(x[ABSOLUTE_POS], y[ABSOLUTE_POS], f);
+    }
+}
+
+/// `axes` holds (length, stride in x, stride in y) of every axis, the last axis first.
+#[cube(launch)]
+fn broadcast_kernel<F: Float>(
+    x: &Array<F>,
+    y: &Array<F>,
+    out: &mut Array<F>,
+    axes: &Array<u32>,
+    #[comptime] rank: usize,
+    #[comptime] f: Binary,
+) {
+    if ABSOLUTE_POS < out.len() {
+        let mut rest = ABSOLUTE_POS as u32;
+        let mut in_x = 0u32;
+        let mut in_y = 0u32;
+        #[unroll]
+        for axis in 0..rank {
+            let len = axes[3 * axis];
+            let i = rest % len;
+            rest /= len;
+            in_x += i * axes[3 * axis + 1];
+            in_y += i * axes[3 * axis + 2];
+        }
+        out[ABSOLUTE_POS] = join::<F>(x[in_x as usize], y[in_y as usize], f);
+    }
+}
+
+pub(super) fn full<R: Runtime, E: Scalar>(cube: &Cube<R, E>, shape: &[usize], value: f64) -> Result<Tensor<Cube<R, E>>> {
+    let out = cube.alloc("full", shape)?;
+    if out.numel() > 0 {
+        let (cubes, units) = cube.units(out.numel());
+        full_kernel::launch::<E, R>(cube.client(), cubes, units, arg(&out), cube.scalar(value));
+    }
+    Ok(out)
+}
+
+pub(super) fn unary<R: Runtime, E: Scalar>(cube: &Cube<R, E>, f: Unary, x: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
+    let out = cube.alloc("unary", x.shape())?;
+    if out.numel() > 0 {
+        let ((cubes, units), (f, a, b)) = (cube.units(out.numel()), Function::of(f));
+        unary_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(&out), cube.scalar(a), cube.scalar(b), f);
+    }
+    Ok(out)
+}
+
+pub(super) fn unary_grad<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    f: Unary,
+    x: &Tensor<Cube<R, E>>,
+    g: &Tensor<Cube<R, E>>,
+) -> Result<Tensor<Cube<R, E>>> {
+    let out = cube.alloc("unary_grad", x.shape())?;
+    if out.numel() > 0 {
+        let ((cubes, units), (f, a, b)) = (cube.units(out.numel()), Function::of(f));
+        let (a, b) = (cube.scalar(a), cube.scalar(b));
+        unary_grad_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(g), arg(&out), a, b, f);
+    }
+    Ok(out)
+}
+
+pub(super) fn binary<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    f: Binary,
+    x: &Tensor<Cube<R, E>>,
+    y: &Tensor<Cube<R, E>>,
+) -> Result<Tensor<Cube<R, E>>> {
+    let shape = shape::broadcast("binary", x.shape(), y.shape())?;
+    let out = cube.alloc("binary", &shape)?;
+    if out.numel() == 0 {
+        return Ok(out);
+    }
+    let (cubes, units) = cube.units(out.numel());
+    if x.shape() == y.shape() {
+        binary_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(y), arg(&out), f);
+        return Ok(out);
+    }
+    let strides = [strides(x.shape(), &shape), strides(y.shape(), &shape)];
+    let axes: Vec<usize> = (0..shape.len()).rev().flat_map(|axis| [shape[axis], strides[0][axis], strides[1][axis]]).collect();
+    let axes = cube.sizes(&axes)?.arg();
+    broadcast_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(y), arg(&out), axes, shape.len(), f);
+    Ok(out)
+}
+
+/// The strides of a row-major tensor of shape `given`, as one of shape `wanted`: 0 along the axes it is repeated over.
+pub(super) fn strides(given: &[usize], wanted: &[usize]) -> Vec<usize> {
+    let mut strides = vec![0; wanted.len()];
+    let mut stride = 1;
+    for (axis, &len) in given.iter().enumerate().rev() {
+        if len > 1 {
+            strides[wanted.len() - given.len() + axis] = stride;
+        }
+        stride *= len;
+    }
+    strides
+}

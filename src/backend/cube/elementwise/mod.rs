@@ -1,0 +1,32 @@
+//! The family [`Elementwise`].
+
+pub(super) mod functions;
+pub(super) mod reduce;
+
+use cubecl::prelude::Runtime;
+
+use super::{Cube, Scalar};
+use crate::backend::{Binary, Elementwise, Tensor, Unary};
+use crate::error::Result;
+
+impl<R: Runtime, E: Scalar> Elementwise for Cube<R, E> {
+    fn unary(&self, f: Unary, x: &Tensor<Self>) -> Result<Tensor<Self>> {
+        functions::unary(self, f, x)
+    }
+
+    fn unary_grad(&self, f: Unary, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        functions::unary_grad(self, f, x, g)
+    }
+
+    fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>> {
+        functions::binary(self, f, x, y)
+    }
+
+    fn sum_to(&self, x: &Tensor<Self>, shape: &[usize]) -> Result<Tensor<Self>> {
+        reduce::sum_to(self, x, shape)
+    }
+
+    fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>> {
+        reduce::first_not_finite(self, tensors)
+    }
+}

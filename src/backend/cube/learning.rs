@@ -1,0 +1,233 @@
+//! Cross-entropy and the AdamW update.
+
+use cubecl::prelude::*;
+
+use super::elementwise::reduce::sum_cube;
+use super::launch::UNITS;
+use super::storage::arg;
+use super::{Cube, Scalar};
+use crate::backend::{AdamW, Tensor};
+use crate::error::Result;
+
+/// What a method makes.
+type Made<R, E> = Tensor<Cube<R, E>>;
+
+/// The largest of every unit's `mine`, for all of them; `scratch` holds one number for every unit, a power of two of them.
+#[cube]
+fn max_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {
+    scratch[UNIT_POS as usize] = mine;
+    sync_cube();
+    let mut width = CUBE_DIM as usize / 2;
+    while width > 0 {
+        if (UNIT_POS as usize) < width {
+            let other = scratch[UNIT_POS as usize + width];
+            let own = scratch[UNIT_POS as usize];
+            scratch[UNIT_POS as usize] = select(other > own, other, own);
+        }
+        sync_cube();
+        width /= 2;
+    }
+    let max = scratch[0];
+    // Nobody writes the scratch again before everybody has read it.
+    sync_cube();
+    max
+}
+
+/// One cube a row of logits, (B, classes): its softmax, and -ln softmax[label], (B).
+#[cube(launch)]
+fn cross_entropy_kernel<F: Float>(
+    logits: &Array<F>,
+    labels: &Array<u32>,
+    softmax: &mut Array<F>,
+    losses: &mut Array<F>,
+    classes: u32,
+    #[comptime] units: usize,
+) {
+    let mut scratch = SharedMemory::<F>::new(units);
+    let row = CUBE_POS;
+    if row < losses.len() {
+        let start = row * classes as usize;
+        let end = start + classes as usize;
+        // A NaN loses every comparison, or is the first: the sum below is NaN either way.
+        let mut top = logits[start];
+        let mut i = start + UNIT_POS as usize;
+        while i < end {
+            let v = logits[i];
+            top = select(v > top, v, top);
+            i += CUBE_DIM as usize;
+        }
+        let top = max_cube::<F>(top, &mut scratch);
+        let mut sum = F::new(0.0);
+        i = start + UNIT_POS as usize;
+        while i < end {
+            let power = (logits[i] - top).exp();
+            softmax[i] = power;
+            sum += power;
+            i += CUBE_DIM as usize;
+        }
+        let sum = sum_cube::<F>(sum, &mut scratch);
+        i = start + UNIT_POS as usize;
+        while i < end {
+            softmax[i] = softmax[i] / sum;
+            i += CUBE_DIM as usize;
+        }
+        if UNIT_POS == 0 {
+            losses[row] = sum.ln() - (logits[start + labels[row] as usize] - top);
+        }
+    }
+}
+
+/// The mean, by one cube.
+#[cube(launch)]
+fn mean_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, #[comptime] units: usize) {
+    let mut scratch = SharedMemory::<F>::new(units);
+    let mut sum = F::new(0.0);
+    let mut i = UNIT_POS as usize;
+    while i < x.len() {
+        sum += x[i];
+        i += CUBE_DIM as usize;
+    }
+    let sum = sum_cube::<F>(sum, &mut scratch);
+    if UNIT_POS == 0 {
+        out[0] = sum / F::cast_from(x.len());
+    }
+}
+
+/// g (softmax - one-hot) / B, with `g` of one entry.
+#[cube(launch)]
+fn cross_entropy_grad_kernel<F: Float>(softmax: &Array<F>, labels: &Array<u32>, g: &Array<F>, out: &mut Array<F>, classes: u32) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let row = i / classes as usize;
+        let scale = g[0] / F::cast_from(labels.len());
+        let hot = i - row * classes as usize == labels[row] as usize;
+        out[i] = scale * (softmax[i] - select(hot, F::new(1.0), F::new(0.0)));
+    }
+}
+
+/// The numbers of a step that is the same for every entry.
+#[derive(CubeType, CubeLaunch)]
+struct Step {
+    /// 1 - learning rate times weight decay.
+    keep: InputScalar,
+    /// The learning rate, corrected for the first moment's bias.
+    rate: InputScalar,
+    /// The root of the second moment's correction.
+    root: InputScalar,
+    beta2: InputScalar,
+    /// 1 - beta1 and 1 - beta2.
+    rest1: InputScalar,
+    rest2: InputScalar,
+    eps: InputScalar,
+}
+
+/// One step (Loshchilov and Hutter 2019): decay, moments, bias correction; order of operations as in PyTorch.
+#[cube(launch)]
+fn adamw_kernel<F: Float>(
+    value: &Array<F>,
+    first: &Array<F>,
+    second: &Array<F>,
+    grad: &Array<F>,
+    new_value: &mut Array<F>,
+    new_first: &mut Array<F>,
+    new_second: &mut Array<F>,
+    step: &Step,
+) {
+    let i = ABSOLUTE_POS;
+    if i < grad.len() {
+        let g = grad[i];
+        let m = first[i] + (g - first[i]) * step.rest1.get::<F>();
+        let v = second[i] * step.beta2.get::<F>() + g * g * step.rest2.get::<F>();
+        new_first[i] = m;
+        new_second[i] = v;
+        new_value[i] = value[i] * step.keep.get::<F>() - step.rate.get::<F>() * m / (v.sqrt() / step.root.get::<F>() + step.eps.get::<F>());
+    }
+}
+
+fn words(labels: &[usize]) -> Vec<u32> {
+    labels.iter().map(|&label| label as u32).collect()
+}
+
+pub(super) fn cross_entropy<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    logits: &Tensor<Cube<R, E>>,
+    labels: &[usize],
+) -> Result<(Made<R, E>, Made<R, E>)> {
+    const METHOD: &str = "cross_entropy";
+    let classes = logits.shape()[1];
+    let (softmax, losses, loss) = (cube.alloc(METHOD, logits.shape())?, cube.alloc(METHOD, &[labels.len()])?, cube.alloc(METHOD, &[])?);
+    let labels = cube.upload_words(METHOD, &words(labels))?;
+    let units = cube.limits().units_up_to(classes.next_power_of_two().clamp(32, UNITS));
+    cross_entropy_kernel::launch::<E, R>(
+        cube.client(),
+        cube.cubes(losses.numel()),
+        CubeDim::new_1d(units as u32),
+        arg(logits),
+        labels.arg(),
+        arg(&softmax),
+        arg(&losses),
+        classes as u32,
+        units,
+    );
+    let units = cube.limits().units_up_to(UNITS);
+    mean_kernel::launch::<E, R>(cube.client(), cube.cubes(1), CubeDim::new_1d(units as u32), arg(&losses), arg(&loss), units);
+    Ok((loss, softmax))
+}
+
+pub(super) fn cross_entropy_grad<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    softmax: &Tensor<Cube<R, E>>,
+    labels: &[usize],
+    g: &Tensor<Cube<R, E>>,
+) -> Result<Tensor<Cube<R, E>>> {
+    const METHOD: &str = "cross_entropy_grad";
+    let out = cube.alloc(METHOD, softmax.shape())?;
+    if out.numel() > 0 {
+        let labels = cube.upload_words(METHOD, &words(labels))?;
+        let ((cubes, units), classes) = (cube.units(out.numel()), softmax.shape()[1] as u32);
+        cross_entropy_grad_kernel::launch::<E, R>(cube.client(), cubes, units, arg(softmax), labels.arg(), arg(g), arg(&out), classes);
+    }
+    Ok(out)
+}
+
+pub(super) fn adamw<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    step: &AdamW,
+    state: [&Tensor<Cube<R, E>>; 3],
+    grad: &Tensor<Cube<R, E>>,
+) -> Result<[Tensor<Cube<R, E>>; 3]> {
+    let make = || cube.alloc("adamw", grad.shape());
+    let new = [make()?, make()?, make()?];
+    if grad.numel() == 0 {
+        return Ok(new);
+    }
+    let correct = |beta: f64| 1.0 - beta.powf(step.step as f64);
+    let numbers = StepLaunch::new(
+        cube.scalar(1.0 - step.lr * step.weight_decay),
+        cube.scalar(step.lr / correct(step.beta1)),
+        cube.scalar(correct(step.beta2).sqrt()),
+        cube.scalar(step.beta2),
+        cube.scalar(1.0 - step.beta1),
+        cube.scalar(1.0 - step.beta2),
+        cube.scalar(step.eps),
+    );
+    let (cubes, units) = cube.units(grad.numel());
+    let ([value, first, second], [new_value, new_first, new_second]) = (state.map(arg), new.each_ref().map(|x| arg(x)));
+    let grad = arg(grad);
+    adamw_kernel::launch::<E, R>(cube.client(), cubes, units, value, first, second, grad, new_value, new_first, new_second, numbers);
+    Ok(new)
+}
+
+impl<R: Runtime, E: Scalar> Learning for Cube<R, E> {
+    fn cross_entropy(&self, logits: &Tensor<Self>, labels: &[usize]) -> Result<(Tensor<Self>, Tensor<Self>)> {
+        cross_entropy(self, logits, labels)
+    }
+
+    fn cross_entropy_grad(&self, softmax: &Tensor<Self>, labels: &[usize], g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        cross_entropy_grad(self, softmax, labels, g)
+    }
+
+    fn adamw(&self, step: &AdamW, state: [&Tensor<Self>; 3], grad: &Tensor<Self>) -> Result<[Tensor<Self>; 3]> {
+        adamw(self, step, state, grad)
+    }
+}

@@ -1,0 +1,256 @@
+//! The channel mix: products by cubek-matmul, and what follows them in one kernel.
+
+use cubecl::prelude::*;
+
+use super::convolution::fire::dropped;
+use super::elementwise::functions::{Function, binary, slope, value};
+use super::elementwise::reduce::sum_to;
+use super::layout;
+use super::products::matmul::matmul;
+use super::random::uniform;
+use super::storage::arg;
+use super::{Cube, Scalar};
+use crate::backend::{Binary, Mixing, Tensor};
+use crate::error::Result;
+
+/// The activation f and its numbers.
+#[derive(CubeType, CubeLaunch)]
+struct Activation {
+    a: InputScalar,
+    b: InputScalar,
+    #[cube(comptime)]
+    f: Function,
+}
+
+/// What multiplies f.
+#[derive(CubeType, CubeLaunch)]
+struct Dropout<F: Float> {
+    /// Uniform numbers (B, H).
+    rows: Array<F>,
+    keep: InputScalar,
+    kept: InputScalar,
+}
+
+/// (B, H, L).
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Sizes {
+    channels: u32,
+    length: u32,
+}
+
+/// What row `row` is multiplied with.
+#[cube]
+fn factor<F: Float>(dropout: &ComptimeOption<Dropout<F>>, row: usize) -> F {
+    #[comptime]
+    match dropout {
+        ComptimeOption::Some(dropout) => dropped::<F>(dropout.rows[row], dropout.keep.get::<F>(), dropout.kept.get::<F>()),
+        ComptimeOption::None => F::new(1.0),
+    }
+}
+
+/// r + drop(f(z + bias)), an element a unit.
+#[cube(launch)]
+fn finish<F: Float>(
+    z: &Array<F>,
+    bias: &Array<F>,
+    residual: &ComptimeOption<Array<F>>,
+    activation: &ComptimeOption<Activation>,
+    dropout: &ComptimeOption<Dropout<F>>,
+    out: &mut Array<F>,
+    sizes: Sizes,
+) {
+    let at = ABSOLUTE_POS;
+    if at < out.len() {
+        let row = at / sizes.length as usize;
+        let mut x = z[at] + bias[row % sizes.channels as usize];
+        #[comptime]
+        match activation {
+            ComptimeOption::Some(f) => {
+                x = value::<F>(x, f.a.get::<F>(), f.b.get::<F>(), comptime!(f.f));
+            }
+            ComptimeOption::None => {}
+        }
+        x *= factor::<F>(dropout, row);
+        #[comptime]
+        match residual {
+            ComptimeOption::Some(residual) => {
+                x += residual[at];
+            }
+            ComptimeOption::None => {}
+        }
+        out[at] = x;
+    }
+}
+
+/// The gradient of z: f'(z + bias) drop(g).
+#[cube(launch)]
+fn pull<F: Float>(
+    z: &ComptimeOption<Array<F>>,
+    bias: &Array<F>,
+    activation: &ComptimeOption<Activation>,
+    dropout: &ComptimeOption<Dropout<F>>,
+    g: &Array<F>,
+    out: &mut Array<F>,
+    sizes: Sizes,
+) {
+    let at = ABSOLUTE_POS;
+    if at < out.len() {
+        let row = at / sizes.length as usize;
+        let mut x = g[at] * factor::<F>(dropout, row);
+        #[comptime]
+        match z {
+            ComptimeOption::Some(z) => {
+                let y = z[at] + bias[row % sizes.channels as usize];
+                #[comptime]
+                match activation {
+                    ComptimeOption::Some(f) => {
+                        x *= slope::<F>(y, f.a.get::<F>(), f.b.get::<F>(), comptime!(f.f));
+                    }
+                    ComptimeOption::None => {}
+                }
+            }
+            ComptimeOption::None => {}
+        }
+        out[at] = x;
+    }
+}
+
+/// A mix as the device does it.
+struct Mixer<'a, R: Runtime, E: Scalar> {
+    cube: &'a Cube<R, E>,
+    method: &'static str,
+    mixing: Mixing<'a, Cube<R, E>>,
+}
+
+impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
+    /// (B, H, L).
+    fn shape(&self) -> [usize; 3] {
+        let part = self.mixing.parts[0].shape();
+        [part[0], self.mixing.weight.shape()[0], part[2]]
+    }
+
+    fn sizes(&self) -> SizesLaunch<R> {
+        let [_, channels, length] = self.shape();
+        SizesLaunch::new(channels as u32, length as u32)
+    }
+
+    fn activation(&self) -> ComptimeOptionArgs<Activation, R> {
+        let activation = self.mixing.activation.map(|f| {
+            let (f, a, b) = Function::of(f);
+            ActivationLaunch::new(self.cube.scalar(a), self.cube.scalar(b), f)
+        });
+        activation.into()
+    }
+
+    fn dropout(&self) -> Result<ComptimeOptionArgs<Dropout<E>, R>> {
+        let [batch, channels, _] = self.shape();
+        let dropout = self.mixing.dropout.map(|(p, key)| -> Result<_> {
+            let (keep, rows) = (1.0 - p, uniform(self.cube, key, &[batch, channels])?);
+            Ok(DropoutLaunch::new(arg(&rows), self.cube.scalar(keep), self.cube.scalar(1.0 / keep)))
+        });
+        Ok(dropout.transpose()?.into())
+    }
+
+    /// The columns of W for every part.
+    fn weights(&self) -> Result<Vec<Tensor<Cube<R, E>>>> {
+        let mut at = 0;
+        let mut columns = |part: &&Tensor<Cube<R, E>>| {
+            let (start, count) = (at, part.shape()[1]);
+            at += count;
+            match self.mixing.parts {
+                [_] => Ok(self.mixing.weight.clone()),
+                _ => layout::slice(self.cube, self.mixing.weight, 1, start, count),
+            }
+        };
+        self.mixing.parts.iter().map(&mut columns).collect()
+    }
+
+    /// W x, (B, H, L).
+    fn product(&self) -> Result<Tensor<Cube<R, E>>> {
+        let mut sum = None;
+        for (part, weight) in self.mixing.parts.iter().zip(self.weights()?) {
+            let z = matmul(self.cube, &weight, false, part, false)?;
+            sum = Some(match sum {
+                Some(sum) => binary(self.cube, Binary::Add, &sum, &z)?,
+                None => z,
+            });
+        }
+        sum.map_or_else(|| super::elementwise::functions::full(self.cube, &self.shape(), 0.0), Ok)
+    }
+
+    fn run(&self) -> Result<Tensor<Cube<R, E>>> {
+        let (cube, z) = (self.cube, self.product()?);
+        let out = cube.alloc(self.method, z.shape())?;
+        let ((cubes, units), residual) = (cube.units(out.numel()), self.mixing.residual.map(arg).into());
+        let (client, bias, dropout) = (cube.client(), arg(self.mixing.bias), self.dropout()?);
+        finish::launch::<E, R>(client, cubes, units, arg(&z), bias, residual, self.activation(), dropout, arg(&out), self.sizes());
+        Ok(out)
+    }
+
+    /// The gradient of W x + bias.
+    fn inner(&self, g: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
+        if self.mixing.activation.is_none() && self.mixing.dropout.is_none() {
+            return Ok(g.clone());
+        }
+        let cube = self.cube;
+        let z = self.mixing.activation.map(|_| self.product()).transpose()?;
+        let out = cube.alloc(self.method, g.shape())?;
+        let ((cubes, units), z) = (cube.units(out.numel()), z.as_ref().map(arg).into());
+        let (client, bias, dropout) = (cube.client(), arg(self.mixing.bias), self.dropout()?);
+        pull::launch::<E, R>(client, cubes, units, z, bias, self.activation(), dropout, arg(g), arg(&out), self.sizes());
+        Ok(out)
+    }
+
+    /// The gradient of W from that of W x: a product for every sequence, then their sum.
+    fn weight_grad(&self, g: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
+        let parts: Vec<Tensor<Cube<R, E>>> = self
+            .mixing
+            .parts
+            .iter()
+            .map(|part| {
+                let products = matmul(self.cube, g, false, part, true)?;
+                sum_to(self.cube, &products, &products.shape()[1..])
+            })
+            .collect::<Result<_>>()?;
+        match &parts[..] {
+            [part] => Ok(part.clone()),
+            _ => layout::concat(self.cube, &parts.iter().collect::<Vec<_>>(), 1),
+        }
+    }
+}
+
+pub(super) fn mix<R: Runtime, E: Scalar>(cube: &Cube<R, E>, mixing: Mixing<'_, Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
+    Mixer { cube, method: "mix", mixing }.run()
+}
+
+/// Gradients of every part, of weight and bias.
+type MixGrads<R, E> = Vec<Option<Tensor<Cube<R, E>>>>;
+
+pub(super) fn mix_grad<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    mixing: Mixing<'_, Cube<R, E>>,
+    g: &Tensor<Cube<R, E>>,
+    needs: &[bool],
+) -> Result<MixGrads<R, E>> {
+    let mixer = Mixer { cube, method: "mix_grad", mixing };
+    let g = mixer.inner(g)?;
+    let mut grads = Vec::with_capacity(mixing.parts.len() + 2);
+    for (weight, &need) in mixer.weights()?.iter().zip(needs) {
+        grads.push(need.then(|| matmul(cube, weight, true, &g, false)).transpose()?);
+    }
+    let [weight, bias] = [needs[mixing.parts.len()], needs[mixing.parts.len() + 1]];
+    grads.push(weight.then(|| mixer.weight_grad(&g)).transpose()?);
+    let rows = [1, g.shape()[1], 1];
+    grads.push(bias.then(|| sum_to(cube, &g, &rows).and_then(|sum| sum.reshape(&rows[1..2]))).transpose()?);
+    Ok(grads)
+}
+
+impl<R: Runtime, E: Scalar> ChannelMixing for Cube<R, E> {
+    fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>> {
+        mix(self, mixing)
+    }
+
+    fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
+        mix_grad(self, mixing, g, needs)
+    }
+}

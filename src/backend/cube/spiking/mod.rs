@@ -1,0 +1,34 @@
+//! The family [`Spiking`].
+
+pub(super) mod spike;
+
+use cubecl::prelude::Runtime;
+
+use super::{Cube, Scalar};
+use crate::backend::{Lif, Spike, Spiking, Tensor};
+use crate::error::Result;
+
+impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
+    fn spike(&self, spike: &Spike<Self>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
+        spike::spike(self, spike, x, affine)
+    }
+
+    fn spike_grad(
+        &self,
+        spike: &Spike<Self>,
+        x: &Tensor<Self>,
+        affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
+        g: &Tensor<Self>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Tensor<Self>>; 3]> {
+        spike::spike_grad(self, spike, x, affine, g, needs)
+    }
+
+    fn lif(&self, lif: &Lif, x: &Tensor<Self>) -> Result<Tensor<Self>> {
+        spike::lif(self, lif, x)
+    }
+
+    fn lif_grad(&self, lif: &Lif, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        spike::lif_grad(self, lif, x, g)
+    }
+}

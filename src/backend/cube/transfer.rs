@@ -1,0 +1,29 @@
+//! The family [`Transfer`].
+
+use cubecl::prelude::Runtime;
+
+use super::elementwise::functions;
+use super::{Buffer, Cube, Scalar};
+use crate::backend::{Tensor, Transfer};
+use crate::error::Result;
+
+impl<R: Runtime, E: Scalar> Transfer for Cube<R, E> {
+    type Elem = E;
+    type Storage = Buffer;
+
+    fn name(&self) -> String {
+        format!("{}-{}", self.shared.runtime, E::NAME)
+    }
+
+    fn from_vec(&self, values: Vec<E>, shape: &[usize]) -> Result<Tensor<Self>> {
+        self.upload("from_vec", &values, shape)
+    }
+
+    fn to_vec(&self, x: &Tensor<Self>) -> Result<Vec<E>> {
+        self.read("to_vec", x)
+    }
+
+    fn full(&self, shape: &[usize], value: f64) -> Result<Tensor<Self>> {
+        functions::full(self, shape, value)
+    }
+}

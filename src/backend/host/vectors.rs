@@ -1,0 +1,210 @@
+//! Scalars side by side: the vector operations that transforms of many rows at once are made of, at every SIMD level.
+//!
+//! Where [`super::simd`] leaves vectorising to the compiler, butterflies are too deep for it: here vectors are named, by `pulp`.
+
+use pulp::{Simd, WithSimd};
+
+use super::simd::{Level, level};
+
+/// Rows that are transformed side by side: a number of every vector's width.
+pub const ROWS: usize = 16;
+
+/// A scalar with vectors. (The names are not those of `std::ops` and `Float`, which the scalars have, too.)
+pub trait Vectors: Copy + 'static {
+    /// A vector of the level `S`.
+    type Vector<S: Simd>: Copy;
+    /// Scalars in a vector; divides [`ROWS`].
+    fn count<S: Simd>() -> usize;
+    /// A slice of whole vectors.
+    fn vectors<S: Simd>(values: &[Self]) -> &[Self::Vector<S>];
+    /// A slice of whole vectors, mutable.
+    fn vectors_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Vector<S>];
+    /// The same scalar everywhere.
+    fn splat<S: Simd>(s: S, x: Self) -> Self::Vector<S>;
+    /// a + b.
+    fn plus<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// a - b.
+    fn minus<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// a b.
+    fn times<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// a b + c.
+    fn times_plus<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
+    /// c - a b.
+    fn minus_times<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
+    /// Rows to columns.
+    fn transpose(square: &mut [[Self; ROWS]; ROWS]) {
+        transpose_by_swaps(square);
+    }
+}
+
+fn transpose_by_swaps<E>(square: &mut [[E; ROWS]; ROWS]) {
+    for i in 1..ROWS {
+        let (above, below) = square.split_at_mut(i);
+        above.iter_mut().enumerate().for_each(|(j, row)| std::mem::swap(&mut row[i], &mut below[0][j]));
+    }
+}
+
+macro_rules! lanes {
+    ($scalar:ty, $vector:ident, $count:ident, $cast:ident, $cast_mut:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $neg_mul_add:ident, { $($own:item)* }) => {
+        impl Vectors for $scalar {
+            type Vector<S: Simd> = S::$vector;
+            #[inline(always)]
+            fn count<S: Simd>() -> usize {
+                S::$count
+            }
+            #[inline(always)]
+            fn vectors<S: Simd>(values: &[Self]) -> &[S::$vector] {
+                S::$cast(values).0
+            }
+            #[inline(always)]
+            fn vectors_mut<S: Simd>(values: &mut [Self]) -> &mut [S::$vector] {
+                S::$cast_mut(values).0
+            }
+            #[inline(always)]
+            fn splat<S: Simd>(s: S, x: Self) -> S::$vector {
+                s.$splat(x)
+            }
+            #[inline(always)]
+            fn plus<S: Simd>(s: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                s.$add(a, b)
+            }
+            #[inline(always)]
+            fn minus<S: Simd>(s: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                s.$sub(a, b)
+            }
+            #[inline(always)]
+            fn times<S: Simd>(s: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                s.$mul(a, b)
+            }
+            // The `e` forms fuse where the machine can and round twice where it cannot, instead of calling a library.
+            #[inline(always)]
+            fn times_plus<S: Simd>(s: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                s.$mul_add(a, b, c)
+            }
+            #[inline(always)]
+            fn minus_times<S: Simd>(s: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                s.$neg_mul_add(a, b, c)
+            }
+            $($own)*
+        }
+    };
+}
+
+lanes!(
+    f32,
+    f32s,
+    F32_LANES,
+    as_simd_f32s,
+    as_mut_simd_f32s,
+    splat_f32s,
+    add_f32s,
+    sub_f32s,
+    mul_f32s,
+    mul_add_e_f32s,
+    negate_mul_add_e_f32s,
+    {
+        #[cfg(target_arch = "x86_64")]
+        fn transpose(square: &mut [[f32; ROWS]; ROWS]) {
+            if level() == Level::Avx512 {
+                // SAFETY: level() is Avx512 only where the processor reports every feature that transpose_avx512 enables.
+                unsafe { transpose_avx512(square) }
+            } else {
+                transpose_by_swaps(square);
+            }
+        }
+    }
+);
+lanes!(
+    f64,
+    f64s,
+    F64_LANES,
+    as_simd_f64s,
+    as_mut_simd_f64s,
+    splat_f64s,
+    add_f64s,
+    sub_f64s,
+    mul_f64s,
+    mul_add_e_f64s,
+    negate_mul_add_e_f64s,
+    {}
+);
+
+/// Pairs of rows are woven together, four times: by single numbers, by pairs, by quarters of a vector, by halves.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn transpose_avx512(square: &mut [[f32; ROWS]; ROWS]) {
+    use std::arch::x86_64::*;
+    let (mut a, mut b) = ([_mm512_setzero_ps(); ROWS], [_mm512_setzero_ps(); ROWS]);
+    for (v, row) in a.iter_mut().zip(square.iter()) {
+        // SAFETY: a row is sixteen f32, the 64 bytes that the load reads.
+        *v = unsafe { _mm512_loadu_ps(row.as_ptr()) };
+    }
+    for i in 0..8 {
+        b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+    }
+    for i in 0..4 {
+        for j in 0..2 {
+            let (x, y) = (_mm512_castps_pd(b[4 * i + j]), _mm512_castps_pd(b[4 * i + 2 + j]));
+            a[4 * i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            a[4 * i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    }
+    // Now quarter q of a[4 i + j] holds column 4 q + j of rows 4 i to 4 i + 3.
+    for j in 0..4 {
+        let low = [_mm512_shuffle_f32x4::<0x44>(a[j], a[4 + j]), _mm512_shuffle_f32x4::<0x44>(a[8 + j], a[12 + j])];
+        let high = [_mm512_shuffle_f32x4::<0xEE>(a[j], a[4 + j]), _mm512_shuffle_f32x4::<0xEE>(a[8 + j], a[12 + j])];
+        b[j] = _mm512_shuffle_f32x4::<0x88>(low[0], low[1]);
+        b[4 + j] = _mm512_shuffle_f32x4::<0xDD>(low[0], low[1]);
+        b[8 + j] = _mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
+        b[12 + j] = _mm512_shuffle_f32x4::<0xDD>(high[0], high[1]);
+    }
+    for (row, v) in square.iter_mut().zip(b) {
+        // SAFETY: a row is sixteen f32, the 64 bytes that the store writes.
+        unsafe { _mm512_storeu_ps(row.as_mut_ptr(), v) };
+    }
+}
+
+/// Runs `op` with the vectors of the machine's [`level`].
+pub fn at_level<Op: WithSimd>(op: Op) -> Op::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use pulp::x86::{V3, V4};
+        if level() == Level::Avx512
+            && let Some(simd) = V4::try_new()
+        {
+            return Simd::vectorize(simd, op);
+        }
+        if level() >= Level::Avx2
+            && let Some(simd) = V3::try_new()
+        {
+            return Simd::vectorize(simd, op);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if let Some(simd) = pulp::aarch64::Neon::try_new() {
+        return Simd::vectorize(simd, op);
+    }
+    op.with_simd(pulp::Scalar::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<E: Vectors + From<f32> + PartialEq + std::fmt::Debug>() {
+        let mut square: [[E; ROWS]; ROWS] = std::array::from_fn(|i| std::array::from_fn(|j| E::from((i * ROWS + j) as f32)));
+        E::transpose(&mut square);
+        for (i, row) in square.iter().enumerate() {
+            for (j, &v) in row.iter().enumerate() {
+                assert_eq!(v, E::from((j * ROWS + i) as f32));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        check::<f32>();
+        check::<f64>();
+    }
+}

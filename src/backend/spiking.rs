@@ -1,0 +1,89 @@
+//! From potentials to spikes: the probabilistic draw and the leaky integrate-and-fire neuron.
+
+use super::{Key, Tensor, Transfer};
+use crate::error::Result;
+
+/// Spikes, with the gradients that stand in for theirs.
+pub trait Spiking: Transfer {
+    /// Spikes of `y = scale[h] x + shift[h]` (or y = x): `y > u`, strict.
+    fn spike(&self, spike: &Spike<Self>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>>;
+    /// Surrogate gradients of x, scale, shift.
+    fn spike_grad(
+        &self,
+        spike: &Spike<Self>,
+        x: &Tensor<Self>,
+        affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
+        g: &Tensor<Self>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Tensor<Self>>; 3]>;
+    /// Spikes of a leaky integrate-and-fire neuron along the last axis.
+    fn lif(&self, lif: &Lif, x: &Tensor<Self>) -> Result<Tensor<Self>>;
+    /// Its surrogate gradient, back through time.
+    fn lif_grad(&self, lif: &Lif, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>>;
+}
+
+/// Where the uniform numbers of a spike draw come from.
+#[derive(Clone, Debug)]
+pub enum Noise<B: Transfer> {
+    /// Word i of this stream decides element i.
+    Stream(Key),
+    /// Drawn by the caller, uniform in [0, 1), of the potential's shape.
+    Given(Tensor<B>),
+}
+
+/// The derivative that stands in for the derivative of a spike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Surrogate {
+    /// 1 where 0 <= y <= 1, else 0: the derivative of the expected spike clamp(y, 0, 1). The official code's.
+    Clamp,
+    /// The derivative of sigmoid(alpha (y - u)).
+    Sigmoid {
+        /// Steepness, above 0.
+        alpha: f64,
+    },
+    /// The derivative of atan(pi alpha (y - u) / 2) / pi + 1/2.
+    Atan {
+        /// Steepness, above 0.
+        alpha: f64,
+    },
+    /// 1 / (1 + alpha |y - u|)^2, as in SuperSpike.
+    FastSigmoid {
+        /// Steepness, above 0.
+        alpha: f64,
+    },
+}
+
+/// What a SpikeSampler puts out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpikeMode {
+    /// Spikes: 1 where y > u, else 0.
+    Sampled,
+    /// Their expectation clamp(y, 0, 1), with its own derivative; no noise is drawn.
+    Expected,
+}
+
+/// One spike draw.
+#[derive(Clone, Debug)]
+pub struct Spike<B: Transfer> {
+    /// The uniform numbers.
+    pub noise: Noise<B>,
+    /// Spikes or their expectation.
+    pub mode: SpikeMode,
+    /// The derivative used for sampled spikes.
+    pub surrogate: Surrogate,
+}
+
+/// A leaky integrate-and-fire neuron: `v[t] = decay v[t-1] (1 - s[t-1]) + y[t]` (hard reset) or
+/// `v[t] = decay v[t-1] - threshold s[t-1] + y[t]` (soft reset), `s[t] = v[t] > threshold`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lif {
+    /// The share of the membrane potential that a step keeps, in [0, 1].
+    pub decay: f64,
+    /// The potential above which the neuron spikes.
+    pub threshold: f64,
+    /// Subtract the threshold instead of setting the potential to zero.
+    pub soft_reset: bool,
+    /// The derivative of a spike by v - threshold, as if u were the threshold; `Clamp` stands for a window of one around it.
+    /// The reset itself carries no gradient, as is usual.
+    pub surrogate: Surrogate,
+}

@@ -1,0 +1,36 @@
+//! State space models: their kernels as a family of the backend, and the mathematics that its implementations and the step form share.
+//!
+//! The mathematics is the host's, in f64: [`params`] names what is stored, `system` reads a channel's system out of it and puts
+//! gradients back, `discretisation` turns a diagonal system into steps of time, `recurrence` a diagonal-plus-low-rank one.
+
+pub(crate) mod discretisation;
+mod params;
+pub(crate) mod recurrence;
+pub(crate) mod system;
+
+pub use params::{DtTransform, SsmParams};
+pub use recurrence::dplr_advance;
+
+use super::{Tensor, Transfer};
+use crate::error::Result;
+
+/// The convolution kernels of SSMs, generated from the stored parameters.
+pub trait SsmKernels: Transfer {
+    /// The first `take` entries of the DPLR kernels of length `len`: (c, H, take).
+    fn dplr_kernel(&self, ssm: &SsmParams<Tensor<Self>>, len: usize, take: usize) -> Result<Tensor<Self>>;
+    /// Gradients of every parameter (`dt` is carried over).
+    fn dplr_kernel_grad(&self, ssm: &SsmParams<Tensor<Self>>, len: usize, g: &Tensor<Self>) -> Result<SsmParams<Tensor<Self>>>;
+    /// The diagonal kernels: (c, H, len).
+    fn diag_kernel(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretisation, len: usize) -> Result<Tensor<Self>>;
+    /// Gradients of every parameter (`dt` is carried over).
+    fn diag_kernel_grad(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretisation, g: &Tensor<Self>) -> Result<SsmParams<Tensor<Self>>>;
+}
+
+/// How a continuous diagonal system becomes a discrete one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discretisation {
+    /// Zero-order hold.
+    Zoh,
+    /// Bilinear (Tustin).
+    Bilinear,
+}

@@ -1,0 +1,89 @@
+//! The six stored parameters of an SSM layer, whatever holds them: tensors, variables of a tape, slices, gradients.
+
+use crate::backend::{Real, Tensor, Transfer, shape};
+use crate::error::Result;
+
+/// The step size's transform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtTransform {
+    /// dt = ln(1 + e^inv_dt).
+    Softplus,
+    /// dt = e^inv_dt.
+    Exp,
+}
+
+/// The stored parameters of an SSM layer, or their gradients; complex values are planar, with a leading axis of 2.
+///
+/// S systems are shared by H channels, channel h has the system h mod S; M is half of the state, R the rank, c the number of kernels.
+#[derive(Clone, Copy, Debug)]
+pub struct SsmParams<T> {
+    /// (H), through [`DtTransform`].
+    pub inv_dt: T,
+    /// (S, M), Re A = -exp(a_real).
+    pub a_real: T,
+    /// (S, M), Im A = -a_imag.
+    pub a_imag: T,
+    /// (2, S, M).
+    pub b: T,
+    /// (2, c, H, M): C~ of the kernel's length for DPLR, C for diagonal systems.
+    pub c: T,
+    /// (2, R, S, M), the low-rank correction; `None` for diagonal systems.
+    pub p: Option<T>,
+    /// How inv_dt becomes dt.
+    pub dt: DtTransform,
+}
+
+impl<T> SsmParams<T> {
+    /// The same parameters, borrowed.
+    pub fn as_ref(&self) -> SsmParams<&T> {
+        let SsmParams { inv_dt, a_real, a_imag, b, c, p, dt } = self;
+        SsmParams { inv_dt, a_real, a_imag, b, c, p: p.as_ref(), dt: *dt }
+    }
+
+    /// Each parameter turned into what `f` makes of it.
+    pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> SsmParams<U> {
+        let SsmParams { inv_dt, a_real, a_imag, b, c, p, dt } = self;
+        SsmParams { inv_dt: f(inv_dt), a_real: f(a_real), a_imag: f(a_imag), b: f(b), c: f(c), p: p.map(f), dt }
+    }
+
+    /// The same, for an `f` that can fail.
+    ///
+    /// # Errors
+    /// The first error of `f`.
+    pub fn try_map<U>(self, mut f: impl FnMut(T) -> Result<U>) -> Result<SsmParams<U>> {
+        let SsmParams { inv_dt, a_real, a_imag, b, c, p, dt } = self;
+        let [inv_dt, a_real, a_imag, b, c] = [f(inv_dt)?, f(a_real)?, f(a_imag)?, f(b)?, f(c)?];
+        Ok(SsmParams { inv_dt, a_real, a_imag, b, c, p: p.map(f).transpose()?, dt })
+    }
+
+    /// The parameters in the order of their names here; P, where there is one, comes last.
+    pub fn in_order(self) -> impl Iterator<Item = T> {
+        [self.inv_dt, self.a_real, self.a_imag, self.b, self.c].into_iter().chain(self.p)
+    }
+}
+
+impl<B: Transfer> SsmParams<Tensor<B>> {
+    /// Checks the shapes against each other and names the sizes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`], [`crate::Error::Config`] or [`crate::Error::Value`] where the shapes do not fit each other.
+    pub fn sizes(&self, op: &'static str) -> Result<shape::Ssm> {
+        let p = self.p.as_ref().map(|p| p.shape());
+        shape::ssm(op, self.inv_dt.shape(), self.a_real.shape(), self.a_imag.shape(), self.b.shape(), self.c.shape(), p)
+    }
+
+    /// The values on the host, in f64.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub(crate) fn on_host(&self, backend: &B) -> Result<SsmParams<Vec<f64>>> {
+        self.as_ref().try_map(|x| Ok(backend.to_vec(x)?.into_iter().map(Real::f64).collect()))
+    }
+}
+
+impl<E> SsmParams<Vec<E>> {
+    /// The same values, borrowed.
+    pub(crate) fn slices(&self) -> SsmParams<&[E]> {
+        self.as_ref().map(|values| values.as_slice())
+    }
+}

@@ -1,0 +1,22 @@
+//! Storage on a device, and transfer between it and the host: what every other family stands on.
+
+use super::{Real, Tensor};
+use crate::error::Result;
+
+/// Where values live, and the way there and back.
+pub trait Transfer: Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The scalar.
+    type Elem: Real;
+    /// Where the values live; a clone shares them.
+    type Storage: Clone + Send + Sync + 'static;
+
+    /// A short name for people, as in "cpu-f32".
+    fn name(&self) -> String;
+    /// Moves host values, row-major, to the device.
+    #[allow(clippy::wrong_self_convention, reason = "from_vec and to_vec are a pair, and the device is the receiver of both")]
+    fn from_vec(&self, values: Vec<Self::Elem>, shape: &[usize]) -> Result<Tensor<Self>>;
+    /// Copies the values to the host, row-major.
+    fn to_vec(&self, x: &Tensor<Self>) -> Result<Vec<Self::Elem>>;
+    /// A tensor of one repeated value.
+    fn full(&self, shape: &[usize], value: f64) -> Result<Tensor<Self>>;
+}
