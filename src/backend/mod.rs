@@ -20,7 +20,7 @@ pub use cube::cuda::Cuda;
 pub use cube::wgpu::Wgpu;
 pub use device::{Device, Driver, devices};
 pub use real::Real;
-pub use rng::{Key, LANES, Words, normal_f64};
+pub use rng::{Draw, Key, LANES, Samples, Words, normal_f64};
 pub use spec::*;
 pub use tensor::Tensor;
 
@@ -90,8 +90,13 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     // Random numbers, addressed by position.
 
-    /// Uniform in [0, 1), multiples of 2^-24.
+    /// Uniform in [0, 1), multiples of 2^-24: element i from word i.
     fn uniform(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>>;
+    /// Uniform in [0, 1), multiples of 2^-24: element (sample, channel, t) from that word of the draw ([`shape::rows`]).
+    ///
+    /// # Errors
+    /// What [`Draw::check`] refuses.
+    fn draw_uniform(&self, draw: Draw, shape: &[usize]) -> Result<Tensor<Self>>;
     /// Standard normal.
     fn normal(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>>;
 
@@ -118,11 +123,11 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
         g: &Tensor<Self>,
     ) -> Result<[Tensor<Self>; 3]>;
     /// Spikes of `y = scale[h] x + shift[h]` (or y = x): `y > u`, strict.
-    fn spike(&self, spike: &Spike<Self>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>>;
+    fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>>;
     /// Surrogate gradients of x, scale, shift.
     fn spike_grad(
         &self,
-        spike: &Spike<Self>,
+        spike: &Spike<Tensor<Self>>,
         x: &Tensor<Self>,
         affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
         g: &Tensor<Self>,
@@ -137,12 +142,12 @@ pub trait Backend: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Gradients of input, kernel, skip.
     fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]>;
     /// Spikes of a long convolution's output.
-    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>>;
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>>;
     /// Surrogate gradients of input, kernel, skip, and of the firing's scale and shift.
     fn fire_grad(
         &self,
         conv: LongConv<'_, Self>,
-        firing: Firing<'_, Self>,
+        firing: Firing<&Tensor<Self>>,
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]>;

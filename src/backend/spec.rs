@@ -1,6 +1,6 @@
 //! What can be asked of a backend: the vocabulary of its methods.
 
-use super::{Backend, Key, Tensor};
+use super::{Backend, Draw, Tensor};
 
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,13 +46,31 @@ pub enum Binary {
     Div,
 }
 
-/// Where the uniform numbers of a spike draw come from.
-#[derive(Clone, Debug)]
-pub enum Noise<B: Backend> {
-    /// Word i of this stream decides element i.
-    Stream(Key),
+/// Where the uniform numbers of a spike draw come from. `T` holds values: a tensor, a reference to one, a slice.
+#[derive(Clone, Copy, Debug)]
+pub enum Noise<T> {
+    /// The number of (sample, channel, t) of this draw decides the spike there.
+    Stream(Draw),
     /// Drawn by the caller, uniform in [0, 1), of the potential's shape.
-    Given(Tensor<B>),
+    Given(T),
+}
+
+impl<T> Noise<T> {
+    /// The same by reference.
+    pub fn as_ref(&self) -> Noise<&T> {
+        match self {
+            Noise::Stream(draw) => Noise::Stream(*draw),
+            Noise::Given(values) => Noise::Given(values),
+        }
+    }
+
+    /// The same with `f` of the values.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Noise<U> {
+        match self {
+            Noise::Stream(draw) => Noise::Stream(draw),
+            Noise::Given(values) => Noise::Given(f(values)),
+        }
+    }
 }
 
 /// The derivative that stands in for the derivative of a spike.
@@ -86,15 +104,32 @@ pub enum SpikeMode {
     Expected,
 }
 
-/// One spike draw.
-#[derive(Clone, Debug)]
-pub struct Spike<B: Backend> {
+/// How potentials become spikes. `T` holds values, as in [`Noise`].
+#[derive(Clone, Copy, Debug)]
+pub struct Spike<T> {
     /// The uniform numbers.
-    pub noise: Noise<B>,
+    pub noise: Noise<T>,
     /// Spikes or their expectation.
     pub mode: SpikeMode,
     /// The derivative used for sampled spikes.
     pub surrogate: Surrogate,
+}
+
+impl<T> Spike<T> {
+    /// The same by reference.
+    pub fn as_ref(&self) -> Spike<&T> {
+        Spike { noise: self.noise.as_ref(), mode: self.mode, surrogate: self.surrogate }
+    }
+
+    /// The same with `f` of the values.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Spike<U> {
+        Spike { noise: self.noise.map(f), mode: self.mode, surrogate: self.surrogate }
+    }
+
+    /// Whether the gradient looks at the uniform numbers: that of an expectation and the clamp surrogate do not.
+    pub(in crate::backend) fn has_noisy_gradient(&self) -> bool {
+        self.mode == SpikeMode::Sampled && self.surrogate != Surrogate::Clamp
+    }
 }
 
 /// A leaky integrate-and-fire neuron: `v[t] = decay v[t-1] (1 - s[t-1]) + y[t]` (hard reset) or
@@ -205,32 +240,32 @@ pub struct FiringDropout {
     /// The probability of 0, in (0, 1).
     pub p: f64,
     /// The draw for every element of y.
-    pub elements: Key,
+    pub elements: Draw,
     /// The draw for every (batch, channel) of the activation.
-    pub channels: Key,
+    pub channels: Draw,
 }
 
-/// How a long convolution's output y, (B, H, L), becomes spikes: those of `scale[h] drop(gelu(drop(y))) + shift[h]`.
-#[derive(Debug)]
-pub struct Firing<'a, B: Backend> {
+/// How a long convolution's output y, (B, H, L), becomes spikes: those of `scale[h] drop(gelu(drop(y))) + shift[h]`. `T` holds values,
+/// as in [`Noise`].
+#[derive(Clone, Copy, Debug)]
+pub struct Firing<T> {
     /// Apply GELU; else the activation is the identity.
     pub gelu: bool,
     /// Dropout, in training.
     pub dropout: Option<FiringDropout>,
     /// scale and shift, (H) each.
-    pub affine: Option<(&'a Tensor<B>, &'a Tensor<B>)>,
+    pub affine: Option<(T, T)>,
     /// The draw.
-    pub spike: &'a Spike<B>,
+    pub spike: Spike<T>,
 }
 
-// Derived, both would ask that the backend itself can be copied.
-impl<B: Backend> Clone for Firing<'_, B> {
-    fn clone(&self) -> Self {
-        *self
+impl<T> Firing<T> {
+    /// The same with `f` of the values.
+    pub fn map<U>(self, f: impl Fn(T) -> U) -> Firing<U> {
+        let affine = self.affine.map(|(scale, shift)| (f(scale), f(shift)));
+        Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: self.spike.map(f) }
     }
 }
-
-impl<B: Backend> Copy for Firing<'_, B> {}
 
 /// A channel mix's operands: `r + drop(f(W [x_1; x_2; ..] + bias))`.
 #[derive(Debug)]
@@ -244,7 +279,7 @@ pub struct Mixing<'a, B: Backend> {
     /// f; nothing is the identity.
     pub activation: Option<Unary>,
     /// The probability to drop a (batch, channel), in (0, 1), and the draw.
-    pub dropout: Option<(f64, Key)>,
+    pub dropout: Option<(f64, Draw)>,
     /// r, (B, H, L).
     pub residual: Option<&'a Tensor<B>>,
 }

@@ -37,7 +37,7 @@ use self::packed::Packed;
 use self::ssm_common::{SystemGrads, SystemParams};
 use self::storage::Storage;
 use super::{
-    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Mixing, Noise, NormAxes, Normalized, Real, Spike, SpikeMode,
+    AdamW, Backend, Binary, Discretisation, Draw, Firing, Key, Lif, LongConv, Mixing, NormAxes, Normalized, Real, Spike, SpikeMode,
     SsmParams, Tensor, Unary, shape,
 };
 use crate::error::Result;
@@ -130,26 +130,14 @@ fn system<E: Real>(ssm: &SsmParams<Cpu<E>>) -> SystemParams<'_, E> {
     }
 }
 
-/// scale and shift of a SpikeSampler.
-type Affine<'a, B> = Option<(&'a Tensor<B>, &'a Tensor<B>)>;
-
-fn uniform<E: Real>(noise: &Noise<Cpu<E>>) -> spike::Uniform<'_, E> {
-    match noise {
-        Noise::Stream(key) => spike::Uniform::Stream(*key),
-        Noise::Given(noise) => spike::Uniform::Given(values(noise)),
-    }
-}
-
-fn draw<'a, E: Real>(spike: &'a Spike<Cpu<E>>, x: &Tensor<Cpu<E>>, affine: Affine<'a, Cpu<E>>) -> spike::Draw<'a, E> {
-    // Without an affine, rows mean nothing: pieces of a fixed size serve any shape.
-    let row = if affine.is_some() { sequence(x)[2] } else { threads::CHUNK };
-    spike::Draw {
-        uniform: uniform(&spike.noise),
-        mode: spike.mode,
-        surrogate: spike.surrogate,
-        affine: affine.map(|(a, b)| (values(a), values(b))),
-        row,
-    }
+/// The potentials of a draw: rows as [`shape::rows`] says.
+fn potentials<'a, E: Real>(
+    spike: &'a Spike<&'a [E]>,
+    x: &'a Tensor<Cpu<E>>,
+    affine: Option<(&'a Tensor<Cpu<E>>, &'a Tensor<Cpu<E>>)>,
+) -> spike::Potentials<'a, E> {
+    let affine = affine.map(|(scale, shift)| (values(scale), values(shift)));
+    spike::Potentials { spike, x: values(x), affine, shape: shape::rows(x.shape()) }
 }
 
 fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> conv::Operands<'a, E> {
@@ -161,17 +149,6 @@ fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> conv::Operands<'a, E> {
         lengths: conv.lengths,
         shape: sequence(conv.input),
         kernels: [kernel[0], kernel[2]],
-    }
-}
-
-fn fire<'a, E: Real>(firing: &Firing<'a, Cpu<E>>) -> fire::Fire<'a, E> {
-    fire::Fire {
-        gelu: firing.gelu,
-        dropout: firing.dropout.map(|d| (d.p, d.elements, d.channels)),
-        affine: firing.affine.map(|(scale, shift)| (values(scale), values(shift))),
-        uniform: uniform(&firing.spike.noise),
-        mode: firing.spike.mode,
-        surrogate: firing.spike.surrogate,
     }
 }
 
@@ -325,6 +302,12 @@ impl<E: Real> Backend for Cpu<E> {
         Ok(self.make(shape, |out| random::uniform(key, out)))
     }
 
+    fn draw_uniform(&self, draw: Draw, shape: &[usize]) -> Result<Tensor<Self>> {
+        let rows = shape::rows(shape);
+        draw.check("draw_uniform", rows[0])?;
+        Ok(self.make(shape, |out| random::draw_uniform(draw, rows, out)))
+    }
+
     fn normal(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
         Ok(self.make(shape, |out| random::normal(key, out)))
     }
@@ -396,19 +379,20 @@ impl<E: Real> Backend for Cpu<E> {
         Ok([self.wrap(gx, x.shape()), self.wrap(ggamma, &[shape[1]]), self.wrap(gbeta, &[shape[1]])])
     }
 
-    fn spike(&self, spike: &Spike<Self>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
+    fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
+        let spike = spike.as_ref().map(values);
+        let potentials = potentials(&spike, x, affine);
         if let (SpikeMode::Sampled, &[batch, channels, length]) = (spike.mode, x.shape()) {
             let mut packed = Packed::silent([batch, channels, length]);
-            let draw = spike::Draw { row: length, ..draw(spike, x, affine) };
-            spike::pack(draw, values(x), &mut packed);
+            spike::pack(potentials, &mut packed);
             return Ok(Tensor::from_storage(Storage::spikes(packed, &self.pool), x.shape()));
         }
-        Ok(self.make(x.shape(), |out| spike::forward(draw(spike, x, affine), values(x), out)))
+        Ok(self.make(x.shape(), |out| spike::forward(potentials, out)))
     }
 
     fn spike_grad(
         &self,
-        spike: &Spike<Self>,
+        spike: &Spike<Tensor<Self>>,
         x: &Tensor<Self>,
         affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
         g: &Tensor<Self>,
@@ -419,7 +403,7 @@ impl<E: Real> Backend for Cpu<E> {
         let mut x_grad = needs[0].then(|| self.pool.dirty(x.numel()));
         let (mut scale, mut shift) = (self.buffer_if(sums[1], channels), self.buffer_if(sums[2], channels));
         let wanted = spike::Wanted { x: x_grad.as_deref_mut(), scale: scale.as_deref_mut(), shift: shift.as_deref_mut() };
-        spike::backward(draw(spike, x, affine), values(x), values(g), wanted);
+        spike::backward(potentials(&spike.as_ref().map(values), x, affine), values(g), wanted);
         Ok([self.wrap_if(x_grad, x.shape()), self.wrap_if(scale, &[channels]), self.wrap_if(shift, &[channels])])
     }
 
@@ -447,20 +431,20 @@ impl<E: Real> Backend for Cpu<E> {
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), self.wrap_if(skip, &[channels])])
     }
 
-    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>> {
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>> {
         let shape = conv.input.shape();
         if firing.spike.mode == SpikeMode::Expected {
-            return Ok(self.make(shape, |out| fire::expected(&self.rings, operands(&conv), fire(&firing), out)));
+            return Ok(self.make(shape, |out| fire::expected(&self.rings, operands(&conv), firing.map(values), out)));
         }
         let mut packed = Packed::silent(sequence(conv.input));
-        fire::spikes(&self.rings, operands(&conv), fire(&firing), &mut packed);
+        fire::spikes(&self.rings, operands(&conv), firing.map(values), &mut packed);
         Ok(Tensor::from_storage(Storage::spikes(packed, &self.pool), shape))
     }
 
     fn fire_grad(
         &self,
         conv: LongConv<'_, Self>,
-        firing: Firing<'_, Self>,
+        firing: Firing<&Tensor<Self>>,
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]> {
@@ -471,7 +455,7 @@ impl<E: Real> Backend for Cpu<E> {
             .map(|wanted| self.buffer_if(wanted, channels));
         let [skip, scale, shift] = small.each_mut().map(|buffer| buffer.as_deref_mut());
         let wanted = fire::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip, scale, shift };
-        fire::backward(&self.rings, operands(&conv), fire(&firing), values(g), wanted);
+        fire::backward(&self.rings, operands(&conv), firing.map(values), values(g), wanted);
         let [skip, scale, shift] = small.map(|buffer| self.wrap_if(buffer, &[channels]));
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), skip, scale, shift])
     }

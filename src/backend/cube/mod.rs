@@ -44,7 +44,8 @@ use cubecl::prelude::{ComputeClient, CubeElement, Float, Runtime};
 pub use self::launch::Limits;
 pub use self::storage::Buffer;
 use super::{
-    AdamW, Backend, Binary, Discretisation, Firing, Key, Lif, LongConv, Mixing, NormAxes, Normalized, Real, Spike, SsmParams, Tensor, Unary,
+    AdamW, Backend, Binary, Discretisation, Draw, Firing, Key, Lif, LongConv, Mixing, NormAxes, Normalized, Real, Spike, SsmParams, Tensor,
+    Unary,
 };
 use crate::error::{Error, Result};
 
@@ -223,6 +224,10 @@ impl<R: Runtime, E: Scalar> Backend for Cube<R, E> {
         random::uniform(self, key, shape)
     }
 
+    fn draw_uniform(&self, draw: Draw, shape: &[usize]) -> Result<Tensor<Self>> {
+        random::draw_uniform(self, draw, shape)
+    }
+
     fn normal(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
         random::normal(self, key, shape)
     }
@@ -259,13 +264,13 @@ impl<R: Runtime, E: Scalar> Backend for Cube<R, E> {
         norm::normalize_grad(self, axes, x, gamma, statistics, eps, g)
     }
 
-    fn spike(&self, spike: &Spike<Self>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
+    fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
         spike::spike(self, spike, x, affine)
     }
 
     fn spike_grad(
         &self,
-        spike: &Spike<Self>,
+        spike: &Spike<Tensor<Self>>,
         x: &Tensor<Self>,
         affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
         g: &Tensor<Self>,
@@ -290,14 +295,14 @@ impl<R: Runtime, E: Scalar> Backend for Cube<R, E> {
         conv::long_conv_grad(self, conv, g, needs)
     }
 
-    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>> {
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>> {
         fire::fire(self, conv, firing)
     }
 
     fn fire_grad(
         &self,
         conv: LongConv<'_, Self>,
-        firing: Firing<'_, Self>,
+        firing: Firing<&Tensor<Self>>,
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]> {
