@@ -64,8 +64,8 @@ fn bandwidth(numbers: [usize; 2], seconds: [f64; 2], peak_gbs: f64) -> String {
     text
 }
 
-fn draw<B: Backend>() -> Spike<B> {
-    Spike { noise: Noise::Stream(Key::new(4)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp }
+fn draw<B: Backend>() -> Spike<Tensor<B>> {
+    Spike { noise: Noise::Stream(Key::new(4).into()), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp }
 }
 
 fn run<B: Backend>(backend: &B, flags: &Flags, threads: usize) -> Result<()> {

@@ -17,7 +17,7 @@ fn main() -> pspikessm::Result<()> {
     for draw in 0..draws {
         let tape = Tape::off(&cpu);
         let cx = Context::evaluation(&tape, Key::new(7));
-        let spikes = sampler.forward(&cx, &tape.constant(&x), Noise::Stream(cx.key.fold(draw)))?.to_vec()?;
+        let spikes = sampler.forward(&cx, &tape.constant(&x), Noise::Stream(cx.key.fold(draw).into()))?.to_vec()?;
         if draw < 4 {
             println!("spikes   {}", spikes.iter().map(|&s| if s == 1.0 { '|' } else { '.' }).collect::<String>());
         }
@@ -28,7 +28,7 @@ fn main() -> pspikessm::Result<()> {
     let tape = Tape::new(&cpu);
     let cx = Context::training(&tape, Key::new(7)).expected();
     let input = tape.leaf(&x);
-    let expectation = sampler.forward(&cx, &input, Noise::Stream(cx.key))?;
+    let expectation = sampler.forward(&cx, &input, Noise::Stream(cx.key.into()))?;
     let expected = expectation.to_vec()?;
     let gradients = expectation.sum()?.backward()?;
     let open = gradients.of(&input).map(|g| cpu.to_vec(g)).transpose()?.unwrap_or_default();

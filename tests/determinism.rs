@@ -23,7 +23,7 @@ fn values(cpu: &Device, salt: u64, shape: &[usize]) -> Result<Values> {
 
 /// The backend's own spikes, of about `rate`, another set for every `salt`.
 fn drawn(cpu: &Device, salt: u64, shape: &[usize], rate: f64) -> Result<Values> {
-    let spike = Spike { noise: Noise::Stream(Key::new(salt)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
+    let spike = Spike { noise: Noise::Stream(Key::new(salt).into()), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
     cpu.spike(&spike, &cpu.full(shape, rate)?, None)
 }
 
@@ -116,7 +116,7 @@ fn mixed(cpu: &Device, parts: &[Values], d_out: usize, plain: bool) -> Result<Ve
         weight: &weight,
         bias: &bias,
         activation: Some(Unary::Gelu),
-        dropout: Some((0.25, Key::new(9))),
+        dropout: Some((0.25, Key::new(9).into())),
         residual: Some(&residual),
     };
     let mixing = if plain { Mixing { activation: None, dropout: None, residual: None, ..full } } else { full };
@@ -155,6 +155,7 @@ fn moving_values() {
 
 #[test]
 fn draws() {
+    one_answer("a draw", |cpu| Ok(vec![cpu.draw_uniform(Key::new(1).into(), &SHAPE)?, cpu.draw_uniform(Key::new(2).into(), &[9000, 5])?]));
     one_answer("uniform and normal", |cpu| Ok(vec![cpu.uniform(Key::new(1), &[70_001])?, cpu.normal(Key::new(2), &[70_001])?]));
 }
 
@@ -192,7 +193,7 @@ fn spikes() {
         one_answer(&format!("spike, {mode:?} {surrogate:?}"), |cpu| {
             let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
             let affine = (&values(cpu, 3, &[CHANNELS])?, &values(cpu, 4, &[CHANNELS])?);
-            let spike = Spike { noise: Noise::Stream(Key::new(5)), mode, surrogate };
+            let spike = Spike { noise: Noise::Stream(Key::new(5).into()), mode, surrogate };
             let mut results = some(cpu.spike_grad(&spike, &x, Some(affine), &g, [true; 3])?);
             results.extend(some(cpu.spike_grad(&spike, &x, None, &g, [true, false, false])?));
             results.extend([cpu.spike(&spike, &x, Some(affine))?, cpu.spike(&spike, &x, None)?]);
@@ -249,12 +250,12 @@ fn convolutions_that_fire() {
             let x = &inputs(cpu)?[i];
             let (g, channels) = (values(cpu, 2, x.shape())?, x.shape()[1]);
             let affine = (&values(cpu, 5, &[channels])?, &values(cpu, 6, &[channels])?);
-            let spike = Spike { noise: Noise::Stream(Key::new(7)), mode, surrogate };
-            let dropout = FiringDropout { p: 0.25, elements: Key::new(8), channels: Key::new(9) };
-            let full = Firing { gelu: true, dropout: Some(dropout), affine: Some(affine), spike: &spike };
+            let spike = Spike { noise: Noise::Stream(Key::new(7).into()), mode, surrogate };
+            let dropout = FiringDropout { p: 0.25, elements: Key::new(8).into(), channels: Key::new(9).into() };
+            let full = Firing { gelu: true, dropout: Some(dropout), affine: Some(affine), spike: spike.as_ref() };
             convolve(cpu, x, [2, 133], |conv| {
                 let mut results = Vec::new();
-                for firing in [full, Firing { gelu: false, dropout: None, affine: None, spike: &spike }] {
+                for firing in [full, Firing { gelu: false, dropout: None, affine: None, spike: spike.as_ref() }] {
                     let affine = firing.affine.is_some();
                     results.extend(some(cpu.fire_grad(conv, firing, &g, [true, true, true, affine, affine])?));
                     results.push(cpu.fire(conv, firing)?);

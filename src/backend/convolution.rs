@@ -1,6 +1,6 @@
 //! The long convolution, alone and straight on to the next spikes.
 
-use super::{Key, Spike, Tensor, Transfer};
+use super::{Draw, Spike, Tensor, Transfer};
 use crate::error::Result;
 
 /// The long convolution, and what follows it in a layer.
@@ -10,12 +10,12 @@ pub trait Convolution: Transfer {
     /// Gradients of input, kernel, skip.
     fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]>;
     /// Spikes of a long convolution's output.
-    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>>;
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>>;
     /// Surrogate gradients of input, kernel, skip, and of the firing's scale and shift.
     fn fire_grad(
         &self,
         conv: LongConv<'_, Self>,
-        firing: Firing<'_, Self>,
+        firing: Firing<&Tensor<Self>>,
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]>;
@@ -49,29 +49,29 @@ pub struct FiringDropout {
     /// The probability of 0, in (0, 1).
     pub p: f64,
     /// The draw for every element of y.
-    pub elements: Key,
+    pub elements: Draw,
     /// The draw for every (batch, channel) of the activation.
-    pub channels: Key,
+    pub channels: Draw,
 }
 
-/// How a long convolution's output y, (B, H, L), becomes spikes: those of `scale[h] drop(gelu(drop(y))) + shift[h]`.
-#[derive(Debug)]
-pub struct Firing<'a, B: Transfer> {
+/// How a long convolution's output y, (B, H, L), becomes spikes: those of `scale[h] drop(gelu(drop(y))) + shift[h]`. `T` holds values,
+/// as in [`Noise`].
+#[derive(Clone, Copy, Debug)]
+pub struct Firing<T> {
     /// Apply GELU; else the activation is the identity.
     pub gelu: bool,
     /// Dropout, in training.
     pub dropout: Option<FiringDropout>,
     /// scale and shift, (H) each.
-    pub affine: Option<(&'a Tensor<B>, &'a Tensor<B>)>,
+    pub affine: Option<(T, T)>,
     /// The draw.
-    pub spike: &'a Spike<B>,
+    pub spike: Spike<T>,
 }
 
-// Derived, both would ask that the backend itself can be copied.
-impl<B: Transfer> Clone for Firing<'_, B> {
-    fn clone(&self) -> Self {
-        *self
+impl<T> Firing<T> {
+    /// The same with `f` of the values.
+    pub fn map<U>(self, f: impl Fn(T) -> U) -> Firing<U> {
+        let affine = self.affine.map(|(scale, shift)| (f(scale), f(shift)));
+        Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: self.spike.map(f) }
     }
 }
-
-impl<B: Transfer> Copy for Firing<'_, B> {}

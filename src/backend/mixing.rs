@@ -1,6 +1,6 @@
 //! One matrix over the channels of several sequences.
 
-use super::{Key, Tensor, Transfer, Unary};
+use super::{Draw, Tensor, Transfer, Unary};
 use crate::error::Result;
 
 /// The product over channels that lets the neurons of a layer talk, with what follows it.
@@ -23,7 +23,7 @@ pub struct Mixing<'a, B: Transfer> {
     /// f; nothing is the identity.
     pub activation: Option<Unary>,
     /// The probability to drop a (batch, channel), in (0, 1), and the draw.
-    pub dropout: Option<(f64, Key)>,
+    pub dropout: Option<(f64, Draw)>,
     /// r, (B, H, L).
     pub residual: Option<&'a Tensor<B>>,
 }

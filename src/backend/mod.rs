@@ -46,7 +46,7 @@ pub use normalization::{NormAxes, Normalization, Normalized};
 pub use products::Products;
 pub use random::Random;
 pub use real::Real;
-pub use rng::{Key, LANES, Words, normal_f64};
+pub use rng::{Draw, Key, LANES, Samples, Words, normal_f64};
 pub use spiking::{Lif, Noise, Spike, SpikeMode, Spiking, Surrogate};
 pub use ssm::{Discretisation, DtTransform, SsmKernels, SsmParams};
 pub use tensor::Tensor;

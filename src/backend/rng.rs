@@ -1,12 +1,31 @@
-//! The random stream: PCG-XSH-RR 64/32, addressed by position, so that a draw does not depend on threads, blocks or backend.
+//! Random numbers: PCG-XSH-RR 64/32, addressed, so that a draw does not depend on threads, blocks, batches, lengths or backend.
 //!
-//! A [`Key`] names a stream of 32-bit words; element i of a draw is made of word i (or words 2i and 2i + 1 for a normal). A linear
-//! congruential generator jumps ahead in O(log n), so any block of a draw can be computed by itself. On the host the words are
-//! those of `rand_pcg::Pcg32`; [`Words`] computes the same ones, several at a time, so that the compiler can use wide vectors.
+//! A [`Key`] names a linear congruential generator: an increment, and a state to start from. There are two ways to draw from it.
+//!
+//! - Flat, for initial values: element i is made of word i (or words 2i and 2i + 1 for a normal).
+//! - By rows, for noise: a [`Draw`] gives every (sample, channel) a row of words of its own, one a time step. The number of
+//!   (sample, channel, t) depends on these three and the key alone: not on the sequence's length, on where in a batch the sample is, or
+//!   on how many other samples and channels there are.
+//!
+//! All rows of a key share its increment, so that vectors of lanes add one constant, and differ in where on the generator's one cycle
+//! of 2^64 states they start: at a hash of (key, sample, channel). R rows of L words are R stretches at random places of that cycle.
+//! The chance that any two of them touch is about R^2 L / 2^64, one in four million for 2^14 rows of 2^14 words; and then two rows share
+//! some of their words, at different time steps.
+//!
+//! A generator jumps ahead in O(log n), so any block of a draw can be computed by itself. On the host the words are those of
+//! `rand_pcg::Pcg32`; [`Words`] computes the same ones, several at a time, so that the compiler can use wide vectors.
 
 use rand_pcg::Pcg32;
 
+use crate::error::{Error, Result};
+
 const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
+
+/// What SplitMix64 adds at every step.
+pub(in crate::backend) const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The factors of its finaliser.
+pub(in crate::backend) const MIX: [u64; 2] = [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB];
 
 /// Words that are computed side by side: enough for several vectors on their way at once, a multiplication being slow to finish.
 pub const LANES: usize = 64;
@@ -33,7 +52,7 @@ impl Key {
 
     /// The `index`-th key below this one: independent streams for steps, layers and draws.
     pub fn fold(self, index: u64) -> Self {
-        let state = mix(self.state ^ mix(index.wrapping_add(0x9E37_79B9_7F4A_7C15)));
+        let state = mix(self.state ^ mix(index.wrapping_add(GAMMA)));
         Key { state, stream: mix(self.stream.rotate_left(23) ^ state) }
     }
 
@@ -44,42 +63,186 @@ impl Key {
 
     /// The stream's words from position `offset` on.
     pub fn words(self, offset: u64) -> Words {
-        self.lanes(offset, 1, LANES, LANES)
+        let (multiply, add) = jump(offset, self.increment());
+        Words::new(&[step(self.start(), multiply, add)], self.increment())
     }
 
-    /// The words of several stretches at once: `rows` of them, a divisor of [`LANES`], from `first`, `first + stride`, .. on. Lane j
-    /// is element j / rows of row j % rows.
-    pub fn interleaved(self, first: u64, stride: u64, rows: usize) -> Words {
-        self.lanes(first, stride, rows, LANES / rows)
+    /// The state before the first word.
+    pub(in crate::backend) fn start(self) -> u64 {
+        let (multiply, add) = seeding(self.increment());
+        step(self.state, multiply, add)
     }
 
-    /// The state before the first word, and the increment: where a device takes the stream up.
-    #[cfg(feature = "cube")]
-    pub(in crate::backend) fn start(self) -> (u64, u64) {
-        let increment = (self.stream << 1) | 1;
-        (step(self.state.wrapping_add(increment), MULTIPLIER, increment), increment)
-    }
-
-    /// Lanes as in [`Key::interleaved`]; every lane then moves on by `ahead`.
-    fn lanes(self, first: u64, stride: u64, rows: usize, ahead: usize) -> Words {
-        let increment = (self.stream << 1) | 1;
-        // As rand_pcg seeds: add the increment, then take one step.
-        let start = step(self.state.wrapping_add(increment), MULTIPLIER, increment);
-        let (multiply, add) = jump(first, increment);
-        let mut state = [step(start, multiply, add); LANES];
-        let (multiply, add) = jump(stride, increment);
-        for lane in 1..rows {
-            state[lane] = step(state[lane - 1], multiply, add);
-        }
-        for lane in rows..LANES {
-            state[lane] = step(state[lane - rows], MULTIPLIER, increment);
-        }
-        let (multiply, add) = jump(ahead as u64, increment);
-        Words { state, multiply, add }
+    /// What every step adds.
+    pub(in crate::backend) fn increment(self) -> u64 {
+        (self.stream << 1) | 1
     }
 }
 
-/// Consecutive words of a stream, [`LANES`] at a time.
+/// How `rand_pcg` makes a state of a seed: add the increment, then take one step.
+fn seeding(increment: u64) -> (u64, u64) {
+    (MULTIPLIER, step(increment, MULTIPLIER, increment))
+}
+
+/// Which samples the rows of a batch are: row b of B is sample number `(first + b % (B / sides)) sides + b / (B / sides)`.
+///
+/// With two sides a batch of pairs holds all first members and then all second ones; cut anywhere, each pair keeps its numbers.
+///
+/// ```
+/// use pspikessm::backend::{Backend, Cpu, Draw, Key, Samples};
+/// # fn main() -> pspikessm::Result<()> {
+/// let (cpu, draw) = (Cpu::<f32>::new(), Draw::new(Key::new(7)));
+/// let pairs = |first, batch| cpu.draw_uniform(draw.with_samples(Samples { first, sides: 2 }), &[batch, 1, 1]).and_then(|u| cpu.to_vec(&u));
+/// let (all, last) = (pairs(0, 6)?, pairs(2, 2)?);
+/// assert_eq!(last, [all[2], all[5]]);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Samples {
+    /// The number of the batch's first sample (with several sides: of the first pair) in the global batch.
+    pub first: u64,
+    /// Sequences that make up one sample: 2 in retrieval, else 1. It divides the batch.
+    pub sides: usize,
+}
+
+impl Default for Samples {
+    /// Row b is sample b.
+    fn default() -> Self {
+        Samples { first: 0, sides: 1 }
+    }
+}
+
+/// Where the numbers of a draw lie: which key's, from which sample and which time step on.
+///
+/// A tensor's axes are (sample, channel, time): see [`shape::rows`](super::shape::rows) for other ranks.
+///
+/// ```
+/// use pspikessm::backend::{Backend, Cpu, Draw, Key, Samples};
+/// # fn main() -> pspikessm::Result<()> {
+/// let (cpu, draw) = (Cpu::<f32>::new(), Draw::new(Key::new(7)));
+/// let whole = cpu.to_vec(&cpu.draw_uniform(draw, &[4, 1, 3])?)?;
+/// let later = draw.with_samples(Samples { first: 2, sides: 1 }).from_step(1);
+/// assert_eq!(cpu.to_vec(&cpu.draw_uniform(later, &[1, 1, 2])?)?, whole[7..9]);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Draw {
+    /// What tells this draw from all others.
+    pub key: Key,
+    /// Which samples the batch's rows are.
+    pub samples: Samples,
+    /// The number of the first time step: a stream of single steps draws what the whole sequence does.
+    pub step: u64,
+}
+
+impl Draw {
+    /// From sample 0 and step 0 on.
+    pub fn new(key: Key) -> Self {
+        Draw { key, samples: Samples::default(), step: 0 }
+    }
+
+    /// The same draw for these samples.
+    #[must_use]
+    pub fn with_samples(self, samples: Samples) -> Self {
+        Draw { samples, ..self }
+    }
+
+    /// The same draw from time step `step` on.
+    #[must_use]
+    pub fn from_step(self, step: u64) -> Self {
+        Draw { step, ..self }
+    }
+
+    /// Whether a batch of `batch` rows is whole samples.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where there are no sides, or their number does not divide the batch.
+    pub fn check(&self, op: &'static str, batch: usize) -> Result<()> {
+        let sides = self.samples.sides;
+        if sides > 0 && batch.is_multiple_of(sides) {
+            return Ok(());
+        }
+        Err(Error::value(
+            op,
+            format!("a batch of {batch} rows is not made of samples of {sides} sides: sides must be at least 1 and divide it"),
+        ))
+    }
+
+    /// The row of one (sample number, channel) as a generator of `rand_pcg`, at this draw's first step, for sequential use on the host.
+    pub fn generator(&self, sample: u64, channel: u64) -> Pcg32 {
+        let seed = split_mix(split_mix(self.key.state, sample), channel);
+        let mut generator = Pcg32::new(seed, self.key.stream);
+        generator.advance(self.step);
+        generator
+    }
+
+    /// The rows of a batch that [`Draw::check`] allows, with `channels` channels.
+    pub(in crate::backend) fn rows(&self, batch: usize, channels: usize) -> Rows {
+        let increment = self.key.increment();
+        let (seed_multiply, seed_add) = seeding(increment);
+        let (multiply, add) = jump(self.step, increment);
+        let seed_to_state = (seed_multiply.wrapping_mul(multiply), step(seed_add, multiply, add));
+        let Samples { first, sides } = self.samples;
+        let seeds = self.key.state.wrapping_add(first.wrapping_mul(sides as u64).wrapping_mul(GAMMA));
+        Rows { increment, seeds, seed_to_state, side: batch / sides, sides, channels }
+    }
+}
+
+impl From<Key> for Draw {
+    fn from(key: Key) -> Self {
+        Draw::new(key)
+    }
+}
+
+/// Output `n` of the SplitMix64 generator that starts at `state`: of a key's state the seed of sample n, of that the seed of channel n.
+fn split_mix(state: u64, n: u64) -> u64 {
+    mix(state.wrapping_add(n.wrapping_mul(GAMMA)))
+}
+
+/// The rows of a draw for a batch of known size, row b H + h being channel h of the batch's row b.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::backend) struct Rows {
+    /// What every step of the generator adds.
+    increment: u64,
+    /// The state of the SplitMix64 generator whose outputs are the seeds of the batch's samples.
+    pub seeds: u64,
+    /// What a row's seed is multiplied with, and what is added, to give the state of its first word.
+    pub seed_to_state: (u64, u64),
+    /// Rows of the batch on one side.
+    pub side: usize,
+    pub sides: usize,
+    pub channels: usize,
+}
+
+impl Rows {
+    /// The states of the first words of row `row` and of the channels after it, of the same sample.
+    fn starts(&self, row: usize) -> impl Iterator<Item = u64> + use<> {
+        let (b, first) = (row / self.channels, row % self.channels);
+        let seed = split_mix(self.seeds, (b % self.side * self.sides + b / self.side) as u64);
+        let (multiply, add) = self.seed_to_state;
+        (first as u64..).map(move |channel| step(split_mix(seed, channel), multiply, add))
+    }
+
+    /// The first word of row `row` and of the channels after it, of the same sample.
+    pub fn first_words(&self, row: usize) -> impl Iterator<Item = u32> + use<> {
+        self.starts(row).map(output)
+    }
+
+    /// The words of one row, one at a time: for short rows.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = u32> + use<> {
+        let increment = self.increment;
+        std::iter::successors(self.starts(row).next(), move |&state| Some(step(state, MULTIPLIER, increment))).map(output)
+    }
+
+    /// The words of `R` channels of one sample side by side, from row `row` on; R divides [`LANES`]. Lane j is word j / R of channel
+    /// j % R.
+    pub fn side_by_side<const R: usize>(&self, row: usize) -> Words {
+        let mut starts = self.starts(row);
+        Words::new(&[(); R].map(|()| starts.next().unwrap_or_default()), self.increment)
+    }
+}
+
+/// Consecutive words of a stream, or of several side by side, [`LANES`] at a time.
 #[derive(Clone)]
 pub struct Words {
     state: [u64; LANES],
@@ -88,6 +251,18 @@ pub struct Words {
 }
 
 impl Words {
+    /// Those of as many stretches as there are states to start from, a divisor of [`LANES`], side by side.
+    fn new(starts: &[u64], increment: u64) -> Self {
+        let rows = starts.len();
+        let mut state = [0; LANES];
+        state[..rows].copy_from_slice(starts);
+        for lane in rows..LANES {
+            state[lane] = step(state[lane - rows], MULTIPLIER, increment);
+        }
+        let (multiply, add) = jump((LANES / rows) as u64, increment);
+        Words { state, multiply, add }
+    }
+
     /// The next [`LANES`] words.
     #[inline(always)]
     pub fn next_lanes(&mut self) -> [u32; LANES] {
@@ -126,11 +301,11 @@ pub(in crate::backend) fn jump(mut distance: u64, increment: u64) -> (u64, u64) 
     (multiply, add)
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input reaches every bit of the output.
+/// The step and the finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input reaches every bit of the output.
 fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    let x = x.wrapping_add(GAMMA);
+    let x = (x ^ (x >> 30)).wrapping_mul(MIX[0]);
+    let x = (x ^ (x >> 27)).wrapping_mul(MIX[1]);
     x ^ (x >> 31)
 }
 
@@ -160,19 +335,69 @@ mod tests {
         }
     }
 
+    /// SplitMix64 as published: its output after `n` others.
+    fn splitmix(state: u64, n: u64) -> u64 {
+        let mut z = state.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
     #[test]
-    fn interleaved_rows_are_stretches_of_the_stream() {
+    fn the_finaliser_is_that_of_splitmix64() {
+        // The first outputs for seed 1234567, from the reference implementation.
+        let want = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        assert_eq!([0, 1, 2].map(|n| splitmix(1_234_567, n)), want);
+        assert_eq!(mix(1_234_567), want[0]);
+    }
+
+    #[test]
+    fn a_row_is_a_generator_of_rand_pcg() {
         let key = Key::new(8).fold(1);
-        for (first, stride, rows) in [(0u64, 100u64, 16usize), (77, 2048, 16), (5, 1 << 33, 4), (3, 7, 1), (0, 2, LANES)] {
-            let mut words = key.interleaved(first, stride, rows);
-            let drawn: Vec<u32> = (0..3).flat_map(|_| words.next_lanes()).collect();
-            for row in 0..rows {
-                let mut reference = key.words(first + row as u64 * stride);
-                let want = reference.next_lanes();
-                let got: Vec<u32> = drawn.iter().skip(row).step_by(rows).copied().collect();
-                let common = got.len().min(LANES);
-                assert_eq!(got[..common], want[..common], "row {row} of {rows}");
+        for (sample, channel, t) in [(0u64, 0u64, 0u64), (3, 1, 70), (1 << 33, 511, 1 << 35), (u64::MAX, 5, 1)] {
+            let mut want = Pcg32::new(splitmix(splitmix(key.state, sample), channel), key.stream);
+            want.advance(t);
+            let mut got = Draw::new(key).from_step(t).generator(sample, channel);
+            assert_eq!([(); 5].map(|()| got.next_u32()), [(); 5].map(|()| want.next_u32()));
+        }
+    }
+
+    #[test]
+    fn rows_are_those_of_the_generators() {
+        for (first, sides, batch, channels, from) in
+            [(0u64, 1usize, 3usize, 20usize, 0u64), (u64::MAX - 1, 2, 6, 17, 9), (1 << 40, 3, 3, 1, 1 << 40)]
+        {
+            let draw = Draw::new(Key::new(8)).with_samples(Samples { first, sides }).from_step(from);
+            let rows = draw.rows(batch, channels);
+            for row in 0..batch * channels {
+                let (b, channel) = (row / channels, row % channels);
+                let pairs = batch / sides;
+                let sample = first.wrapping_add((b % pairs) as u64).wrapping_mul(sides as u64).wrapping_add((b / pairs) as u64);
+                let want = |channel: usize, count: usize| {
+                    let mut generator = draw.generator(sample, channel as u64);
+                    (0..count).map(|_| generator.next_u32()).collect::<Vec<_>>()
+                };
+                assert_eq!(rows.row(row).take(9).collect::<Vec<_>>(), want(channel, 9));
+                assert_eq!(rows.side_by_side::<1>(row).next_lanes().to_vec(), want(channel, LANES));
+                let firsts: Vec<u32> = (0..16).map(|lane| want(channel + lane, 1)[0]).collect();
+                assert_eq!(rows.first_words(row).take(16).collect::<Vec<_>>(), firsts);
+                let mut words = rows.side_by_side::<16>(row);
+                let drawn: Vec<u32> = (0..3).flat_map(|_| words.next_lanes()).collect();
+                for lane in 0..16 {
+                    let got: Vec<u32> = drawn.iter().skip(lane).step_by(16).copied().collect();
+                    assert_eq!(got, want(channel + lane, 12), "lane {lane} of row {row}");
+                }
             }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_not_whole_samples_is_refused() {
+        let draw = |sides| Draw::new(Key::new(1)).with_samples(Samples { first: 0, sides });
+        assert!(draw(2).check("spike", 4).is_ok() && draw(1).check("spike", 0).is_ok());
+        for (sides, batch) in [(0, 4), (2, 3), (3, 1)] {
+            let message = draw(sides).check("spike", batch).unwrap_err().to_string();
+            assert!(message.contains("spike") && message.contains(&format!("{batch} rows")), "{message}");
         }
     }
 

@@ -39,6 +39,17 @@ pub fn same_numel(op: &'static str, left: &[usize], right: &[usize]) -> Result<(
     }
 }
 
+/// (samples, channels, steps) of a tensor of any shape that noise is drawn for. The first axis counts samples, the last one time steps,
+/// and what is between them channels; (batch, channels) is one step, one axis is the steps of one channel of one sample.
+pub fn rows(shape: &[usize]) -> [usize; 3] {
+    match *shape {
+        [] => [1; 3],
+        [length] => [1, 1, length],
+        [batch, channels] => [batch, channels, 1],
+        [batch, ref channels @ .., length] => [batch, channels.iter().product(), length],
+    }
+}
+
 /// `given` is exactly `wanted`; `what` names the tensor in the message.
 pub fn exactly(op: &'static str, what: &str, wanted: &[usize], given: &[usize]) -> Result<()> {
     if wanted == given {

@@ -1,16 +1,16 @@
 //! From potentials to spikes: the probabilistic draw and the leaky integrate-and-fire neuron.
 
-use super::{Key, Tensor, Transfer};
+use super::{Draw, Tensor, Transfer};
 use crate::error::Result;
 
 /// Spikes, with the gradients that stand in for theirs.
 pub trait Spiking: Transfer {
     /// Spikes of `y = scale[h] x + shift[h]` (or y = x): `y > u`, strict.
-    fn spike(&self, spike: &Spike<Self>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>>;
+    fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>>;
     /// Surrogate gradients of x, scale, shift.
     fn spike_grad(
         &self,
-        spike: &Spike<Self>,
+        spike: &Spike<Tensor<Self>>,
         x: &Tensor<Self>,
         affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
         g: &Tensor<Self>,
@@ -22,13 +22,31 @@ pub trait Spiking: Transfer {
     fn lif_grad(&self, lif: &Lif, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>>;
 }
 
-/// Where the uniform numbers of a spike draw come from.
-#[derive(Clone, Debug)]
-pub enum Noise<B: Transfer> {
-    /// Word i of this stream decides element i.
-    Stream(Key),
+/// Where the uniform numbers of a spike draw come from. `T` holds values: a tensor, a reference to one, a slice.
+#[derive(Clone, Copy, Debug)]
+pub enum Noise<T> {
+    /// The number of (sample, channel, t) of this draw decides the spike there.
+    Stream(Draw),
     /// Drawn by the caller, uniform in [0, 1), of the potential's shape.
-    Given(Tensor<B>),
+    Given(T),
+}
+
+impl<T> Noise<T> {
+    /// The same by reference.
+    pub fn as_ref(&self) -> Noise<&T> {
+        match self {
+            Noise::Stream(draw) => Noise::Stream(*draw),
+            Noise::Given(values) => Noise::Given(values),
+        }
+    }
+
+    /// The same with `f` of the values.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Noise<U> {
+        match self {
+            Noise::Stream(draw) => Noise::Stream(draw),
+            Noise::Given(values) => Noise::Given(f(values)),
+        }
+    }
 }
 
 /// The derivative that stands in for the derivative of a spike.
@@ -62,15 +80,32 @@ pub enum SpikeMode {
     Expected,
 }
 
-/// One spike draw.
-#[derive(Clone, Debug)]
-pub struct Spike<B: Transfer> {
+/// How potentials become spikes. `T` holds values, as in [`Noise`].
+#[derive(Clone, Copy, Debug)]
+pub struct Spike<T> {
     /// The uniform numbers.
-    pub noise: Noise<B>,
+    pub noise: Noise<T>,
     /// Spikes or their expectation.
     pub mode: SpikeMode,
     /// The derivative used for sampled spikes.
     pub surrogate: Surrogate,
+}
+
+impl<T> Spike<T> {
+    /// The same by reference.
+    pub fn as_ref(&self) -> Spike<&T> {
+        Spike { noise: self.noise.as_ref(), mode: self.mode, surrogate: self.surrogate }
+    }
+
+    /// The same with `f` of the values.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Spike<U> {
+        Spike { noise: self.noise.map(f), mode: self.mode, surrogate: self.surrogate }
+    }
+
+    /// Whether the gradient looks at the uniform numbers: that of an expectation and the clamp surrogate do not.
+    pub(in crate::backend) fn has_noisy_gradient(&self) -> bool {
+        self.mode == SpikeMode::Sampled && self.surrogate != Surrogate::Clamp
+    }
 }
 
 /// A leaky integrate-and-fire neuron: `v[t] = decay v[t-1] (1 - s[t-1]) + y[t]` (hard reset) or

@@ -79,9 +79,9 @@ pub enum BlockNoise<B: Backend> {
 }
 
 impl<B: Backend> BlockNoise<B> {
-    fn draw(&self, key: Key, index: usize) -> Noise<B> {
+    fn draw(&self, key: Key, index: usize) -> Noise<Tensor<B>> {
         match self {
-            BlockNoise::Stream => Noise::Stream(key.fold(index as u64)),
+            BlockNoise::Stream => Noise::Stream(key.fold(index as u64).into()),
             BlockNoise::Given(draws) => Noise::Given(draws[index].clone()),
         }
     }
@@ -206,7 +206,7 @@ impl<B: Backend> Block<B> {
     }
 
     /// The spikes that enter the forward SSM: of the affine, or of its normalisation.
-    fn input_spikes(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
+    fn input_spikes(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<Tensor<B>>) -> Result<Var<B>> {
         match &self.norm {
             Some(norm) if self.config.prenorm => self.forward.sampler.normalized(cx, norm, x, noise),
             _ => self.forward.sampler.forward(cx, x, noise),
@@ -220,7 +220,7 @@ impl<B: Backend> Block<B> {
         branch: &Branch<B>,
         spikes: Var<B>,
         lengths: Option<&[usize]>,
-        noise: Noise<B>,
+        noise: Noise<Tensor<B>>,
     ) -> Result<Var<B>> {
         let source = self.config.source;
         if !self.config.flip_reverse {

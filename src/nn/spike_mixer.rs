@@ -4,7 +4,7 @@ use super::linear::fan_in_uniform;
 use super::{Context, Module, Names, Param, ParamOptions};
 use crate::autodiff::Var;
 use crate::autodiff::ops::mix::Mix;
-use crate::backend::{Backend, Key, Unary};
+use crate::backend::{Backend, Draw, Key, Unary};
 use crate::error::{Error, Result};
 
 /// The non-linearity after the mix.
@@ -59,11 +59,11 @@ impl<B: Backend> SpikeMixer<B> {
 
     /// [`SpikeMixer::forward`] with dropout tied over the length, added to a residual (B, H, L), in one operation.
     pub fn onto(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: &Var<B>, dropout: f64) -> Result<Var<B>> {
-        let dropout = (cx.training && dropout > 0.0).then_some((dropout, cx.key));
+        let dropout = (cx.training && dropout > 0.0).then_some((dropout, cx.key.into()));
         self.run(cx, branches, Some(residual), dropout)
     }
 
-    fn run(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: Option<&Var<B>>, dropout: Option<(f64, Key)>) -> Result<Var<B>> {
+    fn run(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: Option<&Var<B>>, dropout: Option<(f64, Draw)>) -> Result<Var<B>> {
         let mix = Mix { activation: Some(self.activation.function()), dropout, residual: residual.is_some() };
         Var::mix_with(branches, &cx.var(&self.weight), &cx.var(&self.bias), residual, mix)
     }

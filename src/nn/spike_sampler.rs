@@ -2,7 +2,7 @@
 
 use super::{Context, Module, Names, Norm, Param, ParamOptions};
 use crate::autodiff::Var;
-use crate::backend::{Backend, Lif, Noise, Spike, Surrogate};
+use crate::backend::{Backend, Lif, Noise, Spike, Surrogate, Tensor};
 use crate::error::Result;
 
 /// How potentials become spikes.
@@ -22,7 +22,7 @@ impl Default for SpikeSource {
 
 impl SpikeSource {
     /// Spikes of the potentials `y`.
-    pub fn spikes<B: Backend>(&self, cx: &Context<'_, B>, y: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
+    pub fn spikes<B: Backend>(&self, cx: &Context<'_, B>, y: &Var<B>, noise: Noise<Tensor<B>>) -> Result<Var<B>> {
         let spikes = match self {
             SpikeSource::Probability(surrogate) => y.spike(Spike { noise, mode: cx.mode, surrogate: *surrogate })?,
             SpikeSource::Lif(lif) => y.lif(*lif)?,
@@ -58,19 +58,19 @@ impl<B: Backend> SpikeSampler<B> {
     }
 
     /// Spikes, 0 or 1, of x (B, H, L), with the uniform numbers of `noise`.
-    pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
+    pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<Tensor<B>>) -> Result<Var<B>> {
         self.through(cx, x, (&cx.var(&self.scale), &cx.var(&self.shift)), noise)
     }
 
     /// Spikes of the normalised potential: `norm(scale x + shift)`.
-    pub fn normalized(&self, cx: &Context<'_, B>, norm: &Norm<B>, x: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
+    pub fn normalized(&self, cx: &Context<'_, B>, norm: &Norm<B>, x: &Var<B>, noise: Noise<Tensor<B>>) -> Result<Var<B>> {
         match norm.folded(cx, x, &cx.var(&self.scale), &cx.var(&self.shift))? {
             Some((scale, shift)) => self.through(cx, x, (&scale, &shift), noise),
             None => self.source.spikes(cx, &norm.forward(cx, &self.potential(cx, x)?)?, noise),
         }
     }
 
-    fn through(&self, cx: &Context<'_, B>, x: &Var<B>, (scale, shift): (&Var<B>, &Var<B>), noise: Noise<B>) -> Result<Var<B>> {
+    fn through(&self, cx: &Context<'_, B>, x: &Var<B>, (scale, shift): (&Var<B>, &Var<B>), noise: Noise<Tensor<B>>) -> Result<Var<B>> {
         let SpikeSource::Probability(surrogate) = self.source else {
             return self.source.spikes(cx, &x.affine(scale, shift)?, noise);
         };
@@ -107,7 +107,7 @@ impl<'a, B: Backend> Sampler<'a, B> {
     }
 
     /// Spikes of x, (B, H, L).
-    pub fn spikes(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<B>) -> Result<Var<B>> {
+    pub fn spikes(&self, cx: &Context<'_, B>, x: &Var<B>, noise: Noise<Tensor<B>>) -> Result<Var<B>> {
         match self {
             Sampler::Layer(layer) => layer.forward(cx, x, noise),
             Sampler::Source(source) => source.spikes(cx, x, noise),

@@ -3,11 +3,11 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use pspikessm::backend::{Backend, Firing, FiringDropout, Key, LongConv, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary};
+use pspikessm::backend::{Backend, Draw, Firing, FiringDropout, LongConv, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary};
 
 use super::dual::Dual;
 use super::elementwise::define;
-use super::harness::{Array, Dice, Lab, cases, indices, length, mask, once, seed, stream, wanted};
+use super::harness::{Array, Dice, Lab, any_draw, cases, drawn, in_any_batch, indices, length, mask, once, seed, wanted};
 use super::spike::{SURROGATES, slope, steepness};
 
 /// Operands on the host.
@@ -221,9 +221,9 @@ struct Fire {
     gelu: bool,
     dropout: Option<FiringDropout>,
     affine: Option<(Array, Array)>,
-    /// The uniform numbers, and the key they come from unless they are given.
+    /// The uniform numbers, and the draw they come from unless they are given.
     u: Array,
-    key: Option<Key>,
+    draw: Option<Draw>,
 }
 
 /// What an element of y becomes, with derivatives by y.
@@ -238,16 +238,17 @@ type Options = [bool; 4];
 
 impl Fire {
     fn new<B: Backend>(lab: &Lab<B>, dice: &mut Dice, shape: &[usize], [gelu, drops, affine, given]: Options) -> Self {
-        let key = Key::new(dice.below(1 << 30) as u64);
-        let dropout = FiringDropout { p: [0.1, 0.5][dice.below(2)], elements: key.fold(1), channels: key.fold(2) };
+        let draw = any_draw(dice, shape[0]);
+        let of = |index| Draw { key: draw.key.fold(index), ..draw };
+        let dropout = FiringDropout { p: [0.1, 0.5][dice.below(2)], elements: of(1), channels: of(2) };
         // Scaled so that many potentials lie between 0 and 1, where the surrogates are open.
         let [scale, shift] = [(-0.5, 0.5), (0.0, 1.0)].map(|(low, high)| lab.array(dice, &shape[1..2], low, high));
         Fire {
             gelu,
             dropout: drops.then_some(dropout),
             affine: affine.then_some((scale, shift)),
-            u: if given { lab.array(dice, shape, 0.0, 1.0) } else { stream(key, shape) },
-            key: (!given).then_some(key),
+            u: if given { lab.array(dice, shape, 0.0, 1.0) } else { drawn(draw, shape) },
+            draw: (!given).then_some(draw),
         }
     }
 
@@ -284,7 +285,7 @@ impl Fire {
 
     fn put<B: Backend>(&self, lab: &Lab<B>, mode: SpikeMode, surrogate: Surrogate) -> Result<Fires<B>, TestCaseError> {
         let affine = self.affine.as_ref().map(|(scale, shift)| Ok::<_, TestCaseError>((lab.put(scale)?, lab.put(shift)?)));
-        let noise = self.key.map_or_else(|| lab.put(&self.u).map(Noise::Given), |key| Ok(Noise::Stream(key)))?;
+        let noise = self.draw.map_or_else(|| lab.put(&self.u).map(Noise::Given), |draw| Ok(Noise::Stream(draw)))?;
         let spike = Spike { noise, mode, surrogate };
         Ok(Fires { gelu: self.gelu, dropout: self.dropout, affine: affine.transpose()?, spike })
     }
@@ -300,13 +301,13 @@ struct Fires<B: Backend> {
     gelu: bool,
     dropout: Option<FiringDropout>,
     affine: Option<(Tensor<B>, Tensor<B>)>,
-    spike: Spike<B>,
+    spike: Spike<Tensor<B>>,
 }
 
 impl<B: Backend> Fires<B> {
-    fn firing(&self) -> Firing<'_, B> {
+    fn firing(&self) -> Firing<&Tensor<B>> {
         let affine = self.affine.as_ref().map(|(scale, shift)| (scale, shift));
-        Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: &self.spike }
+        Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: self.spike.as_ref() }
     }
 }
 
@@ -341,6 +342,29 @@ pub fn fire<B: Backend>(lab: &Lab<B>) {
             prop_assert!(lab.blind || *got == right || open, "spike {i} is {got}, with potential {y} and u {u}");
         }
         Ok(())
+    });
+}
+
+pub fn fire_does_not_depend_on_the_batch<B: Backend>(lab: &Lab<B>) {
+    let shapes = (1..4usize, select(vec![1usize, 5, 17]), select(vec![1usize, 7, 33, 130]));
+    cases(12, 76, (shapes, any::<bool>(), seed()), |((half, channels, length), drops, seed)| {
+        let mut dice = Dice::new(seed);
+        let (shape, draw) = ([2 * half, channels, length], any_draw(&mut dice, 1));
+        let of = |draw: Draw, index| Draw { key: draw.key.fold(index), ..draw };
+        // y is u itself, and far from the number that decides its spike: no rounding does.
+        let beside = |u: f64| if dice.flag() { u + 0.1 } else { u - 0.1 };
+        let mut x = drawn(draw, &shape);
+        x.values = x.values.into_iter().map(beside).collect();
+        let skip = lab.backend.full(&[channels], if drops { 0.25 } else { 1.0 })?;
+        in_any_batch(lab, draw, &x, false, |draw, x| {
+            // Dropout of a half makes it four times as large, or nothing.
+            let dropout = drops.then(|| FiringDropout { p: 0.5, elements: of(draw, 1), channels: of(draw, 2) });
+            let spike = Spike { noise: Noise::Stream(draw), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
+            let (input, kernel) = (lab.put(x)?, lab.backend.full(&[1, channels, x.shape[2]], 0.0)?);
+            let conv = LongConv { input: &input, kernel: &kernel, skip: Some(&skip), lengths: None };
+            let firing = Firing { gelu: false, dropout, affine: None, spike: spike.as_ref() };
+            lab.get(&lab.backend.fire(conv, firing)?)
+        })
     });
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use pspikessm::backend::{Backend, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor};
+use pspikessm::backend::{Backend, Draw, Key, Noise, Real, Samples, Spike, SpikeMode, Surrogate, Tensor};
 use rand_core::Rng;
 use rand_pcg::Pcg32;
 
@@ -63,6 +63,21 @@ impl Array {
         own.iter().zip(&self.shape).fold(0, |offset, (&i, &len)| offset * len + if len == 1 { 0 } else { i })
     }
 
+    /// The entries of a (B, H, L) array from `start` on, `shape` of them; 0 where there is none.
+    pub fn part(&self, start: [usize; 3], shape: [usize; 3]) -> Self {
+        Array::of(&shape, |i| {
+            let i: [usize; 3] = std::array::from_fn(|axis| start[axis] + i[axis]);
+            if i.iter().zip(&self.shape).all(|(i, len)| i < len) { self.at(&i) } else { 0.0 }
+        })
+    }
+
+    /// These rows of the batch.
+    pub fn rows(&self, rows: impl IntoIterator<Item = usize>) -> Self {
+        let size = self.shape[1..].iter().product::<usize>();
+        let values: Vec<f64> = rows.into_iter().flat_map(|row| &self.values[row * size..][..size]).copied().collect();
+        Array { shape: [&[values.len() / size], &self.shape[1..]].concat(), values }
+    }
+
     /// The largest magnitude of a finite entry.
     pub fn largest(&self) -> f64 {
         self.values.iter().filter(|v| v.is_finite()).fold(0.0, |largest, v| largest.max(v.abs()))
@@ -80,15 +95,35 @@ pub fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + use<'_> {
     })
 }
 
-/// The uniform numbers that `key` stands for.
-pub fn stream(key: Key, shape: &[usize]) -> Array {
-    let mut generator = key.generator();
-    Array::of(shape, |_| f64::from(generator.next_u32() >> 8) / 16_777_216.0)
+/// The uniform numbers of a draw, each by its definition: of the row's own generator, as many steps on as the time step says.
+pub fn drawn(draw: Draw, shape: &[usize]) -> Array {
+    let Samples { first, sides } = draw.samples;
+    Array::of(shape, |i| {
+        let (b, channel, t) = match *i {
+            [] => (0, 0, 0),
+            [t] => (0, 0, t),
+            [b, h] => (b, h, 0),
+            [b, ref inner @ .., t] => (b, inner.iter().zip(&shape[1..]).fold(0, |channel, (&i, &len)| channel * len + i), t),
+        };
+        let side = if shape.len() < 2 { 1 } else { shape[0] / sides };
+        let sample = first.wrapping_add((b % side) as u64).wrapping_mul(sides as u64).wrapping_add((b / side) as u64);
+        let mut generator = draw.generator(sample, channel as u64);
+        generator.advance(t as u64);
+        f64::from(generator.next_u32() >> 8) / 16_777_216.0
+    })
+}
+
+/// Any draw for a batch of `batch` rows.
+pub fn any_draw(dice: &mut Dice, batch: usize) -> Draw {
+    let sides = if batch.is_multiple_of(2) && dice.flag() { 2 } else { 1 };
+    let first = [0, 3, 1 << 33, u64::MAX - 1][dice.below(4)];
+    let step = [0, 1, 77, (1 << 33) + 5][dice.below(4)];
+    Draw::new(Key::new(dice.below(1 << 30) as u64)).with_samples(Samples { first, sides }).from_step(step)
 }
 
 /// What a dropout multiplies with: 0 with probability `p`, else 1 / (1 - p).
-pub fn mask(p: f64, key: Key, shape: &[usize]) -> Array {
-    let mut mask = stream(key, shape);
+pub fn mask(p: f64, draw: Draw, shape: &[usize]) -> Array {
+    let mut mask = drawn(draw, shape);
     mask.values.iter_mut().for_each(|u| *u = if 1.0 - p > *u { 1.0 / (1.0 - p) } else { 0.0 });
     mask
 }
@@ -195,6 +230,44 @@ impl<B: Backend> Lab<B> {
         }
         Ok(())
     }
+}
+
+/// What `run` makes of x (2n, H, L) with a draw does not depend on what else is in the batch: neither on its length, nor on where it is
+/// cut, be it of single sequences or of pairs. Where `steps`, not on the time steps before either.
+pub fn in_any_batch<B: Backend>(
+    lab: &Lab<B>,
+    draw: Draw,
+    x: &Array,
+    steps: bool,
+    run: impl Fn(Draw, &Array) -> Result<Array, TestCaseError>,
+) -> Verdict {
+    let same = |what: &str, got: Array, want: Array| {
+        prop_assert_eq!(&got.shape, &want.shape);
+        prop_assert!(lab.blind || got == want, "{what}: {:?} and not {:?}", got.values, want.values);
+        Ok(())
+    };
+    let &[batch, channels, length] = x.shape.as_slice() else { return Err(TestCaseError::fail("three axes")) };
+    let with = |sides: usize, further: usize| {
+        let first = draw.samples.first.wrapping_add(further as u64);
+        draw.with_samples(Samples { first, sides })
+    };
+    let whole = run(with(1, 0), x)?;
+    let padded = run(with(1, 0), &x.part([0; 3], [batch + 1, channels, length + 70]))?;
+    same("a longer batch", padded.part([0; 3], [batch, channels, length]), whole.clone())?;
+    for cut in [1, batch / 2] {
+        same("the batch's first part", run(with(1, 0), &x.rows(0..cut))?, whole.rows(0..cut))?;
+        same("its second part", run(with(1, cut), &x.rows(cut..batch))?, whole.rows(cut..batch))?;
+    }
+    let (pairs, half) = (run(with(2, 0), x)?, batch / 2);
+    for cut in 0..half {
+        let later = || (cut..half).chain(half + cut..batch);
+        same("the later pairs", run(with(2, cut), &x.rows(later()))?, pairs.rows(later()))?;
+    }
+    for t in (0..length).filter(|_| steps) {
+        let [start, shape] = [[0, 0, t], [batch, channels, 1]];
+        same("one step", run(with(1, 0).from_step(draw.step.wrapping_add(t as u64)), &x.part(start, shape))?, whole.part(start, shape))?;
+    }
+    Ok(())
 }
 
 /// A gradient that was wanted.

@@ -23,14 +23,16 @@ macro_rules! every_test {
             transfer: values_come_back;
             elementwise: unary, unary_gradient, unary_special_points, unary_propagates_nan, binary, binary_propagates_nan, sum_to,
                 first_not_finite;
-            products: matmul, rfft, irfft, mix, mix_of_spikes, mix_of_silence, mix_gradient, mix_gradient_of_spikes;
+            products: matmul, rfft, irfft, mix, mix_of_spikes, mix_of_silence, mix_gradient, mix_gradient_of_spikes,
+                mix_does_not_depend_on_the_batch;
             layout: permute, slice, concat, flip, embed, embed_gradient;
-            random: uniform_is_the_stream, normal_is_the_stream, normal_has_the_moments_of_a_normal;
+            random: uniform_is_the_stream, normal_is_the_stream, normal_has_the_moments_of_a_normal, draws_are_by_sample_channel_and_time,
+                draws_do_not_depend_on_the_batch, a_batch_that_is_not_whole_samples_is_refused, rows_of_a_draw_are_uncorrelated;
             norm: affine, affine_gradient, moments, moments_of_spikes, moments_gradient, normalize, normalize_gradient;
-            spike: sampled, expected, given_noise_is_as_good_as_the_stream, ties_and_nan_do_not_spike, surrogate_gradient,
-                clamp_surrogate_includes_its_ends, lif, lif_ties_and_resets, lif_gradient;
-            conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, expected_fire, fire_gradient,
-                fire_gradient_of_silence;
+            spike: sampled, expected, given_noise_is_as_good_as_the_stream, spikes_do_not_depend_on_the_batch,
+                ties_and_nan_do_not_spike, surrogate_gradient, clamp_surrogate_includes_its_ends, lif, lif_ties_and_resets, lif_gradient;
+            conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, expected_fire,
+                fire_does_not_depend_on_the_batch, fire_gradient, fire_gradient_of_silence;
             kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
             loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;
         }

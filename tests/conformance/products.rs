@@ -4,11 +4,11 @@ use std::f64::consts::TAU;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use pspikessm::backend::{Backend, Key, Mixing, Tensor, Unary};
+use pspikessm::backend::{Backend, Draw, Mixing, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary};
 
 use super::dual::Dual;
 use super::elementwise::define;
-use super::harness::{Array, Dice, Lab, Verdict, cases, dim, indices, length, mask, narrowed, once, seed, wanted};
+use super::harness::{Array, Dice, Lab, Verdict, any_draw, cases, dim, in_any_batch, indices, length, mask, narrowed, once, seed, wanted};
 
 /// x (.., m, k) or (.., k, m), y (.., k, n) or (.., n, k).
 fn multiply(x: &Array, tx: bool, y: &Array, ty: bool, batch: &[usize], [m, n, k]: [usize; 3]) -> Array {
@@ -109,7 +109,7 @@ struct Mix {
     weight: Array,
     bias: Array,
     activation: Option<Unary>,
-    dropout: Option<(f64, Key)>,
+    dropout: Option<(f64, Draw)>,
     residual: Option<Array>,
     /// Nobody compares it.
     blind: bool,
@@ -133,7 +133,7 @@ impl Mix {
             weight: lab.signed(dice, &[d_out, d_in]),
             bias: lab.signed(dice, &[d_out]),
             activation,
-            dropout: p.map(|p| (p, Key::new(dice.below(1 << 30) as u64))),
+            dropout: p.map(|p| (p, any_draw(dice, output[0]))),
             residual: residual.then(|| lab.signed(dice, &output)),
             blind: lab.blind,
         }
@@ -172,7 +172,7 @@ impl Mix {
     /// What every (batch, channel) is multiplied with.
     fn mask(&self) -> Array {
         let [batch, d_out, _] = self.shape();
-        self.dropout.map_or_else(|| Array::of(&[batch, d_out], |_| 1.0), |(p, key)| mask(p, key, &[batch, d_out]))
+        self.dropout.map_or_else(|| Array::of(&[batch, d_out], |_| 1.0), |(p, draw)| mask(p, draw, &[batch, d_out]))
     }
 
     /// The activation of y with its derivative.
@@ -315,6 +315,28 @@ pub fn mix_of_spikes<B: Backend>(lab: &Lab<B>) {
     cases(24, 25, (mixes_of_spikes(), following(), 0..6, seed()), |(sizes, then, joined, seed)| {
         let (mix, there) = mix_of_patches(lab, &mut Dice::new(seed), &sizes, then, joined == 0)?;
         mix.output_is_right(lab, &there)
+    });
+}
+
+/// Of numbers and of the backend's own spikes, all of them so round that sums have no rounding.
+pub fn mix_does_not_depend_on_the_batch<B: Backend>(lab: &Lab<B>) {
+    let shapes = (1..4usize, select(vec![1usize, 5, 130]), select(vec![1usize, 7, 65]));
+    cases(12, 27, (shapes, any::<bool>(), seed()), |((half, channels, length), spikes, seed)| {
+        let mut dice = Dice::new(seed);
+        let (shape, draw) = ([2 * half, channels, length], any_draw(&mut dice, 1));
+        let x = Array::of(&shape, |_| f64::from(u8::from(dice.flag())));
+        let weight = lab.put(&Array::of(&[channels, channels], |_| dice.below(9) as f64 - 4.0))?;
+        let bias = lab.put(&Array::of(&[channels], |_| dice.below(9) as f64 - 4.0))?;
+        in_any_batch(lab, draw, &x, false, |draw, x| {
+            let mut part = lab.put(x)?;
+            if spikes {
+                let noise = Noise::Given(lab.backend.full(&x.shape, 0.5)?);
+                part = lab.backend.spike(&Spike { noise, mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp }, &part, None)?;
+            }
+            let dropout = Some((0.5, draw));
+            let mixing = Mixing { parts: &[&part], weight: &weight, bias: &bias, activation: None, dropout, residual: None };
+            lab.get(&lab.backend.mix(mixing)?)
+        })
     });
 }
 

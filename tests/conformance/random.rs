@@ -1,4 +1,4 @@
-//! Random draws: the words of the stream, by position, and the moments of what is made of them.
+//! Random numbers: the words of the stream, by position or by sample, channel and time, and the moments of what is made of them.
 
 use std::f64::consts::TAU;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use pspikessm::backend::*;
 use rand_core::Rng;
 
-use super::harness::{Array, Lab, cases, once, seed, shape};
+use super::harness::{Array, Dice, Lab, any_draw, cases, drawn, in_any_batch, once, seed, sequence, shape};
 
 fn words(key: Key, count: usize) -> Vec<f64> {
     let mut generator = key.generator();
@@ -60,6 +60,79 @@ pub fn normal_has_the_moments_of_a_normal<B: Backend>(lab: &Lab<B>) {
         ] {
             prop_assert!(lab.blind || (got - want).abs() < error * deviation, "{what}: {got} and not {want} +- {}", error * deviation);
         }
+        Ok(())
+    });
+}
+
+pub fn draws_are_by_sample_channel_and_time<B: Backend>(lab: &Lab<B>) {
+    cases(48, 42, (shape(), seed()), |(shape, seed)| {
+        let draw = any_draw(&mut Dice::new(seed), if shape.len() < 2 { 1 } else { shape[0] });
+        let want = drawn(draw, &shape);
+        lab.same("a draw", &lab.backend.draw_uniform(draw, &shape)?, &want)?;
+        // The same numbers whatever the backend computes in.
+        let other = Lab { backend: Cpu::<f64>::new(), tolerance: lab.tolerance, blind: false };
+        other.same("a draw in f64", &other.backend.draw_uniform(draw, &shape)?, &want)
+    });
+}
+
+pub fn draws_do_not_depend_on_the_batch<B: Backend>(lab: &Lab<B>) {
+    cases(16, 43, (sequence(), seed()), |([half, channels, length], seed)| {
+        let draw = any_draw(&mut Dice::new(seed), 1);
+        let run = |draw: Draw, shape: &[usize]| lab.get(&lab.backend.draw_uniform(draw, shape)?);
+        in_any_batch(lab, draw, &Array::zeros(&[2 * half, channels, length]), true, |draw, x| run(draw, &x.shape))?;
+        let shape = [half, channels, length];
+        let (few, more) = (run(draw, &shape)?, run(draw, &[half, channels + 3, length])?);
+        prop_assert!(lab.blind || more.part([0; 3], shape) == few, "more channels");
+        // (B, H) is one step.
+        prop_assert!(lab.blind || run(draw, &shape[..2])?.values == few.part([0; 3], [half, channels, 1]).values, "no time axis");
+        Ok(())
+    });
+}
+
+pub fn a_batch_that_is_not_whole_samples_is_refused<B: Backend>(lab: &Lab<B>) {
+    for (sides, shape) in [(0, &[4, 1, 1][..]), (2, &[3, 2, 5]), (2, &[8])] {
+        let draw = Draw::new(Key::new(1)).with_samples(Samples { first: 0, sides });
+        assert!(lab.backend.draw_uniform(draw, shape).is_err(), "{sides} sides of {shape:?}");
+    }
+}
+
+pub fn rows_of_a_draw_are_uncorrelated<B: Backend>(lab: &Lab<B>) {
+    once(|| {
+        const SHAPE: [usize; 3] = [60, 40, 50];
+        // Of mean 0 and variance 1.
+        let draw = |draw: Draw, shape: &[usize]| -> Result<Array, TestCaseError> {
+            let mut u = lab.get(&lab.backend.draw_uniform(draw, shape)?)?;
+            u.values.iter_mut().for_each(|u| *u = (*u - 0.5) * 12f64.sqrt());
+            Ok(u)
+        };
+        let (numbers, other) = (draw(Draw::new(Key::new(12)), &SHAPE)?, draw(Draw::new(Key::new(12).fold(0)), &SHAPE)?);
+        // First words alone, as tied dropout draws them.
+        let firsts = draw(Draw::new(Key::new(13)), &[400, 300, 1])?;
+        let distant = |x: &Array, [b, h, t]: [usize; 3]| {
+            let shape = [x.shape[0] - b, x.shape[1] - h, x.shape[2] - t];
+            let (near, far) = (x.part([0; 3], shape), x.part([b, h, t], shape));
+            near.values.iter().zip(&far.values).map(|(a, b)| a * b).collect::<Vec<f64>>()
+        };
+        let mut products = vec![("values", numbers.values.clone()), ("first values", firsts.values.clone())];
+        products.push(("products with another key's", numbers.values.iter().zip(&other.values).map(|(a, b)| a * b).collect()));
+        for apart in
+            [[0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 2, 0], [1, 0, 0], [2, 0, 0], [1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1], [0, 16, 0]]
+        {
+            products.push(("products of neighbours", distant(&numbers, apart)));
+        }
+        for apart in [[0, 1, 0], [1, 0, 0], [1, 1, 0], [0, 2, 0], [2, 0, 0], [0, 16, 0]] {
+            products.push(("products of neighbouring first values", distant(&firsts, apart)));
+        }
+        for (what, terms) in &products {
+            // Each term has mean 0 and variance 1; five standard errors.
+            let (mean, limit) = (mean(terms, |v| v), 5.0 / (terms.len() as f64).sqrt());
+            prop_assert!(lab.blind || mean.abs() < limit, "the mean of {what} is {mean}, beyond {limit}");
+        }
+        let variance = mean(&numbers.values, |v| v * v);
+        prop_assert!(
+            lab.blind || (variance - 1.0).abs() < 5.0 * 0.8f64.sqrt() / (numbers.values.len() as f64).sqrt(),
+            "variance {variance}"
+        );
         Ok(())
     });
 }

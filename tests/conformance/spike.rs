@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use pspikessm::backend::{Backend, Key, Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
+use pspikessm::backend::{Backend, Draw, Key, Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
 
 use super::dual::Dual;
-use super::harness::{Array, Dice, Lab, cases, once, seed, sequence, shape, stream, wanted};
+use super::harness::{Array, Dice, Lab, any_draw, cases, drawn, in_any_batch, once, seed, sequence, shape, wanted};
 
 /// Multiples of 1 / `fine` from `low` to `high`: sums and products of a few of them have no rounding in any float type.
 fn grid(dice: &mut Dice, shape: &[usize], low: f64, high: f64, fine: f64) -> Array {
@@ -17,26 +17,22 @@ struct Case {
     x: Array,
     affine: Option<(Array, Array)>,
     u: Array,
-    key: Key,
+    draw: Draw,
 }
 
 impl Case {
     /// On grids so coarse that y = u, y = 0 and y = 1 all happen.
     fn new(shape: &[usize], has_affine: bool, seed: u64) -> Self {
-        let (mut dice, key) = (Dice::new(seed), Key::new(seed));
+        let mut dice = Dice::new(seed);
+        let draw = any_draw(&mut dice, if shape.len() < 2 { 1 } else { shape[0] });
         let x = grid(&mut dice, shape, -1.0, 2.0, 64.0);
         let affine = has_affine.then(|| (grid(&mut dice, &shape[1..2], -2.0, 2.0, 8.0), grid(&mut dice, &shape[1..2], -0.5, 1.0, 64.0)));
         let u = grid(&mut dice, shape, 0.0, 0.99, 64.0);
-        Case { x, affine, u, key }
+        Case { x, affine, u, draw }
     }
 
     fn potential(&self, i: &[usize]) -> f64 {
         self.affine.as_ref().map_or(self.x.at(i), |(scale, shift)| scale.at(&i[1..2]) * self.x.at(i) + shift.at(&i[1..2]))
-    }
-
-    /// The uniform numbers that the key stands for.
-    fn stream(&self) -> Array {
-        stream(self.key, &self.x.shape)
     }
 
     /// The draw on the device, and the uniform numbers it uses.
@@ -46,11 +42,11 @@ impl Case {
         given: bool,
         mode: SpikeMode,
         surrogate: Surrogate,
-    ) -> Result<(Spike<B>, Array), TestCaseError> {
+    ) -> Result<(Spike<Tensor<B>>, Array), TestCaseError> {
         if given {
             return Ok((Spike { noise: Noise::Given(lab.put(&self.u)?), mode, surrogate }, self.u.clone()));
         }
-        Ok((Spike { noise: Noise::Stream(self.key), mode, surrogate }, self.stream()))
+        Ok((Spike { noise: Noise::Stream(self.draw), mode, surrogate }, drawn(self.draw, &self.x.shape)))
     }
 
     /// x, scale and shift on the device.
@@ -107,8 +103,8 @@ pub fn given_noise_is_as_good_as_the_stream<B: Backend>(lab: &Lab<B>) {
         case.x = lab.array(&mut Dice::new(seed), &shape, -0.5, 1.5);
         let there = case.put(lab)?;
         for surrogate in SURROGATES {
-            let stream = Spike { noise: Noise::Stream(case.key), mode: SpikeMode::Sampled, surrogate };
-            let given = Spike { noise: Noise::Given(lab.backend.uniform(case.key, &shape)?), ..stream.clone() };
+            let stream = Spike { noise: Noise::Stream(case.draw), mode: SpikeMode::Sampled, surrogate };
+            let given = Spike { noise: Noise::Given(lab.backend.draw_uniform(case.draw, &shape)?), ..stream.clone() };
             let want = lab.get(&lab.backend.spike(&stream, &there.x, there.affine())?)?;
             lab.same("spikes of given noise", &lab.backend.spike(&given, &there.x, there.affine())?, &want)?;
             let all = [true, has_affine, has_affine];
@@ -119,6 +115,24 @@ pub fn given_noise_is_as_good_as_the_stream<B: Backend>(lab: &Lab<B>) {
                 &lab.backend.spike_grad(&given, &there.x, there.affine(), &there.x, all)?,
                 &want,
             )?;
+        }
+        Ok(())
+    });
+}
+
+pub fn spikes_do_not_depend_on_the_batch<B: Backend>(lab: &Lab<B>) {
+    cases(16, 66, (sequence(), any::<bool>(), seed()), |([half, channels, length], has_affine, seed)| {
+        let case = Case::new(&[2 * half, channels, length], has_affine, seed);
+        let there = case.put(lab)?;
+        for surrogate in [Surrogate::Clamp, Surrogate::Atan { alpha: 2.0 }] {
+            let spike = |draw| Spike { noise: Noise::Stream(draw), mode: SpikeMode::Sampled, surrogate };
+            in_any_batch(lab, case.draw, &case.x, true, |draw, x| {
+                lab.get(&lab.backend.spike(&spike(draw), &lab.put(x)?, there.affine())?)
+            })?;
+            in_any_batch(lab, case.draw, &case.x, true, |draw, x| {
+                let grads = lab.backend.spike_grad(&spike(draw), &lab.put(x)?, there.affine(), &lab.put(x)?, [true, false, false])?;
+                lab.get(wanted(&grads[0])?)
+            })?;
         }
         Ok(())
     });
@@ -195,7 +209,7 @@ pub fn clamp_surrogate_includes_its_ends<B: Backend>(lab: &Lab<B>) {
         let (x, g) = (lab.put(&x)?, lab.backend.full(&[1, 1, 7], 3.0)?);
         let (one, zero) = (lab.backend.full(&[1], 1.0)?, lab.backend.full(&[1], 0.0)?);
         for (mode, affine) in [SpikeMode::Sampled, SpikeMode::Expected].into_iter().flat_map(|m| [(m, None), (m, Some((&one, &zero)))]) {
-            let spike = Spike { noise: Noise::Stream(Key::new(1)), mode, surrogate: Surrogate::Clamp };
+            let spike = Spike { noise: Noise::Stream(Key::new(1).into()), mode, surrogate: Surrogate::Clamp };
             let got = lab.backend.spike_grad(&spike, &x, affine, &g, [true, false, false])?;
             lab.same(&format!("{mode:?} at the ends"), wanted(&got[0])?, &want)?;
         }

@@ -255,7 +255,7 @@ fn a_meter_counts_the_spikes_of_the_cpu() {
         fn count<B: Backend>(device: &B, x: &Array, source: SpikeSource) -> (Vec<f64>, f64) {
             let (tape, meter) = (Tape::off(device), SpikeMeter::default());
             let cx = Context::evaluation(&tape, Key::new(2)).metered(&meter);
-            let noise = pspikessm::backend::Noise::Stream(Key::new(3));
+            let noise = pspikessm::backend::Noise::Stream(Key::new(3).into());
             let spikes = source.spikes(&cx, &tape.constant(&x.tensor(device)), noise).unwrap();
             (host(device, spikes.value()), meter.rate())
         }

@@ -189,7 +189,7 @@ fn every_fault_fails_every_oracle_for_its_own_reason() {
 /// A spike with probability clamp(x + `SHIFT` / 100, 0, 1), which claims to be expected at clamp(x, 0, 1).
 #[derive(Clone)]
 struct Coin<const SHIFT: i32> {
-    spike: Spike<Host>,
+    spike: Spike<Value>,
 }
 
 impl<const SHIFT: i32> Op<Host> for Coin<SHIFT> {
@@ -210,12 +210,12 @@ impl<const SHIFT: i32> Op<Host> for Coin<SHIFT> {
     fn oracle(&self) -> Oracle<Host, Self> {
         Oracle::Expectation {
             expected: |coin| Coin { spike: Spike { mode: SpikeMode::Expected, ..coin.spike.clone() } },
-            redraw: |coin, seed| Coin { spike: Spike { noise: Noise::Stream(Key::new(seed)), ..coin.spike.clone() } },
+            redraw: |coin, seed| Coin { spike: Spike { noise: Noise::Stream(Key::new(seed).into()), ..coin.spike.clone() } },
         }
     }
 
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
-        let spike = Spike { noise: Noise::Stream(Key::new(1)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
+        let spike = Spike { noise: Noise::Stream(Key::new(1).into()), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
         [12, 1500].map(|len| Case::new(Coin { spike: spike.clone() }, [generate.values_off(&[len], -0.4, 1.4, &[0.0, 1.0], 0.05)])).into()
     }
 }

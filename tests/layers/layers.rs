@@ -500,7 +500,7 @@ fn a_meter_counts_sampled_spikes() {
     assert!(meter.rate().is_nan());
     let cx = Context::training(&tape, Key::new(0)).metered(&meter);
     let run = |cx: &Context<'_, B>, x: f64| {
-        sampler.forward(cx, &tape.constant(&cpu.full(&[1, 2, 30], x).unwrap()), Noise::Stream(Key::new(1))).unwrap();
+        sampler.forward(cx, &tape.constant(&cpu.full(&[1, 2, 30], x).unwrap()), Noise::Stream(Key::new(1).into())).unwrap();
     };
     run(&cx, 2.0);
     assert_eq!(meter.rate(), 1.0);

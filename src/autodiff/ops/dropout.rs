@@ -1,14 +1,14 @@
 //! `Dropout`: elements, or whole channels, set to zero at random.
 
 use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
-use crate::backend::{Backend, Binary, Key, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary, shape};
+use crate::backend::{Backend, Binary, Draw, Key, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary, shape};
 use crate::error::{Error, Result};
 
 /// Every element is 0 with probability p, else divided by 1 - p, so that the expectation is the input; one input.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
-    /// The draw: the same key drops the same elements.
-    pub key: Key,
+    /// The draw: the same one drops the same elements.
+    pub draw: Draw,
     /// The probability of 0, in [0, 1).
     pub p: f64,
     /// One draw for all of a channel's time series; the input is then (batch, channels, length).
@@ -39,8 +39,8 @@ impl<B: Backend> Op<B> for Dropout {
         for p in [0.0, generate.value(0.1, 0.9), generate.value(0.1, 0.9)] {
             let sequence = [(); 3].map(|()| generate.size(1..=6));
             let free = generate.shape(0..=4, 1..=4);
-            cases.push(Case::new(Dropout { key: Key::new(generate.seed()), p, tied: true }, [generate.normal(&sequence)]));
-            cases.push(Case::new(Dropout { key: Key::new(generate.seed()), p, tied: false }, [generate.normal(&free)]));
+            cases.push(Case::new(Dropout { draw: Key::new(generate.seed()).into(), p, tied: true }, [generate.normal(&sequence)]));
+            cases.push(Case::new(Dropout { draw: Key::new(generate.seed()).into(), p, tied: false }, [generate.normal(&free)]));
         }
         cases
     }
@@ -53,16 +53,18 @@ impl Dropout {
             return Err(Error::config("dropout", self.p, "the probability must be at least 0 and below 1"));
         }
         if !self.tied {
+            self.draw.check("dropout", shape::rows(x)[0])?;
             return Ok(x.into());
         }
         let [batch, channels, _] = shape::sequence("dropout", "the input of tied dropout", x)?;
+        self.draw.check("dropout", batch)?;
         Ok(vec![batch, channels, 1])
     }
 
     /// A spike with probability 1 - p, scaled.
     fn mask<B: Backend>(&self, backend: &B, shape: &[usize]) -> Result<Tensor<B>> {
         let keep = 1.0 - self.p;
-        let spike = Spike { noise: Noise::Stream(self.key), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
+        let spike = Spike { noise: Noise::Stream(self.draw), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
         let kept = backend.spike(&spike, &backend.full(shape, keep)?, None)?;
         backend.unary(Unary::Linear(1.0 / keep, 0.0), &kept)
     }
@@ -77,21 +79,22 @@ pub(super) fn check_within(p: f64) -> Result<()> {
 }
 
 impl<B: Backend> Var<B> {
-    /// Every element 0 with probability `p`, else divided by 1 - p; the same `key` drops the same elements. For p = 0 this very variable.
+    /// Every element 0 with probability `p`, else divided by 1 - p; the same draw drops the same elements. For p = 0 this very variable.
     ///
     /// # Errors
-    /// [`Error::Config`] where `p` is not in [0, 1).
-    pub fn dropout(&self, key: Key, p: f64) -> Result<Var<B>> {
-        self.drop_out(Dropout { key, p, tied: false })
+    /// [`Error::Config`] where `p` is not in [0, 1); [`Error::Value`] where the draw's sides do not divide the batch.
+    pub fn dropout(&self, draw: impl Into<Draw>, p: f64) -> Result<Var<B>> {
+        self.drop_out(Dropout { draw: draw.into(), p, tied: false })
     }
 
-    /// [`Var::dropout`] with one draw for every (batch, channel) of a (batch, channels, length) tensor: a channel is kept or dropped as
+    /// [`Var::dropout`] with one number, that of the draw's first step, for every (batch, channel) of a (batch, channels, length) tensor: a channel is kept or dropped as
     /// a whole.
     ///
     /// # Errors
-    /// [`Error::Config`] where `p` is not in [0, 1); [`Error::Shape`] where there are not three axes; [`Error::Value`] where one is empty.
-    pub fn dropout_tied(&self, key: Key, p: f64) -> Result<Var<B>> {
-        self.drop_out(Dropout { key, p, tied: true })
+    /// [`Error::Config`] where `p` is not in [0, 1); [`Error::Value`] where there are not three axes, one is empty, or
+    /// the draw's sides do not divide the batch.
+    pub fn dropout_tied(&self, draw: impl Into<Draw>, p: f64) -> Result<Var<B>> {
+        self.drop_out(Dropout { draw: draw.into(), p, tied: true })
     }
 
     fn drop_out(&self, op: Dropout) -> Result<Var<B>> {
@@ -132,6 +135,35 @@ mod tests {
         assert!(y.chunks(7).all(|channel| channel.iter().all(|v| *v == channel[0])));
         let kept = y.chunks(7).filter(|channel| channel[0] != 0.0).count();
         assert!((60..140).contains(&kept), "{kept} of 200");
+    }
+
+    #[test]
+    fn what_is_dropped_does_not_depend_on_the_batch() {
+        let cpu = Cpu::<f64>::new();
+        let run = |draw: Draw, shape: &[usize], tied: bool| {
+            let x = Tape::off(&cpu).leaf(&cpu.full(shape, 1.0).unwrap());
+            if tied { x.dropout_tied(draw, 0.5) } else { x.dropout(draw, 0.5) }.unwrap().to_vec().unwrap()
+        };
+        let draw = Draw::new(Key::new(5));
+        let later = |first, sides| draw.with_samples(Samples { first, sides });
+        for tied in [false, true] {
+            let whole = run(draw, &[4, 3, 70], tied);
+            assert_eq!(run(draw, &[2, 3, 70], tied), whole[..2 * 210]);
+            assert_eq!(run(later(2, 1), &[2, 3, 70], tied), whole[2 * 210..]);
+            for (row, longer) in whole.chunks(70).zip(run(draw, &[4, 3, 90], tied).chunks(90)) {
+                assert_eq!(row, &longer[..70]);
+            }
+            let pairs = run(later(0, 2), &[4, 3, 70], tied);
+            assert_eq!(run(later(1, 2), &[2, 3, 70], tied), [&pairs[210..420], &pairs[630..]].concat());
+            assert_ne!(pairs, whole);
+            for t in 0..70 {
+                let step = run(draw.from_step(t as u64), &[4, 3, 1], tied);
+                // Tied dropout keeps to the number of its draw's first step.
+                assert!(tied || step.iter().zip(whole.chunks(70)).all(|(one, row)| *one == row[t]));
+            }
+        }
+        let x = Tape::off(&cpu).leaf(&cpu.full(&[3, 2, 4], 1.0).unwrap());
+        assert!(x.dropout(later(0, 2), 0.5).is_err() && x.dropout_tied(later(0, 2), 0.5).is_err());
     }
 
     #[test]

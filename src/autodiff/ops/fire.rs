@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{affine, dropout, spike};
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
-use crate::backend::{Backend, Firing, FiringDropout, Key, LongConv, Noise, Spike, SpikeMode, Surrogate, Tensor, shape};
+use crate::backend::{Backend, Draw, Firing, FiringDropout, Key, LongConv, Noise, Spike, SpikeMode, Surrogate, Tensor, shape};
 use crate::error::{Error, Result};
 
 /// Spikes of `scale[h] drop(gelu(drop(y))) + shift[h]` with y the long convolution of u; inputs u (B, H, L), kernels (1 or 2, H, Lk),
@@ -22,7 +22,7 @@ pub struct Fire<B: Backend> {
     /// Dropout of elements before the activation, and of channels after it.
     pub dropout: Option<FiringDropout>,
     /// The draw.
-    pub spike: Spike<B>,
+    pub spike: Spike<Tensor<B>>,
 }
 
 /// The inputs, named.
@@ -41,19 +41,19 @@ impl<B: Backend> Fire<B> {
         if let Some((scale, shift)) = &inputs.affine {
             affine::check_shapes("fire", u, scale.shape(), shift.shape())?;
         }
-        self.dropout.map_or(Ok(()), |drop| dropout::check_within(drop.p))?;
-        spike::check_surrogate(self.spike.surrogate)?;
-        match &self.spike.noise {
-            Noise::Given(noise) => shape::exactly("fire", "the given noise, like u,", u, noise.shape()),
-            Noise::Stream(_) => Ok(()),
+        if let Some(FiringDropout { p, elements, channels }) = self.dropout {
+            dropout::check_within(p)?;
+            elements.check("fire", u[0])?;
+            channels.check("fire", u[0])?;
         }
+        spike::check("fire", &self.spike, u)
     }
 
-    fn operands<'a>(&'a self, inputs: &'a Saved<B>) -> (LongConv<'a, B>, Firing<'a, B>) {
+    fn operands<'a>(&'a self, inputs: &'a Saved<B>) -> (LongConv<'a, B>, Firing<&'a Tensor<B>>) {
         let Saved { input, kernel, skip, affine } = inputs;
         let conv = LongConv { input, kernel, skip: Some(skip), lengths: self.lengths.as_deref() };
         let affine = affine.as_ref().map(|(scale, shift)| (scale, shift));
-        (conv, Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: &self.spike })
+        (conv, Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: self.spike.as_ref() })
     }
 }
 
@@ -103,12 +103,13 @@ impl<B: Backend> Op<B> for Fire<B> {
             for (j, channels) in channels.into_iter().enumerate() {
                 let (batch, length) = if j == 1 { (17, generate.size(1..=5)) } else { (2, generate.size(1..=150)) };
                 let p = generate.value(0.1, 0.6);
-                let dropout = FiringDropout { p, elements: Key::new(generate.seed()), channels: Key::new(generate.seed()) };
+                let mut draw = || Draw::new(Key::new(generate.seed())).from_step(generate.seed() >> 32);
+                let (dropout, noise) = (FiringDropout { p, elements: draw(), channels: draw() }, Noise::Stream(draw()));
                 let op = Fire {
                     lengths: generate.flag().then(|| (0..batch).map(|_| generate.size(1..=length)).collect()),
                     gelu: (i + j) % 3 != 0,
                     dropout: generate.flag().then_some(dropout),
-                    spike: Spike { noise: Noise::Stream(Key::new(generate.seed())), mode, surrogate },
+                    spike: Spike { noise, mode, surrogate },
                 };
                 let affine = generate.flag();
                 cases.push(Case::new(op, operands(generate, [batch, channels, length], 1 + j % 2, affine)));
@@ -153,7 +154,8 @@ impl<B: Backend> Var<B> {
     /// (H), if given.
     ///
     /// # Errors
-    /// As [`Var::long_conv`], [`Var::affine`] and [`Var::spike`]; [`Error::Config`] where dropout is not between 0 and 1.
+    /// As [`Var::long_conv`], [`Var::affine`] and [`Var::spike`]; [`Error::Config`] where dropout is not between 0 and 1,
+    /// [`Error::Value`] where the sides of its draws do not divide the batch.
     pub fn fire(&self, kernel: &Var<B>, skip: &Var<B>, affine: Option<(&Var<B>, &Var<B>)>, op: Fire<B>) -> Result<Var<B>> {
         let mut inputs = vec![self, kernel, skip];
         inputs.extend(affine.into_iter().flat_map(|(scale, shift)| [scale, shift]));
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn given_noise_is_as_good_as_the_stream() {
         let cpu = Cpu::<f64>::new();
-        let (shape, key) = ([2, 19, 70], Key::new(4));
+        let (shape, draw) = ([2, 19, 70], Draw::new(Key::new(4)));
         let u = cpu.normal(Key::new(1), &shape).unwrap();
         let kernel = cpu.normal(Key::new(2), &[2, 19, 70]).unwrap();
         let skip = cpu.normal(Key::new(3), &[19]).unwrap();
@@ -183,7 +185,7 @@ mod tests {
                 let gradients = s.backward_from(u.value()).unwrap();
                 [s.to_vec().unwrap(), cpu.to_vec(gradients.of(&u).unwrap()).unwrap(), cpu.to_vec(gradients.of(&kernel).unwrap()).unwrap()]
             };
-            assert_eq!(run(Noise::Stream(key)), run(Noise::Given(cpu.uniform(key, &shape).unwrap())));
+            assert_eq!(run(Noise::Stream(draw)), run(Noise::Given(cpu.draw_uniform(draw, &shape).unwrap())));
         }
     }
 
@@ -196,8 +198,8 @@ mod tests {
         let op = |p: Option<f64>| Fire {
             lengths: None,
             gelu: true,
-            dropout: p.map(|p| FiringDropout { p, elements: Key::new(0), channels: Key::new(1) }),
-            spike: Spike { noise: Noise::Stream(Key::new(2)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp },
+            dropout: p.map(|p| FiringDropout { p, elements: Key::new(0).into(), channels: Key::new(1).into() }),
+            spike: Spike { noise: Noise::Stream(Key::new(2).into()), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp },
         };
         assert!(u.fire(&kernel, &skip, None, op(None)).is_ok());
         for p in [0.0, 1.0, -0.5, f64::NAN] {

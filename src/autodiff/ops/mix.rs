@@ -3,7 +3,7 @@
 use super::dropout;
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Case, Grads, Needs, Op, Oracle, Var};
-use crate::backend::{Backend, Key, Mixing, Tensor, Unary, shape};
+use crate::backend::{Backend, Draw, Key, Mixing, Tensor, Unary, shape};
 use crate::error::{Error, Result};
 
 /// `r + drop(f(W [x_1; x_2; ..] + bias))`; inputs x_i (B, K_i, L), then W (H, sum K_i), then bias (H), then r (B, H, L) where there is
@@ -15,7 +15,7 @@ pub struct Mix {
     /// f; nothing is the identity.
     pub activation: Option<Unary>,
     /// The probability to drop a (batch, channel), and the draw: tied dropout.
-    pub dropout: Option<(f64, Key)>,
+    pub dropout: Option<(f64, Draw)>,
     /// The last input is the residual.
     pub residual: bool,
 }
@@ -46,7 +46,7 @@ impl<B: Backend> Saved<B> {
             let output = [shapes[0][0], self.weight.shape()[0], shapes[0][2]];
             shape::exactly("mix", "the residual (batch, outputs, length)", &output, residual.shape())?;
         }
-        mix.dropout.map_or(Ok(()), |(p, _)| dropout::check_within(p))
+        mix.dropout.map_or(Ok(()), |(p, draw)| dropout::check_within(p).and_then(|()| draw.check("mix", shapes[0][0])))
     }
 
     /// Calls `f` with the operands as a backend wants them.
@@ -105,7 +105,7 @@ impl<B: Backend> Op<B> for Mix {
         let mut cases: Vec<_> = sizes.into_iter().map(|(sizes, channels)| Mix::default().case(generate, sizes, channels)).collect();
         for (i, activation) in [None, Some(Unary::Gelu), Some(Unary::Gelu), Some(Unary::Tanh)].into_iter().enumerate() {
             let p = generate.value(0.1, 0.6);
-            let dropout = generate.flag().then(|| (p, Key::new(generate.seed())));
+            let dropout = generate.flag().then(|| (p, Draw::new(Key::new(generate.seed())).from_step(generate.seed())));
             let mix = Mix { activation, dropout, residual: i % 2 == 0 };
             let sizes = if i == 1 { [1, 130, 3] } else { [many, outputs, length] };
             cases.push(mix.case(generate, sizes, &[one, two]));
@@ -156,8 +156,8 @@ fn one_by_one<B: Backend>(mix: &Mix, inputs: &[Var<B>]) -> Result<Var<B>> {
     if let Some(f) = mix.activation {
         y = y.unary(f)?;
     }
-    if let Some((p, key)) = mix.dropout {
-        y = y.dropout_tied(key, p)?;
+    if let Some((p, draw)) = mix.dropout {
+        y = y.dropout_tied(draw, p)?;
     }
     residual.map_or_else(|| Ok(y.clone()), |residual| residual.add(&y))
 }
@@ -175,7 +175,8 @@ impl<B: Backend> Var<B> {
     /// [`Var::mix`] with what follows it: activation and dropout of `mix`, and the residual (B, H, L).
     ///
     /// # Errors
-    /// As [`Var::mix`]; [`Error::Config`] where dropout is not between 0 and 1.
+    /// As [`Var::mix`]; [`Error::Config`] where dropout is not between 0 and 1, [`Error::Value`] where the sides of its draw do not divide
+    /// the batch.
     pub fn mix_with(parts: &[&Var<B>], weight: &Var<B>, bias: &Var<B>, residual: Option<&Var<B>>, mix: Mix) -> Result<Var<B>> {
         let inputs: Vec<&Var<B>> = parts.iter().copied().chain([weight, bias]).chain(residual).collect();
         weight.tape().apply(Mix { residual: residual.is_some(), ..mix }, &inputs)

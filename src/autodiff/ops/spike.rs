@@ -1,9 +1,11 @@
 //! `SpikeOp`: probabilistic spikes, optionally of an affine potential, with a surrogate gradient.
 
+use rand_core::Rng;
+
 use super::affine;
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
-use crate::backend::{Backend, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, shape};
+use crate::backend::{Backend, Draw, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, shape};
 use crate::error::{Error, Result};
 
 /// S(y, u) = 1 where y > u, strict, else 0; inputs x with y = x, or x (B, H, L) or (B, H), scale (H), shift (H) with
@@ -14,7 +16,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct SpikeOp<B: Backend> {
     /// Noise, mode and surrogate.
-    pub spike: Spike<B>,
+    pub spike: Spike<Tensor<B>>,
 }
 
 /// What backward remembers: x, and scale with shift where the potential is affine.
@@ -33,10 +35,7 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
             }
             _ => return Err(wrong_inputs()),
         };
-        check_surrogate(self.spike.surrogate)?;
-        if let Noise::Given(noise) = &self.spike.noise {
-            shape::exactly("spike", "the given noise, like x,", x.shape(), noise.shape())?;
-        }
+        check("spike", &self.spike, x.shape())?;
         let output = backend.spike(&self.spike, x, affine)?;
         Ok((output, (x.clone(), affine.map(|(scale, shift)| (scale.clone(), shift.clone())))))
     }
@@ -51,7 +50,7 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
             (SpikeMode::Expected, _) => Oracle::FiniteDifferences,
             (SpikeMode::Sampled, Surrogate::Clamp) => Oracle::Expectation {
                 expected: |op| SpikeOp { spike: Spike { mode: SpikeMode::Expected, ..op.spike.clone() } },
-                redraw: |op, seed| SpikeOp { spike: Spike { noise: Noise::Stream(Key::new(seed)), ..op.spike.clone() } },
+                redraw: |op, seed| SpikeOp { spike: Spike { noise: Noise::Stream(Key::new(seed).into()), ..op.spike.clone() } },
             },
             (SpikeMode::Sampled, _) => Oracle::Smooth(primitive_of_surrogate),
         }
@@ -66,13 +65,13 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
         for (mode, surrogate) in draws {
             let [batch, channels, length] = [generate.size(1..=3), generate.size(1..=4), generate.size(1..=12)];
             let long = generate.size(700..=800);
-            let key = Key::new(generate.seed());
-            let op = SpikeOp { spike: Spike { noise: Noise::Stream(key), mode, surrogate } };
+            let draw = Draw::new(Key::new(generate.seed())).from_step(generate.seed());
+            let op = SpikeOp { spike: Spike { noise: Noise::Stream(draw), mode, surrogate } };
             for shape in [vec![batch, channels, length], vec![length], vec![2, 3, long]] {
-                cases.push(Case::new(op.clone(), [potentials(generate, key, &shape)]));
+                cases.push(Case::new(op.clone(), [potentials(generate, draw, &shape)]));
             }
             for shape in [vec![batch, channels, length], vec![batch, channels], vec![2, 3, long]] {
-                let potential = potentials(generate, key, &shape);
+                let potential = potentials(generate, draw, &shape);
                 cases.push(Case::new(op.clone(), with_affine(generate, &potential)));
             }
         }
@@ -82,9 +81,9 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
 
 /// Potentials inside and outside of [0, 1], where finite differences are sound: at least 0.02 from the kinks of the expected spike at
 /// 0 and 1, and from the stream's noise, where the fast sigmoid's curvature jumps.
-fn potentials(generate: &mut Generate, key: Key, shape: &[usize]) -> Array {
+fn potentials(generate: &mut Generate, draw: Draw, shape: &[usize]) -> Array {
     let Array { mut values, shape } = generate.values(shape, 0.0, 1.0);
-    for (t, u) in values.iter_mut().zip(unit_noise(key)) {
+    for (t, u) in values.iter_mut().zip(unit_noise(draw, &shape)) {
         *t = match *t {
             t if t < 0.2 => -0.02 - 3.0 * t,
             t if t < 0.4 => 1.02 + 3.0 * (t - 0.2),
@@ -98,10 +97,11 @@ fn potentials(generate: &mut Generate, key: Key, shape: &[usize]) -> Array {
     Array { values, shape }
 }
 
-/// Word i of the stream as the number that decides element i.
-fn unit_noise(key: Key) -> impl Iterator<Item = f64> {
-    let mut words = key.words(0);
-    std::iter::repeat_with(move || words.next_lanes()).flatten().map(f64::unit)
+/// The number of every element of a draw, row after row.
+fn unit_noise(draw: Draw, shape: &[usize]) -> Vec<f64> {
+    let [samples, channels, steps] = shape::rows(shape);
+    let rows = (0..samples).flat_map(|sample| (0..channels).map(move |channel| draw.generator(sample as u64, channel as u64)));
+    rows.flat_map(|mut row| (0..steps).map(move |_| f64::unit(row.next_u32()))).collect()
 }
 
 /// x, scale and shift whose affine potential is this one.
@@ -117,6 +117,15 @@ fn with_affine(generate: &mut Generate, potential: &Array) -> Vec<Array> {
         *y = (*y - shift.values[h]) / scale.values[h];
     }
     vec![x, scale, shift]
+}
+
+/// Whether potentials of this shape can become spikes in this way.
+pub(super) fn check<B: Backend>(op: &'static str, spike: &Spike<Tensor<B>>, potentials: &[usize]) -> Result<()> {
+    check_surrogate(spike.surrogate)?;
+    match &spike.noise {
+        Noise::Stream(draw) => draw.check(op, shape::rows(potentials)[0]),
+        Noise::Given(noise) => shape::exactly(op, "the given noise, like the potentials,", potentials, noise.shape()),
+    }
 }
 
 fn wrong_inputs() -> Error {
@@ -145,7 +154,7 @@ fn primitive_of_surrogate<B: Backend>(op: &SpikeOp<B>, inputs: &[Var<B>]) -> Res
     };
     let backend = y.tape().backend();
     let noise = match &op.spike.noise {
-        Noise::Stream(key) => backend.uniform(*key, y.shape())?,
+        Noise::Stream(draw) => backend.draw_uniform(*draw, y.shape())?,
         Noise::Given(noise) => noise.clone(),
     };
     let values = y.to_vec()?.into_iter().zip(backend.to_vec(&noise)?);
@@ -172,14 +181,15 @@ impl<B: Backend> Var<B> {
     /// # fn main() -> pspikessm::Result<()> {
     /// let cpu = Cpu::<f64>::new();
     /// let x = Tape::new(&cpu).leaf(&cpu.from_vec(vec![-1.0, 2.0], &[2])?);
-    /// let spike = Spike { noise: Noise::Stream(Key::new(7)), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
+    /// let spike = Spike { noise: Noise::Stream(Key::new(7).into()), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
     /// assert_eq!(x.spike(spike)?.to_vec()?, [0.0, 1.0]);
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] where given noise has another shape; [`Error::Config`] where a surrogate's alpha is not positive.
-    pub fn spike(&self, spike: Spike<B>) -> Result<Var<B>> {
+    /// [`Error::Shape`] where given noise has another shape; [`Error::Value`] where the draw's sides do not divide the batch;
+    /// [`Error::Config`] where a surrogate's alpha is not positive.
+    pub fn spike(&self, spike: Spike<Tensor<B>>) -> Result<Var<B>> {
         self.tape().apply(SpikeOp { spike }, &[self])
     }
 
@@ -187,7 +197,7 @@ impl<B: Backend> Var<B> {
     ///
     /// # Errors
     /// As [`Var::spike`] and [`Var::affine`].
-    pub fn spike_affine(&self, scale: &Var<B>, shift: &Var<B>, spike: Spike<B>) -> Result<Var<B>> {
+    pub fn spike_affine(&self, scale: &Var<B>, shift: &Var<B>, spike: Spike<Tensor<B>>) -> Result<Var<B>> {
         self.tape().apply(SpikeOp { spike }, &[self, scale, shift])
     }
 }
@@ -198,7 +208,7 @@ mod tests {
     use crate::autodiff::Tape;
     use crate::backend::*;
 
-    fn sampled<B: Backend>(noise: Noise<B>, surrogate: Surrogate) -> Spike<B> {
+    fn sampled<T>(noise: Noise<T>, surrogate: Surrogate) -> Spike<T> {
         Spike { noise, mode: SpikeMode::Sampled, surrogate }
     }
 
@@ -236,19 +246,19 @@ mod tests {
     }
 
     #[test]
-    fn word_i_decides_element_i() {
+    fn a_number_decides_its_element() {
         let cpu = Cpu::<f64>::new();
-        let key = Key::new(3).fold(9);
+        let draw = Draw::new(Key::new(3).fold(9)).from_step(4);
         let shape = [2, 3, 5003];
-        let noise: Vec<f64> = unit_noise(key).take(2 * 3 * 5003).collect();
-        assert_eq!(cpu.to_vec(&cpu.uniform(key, &shape).unwrap()).unwrap(), noise);
-        // On its word no potential spikes, and the surrogate has its peak; just above every one does.
+        let noise = unit_noise(draw, &shape);
+        assert_eq!(cpu.to_vec(&cpu.draw_uniform(draw, &shape).unwrap()).unwrap(), noise);
+        // On its number no potential spikes, and the surrogate has its peak; just above every one does.
         for (offset, want) in [(0.0, 0.0), (1e-9, 1.0)] {
             for affine in [false, true] {
                 let tape = Tape::new(&cpu);
                 let x = tape.leaf(&cpu.from_vec(noise.iter().map(|u| u + offset).collect(), &shape).unwrap());
                 let [one, zero] = [1.0, 0.0].map(|value| tape.constant(&cpu.full(&[3], value).unwrap()));
-                let spike = sampled(Noise::Stream(key), Surrogate::Atan { alpha: 2.0 });
+                let spike = sampled(Noise::Stream(draw), Surrogate::Atan { alpha: 2.0 });
                 let s = if affine { x.spike_affine(&one, &zero, spike) } else { x.spike(spike) }.unwrap();
                 assert!(s.to_vec().unwrap().iter().all(|&s| s == want));
                 let gradients = s.sum().unwrap().backward().unwrap();
@@ -260,7 +270,7 @@ mod tests {
     #[test]
     fn given_noise_is_as_good_as_the_stream() {
         let cpu = Cpu::<f64>::new();
-        let key = Key::new(11);
+        let draw = Draw::new(Key::new(11));
         let shape = [2, 3, 40];
         let value = cpu.normal(Key::new(1), &shape).unwrap();
         let [scale, shift] = [2, 3].map(|seed| cpu.normal(Key::new(seed), &[3]).unwrap());
@@ -274,7 +284,7 @@ mod tests {
                 all.extend([&x, &a, &b].map(|v| cpu.to_vec(gradients.of(v).unwrap()).unwrap()));
                 all
             };
-            assert_eq!(run(Noise::Stream(key)), run(Noise::Given(cpu.uniform(key, &shape).unwrap())));
+            assert_eq!(run(Noise::Stream(draw)), run(Noise::Given(cpu.draw_uniform(draw, &shape).unwrap())));
         }
     }
 
@@ -284,8 +294,12 @@ mod tests {
         let x = Tape::new(&cpu).leaf(&cpu.full(&[2, 3], 0.5).unwrap());
         let noise = || Noise::Given(cpu.full(&[3], 0.5).unwrap());
         assert!(matches!(x.spike(sampled(noise(), Surrogate::Clamp)), Err(Error::Shape { op: "spike", .. })));
+        for sides in [0, 3] {
+            let draw = Draw::new(Key::new(0)).with_samples(Samples { first: 0, sides });
+            assert!(matches!(x.spike(sampled(Noise::Stream(draw), Surrogate::Clamp)), Err(Error::Value { .. })));
+        }
         for alpha in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let spike = sampled(Noise::Stream(Key::new(0)), Surrogate::Sigmoid { alpha });
+            let spike = sampled(Noise::Stream(Key::new(0).into()), Surrogate::Sigmoid { alpha });
             assert!(matches!(x.spike(spike), Err(Error::Config { name: "alpha", .. })));
         }
     }

@@ -1,20 +1,59 @@
-//! Draws from the random stream, any block of them by itself.
+//! Random numbers: flat ones by blocks, those of a draw by rows.
 
 use super::Cpu;
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{CHUNK, for_each_chunk};
-use crate::backend::{Key, LANES, Real, Words, normal_f64};
-use crate::backend::{Random, Tensor};
+use crate::backend::rng::Rows;
+use crate::backend::{Draw, Key, LANES, Noise, Random, Real, Tensor, Words, normal_f64, shape};
 use crate::error::Result;
 
 /// Uniform in [0, 1): element i from word i.
 pub fn uniform<E: Real>(key: Key, out: &mut [E]) {
-    for_each_chunk(out, CHUNK, |i, out| uniform_at(key, (i * CHUNK) as u64, out));
+    for_each_chunk(out, CHUNK, |i, out| uniform_next(&mut key.words((i * CHUNK) as u64), out));
 }
 
-/// Elements `offset..` of a uniform draw.
-pub fn uniform_at<E: Real>(key: Key, offset: u64, out: &mut [E]) {
-    uniform_next(&mut key.words(offset), out);
+/// The uniform numbers of a draw, (B, H, L).
+pub fn draw_uniform<E: Real>(draw: Draw, [batch, channels, length]: [usize; 3], out: &mut [E]) {
+    let rows = draw.rows(batch, channels);
+    let count = CHUNK.div_ceil(length.max(1));
+    for_each_chunk(out, count * length, |i, out| {
+        out.chunks_mut(length).enumerate().for_each(|(j, out)| uniform_row(&rows, i * count + j, out));
+    });
+}
+
+/// The uniform numbers of one row.
+fn uniform_row<E: Real>(rows: &Rows, row: usize, out: &mut [E]) {
+    if out.len() < LANES {
+        out.iter_mut().zip(rows.row(row)).for_each(|(out, word)| *out = E::unit(word));
+    } else {
+        uniform_next(&mut rows.side_by_side::<1>(row), out);
+    }
+}
+
+/// The uniform numbers of spikes (B, H, L), row by row.
+pub enum Uniform<'a, E> {
+    /// Those of a draw.
+    Stream(Rows),
+    /// Given ones.
+    Given(&'a [E]),
+}
+
+impl<'a, E: Real> Uniform<'a, E> {
+    /// Made ready for rows of this shape.
+    pub fn new(noise: Noise<&'a [E]>, [batch, channels, _]: [usize; 3]) -> Self {
+        match noise {
+            Noise::Stream(draw) => Uniform::Stream(draw.rows(batch, channels)),
+            Noise::Given(values) => Uniform::Given(values),
+        }
+    }
+
+    /// Those of row `row` into `out`, as long as the row is.
+    pub fn row(&self, row: usize, out: &mut [E]) {
+        match self {
+            Uniform::Stream(rows) => uniform_row(rows, row, out),
+            Uniform::Given(values) => out.copy_from_slice(&values[row * out.len()..][..out.len()]),
+        }
+    }
 }
 
 dispatch! {
@@ -57,6 +96,12 @@ pub fn normal<E: Real>(key: Key, out: &mut [E]) {
 impl<E: Real> Random for Cpu<E> {
     fn uniform(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
         Ok(self.make(shape, |out| uniform(key, out)))
+    }
+
+    fn draw_uniform(&self, draw: Draw, shape: &[usize]) -> Result<Tensor<Self>> {
+        let rows = shape::rows(shape);
+        draw.check("draw_uniform", rows[0])?;
+        Ok(self.make(shape, |out| draw_uniform(draw, rows, out)))
     }
 
     fn normal(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {

@@ -7,7 +7,7 @@ use super::elementwise::functions::{Function, binary, slope, value};
 use super::elementwise::reduce::sum_to;
 use super::layout;
 use super::products::matmul::matmul;
-use super::random::uniform;
+use super::random::draw_uniform;
 use super::storage::arg;
 use super::{Cube, Scalar};
 use crate::backend::{Binary, Mixing, Tensor};
@@ -144,8 +144,8 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
 
     fn dropout(&self) -> Result<ComptimeOptionArgs<Dropout<E>, R>> {
         let [batch, channels, _] = self.shape();
-        let dropout = self.mixing.dropout.map(|(p, key)| -> Result<_> {
-            let (keep, rows) = (1.0 - p, uniform(self.cube, key, &[batch, channels])?);
+        let dropout = self.mixing.dropout.map(|(p, draw)| -> Result<_> {
+            let (keep, rows) = (1.0 - p, draw_uniform(self.cube, draw, &[batch, channels])?);
             Ok(DropoutLaunch::new(arg(&rows), self.cube.scalar(keep), self.cube.scalar(1.0 / keep)))
         });
         Ok(dropout.transpose()?.into())

@@ -1,4 +1,4 @@
-//! Draws from the random stream: the words of `rng.rs`, any of them by its position.
+//! Random numbers: the words of `rng.rs`, any of them by its address.
 //!
 //! A unit jumps to its first word and then goes in strides, so that neighbouring units write neighbouring elements.
 
@@ -9,8 +9,8 @@ use cubecl::prelude::*;
 use super::launch::constant;
 use super::storage::{Buffer, arg};
 use super::{Cube, Scalar};
-use crate::backend::rng::jump;
-use crate::backend::{Key, Tensor};
+use crate::backend::rng::{GAMMA, MIX, jump};
+use crate::backend::{Draw, Key, Tensor, shape};
 use crate::error::Result;
 
 /// Elements that a unit draws at most.
@@ -24,7 +24,7 @@ const DIGITS: usize = 4;
 const ENTRY: usize = 4;
 
 /// A 64-bit number in two words.
-#[derive(CubeType, Clone, Copy)]
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(super) struct Long {
     low: u32,
     high: u32,
@@ -39,49 +39,63 @@ fn multiply_add(x: Long, y: Long, z: Long) -> Long {
     Long { low, high: x.low.mul_hi(y.low) + x.low * y.high + x.high * y.low + z.high + carry }
 }
 
-/// The stream of a [`Key`] as kernels take it: where it starts, and the strides in which a unit goes through it.
-#[derive(CubeType, CubeLaunch)]
-pub(super) struct Draw {
-    /// (A^n, G_n) in words, the lower one first, for every n = digit << (BITS k): n steps take the state to A^n state + G_n increment.
-    jumps: Array<u32>,
-    state_low: u32,
-    state_high: u32,
-    increment_low: u32,
-    increment_high: u32,
-    /// A stride takes the state to `multiply` state + `add`.
-    multiply_low: u32,
-    multiply_high: u32,
-    add_low: u32,
-    add_high: u32,
+/// A constant.
+#[cube]
+fn long(#[comptime] x: u64) -> Long {
+    let (low, high) = comptime!(halves(x));
+    Long { low: low.runtime(), high: high.runtime() }
 }
 
-/// A place in a stream: the state from which its word is made.
+/// x ^ (x >> by), for `by` below 32.
+#[cube]
+fn xor_shift(x: Long, #[comptime] by: u32) -> Long {
+    Long { low: x.low ^ ((x.low >> by) | (x.high << comptime!(32 - by))), high: x.high ^ (x.high >> by) }
+}
+
+/// The output of SplitMix64 after `n` others, of the generator that starts at `state`.
+#[cube]
+fn split_mix(state: Long, n: u32) -> Long {
+    let zero = long(0u64);
+    // Output n is the finaliser of state + (n + 1) gamma.
+    let x = multiply_add(Long { low: n + 1, high: 0u32 }, long(GAMMA), state);
+    let x = multiply_add(xor_shift(x, 30u32), long(comptime!(MIX[0])), zero);
+    let x = multiply_add(xor_shift(x, 27u32), long(comptime!(MIX[1])), zero);
+    xor_shift(x, 31u32)
+}
+
+/// A generator as kernels take it, and the strides in which a unit goes through its words.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Stream {
+    /// (A^n, G_n) in words, the lower one first, for every n = digit << (BITS k): n steps take the state to A^n state + G_n increment.
+    jumps: Array<u32>,
+    increment: Long,
+    /// A stride takes the state to `multiply` state + `add`.
+    multiply: Long,
+    add: Long,
+}
+
+/// A place among the words.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Place {
+    /// The state from which the word is made.
     low: u32,
     high: u32,
+    /// The time step, in a row.
+    t: u32,
 }
 
 #[cube]
-impl Draw {
-    /// The place of word `position`.
-    pub(super) fn place(&self, position: u32) -> Place {
-        let mut place = Place { low: self.state_low, high: self.state_high };
-        self.jump(&mut place, position);
-        place
-    }
-
+impl Stream {
     /// Moves `distance` words on: by an affine map for every digit of the distance that is not 0.
-    pub(super) fn jump(&self, place: &mut Place, distance: u32) {
-        let increment = Long { low: self.increment_low, high: self.increment_high };
-        let zero = Long { low: 0u32, high: 0u32 };
+    fn jump(&self, place: &mut Place, distance: u32) {
+        let zero = long(0u64);
         let mut rest = distance;
         let mut table = 0u32;
         while rest != 0 {
             let digit = rest % comptime!(1u32 << BITS);
             if digit != 0 {
                 let at = (table + digit * comptime!(ENTRY as u32)) as usize;
-                let add = multiply_add(Long { low: self.jumps[at + 2], high: self.jumps[at + 3] }, increment, zero);
+                let add = multiply_add(Long { low: self.jumps[at + 2], high: self.jumps[at + 3] }, self.increment, zero);
                 place.map(Long { low: self.jumps[at], high: self.jumps[at + 1] }, add);
             }
             rest >>= comptime!(BITS as u32);
@@ -91,21 +105,20 @@ impl Draw {
 
     /// Moves one stride on.
     pub(super) fn stride(&self, place: &mut Place) {
-        place.map(Long { low: self.multiply_low, high: self.multiply_high }, Long { low: self.add_low, high: self.add_high });
+        place.map(self.multiply, self.add);
     }
 
     /// Moves to the next word.
-    pub(super) fn next(&self, place: &mut Place) {
-        let (low, high) = comptime!(halves(jump(1, 1).0));
-        place.map(Long { low: low.runtime(), high: high.runtime() }, Long { low: self.increment_low, high: self.increment_high });
+    fn next(&self, place: &mut Place) {
+        place.map(long(comptime!(jump(1, 1).0)), self.increment);
     }
 }
 
 #[cube]
 impl Place {
-    /// For a kernel that has no stream.
+    /// For a kernel that draws nothing.
     pub(super) fn nowhere() -> Place {
-        Place { low: 0u32, high: 0u32 }
+        Place { low: 0u32, high: 0u32, t: 0u32 }
     }
 
     /// The state becomes `multiply` state + `add`.
@@ -123,6 +136,58 @@ impl Place {
         let bits = (low >> 27u32) | (high << 5u32);
         let turn = self.high >> 27u32;
         (bits >> turn) | (bits << ((32u32 - turn) & 31u32))
+    }
+}
+
+/// The rows of a draw as kernels take them, of values (B, H, L): row b H + h is channel h of the batch's row b.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Rows {
+    stream: Stream,
+    /// The state of the SplitMix64 generator whose outputs are the seeds of the batch's samples.
+    seeds: Long,
+    /// Rows of the batch on one side, and sides.
+    side: u32,
+    sides: u32,
+    /// H and L.
+    channels: u32,
+    length: u32,
+    /// What a row's seed is multiplied with, and what is added, to give the state of its first word.
+    seed_multiply: Long,
+    seed_add: Long,
+}
+
+#[cube]
+impl Rows {
+    /// The place of the word of element `position`.
+    pub(super) fn place(&self, position: u32) -> Place {
+        let row = position / self.length;
+        let b = row / self.channels;
+        let side = b / self.side;
+        let sample = split_mix(self.seeds, (b - side * self.side) * self.sides + side);
+        let seed = split_mix(sample, row - b * self.channels);
+        let start = multiply_add(seed, self.seed_multiply, self.seed_add);
+        let t = position - row * self.length;
+        let mut place = Place { low: start.low, high: start.high, t };
+        self.stream.jump(&mut place, t);
+        place
+    }
+
+    /// Moves one stride on, within a row.
+    pub(super) fn stride(&self, place: &mut Place) {
+        self.stream.stride(place);
+        place.t += CUBE_DIM;
+    }
+
+    /// Moves from the word of element `from` to that of element `to`, which is behind it.
+    pub(super) fn advance(&self, place: &mut Place, from: u32, to: u32) {
+        if to - from == CUBE_DIM && place.t + CUBE_DIM < self.length {
+            self.stride(place);
+        } else {
+            let next = self.place(to);
+            place.low = next.low;
+            place.high = next.high;
+            place.t = next.t;
+        }
     }
 }
 
@@ -179,27 +244,44 @@ fn cos_turn<F: Float>(word: u32) -> F {
     select(quarter == 1 || quarter == 2, -value, value)
 }
 
-/// Every unit of a cube draws `elements` numbers, a cube's width apart.
+/// Every unit of a cube draws `elements` numbers, a cube's width apart, from the words after `start`.
 #[cube(launch)]
-fn draw_kernel<F: Float>(draw: &Draw, out: &mut Array<F>, elements: u32, #[comptime] normal: bool) {
+fn flat_kernel<F: Float>(stream: &Stream, start: Long, out: &mut Array<F>, elements: u32, #[comptime] normal: bool) {
     let mut i = CUBE_POS * (elements * CUBE_DIM) as usize + UNIT_POS as usize;
     if i < out.len() {
-        let mut place = draw.place(i as u32);
+        let mut place = Place { low: start.low, high: start.high, t: 0u32 };
+        stream.jump(&mut place, i as u32);
         if comptime!(normal) {
             // Two words an element: as far again.
-            draw.jump(&mut place, i as u32);
+            stream.jump(&mut place, i as u32);
         }
         let mut drawn = 0u32;
         while drawn < elements && i < out.len() {
             let first = place.word();
             if comptime!(normal) {
-                let mut second = Place { low: place.low, high: place.high };
-                draw.next(&mut second);
+                let mut second = Place { low: place.low, high: place.high, t: 0u32 };
+                stream.next(&mut second);
                 out[i] = normal_of::<F>(first, second.word());
             } else {
                 out[i] = unit::<F>(first);
             }
-            draw.stride(&mut place);
+            stream.stride(&mut place);
+            i += CUBE_DIM as usize;
+            drawn += 1;
+        }
+    }
+}
+
+/// The same by rows.
+#[cube(launch)]
+fn rows_kernel<F: Float>(rows: &Rows, out: &mut Array<F>, elements: u32) {
+    let mut i = CUBE_POS * (elements * CUBE_DIM) as usize + UNIT_POS as usize;
+    if i < out.len() {
+        let mut place = rows.place(i as u32);
+        let mut drawn = 0u32;
+        while drawn < elements && i < out.len() {
+            out[i] = unit::<F>(place.word());
+            rows.advance(&mut place, i as u32, i as u32 + CUBE_DIM);
             i += CUBE_DIM as usize;
             drawn += 1;
         }
@@ -211,14 +293,26 @@ fn halves(x: u64) -> (u32, u32) {
     (x as u32, (x >> 32) as u32)
 }
 
+/// As a kernel takes it.
+fn long_arg<R: Runtime>(x: u64) -> LongLaunch<R> {
+    let (low, high) = halves(x);
+    LongLaunch::new(low, high)
+}
+
 impl<R: Runtime, E: Scalar> Cube<R, E> {
-    /// The stream of `key` for a kernel whose units go through it in strides of `stride` words.
-    pub(super) fn draw(&self, key: Key, stride: usize) -> Result<DrawLaunch<R>> {
-        let (state, increment) = key.start();
-        let (multiply, add) = jump(stride as u64, increment);
-        let [state, increment, multiply, add] = [state, increment, multiply, add].map(halves);
-        let jumps = self.jumps()?.arg();
-        Ok(DrawLaunch::new(jumps, state.0, state.1, increment.0, increment.1, multiply.0, multiply.1, add.0, add.1))
+    /// The generator of `key` for a kernel whose units go through its words in strides of `stride`.
+    fn stream(&self, key: Key, stride: usize) -> Result<StreamLaunch<R>> {
+        let (multiply, add) = jump(stride as u64, key.increment());
+        Ok(StreamLaunch::new(self.jumps()?.arg(), long_arg(key.increment()), long_arg(multiply), long_arg(add)))
+    }
+
+    /// The rows of a draw of values (B, H, L), none of them 0, for a kernel of `units` units a cube.
+    pub(super) fn rows(&self, draw: Draw, [batch, channels, length]: [usize; 3], units: usize) -> Result<RowsLaunch<R>> {
+        let rows = draw.rows(batch, channels);
+        let (multiply, add) = rows.seed_to_state;
+        let [side, sides, channels, length] = [rows.side, rows.sides, channels, length].map(|n| n as u32);
+        let (stream, seeds) = (self.stream(draw.key, units)?, long_arg(rows.seeds));
+        Ok(RowsLaunch::new(stream, seeds, side, sides, channels, length, long_arg(multiply), long_arg(add)))
     }
 
     fn jumps(&self) -> Result<Buffer> {
@@ -230,15 +324,20 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
     }
 }
 
+/// Numbers that a unit draws of `count`: enough units to fill a large device before one draws twice.
+fn elements(count: usize) -> usize {
+    (count >> 18).clamp(1, MOST)
+}
+
 pub(super) fn uniform<R: Runtime, E: Scalar>(cube: &Cube<R, E>, key: Key, shape: &[usize]) -> Result<Tensor<Cube<R, E>>> {
-    draw(cube, "uniform", key, shape, false)
+    flat(cube, "uniform", key, shape, false)
 }
 
 pub(super) fn normal<R: Runtime, E: Scalar>(cube: &Cube<R, E>, key: Key, shape: &[usize]) -> Result<Tensor<Cube<R, E>>> {
-    draw(cube, "normal", key, shape, true)
+    flat(cube, "normal", key, shape, true)
 }
 
-fn draw<R: Runtime, E: Scalar>(
+fn flat<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     method: &'static str,
     key: Key,
@@ -249,17 +348,33 @@ fn draw<R: Runtime, E: Scalar>(
     if out.numel() == 0 {
         return Ok(out);
     }
-    // Enough units to fill a large device before a unit draws twice.
-    let elements = (out.numel() >> 18).clamp(1, MOST);
+    let elements = elements(out.numel());
     let (cubes, units) = cube.units(out.numel().div_ceil(elements));
-    let stride = units.x as usize * if normal { 2 } else { 1 };
-    draw_kernel::launch::<E, R>(cube.client(), cubes, units, cube.draw(key, stride)?, arg(&out), elements as u32, normal);
+    let stream = cube.stream(key, units.x as usize * if normal { 2 } else { 1 })?;
+    flat_kernel::launch::<E, R>(cube.client(), cubes, units, stream, long_arg(key.start()), arg(&out), elements as u32, normal);
+    Ok(out)
+}
+
+pub(super) fn draw_uniform<R: Runtime, E: Scalar>(cube: &Cube<R, E>, draw: Draw, shape: &[usize]) -> Result<Tensor<Cube<R, E>>> {
+    let sizes = shape::rows(shape);
+    draw.check("draw_uniform", sizes[0])?;
+    let out = cube.alloc("draw_uniform", shape)?;
+    if out.numel() == 0 {
+        return Ok(out);
+    }
+    let elements = elements(out.numel());
+    let (cubes, units) = cube.units(out.numel().div_ceil(elements));
+    rows_kernel::launch::<E, R>(cube.client(), cubes, units, cube.rows(draw, sizes, units.x as usize)?, arg(&out), elements as u32);
     Ok(out)
 }
 
 impl<R: Runtime, E: Scalar> Random for Cube<R, E> {
     fn uniform(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
         uniform(self, key, shape)
+    }
+
+    fn draw_uniform(&self, draw: Draw, shape: &[usize]) -> Result<Tensor<Self>> {
+        draw_uniform(self, draw, shape)
     }
 
     fn normal(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {

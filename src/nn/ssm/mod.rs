@@ -13,7 +13,7 @@ use std::rc::Rc;
 use super::{Context, Module, Names, Param, ParamOptions, Sampler, SpikeSource, dropout, dropout_tied};
 use crate::autodiff::Var;
 use crate::autodiff::ops::fire::Fire;
-use crate::backend::{Backend, FiringDropout, Key, Noise, Spike};
+use crate::backend::{Backend, FiringDropout, Key, Noise, Spike, Tensor};
 use crate::error::Result;
 
 /// dropout_tied(GELU(dropout(conv(u * mask)))), channel by channel.
@@ -71,14 +71,15 @@ impl<B: Backend> Ssm<B> {
         u: &Var<B>,
         lengths: Option<&[usize]>,
         sampler: Sampler<'_, B>,
-        noise: Noise<B>,
+        noise: Noise<Tensor<B>>,
     ) -> Result<Var<B>> {
         let SpikeSource::Probability(surrogate) = sampler.source() else {
             let y = self.forward(cx, u, lengths)?;
             return sampler.spikes(cx, &y, noise);
         };
         let p = self.config.dropout;
-        let dropout = (cx.training && p > 0.0).then(|| FiringDropout { p, elements: cx.part(0).key, channels: cx.part(1).key });
+        let dropout =
+            (cx.training && p > 0.0).then(|| FiringDropout { p, elements: cx.part(0).key.into(), channels: cx.part(1).key.into() });
         let spike = Spike { noise, mode: cx.mode, surrogate };
         let op = Fire { lengths: lengths.map(Rc::from), gelu: self.config.gelu, dropout, spike };
         let affine = sampler.affine().map(|layer| (cx.var(&layer.scale), cx.var(&layer.shift)));

@@ -7,35 +7,18 @@ use super::long_conv::{Convolution, Operands, Rings, Scratch, Sums, Unit, all_un
 use crate::backend::cpu::elementwise::{add, add_products, gelu, mask, multiply, to_masks};
 use crate::backend::cpu::random::uniform_next;
 use crate::backend::cpu::spike_bits::{Packed, compare, tiles};
-use crate::backend::cpu::spiking::spike::{Uniform, potential, slope};
+use crate::backend::cpu::spiking::spike::{potential, slope};
 use crate::backend::cpu::transposed_rows::{CHUNK, ROWS, fold, gather, panel, repeated, scatter};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::for_each_with;
-use crate::backend::{Key, Real, SpikeMode, Surrogate, Words};
+use crate::backend::{Draw, Firing, Noise, Real, Surrogate, Words};
 
-/// What stands between y and the spikes, on plain values.
-#[derive(Clone, Copy)]
-pub struct Fire<'a, E> {
-    /// Apply GELU.
-    pub gelu: bool,
-    /// The probability to drop, and the draws for elements and for channels.
-    pub dropout: Option<(f64, Key, Key)>,
-    /// scale and shift, (H).
-    pub affine: Option<(&'a [E], &'a [E])>,
-    /// The uniform numbers of the spikes.
-    pub uniform: Uniform<'a, E>,
-    /// Spikes or expectation.
-    pub mode: SpikeMode,
-    /// The surrogate of sampled spikes.
-    pub surrogate: Surrogate,
-}
-
-/// A [`Fire`] for the sixteen rows of one unit.
+/// A firing for the sixteen rows of one unit.
 struct Lanes<'a, E> {
-    fire: &'a Fire<'a, E>,
+    firing: &'a Firing<&'a [E]>,
     shape: [usize; 3],
-    /// Of the first row's first element.
-    first: usize,
+    /// The first row.
+    row: usize,
     /// Lanes with a channel.
     count: usize,
     /// For a chunk of entries: the affine, and what tied dropout multiplies with.
@@ -45,44 +28,48 @@ struct Lanes<'a, E> {
 }
 
 impl<'a, E: Real> Lanes<'a, E> {
-    fn new(fire: &'a Fire<'a, E>, conv: &Convolution<'_, E>, shape: [usize; 3], batch: usize, tile: usize) -> Self {
+    fn new(firing: &'a Firing<&'a [E]>, conv: &Convolution<'_, E>, shape: [usize; 3], batch: usize, tile: usize) -> Self {
         let own = conv.channels(tile);
         let row = batch * shape[1] + own.start;
-        let (scale, shift) = match fire.affine {
+        let (scale, shift) = match firing.affine {
             Some((scale, shift)) => (conv.lanes(scale, tile), conv.lanes(shift, tile)),
             None => ([E::one(); ROWS], [E::zero(); ROWS]),
         };
         let mut tied = [E::one(); ROWS];
-        if let Some((p, _, channels)) = fire.dropout {
-            let words = channels.words(row as u64).next_lanes();
-            tied.iter_mut().zip(words).for_each(|(tied, word)| *tied = mask(1.0 - p, E::unit(word)));
+        if let Some(dropout) = firing.dropout {
+            let words = dropout.channels.rows(shape[0], shape[1]).first_words(row);
+            tied.iter_mut().zip(words).for_each(|(tied, word)| *tied = mask(1.0 - dropout.p, E::unit(word)));
         }
-        Lanes { fire, shape, first: row * shape[2], count: own.len(), scale: repeated(scale), shift: repeated(shift), tied: repeated(tied) }
+        Lanes { firing, shape, row, count: own.len(), scale: repeated(scale), shift: repeated(shift), tied: repeated(tied) }
     }
 
-    /// The stream's words of these rows.
-    fn words(&self, key: Key) -> Words {
-        key.interleaved(self.first as u64, self.shape[2] as u64, ROWS)
+    /// These rows of values (B, H, L).
+    fn rows<'b>(&self, values: &'b [E]) -> &'b [E] {
+        let length = self.shape[2];
+        &values[self.row * length..][..self.count * length]
+    }
+
+    /// These rows of a draw.
+    fn words(&self, draw: Draw) -> Words {
+        draw.rows(self.shape[0], self.shape[1]).side_by_side::<ROWS>(self.row)
     }
 
     /// The words that decide which elements are dropped.
     fn dropping(&self) -> Option<Words> {
-        self.fire.dropout.map(|(_, elements, _)| self.words(elements))
+        self.firing.dropout.map(|dropout| self.words(dropout.elements))
     }
 
     /// The masks of the next entries: ones, without dropout.
     fn masks(&self, words: &mut Option<Words>, out: &mut [E]) {
-        let Some((words, (p, _, _))) = words.as_mut().zip(self.fire.dropout) else { return out.fill(E::one()) };
+        let Some((words, dropout)) = words.as_mut().zip(self.firing.dropout) else { return out.fill(E::one()) };
         uniform_next(words, out);
-        to_masks(1.0 - p, out);
+        to_masks(1.0 - dropout.p, out);
     }
 
-    fn noise(&self) -> Noise<'a, E> {
-        match self.fire.uniform {
-            Uniform::Stream(key) => Noise::Stream(self.words(key)),
-            Uniform::Given(values) => {
-                Noise::Given { rows: &values[self.first..][..self.count * self.shape[2]], length: self.shape[2], at: 0 }
-            }
+    fn noise(&self) -> Entries<'a, E> {
+        match self.firing.spike.noise {
+            Noise::Stream(draw) => Entries::Drawn(self.words(draw)),
+            Noise::Given(values) => Entries::Given { rows: self.rows(values), length: self.shape[2], at: 0 },
         }
     }
 
@@ -94,16 +81,16 @@ impl<'a, E: Real> Lanes<'a, E> {
 
 /// The uniform numbers of sixteen rows, entry after entry.
 #[allow(clippy::large_enum_variant, reason = "one on the stack for each unit of work")]
-enum Noise<'a, E> {
-    Stream(Words),
+enum Entries<'a, E> {
+    Drawn(Words),
     Given { rows: &'a [E], length: usize, at: usize },
 }
 
-impl<E: Real> Noise<'_, E> {
+impl<E: Real> Entries<'_, E> {
     fn next(&mut self, out: &mut [E]) {
         match self {
-            Noise::Stream(words) => uniform_next(words, out),
-            Noise::Given { rows, length, at } => {
+            Entries::Drawn(words) => uniform_next(words, out),
+            Entries::Given { rows, length, at } => {
                 let out = out.as_chunks_mut::<ROWS>().0;
                 for (t, lanes) in out.iter_mut().enumerate() {
                     let column = rows[*at + t..].iter().step_by(*length);
@@ -122,28 +109,28 @@ enum Out<'a, E> {
 }
 
 /// Spikes as bits.
-pub fn spikes<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire<'_, E>, packed: &mut Packed) {
+pub fn spikes<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, packed: &mut Packed) {
     let count = tiles(operands.shape[1]);
     let units = packed.tiles_mut().enumerate().map(|(i, out)| Unit { tile: i % count, batch: i / count, out: Out::Bits(out) });
     let mut units: Vec<_> = units.collect();
     units.sort_by_key(|unit| (unit.tile, unit.batch));
-    forward(&Convolution::new(rings, operands), operands.shape, &fire, units);
+    forward(&Convolution::new(rings, operands), operands.shape, &firing, units);
 }
 
 /// Expected spikes, (B, H, L).
-pub fn expected<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire<'_, E>, out: &mut [E]) {
+pub fn expected<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, out: &mut [E]) {
     let conv = Convolution::new(rings, operands);
     let units = conv.units(out).into_iter().map(|u| Unit { tile: u.tile, batch: u.batch, out: Out::Rows(u.out) }).collect();
-    forward(&conv, operands.shape, &fire, units);
+    forward(&conv, operands.shape, &firing, units);
 }
 
-fn forward<E: Real>(conv: &Convolution<'_, E>, shape: [usize; 3], fire: &Fire<'_, E>, units: Vec<Unit<Out<'_, E>>>) {
+fn forward<E: Real>(conv: &Convolution<'_, E>, shape: [usize; 3], firing: &Firing<&[E]>, units: Vec<Unit<Out<'_, E>>>) {
     for_each_with(
         units,
         || conv.scratch(),
         |scratch, _, Unit { tile, batch, mut out }| {
             conv.apply(scratch, batch, tile, false);
-            let lanes = Lanes::new(fire, conv, shape, batch, tile);
+            let lanes = Lanes::new(firing, conv, shape, batch, tile);
             let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
             let mut other = [E::zero(); CHUNK * ROWS];
             for (i, y) in scratch.output.chunks_mut(CHUNK * ROWS).enumerate() {
@@ -152,7 +139,7 @@ fn forward<E: Real>(conv: &Convolution<'_, E>, shape: [usize; 3], fire: &Fire<'_
                     lanes.masks(&mut dropping, other);
                     multiply(y, other);
                 }
-                activate(fire.gelu, y);
+                activate(firing.gelu, y);
                 potentials(y, &lanes.tied, &lanes.scale, &lanes.shift);
                 if let Out::Bits(words) = &mut out {
                     noise.next(other);
@@ -198,7 +185,7 @@ struct Gradients<E: Real> {
 }
 
 /// The surrogate gradients for the spikes' gradient `g`, (B, H, L).
-pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
+pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, g: &[E], wanted: Wanted<'_, E>) {
     let conv = Convolution::new(rings, operands);
     let [_, channels, length] = operands.shape;
     let (input, kernel, skip) = (wanted.input.is_some(), wanted.kernel.is_some(), wanted.skip.is_some());
@@ -213,8 +200,8 @@ pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, fire: Fire
     for_each_with(tasks.into_iter().zip(&mut sums).collect(), init, |(scratch, chunk), _, (task, (_, sums))| {
         for Unit { tile, batch, out } in task {
             conv.apply(scratch, batch, tile, kernel);
-            let lanes = Lanes::new(&fire, &conv, operands.shape, batch, tile);
-            chunk.potential_gradient(&lanes, &g[lanes.first..][..lanes.count * length], scratch, sums);
+            let lanes = Lanes::new(&firing, &conv, operands.shape, batch, tile);
+            chunk.potential_gradient(&lanes, lanes.rows(g), scratch, sums);
             conv.adjoint(scratch, batch, tile, &mut sums.conv, input);
             if let Some(out) = out {
                 scatter(panel(&scratch.output), length, 0, out);
@@ -255,8 +242,7 @@ impl<E: Real> Chunk<E> {
 
     /// Replaces y in `scratch.output` by its gradient.
     fn potential_gradient(&mut self, lanes: &Lanes<'_, E>, g: &[E], scratch: &mut Scratch<E>, sums: &mut Gradients<E>) {
-        let fire = lanes.fire;
-        let noisy = fire.mode == SpikeMode::Sampled && fire.surrogate != Surrogate::Clamp;
+        let Firing { gelu, spike, .. } = lanes.firing;
         let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
         self.scale.fill(E::zero());
         self.shift.fill(E::zero());
@@ -265,14 +251,14 @@ impl<E: Real> Chunk<E> {
             let (own, a, d) = (&mut self.g[..n], &mut self.activation[..n], &mut self.derivative[..n]);
             gather(g, lanes.shape[2], i * CHUNK, n / ROWS, own.as_chunks_mut().0);
             lanes.masks(&mut dropping, &mut self.noise[..n]);
-            if fire.gelu {
+            if *gelu {
                 gelu_with_derivative(y, &self.noise[..n], &lanes.tied, a, d);
             } else {
                 identity_with_derivative(y, &self.noise[..n], &lanes.tied, a, d);
             }
-            if noisy {
+            if spike.has_noisy_gradient() {
                 noise.next(&mut self.noise[..n]);
-                noisy_slopes(fire.surrogate, (a, &self.noise[..n]), (&lanes.scale, &lanes.shift), own);
+                noisy_slopes(spike.surrogate, (a, &self.noise[..n]), (&lanes.scale, &lanes.shift), own);
             } else {
                 clamp_slopes(a, &lanes.scale, &lanes.shift, own);
             }

@@ -6,7 +6,6 @@ pub mod long_conv;
 mod negacyclic_fft;
 
 use super::spike_bits::Packed;
-use super::spiking::uniform;
 use super::storage::Storage;
 use super::{Cpu, packed, sequence, values};
 use crate::backend::{Convolution, Firing, LongConv, Real, SpikeMode, Tensor};
@@ -29,17 +28,6 @@ fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> long_conv::Operands<'a,
     }
 }
 
-fn fire<'a, E: Real>(firing: &Firing<'a, Cpu<E>>) -> fire::Fire<'a, E> {
-    fire::Fire {
-        gelu: firing.gelu,
-        dropout: firing.dropout.map(|d| (d.p, d.elements, d.channels)),
-        affine: firing.affine.map(|(scale, shift)| (values(scale), values(shift))),
-        uniform: uniform(&firing.spike.noise),
-        mode: firing.spike.mode,
-        surrogate: firing.spike.surrogate,
-    }
-}
-
 impl<E: Real> Convolution for Cpu<E> {
     fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>> {
         Ok(self.make(conv.input.shape(), |out| long_conv::forward(&self.rings, operands(&conv), out)))
@@ -55,20 +43,20 @@ impl<E: Real> Convolution for Cpu<E> {
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), self.wrap_if(skip, &[channels])])
     }
 
-    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>> {
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>> {
         let shape = conv.input.shape();
         if firing.spike.mode == SpikeMode::Expected {
-            return Ok(self.make(shape, |out| fire::expected(&self.rings, operands(&conv), fire(&firing), out)));
+            return Ok(self.make(shape, |out| fire::expected(&self.rings, operands(&conv), firing.map(values), out)));
         }
         let mut packed = Packed::silent(sequence(conv.input));
-        fire::spikes(&self.rings, operands(&conv), fire(&firing), &mut packed);
+        fire::spikes(&self.rings, operands(&conv), firing.map(values), &mut packed);
         Ok(Tensor::from_storage(Storage::spikes(packed, &self.pool), shape))
     }
 
     fn fire_grad(
         &self,
         conv: LongConv<'_, Self>,
-        firing: Firing<'_, Self>,
+        firing: Firing<&Tensor<Self>>,
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]> {
@@ -79,7 +67,7 @@ impl<E: Real> Convolution for Cpu<E> {
             .map(|wanted| self.buffer_if(wanted, channels));
         let [skip, scale, shift] = small.each_mut().map(|buffer| buffer.as_deref_mut());
         let wanted = fire::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip, scale, shift };
-        fire::backward(&self.rings, operands(&conv), fire(&firing), values(g), wanted);
+        fire::backward(&self.rings, operands(&conv), firing.map(values), values(g), wanted);
         let [skip, scale, shift] = small.map(|buffer| self.wrap_if(buffer, &[channels]));
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), skip, scale, shift])
     }

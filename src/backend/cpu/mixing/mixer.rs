@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use super::spike_sums::{AddRows, AddSteps, NEAR, STEPS, WIDEST, time_major, width};
 use crate::backend::cpu::buffer::{Buffer, Pool};
-use crate::backend::cpu::elementwise::{add, sum, to_masks, unary_chunk, unary_grad_chunk};
-use crate::backend::cpu::random::uniform_at;
+use crate::backend::cpu::elementwise::{add, mask, sum, unary_chunk, unary_grad_chunk};
 use crate::backend::cpu::spike_bits::{Packed, Spread, count, tiles};
 use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, scatter};
 use crate::backend::host::gemm::{Matrix, gemm};
 use crate::backend::host::threads::{for_each_chunk, for_each_chunk_with, for_each_with};
 use crate::backend::host::vectors::at_level;
-use crate::backend::{Key, Real, Unary};
+use crate::backend::{Draw, Real, Unary};
 
 /// The share of spikes from which on a matrix product is faster (benches/NOTES.md).
 const DENSE: f64 = 0.38;
@@ -145,7 +144,7 @@ pub struct Mixer<'a, E: Real> {
     /// f.
     pub activation: Option<Unary>,
     /// The probability to drop a channel, and the draw.
-    pub dropout: Option<(f64, Key)>,
+    pub dropout: Option<(f64, Draw)>,
     /// r, (B, H, L).
     pub residual: Option<&'a [E]>,
     /// Sizes.
@@ -208,11 +207,10 @@ impl<'a, E: Real> Mixer<'a, E> {
 
     /// 0 or 1 / (1 - p) for every row of the block.
     fn masks(&self, block: &Block) -> Vec<E> {
-        let Some((p, key)) = self.dropout else { return Vec::new() };
-        let mut masks = vec![E::zero(); block.rows];
-        uniform_at(key, (block.batch * self.shape.d_out + block.first) as u64, &mut masks);
-        to_masks(1.0 - p, &mut masks);
-        masks
+        let Some((p, draw)) = self.dropout else { return Vec::new() };
+        let Shape { batch, d_out, .. } = self.shape;
+        let words = draw.rows(batch, d_out).first_words(block.batch * d_out + block.first);
+        words.take(block.rows).map(|word| mask(1.0 - p, E::unit(word))).collect()
     }
 
     /// The product, block by block; `then(block, from, steps, rows)` is called for every stretch of it.

@@ -1,83 +1,71 @@
 //! SpikeSampler on rows: the affine, the draw and the surrogate gradient in one pass; and the leaky integrate-and-fire neuron.
 
 use crate::backend::cpu::elementwise::{dot, sigmoid, sum};
-use crate::backend::cpu::random::uniform_at;
+use crate::backend::cpu::random::Uniform;
 use crate::backend::cpu::spike_bits::{Packed, tiles};
 use crate::backend::cpu::transposed_rows::ROWS;
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::{for_each_chunk_with, for_each_with};
-use crate::backend::{Key, Lif, Real, SpikeMode, Surrogate};
+use crate::backend::host::threads::{CHUNK, for_each_chunk_with, for_each_with};
+use crate::backend::{Lif, Real, Spike, SpikeMode, Surrogate};
 
-/// Where the uniform numbers of a draw come from, as plain values.
+/// Potentials y = scale x + shift, and what makes spikes of them.
 #[derive(Clone, Copy)]
-pub enum Uniform<'a, E> {
-    /// A stream.
-    Stream(Key),
-    /// Given values.
-    Given(&'a [E]),
-}
-
-impl<E: Real> Uniform<'_, E> {
-    /// Elements `offset..` into `row`.
-    fn fill(&self, offset: usize, row: &mut [E]) {
-        match self {
-            Uniform::Stream(key) => uniform_at(*key, offset as u64, row),
-            Uniform::Given(values) => row.copy_from_slice(&values[offset..][..row.len()]),
-        }
-    }
-}
-
-/// A draw on plain values.
-#[derive(Clone, Copy)]
-pub struct Draw<'a, E> {
-    /// The uniform numbers.
-    pub uniform: Uniform<'a, E>,
-    /// Spikes or expectation.
-    pub mode: SpikeMode,
-    /// The surrogate of sampled spikes.
-    pub surrogate: Surrogate,
-    /// scale and shift, (H) each: y = scale x + shift.
+pub struct Potentials<'a, E> {
+    /// The draw.
+    pub spike: &'a Spike<&'a [E]>,
+    /// x, (B, H, L).
+    pub x: &'a [E],
+    /// scale and shift, (H) each.
     pub affine: Option<(&'a [E], &'a [E])>,
-    /// Elements of a row: one (batch, channel).
-    pub row: usize,
+    /// B, H, L.
+    pub shape: [usize; 3],
 }
 
-impl<E: Real> Draw<'_, E> {
+impl<'a, E: Real> Potentials<'a, E> {
+    fn uniform(&self) -> Uniform<'a, E> {
+        Uniform::new(self.spike.noise, self.shape)
+    }
+
     /// scale and shift of row `row`.
     fn affine(&self, row: usize) -> (E, E) {
-        self.affine.map_or((E::one(), E::zero()), |(scale, shift)| (scale[row % scale.len()], shift[row % shift.len()]))
+        let h = row % self.shape[1];
+        self.affine.map_or((E::one(), E::zero()), |(scale, shift)| (scale[h], shift[h]))
     }
 
-    /// Whether backward looks at the uniform numbers.
-    fn noisy_gradient(&self) -> bool {
-        self.mode == SpikeMode::Sampled && self.surrogate != Surrogate::Clamp
+    /// x of row `row`.
+    fn row(&self, row: usize) -> &'a [E] {
+        let length = self.shape[2];
+        &self.x[row * length..][..length]
     }
 }
 
 /// Spikes, or their expectation.
-pub fn forward<E: Real>(draw: Draw<'_, E>, x: &[E], out: &mut [E]) {
+pub fn forward<E: Real>(potentials: Potentials<'_, E>, out: &mut [E]) {
+    let (uniform, length) = (potentials.uniform(), potentials.shape[2]);
+    // Whole rows, and enough of them to be worth a task.
+    let count = CHUNK.div_ceil(length.max(1));
     for_each_chunk_with(
         out,
-        draw.row,
-        || vec![E::zero(); draw.row],
+        count * length,
+        || vec![E::zero(); length],
         |u, i, out| {
-            let x = &x[i * draw.row..][..out.len()];
-            let (scale, shift) = draw.affine(i);
-            match draw.mode {
-                SpikeMode::Expected => expected_row(x, scale, shift, out),
-                SpikeMode::Sampled => {
-                    let u = &mut u[..out.len()];
-                    draw.uniform.fill(i * draw.row, u);
-                    spike_row(x, scale, shift, u, out);
+            for (row, out) in (i * count..).zip(out.chunks_mut(length)) {
+                let (scale, shift) = potentials.affine(row);
+                if potentials.spike.mode == SpikeMode::Expected {
+                    expected_row(potentials.row(row), scale, shift, out);
+                } else {
+                    uniform.row(row, u);
+                    spike_row(potentials.row(row), scale, shift, u, out);
                 }
             }
         },
     );
 }
 
-/// Spikes of (B, H, L) potentials as bits.
-pub fn pack<E: Real>(draw: Draw<'_, E>, x: &[E], packed: &mut Packed) {
-    let [_, channels, length] = packed.shape();
+/// Spikes as bits.
+pub fn pack<E: Real>(potentials: Potentials<'_, E>, packed: &mut Packed) {
+    let [_, channels, length] = potentials.shape;
+    let uniform = potentials.uniform();
     let work: Vec<&mut [u16]> = packed.tiles_mut().collect();
     for_each_with(
         work,
@@ -86,9 +74,9 @@ pub fn pack<E: Real>(draw: Draw<'_, E>, x: &[E], packed: &mut Packed) {
             let (b, first) = (i / tiles(channels), i % tiles(channels) * ROWS);
             for lane in 0..ROWS.min(channels - first) {
                 let row = b * channels + first + lane;
-                let (scale, shift) = draw.affine(row);
-                draw.uniform.fill(row * length, u);
-                pack_row(&x[row * length..][..length], scale, shift, u, lane as u32, words);
+                let (scale, shift) = potentials.affine(row);
+                uniform.row(row, u);
+                pack_row(potentials.row(row), scale, shift, u, lane as u32, words);
             }
         },
     );
@@ -151,25 +139,24 @@ struct Channel<'a, E> {
 }
 
 /// The surrogate gradients for the spikes' gradient `g`.
-pub fn backward<E: Real>(draw: Draw<'_, E>, x: &[E], g: &[E], wanted: Wanted<'_, E>) {
-    let channels = draw.affine.map_or(x.len().div_ceil(draw.row.max(1)), |(scale, _)| scale.len());
+pub fn backward<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
+    let [batch, channels, length] = potentials.shape;
+    let (spike, uniform) = (potentials.spike, potentials.uniform());
     let mut work: Vec<Channel<'_, E>> = (0..channels).map(|_| Channel { rows: Vec::new(), scale: 0.0, shift: 0.0 }).collect();
-    for (i, row) in wanted.x.into_iter().flat_map(|g| g.chunks_mut(draw.row)).enumerate() {
+    for (i, row) in wanted.x.into_iter().flat_map(|g| g.chunks_mut(length.max(1))).enumerate() {
         work[i % channels].rows.push(row);
     }
     let sums = wanted.scale.is_some() || wanted.shift.is_some();
-    let init = || (vec![E::zero(); draw.row], vec![E::zero(); draw.row]);
+    let init = || (vec![E::zero(); length], vec![E::zero(); length]);
     for_each_with(work.iter_mut().collect(), init, |(u, gy), h, channel| {
-        let rows = x.len().div_ceil(draw.row);
-        for (b, i) in (h..rows).step_by(channels).enumerate() {
-            let range = i * draw.row..((i + 1) * draw.row).min(x.len());
-            let (x, g) = (&x[range.clone()], &g[range.clone()]);
-            let (u, gy) = (&mut u[..x.len()], &mut gy[..x.len()]);
-            let (scale, shift) = draw.affine(i);
-            if draw.noisy_gradient() {
-                draw.uniform.fill(range.start, u);
+        for b in 0..batch {
+            let row = b * channels + h;
+            let (x, g) = (potentials.row(row), &g[row * length..][..length]);
+            let (scale, shift) = potentials.affine(row);
+            if spike.has_noisy_gradient() {
+                uniform.row(row, u);
             }
-            surrogate_row(draw.mode, draw.surrogate, x, scale, shift, u, g, gy);
+            surrogate_row(spike, x, scale, shift, u, g, gy);
             if sums {
                 channel.scale += dot(gy, x);
                 channel.shift += sum(gy);
@@ -188,13 +175,12 @@ pub fn backward<E: Real>(draw: Draw<'_, E>, x: &[E], g: &[E], wanted: Wanted<'_,
 }
 
 /// The gradient of y, row by row.
-#[allow(clippy::too_many_arguments)]
-fn surrogate_row<E: Real>(mode: SpikeMode, surrogate: Surrogate, x: &[E], scale: E, shift: E, u: &[E], g: &[E], out: &mut [E]) {
-    if mode == SpikeMode::Expected || surrogate == Surrogate::Clamp {
+fn surrogate_row<E: Real>(spike: &Spike<&[E]>, x: &[E], scale: E, shift: E, u: &[E], g: &[E], out: &mut [E]) {
+    if !spike.has_noisy_gradient() {
         return clamp_gradient(x, scale, shift, g, out);
     }
     for (((out, &x), &u), &g) in out.iter_mut().zip(x).zip(u).zip(g) {
-        *out = g * slope(surrogate, potential(x, scale, shift) - u);
+        *out = g * slope(spike.surrogate, potential(x, scale, shift) - u);
     }
 }
 

@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 use super::right_angle::RowSizes;
 use crate::backend::cube::elementwise::functions::{Function, slope, value};
 use crate::backend::cube::elementwise::reduce::sum_cube;
-use crate::backend::cube::random::{Draw, Place, uniform as draw_uniform, unit};
+use crate::backend::cube::random::{Place, Rows, draw_uniform, unit};
 use crate::backend::cube::spiking::spike::{
     Affine, Kind, Uniform, affine_arg, expected_spike, line, potential, spike_of, surrogate_slope, uniform_arg,
 };
@@ -39,7 +39,7 @@ pub(super) struct How {
 /// Dropout before and after the activation.
 #[derive(CubeType, CubeLaunch)]
 struct Dropout<F: Float> {
-    elements: Draw,
+    elements: Rows,
     /// Uniform numbers (B, H).
     channels: Array<F>,
     keep: InputScalar,
@@ -102,7 +102,7 @@ impl<F: Float> Fire<F> {
     }
 
     pub(super) fn stride(&self, places: &mut Places) {
-        self.uniform.advance(&mut places.noise, 0u32, CUBE_DIM);
+        self.uniform.stride(&mut places.noise);
         #[comptime]
         match &self.dropout {
             ComptimeOption::Some(dropout) => dropout.elements.stride(&mut places.dropping),
@@ -212,26 +212,24 @@ pub(super) fn fire_rows_grad<F: Float>(
     }
 }
 
-/// A firing as a kernel of `units` units takes it; a gradient looks at the noise only where the surrogate does.
+/// A firing of (B, H, L) as a kernel of `units` units takes it; a gradient looks at the noise only where the surrogate does.
 pub(super) fn fire_arg<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
-    firing: &Firing<'_, Cube<R, E>>,
-    rows: [usize; 2],
+    firing: &Firing<&Tensor<Cube<R, E>>>,
+    shape: [usize; 3],
     units: usize,
     gradient: bool,
 ) -> Result<FireLaunch<E, R>> {
-    let expected = firing.spike.mode == SpikeMode::Expected;
-    let (kind, alpha) = Kind::of_draw(firing.spike.mode, firing.spike.surrogate);
-    let looked_at = if gradient { kind != Kind::Clamp } else { !expected };
-    let dropout = match firing.dropout {
-        Some(dropout) => {
-            let channels = draw_uniform(cube, dropout.channels, &rows)?;
-            let (keep, elements) = (1.0 - dropout.p, cube.draw(dropout.elements, units)?);
-            Some(DropoutLaunch::new(elements, arg(&channels), cube.scalar(keep), cube.scalar(1.0 / keep)))
-        }
-        None => None,
-    };
-    let uniform = uniform_arg(cube, &firing.spike.noise, looked_at, units)?;
-    let how = How { gelu: firing.gelu, expected, kind };
-    Ok(FireLaunch::new(uniform, affine_arg(firing.affine), dropout.into(), cube.scalar(alpha), how))
+    let Firing { gelu, dropout, affine, spike } = *firing;
+    let expected = spike.mode == SpikeMode::Expected;
+    let (kind, alpha) = Kind::of_draw(spike.mode, spike.surrogate);
+    let dropout = dropout.map(|dropout| -> Result<_> {
+        let channels = draw_uniform(cube, dropout.channels, &shape[..2])?;
+        let (keep, elements) = (1.0 - dropout.p, cube.rows(dropout.elements, shape, units)?);
+        Ok(DropoutLaunch::new(elements, arg(&channels), cube.scalar(keep), cube.scalar(1.0 / keep)))
+    });
+    let looked_at = if gradient { spike.has_noisy_gradient() } else { !expected };
+    let uniform = uniform_arg(cube, spike.noise, looked_at, &shape, units)?;
+    let how = How { gelu, expected, kind };
+    Ok(FireLaunch::new(uniform, affine_arg(affine), dropout.transpose()?.into(), cube.scalar(alpha), how))
 }

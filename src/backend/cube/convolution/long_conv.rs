@@ -467,7 +467,7 @@ pub(super) struct Job<'a, R: Runtime, E: Scalar> {
 }
 
 /// A firing, and whether the gradients of scale and shift are wanted.
-type FiringSums<'a, 'b, B> = (&'a Firing<'b, B>, [bool; 2]);
+type FiringSums<'a, 'b, B> = (&'a Firing<&'b Tensor<B>>, [bool; 2]);
 
 impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
     pub fn new(cube: &'a Cube<R, E>, method: &'static str, conv: LongConv<'a, Cube<R, E>>) -> Result<Self> {
@@ -536,13 +536,13 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
     }
 
     /// y (B, H, L), or the spikes of a firing: a row in a cube.
-    pub fn run(&self, firing: Option<&Firing<'_, Cube<R, E>>>) -> Result<Tensor<Cube<R, E>>> {
-        let (cube, [batch, channels, _]) = (self.cube, self.shape());
+    pub fn run(&self, firing: Option<&Firing<&Tensor<Cube<R, E>>>>) -> Result<Tensor<Cube<R, E>>> {
+        let (cube, shape) = (self.cube, self.shape());
         let (out, spectra) = (cube.alloc(self.method, self.conv.input.shape())?, self.spectra()?);
-        let fire = firing.map(|firing| fire_arg(cube, firing, [batch, channels], self.plan.units, false)).transpose()?;
+        let fire = firing.map(|firing| fire_arg(cube, firing, shape, self.plan.units, false)).transpose()?;
         convolve::launch::<E, R>(
             cube.client(),
-            cube.cubes(batch * channels),
+            cube.cubes(shape[0] * shape[1]),
             self.units(),
             arg(self.conv.input),
             spectra.arg(),
@@ -567,7 +567,7 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
         let sums = needs.spectra().then(|| cube.buffer(self.method, 2 * groups * channels * self.plan.n, size)).transpose()?;
         let wanted = firing.map_or([false; 2], |(_, wanted)| wanted);
         let parts = cube.alloc_if(wanted[0] || wanted[1], self.method, &[2, channels, groups])?;
-        let fire = firing.map(|(firing, _)| fire_arg(cube, firing, [batch, channels], self.plan.units, true)).transpose()?;
+        let fire = firing.map(|(firing, _)| fire_arg(cube, firing, self.shape(), self.plan.units, true)).transpose()?;
         convolve_grad::launch::<E, R>(
             cube.client(),
             cube.cubes(groups * channels),

@@ -24,13 +24,14 @@ impl<R: Runtime, E: Scalar> Convolution for Cube<R, E> {
         long_conv::long_conv_grad(self, conv, g, needs)
     }
 
-    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<'_, Self>) -> Result<Tensor<Self>> {
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>> {
         let job = Job::new(self, "fire", conv)?;
         if job.plan.fits() {
             return job.run(Some(&firing));
         }
-        let ([batch, channels, _], y) = (job.shape(), job.run_wide()?);
-        let (out, fire) = (self.alloc("fire", y.shape())?, fire_arg(self, &firing, [batch, channels], job.plan.units, false)?);
+        let (shape, y) = (job.shape(), job.run_wide()?);
+        let [batch, channels, _] = shape;
+        let (out, fire) = (self.alloc("fire", y.shape())?, fire_arg(self, &firing, shape, job.plan.units, false)?);
         fire_rows::launch::<E, R>(self.client(), self.cubes(batch * channels), job.units(), arg(&y), fire, arg(&out), job.sizes());
         Ok(out)
     }
@@ -38,7 +39,7 @@ impl<R: Runtime, E: Scalar> Convolution for Cube<R, E> {
     fn fire_grad(
         &self,
         conv: LongConv<'_, Self>,
-        firing: Firing<'_, Self>,
+        firing: Firing<&Tensor<Self>>,
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]> {
@@ -48,10 +49,11 @@ impl<R: Runtime, E: Scalar> Convolution for Cube<R, E> {
         if job.plan.fits() {
             return job.grad(g, wanted, Some((&firing, sums)));
         }
-        let ([batch, channels, _], y) = (job.shape(), job.run_wide()?);
+        let (shape, y) = (job.shape(), job.run_wide()?);
+        let [batch, channels, _] = shape;
         let gy = self.alloc("fire_grad", y.shape())?;
         let parts = self.alloc("fire_grad", &[2, channels, batch])?;
-        let fire = fire_arg(self, &firing, [batch, channels], job.plan.units, true)?;
+        let fire = fire_arg(self, &firing, shape, job.plan.units, true)?;
         let cubes = self.cubes(batch * channels);
         let (client, units, sizes) = (self.client(), job.units(), job.sizes());
         fire_rows_grad::launch::<E, R>(client, cubes, units, arg(&y), arg(g), fire, arg(&gy), arg(&parts), sizes, job.plan.units);

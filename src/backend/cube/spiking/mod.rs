@@ -9,13 +9,13 @@ use crate::backend::{Lif, Spike, Spiking, Tensor};
 use crate::error::Result;
 
 impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
-    fn spike(&self, spike: &Spike<Self>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
+    fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
         spike::spike(self, spike, x, affine)
     }
 
     fn spike_grad(
         &self,
-        spike: &Spike<Self>,
+        spike: &Spike<Tensor<Self>>,
         x: &Tensor<Self>,
         affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
         g: &Tensor<Self>,

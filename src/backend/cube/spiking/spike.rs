@@ -8,10 +8,10 @@ use crate::backend::cube::channel_sums::{Channels, Cut, sequence, totals};
 use crate::backend::cube::elementwise::functions::full;
 use crate::backend::cube::elementwise::reduce::sum_cube;
 use crate::backend::cube::launch::constant;
-use crate::backend::cube::random::{Draw, Place, unit};
+use crate::backend::cube::random::{Place, Rows, unit};
 use crate::backend::cube::storage::{Pair, Wanted, arg};
 use crate::backend::cube::{Cube, Scalar};
-use crate::backend::{Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
+use crate::backend::{Lif, Noise, Spike, SpikeMode, Surrogate, Tensor, shape};
 use crate::error::Result;
 
 /// [`Surrogate`] without its steepness: what a kernel is made for.
@@ -96,8 +96,8 @@ fn slope_at<F: Float>(d: F, alpha: F, #[comptime] kind: Kind) -> F {
 pub(super) enum Uniform<F: Float> {
     /// It looks at none.
     Nothing,
-    /// Word i of a stream; a stride is a cube's width.
-    Stream(Draw),
+    /// The words of rows; a stride is a cube's width.
+    Stream(Rows),
     Given(Array<F>),
 }
 
@@ -107,22 +107,25 @@ impl<F: Float> Uniform<F> {
     pub(super) fn place(&self, position: u32) -> Place {
         #[comptime]
         match self {
-            Uniform::Stream(draw) => draw.place(position),
+            Uniform::Stream(rows) => rows.place(position),
             Uniform::Given(_) | Uniform::Nothing => Place::nowhere(),
         }
     }
 
-    /// Moves from element `from` to element `to`.
+    /// Moves from element `from` to element `to`, which is behind it.
     pub(super) fn advance(&self, place: &mut Place, from: u32, to: u32) {
         #[comptime]
         match self {
-            Uniform::Stream(draw) => {
-                if to - from == CUBE_DIM {
-                    draw.stride(place);
-                } else {
-                    draw.jump(place, to - from);
-                }
-            }
+            Uniform::Stream(rows) => rows.advance(place, from, to),
+            Uniform::Given(_) | Uniform::Nothing => {}
+        }
+    }
+
+    /// Moves a cube's width on, within a row.
+    pub(super) fn stride(&self, place: &mut Place) {
+        #[comptime]
+        match self {
+            Uniform::Stream(rows) => rows.stride(place),
             Uniform::Given(_) | Uniform::Nothing => {}
         }
     }
@@ -258,16 +261,17 @@ pub(super) fn affine_arg<R: Runtime, E: Scalar>(affine: Option<Pair<'_, R, E>>) 
     affine.map(|(scale, shift)| AffineLaunch::new(arg(scale), arg(shift))).into()
 }
 
-/// The uniform numbers for a kernel of `units` units a cube.
+/// The uniform numbers of spikes of this shape, for a kernel of `units` units a cube.
 pub(super) fn uniform_arg<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
-    noise: &Noise<Cube<R, E>>,
+    noise: Noise<&Tensor<Cube<R, E>>>,
     looked_at: bool,
+    shape: &[usize],
     units: usize,
 ) -> Result<UniformArgs<E, R>> {
     Ok(match noise {
         _ if !looked_at => UniformArgs::Nothing,
-        Noise::Stream(key) => UniformArgs::Stream(cube.draw(*key, units)?),
+        Noise::Stream(draw) => UniformArgs::Stream(cube.rows(draw, shape::rows(shape), units)?),
         Noise::Given(values) => UniformArgs::Given(arg(values)),
     })
 }
@@ -279,7 +283,7 @@ fn cut<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, affine:
 
 pub(super) fn spike<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
-    spike: &Spike<Cube<R, E>>,
+    spike: &Spike<Tensor<Cube<R, E>>>,
     x: &Tensor<Cube<R, E>>,
     affine: Option<Pair<'_, R, E>>,
 ) -> Result<Tensor<Cube<R, E>>> {
@@ -288,7 +292,7 @@ pub(super) fn spike<R: Runtime, E: Scalar>(
         return Ok(out);
     }
     let (cut, expected) = (cut(cube, x, affine), spike.mode == SpikeMode::Expected);
-    let uniform = uniform_arg(cube, &spike.noise, !expected, cut.units)?;
+    let uniform = uniform_arg(cube, spike.noise.as_ref(), !expected, x.shape(), cut.units)?;
     let (cubes, units) = (cube.cubes(cut.cubes()), CubeDim::new_1d(cut.units as u32));
     spike_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), affine_arg(affine), uniform, cut.launch(), arg(&out), expected);
     Ok(out)
@@ -296,7 +300,7 @@ pub(super) fn spike<R: Runtime, E: Scalar>(
 
 pub(super) fn spike_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
-    spike: &Spike<Cube<R, E>>,
+    spike: &Spike<Tensor<Cube<R, E>>>,
     x: &Tensor<Cube<R, E>>,
     affine: Option<Pair<'_, R, E>>,
     g: &Tensor<Cube<R, E>>,
@@ -317,7 +321,7 @@ pub(super) fn spike_grad<R: Runtime, E: Scalar>(
         CubeDim::new_1d(cut.units as u32),
         arg(x),
         affine_arg(affine),
-        uniform_arg(cube, &spike.noise, kind != Kind::Clamp, cut.units)?,
+        uniform_arg(cube, spike.noise.as_ref(), spike.has_noisy_gradient(), x.shape(), cut.units)?,
         arg(g),
         cut.launch(),
         gx.as_ref().map(arg).into(),
