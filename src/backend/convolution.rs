@@ -1,16 +1,22 @@
 //! The long convolution, alone and straight on to the next spikes.
 
-use super::{Draw, Spike, Tensor, Transfer};
+use super::{Draw, Products, Spike, Spiking, Tensor, Transfer, composed};
 use crate::error::Result;
 
 /// The long convolution, and what follows it in a layer.
-pub trait Convolution: Transfer {
+pub trait Convolution: Products + Spiking {
     /// The long convolution. A channel whose input is all zero comes out exactly zero.
-    fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>>;
+    fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>> {
+        composed::convolution::long_conv(self, conv)
+    }
     /// Gradients of input, kernel, skip.
-    fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]>;
+    fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
+        composed::convolution::long_conv_grad(self, conv, g, needs)
+    }
     /// Spikes of a long convolution's output.
-    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>>;
+    fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>> {
+        composed::convolution::fire(self, conv, firing)
+    }
     /// Surrogate gradients of input, kernel, skip, and of the firing's scale and shift.
     fn fire_grad(
         &self,
@@ -18,7 +24,9 @@ pub trait Convolution: Transfer {
         firing: Firing<&Tensor<Self>>,
         g: &Tensor<Self>,
         needs: [bool; 5],
-    ) -> Result<[Option<Tensor<Self>>; 5]>;
+    ) -> Result<[Option<Tensor<Self>>; 5]> {
+        composed::convolution::fire_grad(self, conv, firing, g, needs)
+    }
 }
 
 /// A long convolution's operands: `y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t]`.

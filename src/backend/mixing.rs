@@ -1,14 +1,18 @@
 //! One matrix over the channels of several sequences.
 
-use super::{Draw, Tensor, Transfer, Unary};
+use super::{Draw, Products, Spiking, Tensor, Transfer, Unary, composed};
 use crate::error::Result;
 
 /// The product over channels that lets the neurons of a layer talk, with what follows it.
-pub trait ChannelMixing: Transfer {
+pub trait ChannelMixing: Products + Spiking {
     /// One matrix over the channels of several sequences, with what follows: (B, H, L).
-    fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>>;
+    fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>> {
+        composed::mixing::mix(self, mixing)
+    }
     /// Gradients of every part, of weight and bias (the residual's is `g` itself).
-    fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>>;
+    fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
+        composed::mixing::mix_grad(self, mixing, g, needs)
+    }
 }
 
 /// A channel mix's operands: `r + drop(f(W [x_1; x_2; ..] + bias))`.

@@ -8,6 +8,7 @@
 //! a [`Backend`], which is all of them; code that calls a device by its type has the families from [`prelude`](crate::prelude), or from
 //! `use pspikessm::backend::*`.
 
+mod composed;
 mod convolution;
 mod cpu;
 #[cfg(feature = "cube")]

@@ -1,12 +1,18 @@
 //! From potentials to spikes: the probabilistic draw and the leaky integrate-and-fire neuron.
 
-use super::{Draw, Tensor, Transfer};
+use super::{Draw, Normalization, Tensor, composed};
 use crate::error::Result;
 
 /// Spikes, with the gradients that stand in for theirs.
-pub trait Spiking: Transfer {
+pub trait Spiking: Normalization {
+    /// Spikes of potentials y of any shape: `y > u`, strict.
+    fn sample(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>) -> Result<Tensor<Self>>;
+    /// The surrogate gradient of y.
+    fn sample_grad(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// Spikes of `y = scale[h] x + shift[h]` (or y = x): `y > u`, strict.
-    fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>>;
+    fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
+        composed::spiking::spike(self, spike, x, affine)
+    }
     /// Surrogate gradients of x, scale, shift.
     fn spike_grad(
         &self,
@@ -15,7 +21,9 @@ pub trait Spiking: Transfer {
         affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
         g: &Tensor<Self>,
         needs: [bool; 3],
-    ) -> Result<[Option<Tensor<Self>>; 3]>;
+    ) -> Result<[Option<Tensor<Self>>; 3]> {
+        composed::spiking::spike_grad(self, spike, x, affine, g, needs)
+    }
     /// Spikes of a leaky integrate-and-fire neuron along the last axis.
     fn lif(&self, lif: &Lif, x: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// Its surrogate gradient, back through time.

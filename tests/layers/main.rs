@@ -4,6 +4,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/elementary.rs"]
+mod elementary;
 #[macro_use]
 #[path = "../conformance/mod.rs"]
 mod suite;

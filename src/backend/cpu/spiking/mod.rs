@@ -6,7 +6,7 @@ use super::spike_bits::Packed;
 use super::storage::Storage;
 use super::{Cpu, values};
 use crate::backend::{Lif, Real, Spike, SpikeMode, Spiking, Tensor, shape};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// scale and shift of a SpikeSampler.
 type Affine<'a, B> = Option<(&'a Tensor<B>, &'a Tensor<B>)>;
@@ -18,6 +18,15 @@ fn potentials<'a, E: Real>(spike: &'a Spike<&'a [E]>, x: &'a Tensor<Cpu<E>>, aff
 }
 
 impl<E: Real> Spiking for Cpu<E> {
+    fn sample(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>) -> Result<Tensor<Self>> {
+        self.spike(spike, y, None)
+    }
+
+    fn sample_grad(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        let [y_grad, ..] = self.spike_grad(spike, y, None, g, [true, false, false])?;
+        y_grad.ok_or_else(|| Error::value("sample_grad", "the gradient that was asked for did not come"))
+    }
+
     fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
         let spike = spike.as_ref().map(values);
         let potentials = potentials(&spike, x, affine);

@@ -6,9 +6,18 @@ use cubecl::prelude::Runtime;
 
 use super::{Cube, Scalar};
 use crate::backend::{Lif, Spike, Spiking, Tensor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
+    fn sample(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>) -> Result<Tensor<Self>> {
+        self.spike(spike, y, None)
+    }
+
+    fn sample_grad(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        let [y_grad, ..] = self.spike_grad(spike, y, None, g, [true, false, false])?;
+        y_grad.ok_or_else(|| Error::value("sample_grad", "the gradient that was asked for did not come"))
+    }
+
     fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
         spike::spike(self, spike, x, affine)
     }

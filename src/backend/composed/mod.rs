@@ -1,0 +1,47 @@
+//! Fused operations and their adjoints composed of elementary ones: what a backend has before it writes a kernel of its own.
+//!
+//! A folder of the families' names; each function is the default of the method of its name, with that method's shapes and errors.
+
+pub mod convolution;
+pub mod learning;
+pub mod mixing;
+pub mod normalization;
+pub mod spiking;
+
+use super::{Binary, Elementwise, Tensor, Transfer, Unary};
+use crate::error::Result;
+
+/// One gradient an operand, `None` where it was not asked for.
+type Grads<B, const N: usize> = [Option<Tensor<B>>; N];
+
+/// `f()` where it is asked for.
+fn when<T>(need: bool, f: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    need.then(f).transpose()
+}
+
+fn mul<B: Elementwise>(backend: &B, x: &Tensor<B>, y: &Tensor<B>) -> Result<Tensor<B>> {
+    backend.binary(Binary::Mul, x, y)
+}
+
+fn add<B: Elementwise>(backend: &B, x: &Tensor<B>, y: &Tensor<B>) -> Result<Tensor<B>> {
+    backend.binary(Binary::Add, x, y)
+}
+
+fn sub<B: Elementwise>(backend: &B, x: &Tensor<B>, y: &Tensor<B>) -> Result<Tensor<B>> {
+    backend.binary(Binary::Sub, x, y)
+}
+
+fn scaled<B: Elementwise>(backend: &B, factor: f64, x: &Tensor<B>) -> Result<Tensor<B>> {
+    backend.unary(Unary::Linear(factor, 0.0), x)
+}
+
+/// A tensor (H) in the shape that broadcasts over the channels of x, (B, H) or (B, H, L).
+fn over_channels<B: Transfer>(x: &Tensor<B>, values: &Tensor<B>) -> Result<Tensor<B>> {
+    values.reshape(&[&[values.numel()][..], &vec![1; x.rank() - 2]].concat())
+}
+
+/// The sum of x, (B, H) or (B, H, L), over everything but the channels: (H).
+fn channel_sums<B: Elementwise>(backend: &B, x: &Tensor<B>) -> Result<Tensor<B>> {
+    let channels = x.shape()[1];
+    backend.sum_to(x, &[&[channels][..], &vec![1; x.rank() - 2]].concat())?.reshape(&[channels])
+}
