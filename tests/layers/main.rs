@@ -8,6 +8,7 @@ mod common;
 #[path = "../conformance/mod.rs"]
 mod suite;
 
+mod arrows;
 mod autodiff;
 mod block;
 mod conformance;

@@ -3,8 +3,7 @@
 use super::Cpu;
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{CHUNK, for_each_chunk};
-use crate::backend::{Key, LANES, Real, Words, normal_f64};
-use crate::backend::{Random, Tensor};
+use crate::backend::{Key, LANES, Random, Real, Tensor, Words, normal_f64};
 use crate::error::Result;
 
 /// Uniform in [0, 1): element i from word i.

@@ -222,12 +222,12 @@ impl<'a, E: Real> Convolution<'a, E> {
         }
         if let Some(kernel) = kernel {
             let totals: Vec<_> = by_tile.into_iter().map(|sums| sums.and_then(|sums| sums.kernel)).collect();
-            self.kernel_gradient(totals, kernel);
+            self.kernel_grad(totals, kernel);
         }
     }
 
     /// From the sums of spectra to the kernels' rows.
-    fn kernel_gradient(&self, totals: Vec<Option<Buffer<E>>>, out: &mut [E]) {
+    fn kernel_grad(&self, totals: Vec<Option<Buffer<E>>>, out: &mut [E]) {
         let channels = self.operands.shape[1];
         let len = self.operands.kernels[1];
         let (causal, anticausal) = taps(&self.operands);
@@ -319,7 +319,7 @@ fn kernel_panels<E: Real>(operands: &Operands<'_, E>, tile: usize, re: &mut Pane
 }
 
 /// y, (B, H, L).
-pub fn forward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, out: &mut [E]) {
+pub fn long_conv<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, out: &mut [E]) {
     let conv = Convolution::new(rings, operands);
     for_each_with(
         conv.units(out),
@@ -342,7 +342,7 @@ pub struct Wanted<'a, E> {
 }
 
 /// The gradients for the output's gradient `g`, (B, H, L).
-pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
+pub fn long_conv_grad<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
     let conv = Convolution::new(rings, operands);
     let length = operands.shape[2];
     let input = wanted.input.is_some();

@@ -42,7 +42,7 @@ fn fire<'a, E: Real>(firing: &Firing<'a, Cpu<E>>) -> fire::Fire<'a, E> {
 
 impl<E: Real> Convolution for Cpu<E> {
     fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>> {
-        Ok(self.make(conv.input.shape(), |out| long_conv::forward(&self.rings, operands(&conv), out)))
+        Ok(self.make(conv.input.shape(), |out| long_conv::long_conv(&self.rings, operands(&conv), out)))
     }
 
     fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
@@ -51,7 +51,7 @@ impl<E: Real> Convolution for Cpu<E> {
         let mut kernel = self.buffer_if(needs[1], conv.kernel.numel());
         let mut skip = self.buffer_if(needs[2] && conv.skip.is_some(), channels);
         let wanted = long_conv::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip: skip.as_deref_mut() };
-        long_conv::backward(&self.rings, operands(&conv), values(g), wanted);
+        long_conv::long_conv_grad(&self.rings, operands(&conv), values(g), wanted);
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), self.wrap_if(skip, &[channels])])
     }
 
