@@ -1,18 +1,11 @@
 //! Per-channel affine maps, BatchNorm and LayerNorm of (B, H, L) tensors.
 
 use super::elementwise::{dot, sum};
-use super::{Cpu, sequence, values};
+use super::{Cpu, rows_by_channel, sequence, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{for_each, for_each_chunk, for_each_with, map_with};
 use crate::backend::{NormAxes, Normalization, Normalized, Real, Tensor};
 use crate::error::Result;
-
-/// Rows (b, h) of a (B, H, L) tensor, mutable, by channel: the rows of channel h in the order of the batch.
-fn rows_by_channel<E>(values: &mut [E], [_, channels, length]: [usize; 3]) -> Vec<Vec<&mut [E]>> {
-    let mut rows: Vec<Vec<&mut [E]>> = (0..channels).map(|_| Vec::new()).collect();
-    values.chunks_exact_mut(length).enumerate().for_each(|(i, row)| rows[i % channels].push(row));
-    rows
-}
 
 /// The rows of channel h in the order of the batch.
 fn channel_rows<E>(x: &[E], [_, channels, length]: [usize; 3], h: usize) -> impl Iterator<Item = &[E]> {
@@ -107,7 +100,7 @@ fn centred_body<I: Isa, E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut
 pub fn batch_grad<E: Real>(x: &[E], g: &[E], statistics: &[(E, E)], gamma: &[E], eps: E, shape: [usize; 3], out: [&mut [E]; 3]) {
     let [gx, ggamma, gbeta] = out;
     let count = E::of((shape[0] * shape[2]) as f64);
-    let rows = rows_by_channel(gx, shape);
+    let rows = rows_by_channel(gx, shape[1], shape[2]);
     let work: Vec<_> = rows.into_iter().zip(ggamma).zip(gbeta).collect();
     for_each_with(
         work,

@@ -79,7 +79,7 @@ impl<E: Real> Convolution for Cpu<E> {
             .map(|wanted| self.buffer_if(wanted, channels));
         let [skip, scale, shift] = small.each_mut().map(|buffer| buffer.as_deref_mut());
         let wanted = fire::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip, scale, shift };
-        fire::backward(&self.rings, operands(&conv), fire(&firing), values(g), wanted);
+        fire::fire_grad(&self.rings, operands(&conv), fire(&firing), values(g), wanted);
         let [skip, scale, shift] = small.map(|buffer| self.wrap_if(buffer, &[channels]));
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), skip, scale, shift])
     }

@@ -55,7 +55,7 @@ impl<E: Real> Draw<'_, E> {
 }
 
 /// Spikes, or their expectation.
-pub fn forward<E: Real>(draw: Draw<'_, E>, x: &[E], out: &mut [E]) {
+pub fn spike<E: Real>(draw: Draw<'_, E>, x: &[E], out: &mut [E]) {
     for_each_chunk_with(
         out,
         draw.row,
@@ -151,7 +151,7 @@ struct Channel<'a, E> {
 }
 
 /// The surrogate gradients for the spikes' gradient `g`.
-pub fn backward<E: Real>(draw: Draw<'_, E>, x: &[E], g: &[E], wanted: Wanted<'_, E>) {
+pub fn spike_grad<E: Real>(draw: Draw<'_, E>, x: &[E], g: &[E], wanted: Wanted<'_, E>) {
     let channels = draw.affine.map_or(x.len().div_ceil(draw.row.max(1)), |(scale, _)| scale.len());
     let mut work: Vec<Channel<'_, E>> = (0..channels).map(|_| Channel { rows: Vec::new(), scale: 0.0, shift: 0.0 }).collect();
     for (i, row) in wanted.x.into_iter().flat_map(|g| g.chunks_mut(draw.row)).enumerate() {
