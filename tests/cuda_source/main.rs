@@ -16,7 +16,7 @@ use pspikessm::Error;
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::cube::cuda::Guarded;
 use pspikessm::backend::cube::{Cube, Scalar};
-use pspikessm::backend::{Backend, Cuda, Driver, Key, LongConv};
+use pspikessm::backend::*;
 use pspikessm::nn::{
     AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Noises, NormKind, Optimizer, Pooling, SsmConfig, ssm::SsmKernel,
 };
@@ -101,29 +101,33 @@ fn sources(device: usize, scalar: &str) -> Vec<(&'static str, String)> {
     sources
 }
 
-/// The kernels in the backend's files, as `file::name`; those of tests are left out.
-fn written() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cube");
-    let mut names = BTreeSet::new();
+/// The kernels in the files below `folder`, each with its path below `module`; those of tests are left out.
+fn written(folder: &Path, module: &str, names: &mut BTreeSet<String>) {
     for path in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
-        let (text, file) = (std::fs::read_to_string(&path).unwrap(), path.file_stem().unwrap().to_string_lossy());
+        let name = path.file_stem().unwrap().to_string_lossy();
+        let module = if name == "mod" { module.to_owned() } else { format!("{module}{name}::") };
+        if path.is_dir() {
+            written(&path, &module, names);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
         let own = text.split("mod tests {").next().unwrap();
         names.extend(own.split("#[cube(launch").skip(1).map(|kernel| {
             let name = kernel.split_once("fn ").unwrap().1;
-            format!("{file}::{}", &name[..name.find(['<', '(']).unwrap()])
+            format!("{module}{}", &name[..name.find(['<', '(']).unwrap()])
         }));
     }
-    names
 }
 
 /// Every kernel that is written was launched, except for those that this scalar has no use for.
 fn none_is_missing(sources: &[(&'static str, String)], except: &[&str]) {
-    // As in "pspikessm::backend::cube::file::name::Name<..>".
+    // As in "pspikessm::backend::cube::folder::file::name::Name<..>".
     let own = sources.iter().filter_map(|(name, _)| name.strip_prefix("pspikessm::backend::cube::"));
-    let launched: BTreeSet<String> = own.map(|name| name.split("::").take(2).collect::<Vec<_>>().join("::")).collect();
-    let written = written();
-    assert!(written.len() > 50, "{written:?}");
-    let missing: Vec<_> = written.difference(&launched).filter(|name| !except.contains(&name.as_str())).collect();
+    let launched: BTreeSet<String> = own.map(|name| name.split('<').next().unwrap().rsplit_once("::").unwrap().0.to_owned()).collect();
+    let mut kernels = BTreeSet::new();
+    written(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cube"), "", &mut kernels);
+    assert!(kernels.len() > 50, "{kernels:?}");
+    let missing: Vec<_> = kernels.difference(&launched).filter(|name| !except.contains(&name.as_str())).collect();
     assert!(missing.is_empty(), "nothing here launches {missing:?}");
 }
 
@@ -132,7 +136,7 @@ fn every_kernel_in_f32_becomes_cuda() {
     every_method::<f32>(0);
     training_steps::<f32>(0);
     // Of products in f64.
-    none_is_missing(&sources(0, "f32"), &["matmul::tiles"]);
+    none_is_missing(&sources(0, "f32"), &["products::matmul::tiles"]);
 }
 
 #[test]
@@ -164,7 +168,7 @@ fn a_convolution_stays_in_the_shared_memory_where_the_device_has_so_much() {
         let (input, kernel) = (cube.full(&[1, 1, length], 1.0).unwrap(), cube.full(&[1, 1, length], 1.0).unwrap());
         cube.long_conv(LongConv { input: &input, kernel: &kernel, skip: None, lengths: None }).unwrap();
         cube.to_vec(&input).unwrap();
-        let goes_out = dry::kernels()[before..].iter().any(|kernel| kernel.device == device && kernel.name.contains("::conv_wide::"));
+        let goes_out = dry::kernels()[before..].iter().any(|kernel| kernel.device == device && kernel.name.contains("::long_conv_wide::"));
         assert_eq!(goes_out, !stays, "{length} points on {device}");
     }
 }

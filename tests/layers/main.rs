@@ -10,6 +10,7 @@ mod elementary;
 #[path = "../conformance/mod.rs"]
 mod suite;
 
+mod arrows;
 mod autodiff;
 mod block;
 mod conformance;

@@ -1,13 +1,12 @@
 //! Elementwise functions, broadcasting, and its adjoint, the sum over broadcast axes.
 
-use super::{Cpu, packed, values};
-use crate::backend::{Elementwise, Tensor, Transfer, shape};
-use crate::error::Result;
 use num_traits::Float;
 
+use super::{Cpu, packed, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{CHUNK, for_each_chunk};
-use crate::backend::{Binary, Real, Unary};
+use crate::backend::{Binary, Elementwise, Real, Tensor, Transfer, Unary, shape};
+use crate::error::Result;
 
 /// f(x).
 pub fn unary<E: Real>(f: Unary, x: &[E], out: &mut [E]) {

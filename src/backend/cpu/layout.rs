@@ -1,9 +1,8 @@
 //! Moving values: permute, slice, concat, flip, embedding rows.
 
 use super::{Cpu, sequence, values};
-use crate::backend::Real;
 use crate::backend::host::threads::{CHUNK, for_each_chunk, for_each_with};
-use crate::backend::{Layout, Tensor};
+use crate::backend::{Layout, Real, Tensor};
 use crate::error::Result;
 
 /// Axis i of the result is axis `axes[i]` of x.

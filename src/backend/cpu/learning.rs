@@ -2,8 +2,7 @@
 
 use super::{Cpu, values};
 use crate::backend::host::threads::{CHUNK, for_each};
-use crate::backend::{AdamW, Real};
-use crate::backend::{Learning, Tensor, Transfer};
+use crate::backend::{AdamW, Learning, Real, Tensor, Transfer};
 use crate::error::Result;
 
 /// The mean of -ln softmax(logits)[label] in f64, and the softmax, (B, classes).

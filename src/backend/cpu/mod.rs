@@ -21,7 +21,7 @@ mod transposed_rows;
 use std::sync::Arc;
 
 use self::buffer::{Buffer, Pool};
-use self::convolution::long_conv::Rings;
+use self::convolution::long_conv::NegacyclicFfts;
 use self::products::fft::Plans;
 use self::spike_bits::Packed;
 use self::storage::Storage;
@@ -36,14 +36,14 @@ pub struct Cpu<E: Real> {
     /// For what lives within one method: in the tensors' pool it would push large buffers out for the sake of small ones.
     scratch: Arc<Pool<E>>,
     plans: Arc<Plans<E>>,
-    rings: Arc<Rings<E>>,
+    rings: Arc<NegacyclicFfts<E>>,
 }
 
 impl<E: Real> Cpu<E> {
     /// A CPU device.
     pub fn new() -> Self {
         let scratch = Arc::default();
-        Cpu { rings: Arc::new(Rings::new(&scratch)), scratch, pool: Arc::default(), plans: Arc::default() }
+        Cpu { rings: Arc::new(NegacyclicFfts::new(&scratch)), scratch, pool: Arc::default(), plans: Arc::default() }
     }
 
     /// A tensor of `shape` that `fill` writes; it must write every element.
@@ -97,4 +97,11 @@ fn packed<E: Real>(x: &Tensor<Cpu<E>>) -> Option<&Packed> {
 fn sequence<E: Real>(x: &Tensor<Cpu<E>>) -> [usize; 3] {
     let shape = x.shape();
     [shape[0], shape[1], shape[2..].iter().product()]
+}
+
+/// The rows of (.., channels, length), mutable, by channel: those of channel h in the order in which they stand.
+fn rows_by_channel<E>(values: &mut [E], channels: usize, length: usize) -> Vec<Vec<&mut [E]>> {
+    let mut rows: Vec<Vec<&mut [E]>> = (0..channels).map(|_| Vec::new()).collect();
+    values.chunks_exact_mut(length.max(1)).enumerate().for_each(|(i, row)| rows[i % channels].push(row));
+    rows
 }

@@ -1,19 +1,11 @@
 //! Per-channel affine maps, BatchNorm and LayerNorm of (B, H, L) tensors.
 
 use super::elementwise::{dot, sum};
-use super::{Cpu, sequence, values};
-use crate::backend::Real;
+use super::{Cpu, rows_by_channel, sequence, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{for_each, for_each_chunk, for_each_with, map_with};
-use crate::backend::{NormAxes, Normalization, Normalized, Tensor};
+use crate::backend::{NormAxes, Normalization, Normalized, Real, Tensor};
 use crate::error::Result;
-
-/// Rows (b, h) of a (B, H, L) tensor, mutable, by channel: the rows of channel h in the order of the batch.
-fn rows_by_channel<E>(values: &mut [E], [_, channels, length]: [usize; 3]) -> Vec<Vec<&mut [E]>> {
-    let mut rows: Vec<Vec<&mut [E]>> = (0..channels).map(|_| Vec::new()).collect();
-    values.chunks_exact_mut(length).enumerate().for_each(|(i, row)| rows[i % channels].push(row));
-    rows
-}
 
 /// The rows of channel h in the order of the batch.
 fn channel_rows<E>(x: &[E], [_, channels, length]: [usize; 3], h: usize) -> impl Iterator<Item = &[E]> {
@@ -76,7 +68,7 @@ pub fn batch_statistics<E: Real>(x: &[E], shape: [usize; 3]) -> Vec<(E, E)> {
 }
 
 /// The gradient of x for the gradients `g` of the moments, (2, H): those of the mean and of the variance.
-pub fn moments_backward<E: Real>(x: &[E], moments: &[E], g: &[E], [batch, channels, length]: [usize; 3], out: &mut [E]) {
+pub fn moments_grad<E: Real>(x: &[E], moments: &[E], g: &[E], [batch, channels, length]: [usize; 3], out: &mut [E]) {
     let count = E::of((batch * length) as f64);
     for_each_chunk(out, length, |i, out| {
         let h = i % channels;
@@ -105,10 +97,10 @@ fn centred_body<I: Isa, E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut
 }
 
 /// Gradients of x, gamma, beta of a BatchNorm: with xh = (x - mean) r, gx = gamma r (g - mean(g) - xh mean(g xh)).
-pub fn batch_backward<E: Real>(x: &[E], g: &[E], statistics: &[(E, E)], gamma: &[E], eps: E, shape: [usize; 3], out: [&mut [E]; 3]) {
+pub fn batch_grad<E: Real>(x: &[E], g: &[E], statistics: &[(E, E)], gamma: &[E], eps: E, shape: [usize; 3], out: [&mut [E]; 3]) {
     let [gx, ggamma, gbeta] = out;
     let count = E::of((shape[0] * shape[2]) as f64);
-    let rows = rows_by_channel(gx, shape);
+    let rows = rows_by_channel(gx, shape[1], shape[2]);
     let work: Vec<_> = rows.into_iter().zip(ggamma).zip(gbeta).collect();
     for_each_with(
         work,
@@ -178,7 +170,7 @@ pub fn layer_apply<E: Real>(x: &[E], statistics: (&[E], &[E]), gamma: &[E], beta
 }
 
 /// Gradients of x, gamma, beta of a LayerNorm.
-pub fn layer_backward<E: Real>(x: &[E], g: &[E], statistics: (&[E], &[E]), gamma: &[E], eps: E, shape: [usize; 3], out: [&mut [E]; 3]) {
+pub fn layer_grad<E: Real>(x: &[E], g: &[E], statistics: (&[E], &[E]), gamma: &[E], eps: E, shape: [usize; 3], out: [&mut [E]; 3]) {
     let [_, channels, length] = shape;
     let [gx, ggamma, gbeta] = out;
     let count = E::of(channels as f64);
@@ -240,7 +232,7 @@ impl<E: Real> Normalization for Cpu<E> {
     }
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        Ok(self.make(x.shape(), |out| moments_backward(values(x), values(moments), values(g), sequence(x), out)))
+        Ok(self.make(x.shape(), |out| moments_grad(values(x), values(moments), values(g), sequence(x), out)))
     }
 
     fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>> {
@@ -281,9 +273,9 @@ impl<E: Real> Normalization for Cpu<E> {
         match axes {
             NormAxes::Batch => {
                 let statistics: Vec<(E, E)> = mean.iter().copied().zip(var.iter().copied()).collect();
-                batch_backward(values(x), values(g), &statistics, values(gamma), E::of(eps), shape, out);
+                batch_grad(values(x), values(g), &statistics, values(gamma), E::of(eps), shape, out);
             }
-            NormAxes::Layer => layer_backward(values(x), values(g), (mean, var), values(gamma), E::of(eps), shape, out),
+            NormAxes::Layer => layer_grad(values(x), values(g), (mean, var), values(gamma), E::of(eps), shape, out),
         }
         Ok([self.wrap(gx, x.shape()), self.wrap(ggamma, &[shape[1]]), self.wrap(gbeta, &[shape[1]])])
     }

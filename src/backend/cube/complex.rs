@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::double_float::{ComplexPair, value};
+use super::double_float::{ComplexDoubleFloat, value};
 
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Complex<F: Float> {
@@ -16,7 +16,7 @@ pub(super) fn complex<F: Float>(re: F, im: F) -> Complex<F> {
 }
 
 #[cube]
-pub(super) fn rounded<F: Float>(z: ComplexPair<F>) -> Complex<F> {
+pub(super) fn rounded<F: Float>(z: ComplexDoubleFloat<F>) -> Complex<F> {
     Complex::<F> { re: value::<F>(z.re), im: value::<F>(z.im) }
 }
 

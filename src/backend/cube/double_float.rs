@@ -9,16 +9,16 @@ use cubecl::prelude::*;
 
 /// hi + lo.
 #[derive(CubeType, Clone, Copy)]
-pub(super) struct Pair<F: Float> {
+pub(super) struct DoubleFloat<F: Float> {
     pub(super) hi: F,
     pub(super) lo: F,
 }
 
 /// A complex number in pairs.
 #[derive(CubeType, Clone, Copy)]
-pub(super) struct ComplexPair<F: Float> {
-    pub(super) re: Pair<F>,
-    pub(super) im: Pair<F>,
+pub(super) struct ComplexDoubleFloat<F: Float> {
+    pub(super) re: DoubleFloat<F>,
+    pub(super) im: DoubleFloat<F>,
 }
 
 /// The leading bits of `x`.
@@ -30,16 +30,16 @@ fn head<F: Float>(x: F) -> F {
 
 /// `large + small` as a pair, where `small` is at most about the size of `large`.
 #[cube]
-fn normalize<F: Float>(large: F, small: F) -> Pair<F> {
+fn normalize<F: Float>(large: F, small: F) -> DoubleFloat<F> {
     let hi = head::<F>(large + small);
-    Pair::<F> { hi, lo: (large - hi) + small }
+    DoubleFloat::<F> { hi, lo: (large - hi) + small }
 }
 
 /// `x` itself.
 #[cube]
-pub(super) fn pair<F: Float>(x: F) -> Pair<F> {
+pub(super) fn pair<F: Float>(x: F) -> DoubleFloat<F> {
     let hi = head::<F>(x);
-    Pair::<F> { hi, lo: x - hi }
+    DoubleFloat::<F> { hi, lo: x - hi }
 }
 
 /// The leading bits of a constant in f64.
@@ -54,34 +54,34 @@ pub(super) fn split(x: f64) -> [f64; 2] {
 
 /// A constant, which `pair` must not get: CUDA C++ has no bits of a literal.
 #[cube]
-pub(super) fn constant<F: Float>(#[comptime] x: f64) -> Pair<F> {
+pub(super) fn constant<F: Float>(#[comptime] x: f64) -> DoubleFloat<F> {
     let bytes = F::type_size();
     if comptime!(bytes == 4) {
-        Pair::<F> { hi: F::new(comptime!(constant_head(x) as f32)), lo: F::new(comptime!((x - constant_head(x)) as f32)) }
+        DoubleFloat::<F> { hi: F::new(comptime!(constant_head(x) as f32)), lo: F::new(comptime!((x - constant_head(x)) as f32)) }
     } else {
-        Pair::<F> { hi: F::cast_from(x), lo: F::new(0.0) }
+        DoubleFloat::<F> { hi: F::cast_from(x), lo: F::new(0.0) }
     }
 }
 
 /// The nearest single number.
 #[cube]
-pub(super) fn value<F: Float>(x: Pair<F>) -> F {
+pub(super) fn value<F: Float>(x: DoubleFloat<F>) -> F {
     x.hi + x.lo
 }
 
 #[cube]
-pub(super) fn negative<F: Float>(x: Pair<F>) -> Pair<F> {
-    Pair::<F> { hi: -x.hi, lo: -x.lo }
+pub(super) fn negative<F: Float>(x: DoubleFloat<F>) -> DoubleFloat<F> {
+    DoubleFloat::<F> { hi: -x.hi, lo: -x.lo }
 }
 
 /// x times a power of two.
 #[cube]
-pub(super) fn scaled<F: Float>(x: Pair<F>, power_of_two: F) -> Pair<F> {
-    Pair::<F> { hi: x.hi * power_of_two, lo: x.lo * power_of_two }
+pub(super) fn scaled<F: Float>(x: DoubleFloat<F>, power_of_two: F) -> DoubleFloat<F> {
+    DoubleFloat::<F> { hi: x.hi * power_of_two, lo: x.lo * power_of_two }
 }
 
 #[cube]
-pub(super) fn sum<F: Float>(x: Pair<F>, y: Pair<F>) -> Pair<F> {
+pub(super) fn sum<F: Float>(x: DoubleFloat<F>, y: DoubleFloat<F>) -> DoubleFloat<F> {
     // What the rounding of the larger parts' sum leaves out is exact if it is taken from the largest.
     let swap = y.hi.abs() > x.hi.abs();
     let large = select(swap, y.hi, x.hi);
@@ -91,27 +91,27 @@ pub(super) fn sum<F: Float>(x: Pair<F>, y: Pair<F>) -> Pair<F> {
 }
 
 #[cube]
-pub(super) fn product<F: Float>(x: Pair<F>, y: Pair<F>) -> Pair<F> {
+pub(super) fn product<F: Float>(x: DoubleFloat<F>, y: DoubleFloat<F>) -> DoubleFloat<F> {
     normalize::<F>(x.hi * y.hi, (x.hi * y.lo + x.lo * y.hi) + x.lo * y.lo)
 }
 
 /// x over a small whole number.
 #[cube]
-fn over<F: Float>(x: Pair<F>, whole: F) -> Pair<F> {
+fn over<F: Float>(x: DoubleFloat<F>, whole: F) -> DoubleFloat<F> {
     let hi = head::<F>(x.hi / whole);
-    Pair::<F> { hi, lo: ((x.hi - hi * whole) + x.lo) / whole }
+    DoubleFloat::<F> { hi, lo: ((x.hi - hi * whole) + x.lo) / whole }
 }
 
 #[cube]
-pub(super) fn complex_product<F: Float>(x: ComplexPair<F>, y: ComplexPair<F>) -> ComplexPair<F> {
+pub(super) fn complex_product<F: Float>(x: ComplexDoubleFloat<F>, y: ComplexDoubleFloat<F>) -> ComplexDoubleFloat<F> {
     let re = sum::<F>(product::<F>(x.re, y.re), negative::<F>(product::<F>(x.im, y.im)));
     let im = sum::<F>(product::<F>(x.re, y.im), product::<F>(x.im, y.re));
-    ComplexPair::<F> { re, im }
+    ComplexDoubleFloat::<F> { re, im }
 }
 
 /// 1 / x for real x.
 #[cube]
-pub(super) fn reciprocal<F: Float>(x: Pair<F>) -> Pair<F> {
+pub(super) fn reciprocal<F: Float>(x: DoubleFloat<F>) -> DoubleFloat<F> {
     let guess = pair::<F>(F::new(1.0) / value::<F>(x));
     let rest = sum::<F>(constant::<F>(1.0), negative::<F>(product::<F>(guess, x)));
     sum::<F>(guess, product::<F>(guess, rest))
@@ -120,12 +120,12 @@ pub(super) fn reciprocal<F: Float>(x: Pair<F>) -> Pair<F> {
 /// x - k y for the nearest whole k, and k.
 #[derive(CubeType, Clone, Copy)]
 struct Remainder<F: Float> {
-    rest: Pair<F>,
+    rest: DoubleFloat<F>,
     quotient: F,
 }
 
 #[cube]
-fn remainder<F: Float>(x: Pair<F>, #[comptime] y: f64) -> Remainder<F> {
+fn remainder<F: Float>(x: DoubleFloat<F>, #[comptime] y: f64) -> Remainder<F> {
     let quotient = (x.hi * F::new(comptime!((1.0 / y) as f32))).round();
     let multiple = product::<F>(pair::<F>(quotient), constant::<F>(y));
     Remainder::<F> { rest: sum::<F>(x, negative::<F>(multiple)), quotient }
@@ -133,7 +133,7 @@ fn remainder<F: Float>(x: Pair<F>, #[comptime] y: f64) -> Remainder<F> {
 
 /// e^x - 1 for |x| below 0.7, by its series.
 #[cube]
-pub(super) fn exp_minus_one<F: Float>(x: Pair<F>) -> Pair<F> {
+pub(super) fn exp_minus_one<F: Float>(x: DoubleFloat<F>) -> DoubleFloat<F> {
     let one = constant::<F>(1.0);
     let mut p = constant::<F>(1.0);
     for i in 0..12u32 {
@@ -146,13 +146,13 @@ pub(super) fn exp_minus_one<F: Float>(x: Pair<F>) -> Pair<F> {
 
 /// e^x.
 #[cube]
-pub(super) fn exp<F: Float>(x: Pair<F>) -> Pair<F> {
+pub(super) fn exp<F: Float>(x: DoubleFloat<F>) -> DoubleFloat<F> {
     let bytes = F::type_size();
     if comptime!(bytes == 4) {
         // Below e^-87 there is nothing, and above e^88 the infinite; NaN stays what it is.
         let low = F::new(-87.0);
         let high = F::new(89.0);
-        let kept = Pair::<F> {
+        let kept = DoubleFloat::<F> {
             hi: select(x.hi < low, low, select(x.hi > high, high, x.hi)),
             lo: select(x.hi < low || x.hi > high, F::new(0.0), x.lo),
         };
@@ -162,13 +162,13 @@ pub(super) fn exp<F: Float>(x: Pair<F>) -> Pair<F> {
         let gone = select(x.hi < low, F::new(0.0), power);
         scaled::<F>(mantissa, gone)
     } else {
-        Pair::<F> { hi: value::<F>(x).exp(), lo: F::new(0.0) }
+        DoubleFloat::<F> { hi: value::<F>(x).exp(), lo: F::new(0.0) }
     }
 }
 
 /// e^(i x).
 #[cube]
-pub(super) fn turn<F: Float>(x: Pair<F>) -> ComplexPair<F> {
+pub(super) fn turn<F: Float>(x: DoubleFloat<F>) -> ComplexDoubleFloat<F> {
     let bytes = F::type_size();
     if comptime!(bytes == 4) {
         let r = remainder::<F>(x, comptime!(std::f64::consts::FRAC_PI_2));
@@ -191,12 +191,12 @@ pub(super) fn turn<F: Float>(x: Pair<F>) -> ComplexPair<F> {
         let odd = quarter % 2u32 == 1u32;
         let re_sign = select(quarter == 1u32 || quarter == 2u32, F::new(-1.0), F::new(1.0));
         let im_sign = select(quarter >= 2u32, F::new(-1.0), F::new(1.0));
-        let re = Pair::<F> { hi: select(odd, sine.hi, cosine.hi), lo: select(odd, sine.lo, cosine.lo) };
-        let im = Pair::<F> { hi: select(odd, cosine.hi, sine.hi), lo: select(odd, cosine.lo, sine.lo) };
-        ComplexPair::<F> { re: scaled::<F>(re, re_sign), im: scaled::<F>(im, im_sign) }
+        let re = DoubleFloat::<F> { hi: select(odd, sine.hi, cosine.hi), lo: select(odd, sine.lo, cosine.lo) };
+        let im = DoubleFloat::<F> { hi: select(odd, cosine.hi, sine.hi), lo: select(odd, cosine.lo, sine.lo) };
+        ComplexDoubleFloat::<F> { re: scaled::<F>(re, re_sign), im: scaled::<F>(im, im_sign) }
     } else {
         let angle = value::<F>(x);
-        ComplexPair::<F> { re: pair::<F>(angle.cos()), im: pair::<F>(angle.sin()) }
+        ComplexDoubleFloat::<F> { re: pair::<F>(angle.cos()), im: pair::<F>(angle.sin()) }
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
     use crate::backend::{Backend, Wgpu};
 
     #[cube]
-    fn put<F: Float>(out: &mut Array<F>, row: usize, len: usize, x: Pair<F>) {
+    fn put<F: Float>(out: &mut Array<F>, row: usize, len: usize, x: DoubleFloat<F>) {
         out[2 * row * len + ABSOLUTE_POS] = x.hi;
         out[(2 * row + 1) * len + ABSOLUTE_POS] = x.lo;
     }

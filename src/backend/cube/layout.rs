@@ -108,17 +108,6 @@ pub(super) fn concat<R: Runtime, E: Scalar>(cube: &Cube<R, E>, parts: &[&Tensor<
     Ok(out)
 }
 
-pub(super) fn flip<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, axis: usize) -> Result<Tensor<Cube<R, E>>> {
-    let (size, inner) = around(x.shape(), axis);
-    if size < 2 {
-        return Ok(x.clone());
-    }
-    let outer = x.shape()[..axis].iter().product();
-    // Backwards: the stride is below 0, modulo 2^32 on the device.
-    let axes = axes([(outer, size * inner), (size, inner.wrapping_neg()), (inner, 1)]);
-    gather(cube, "flip", x, x.shape(), &axes, (size - 1) * inner)
-}
-
 /// Rows of `table`, (V, H), for tokens (B, L), as (B, H, L).
 #[cube(launch)]
 fn embed_kernel<F: Float>(table: &Array<F>, tokens: &Array<u32>, out: &mut Array<F>, d_model: u32, length: u32) {
@@ -179,23 +168,6 @@ fn tokens_kernel<F: Float>(sums: &Array<F>, bounds: &Array<u32>, out: &mut Array
     }
 }
 
-pub(super) fn embed<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    table: &Tensor<Cube<R, E>>,
-    tokens: &[u32],
-    batch: usize,
-) -> Result<Tensor<Cube<R, E>>> {
-    let (d_model, length) = (table.shape()[1], tokens.len() / batch);
-    let out = cube.alloc("embed", &[batch, d_model, length])?;
-    if out.numel() > 0 {
-        let tokens = cube.upload_words("embed", tokens)?;
-        let (cubes, units) = cube.units(out.numel());
-        let (d_model, length) = (d_model as u32, length as u32);
-        embed_kernel::launch::<E, R>(cube.client(), cubes, units, arg(table), tokens.arg(), arg(&out), d_model, length);
-    }
-    Ok(out)
-}
-
 /// The positions of every token, cut into segments.
 struct Segments {
     /// Where channel 0 of every position is in (B, H, L), token after token.
@@ -230,40 +202,6 @@ impl Segments {
     }
 }
 
-pub(super) fn embed_grad<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    rows: usize,
-    tokens: &[u32],
-    g: &Tensor<Cube<R, E>>,
-) -> Result<Tensor<Cube<R, E>>> {
-    const METHOD: &str = "embed_grad";
-    let (d_model, length) = (g.shape()[1], g.shape()[2]);
-    if g.numel() == 0 || rows == 0 {
-        return super::elementwise::functions::full(cube, &[rows, d_model], 0.0);
-    }
-    let segments = Segments::of(rows, tokens, d_model, length);
-    let upload = |words: &[u32]| cube.upload_words(METHOD, words);
-    let [places, bounds, first] = [upload(&segments.places)?, upload(&segments.bounds)?, upload(&segments.first)?];
-    let count = segments.bounds.len() - 1;
-    let (sums, out) = (cube.alloc(METHOD, &[count, d_model])?, cube.alloc(METHOD, &[rows, d_model])?);
-    let units = cube.limits().units_up_to(UNITS / 2);
-    segments_kernel::launch::<E, R>(
-        cube.client(),
-        cube.cubes(sums.numel()),
-        CubeDim::new_1d(units as u32),
-        arg(g),
-        places.arg(),
-        bounds.arg(),
-        arg(&sums),
-        d_model as u32,
-        length as u32,
-        units,
-    );
-    let (cubes, units) = cube.units(out.numel());
-    tokens_kernel::launch::<E, R>(cube.client(), cubes, units, arg(&sums), first.arg(), arg(&out), d_model as u32);
-    Ok(out)
-}
-
 impl<R: Runtime, E: Scalar> Layout for Cube<R, E> {
     fn permute(&self, x: &Tensor<Self>, axes: &[usize]) -> Result<Tensor<Self>> {
         permute(self, x, axes)
@@ -278,14 +216,54 @@ impl<R: Runtime, E: Scalar> Layout for Cube<R, E> {
     }
 
     fn flip(&self, x: &Tensor<Self>, axis: usize) -> Result<Tensor<Self>> {
-        flip(self, x, axis)
+        let (size, inner) = around(x.shape(), axis);
+        if size < 2 {
+            return Ok(x.clone());
+        }
+        let outer = x.shape()[..axis].iter().product();
+        // Backwards: the stride is below 0, modulo 2^32 on the device.
+        let axes = axes([(outer, size * inner), (size, inner.wrapping_neg()), (inner, 1)]);
+        gather(self, "flip", x, x.shape(), &axes, (size - 1) * inner)
     }
 
     fn embed(&self, table: &Tensor<Self>, tokens: &[u32], batch: usize) -> Result<Tensor<Self>> {
-        embed(self, table, tokens, batch)
+        let (d_model, length) = (table.shape()[1], tokens.len() / batch);
+        let out = self.alloc("embed", &[batch, d_model, length])?;
+        if out.numel() > 0 {
+            let tokens = self.upload_words("embed", tokens)?;
+            let (cubes, units) = self.units(out.numel());
+            let (d_model, length) = (d_model as u32, length as u32);
+            embed_kernel::launch::<E, R>(self.client(), cubes, units, arg(table), tokens.arg(), arg(&out), d_model, length);
+        }
+        Ok(out)
     }
 
     fn embed_grad(&self, rows: usize, tokens: &[u32], g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        embed_grad(self, rows, tokens, g)
+        const METHOD: &str = "embed_grad";
+        let (d_model, length) = (g.shape()[1], g.shape()[2]);
+        if g.numel() == 0 || rows == 0 {
+            return super::elementwise::functions::full(self, &[rows, d_model], 0.0);
+        }
+        let segments = Segments::of(rows, tokens, d_model, length);
+        let upload = |words: &[u32]| self.upload_words(METHOD, words);
+        let [places, bounds, first] = [upload(&segments.places)?, upload(&segments.bounds)?, upload(&segments.first)?];
+        let count = segments.bounds.len() - 1;
+        let (sums, out) = (self.alloc(METHOD, &[count, d_model])?, self.alloc(METHOD, &[rows, d_model])?);
+        let units = self.limits().units_up_to(UNITS / 2);
+        segments_kernel::launch::<E, R>(
+            self.client(),
+            self.cubes(sums.numel()),
+            CubeDim::new_1d(units as u32),
+            arg(g),
+            places.arg(),
+            bounds.arg(),
+            arg(&sums),
+            d_model as u32,
+            length as u32,
+            units,
+        );
+        let (cubes, units) = self.units(out.numel());
+        tokens_kernel::launch::<E, R>(self.client(), cubes, units, arg(&sums), first.arg(), arg(&out), d_model as u32);
+        Ok(out)
     }
 }

@@ -148,86 +148,60 @@ fn words(labels: &[usize]) -> Vec<u32> {
     labels.iter().map(|&label| label as u32).collect()
 }
 
-pub(super) fn cross_entropy<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    logits: &Tensor<Cube<R, E>>,
-    labels: &[usize],
-) -> Result<(Made<R, E>, Made<R, E>)> {
-    const METHOD: &str = "cross_entropy";
-    let classes = logits.shape()[1];
-    let (softmax, losses, loss) = (cube.alloc(METHOD, logits.shape())?, cube.alloc(METHOD, &[labels.len()])?, cube.alloc(METHOD, &[])?);
-    let labels = cube.upload_words(METHOD, &words(labels))?;
-    let units = cube.limits().units_up_to(classes.next_power_of_two().clamp(32, UNITS));
-    cross_entropy_kernel::launch::<E, R>(
-        cube.client(),
-        cube.cubes(losses.numel()),
-        CubeDim::new_1d(units as u32),
-        arg(logits),
-        labels.arg(),
-        arg(&softmax),
-        arg(&losses),
-        classes as u32,
-        units,
-    );
-    let units = cube.limits().units_up_to(UNITS);
-    mean_kernel::launch::<E, R>(cube.client(), cube.cubes(1), CubeDim::new_1d(units as u32), arg(&losses), arg(&loss), units);
-    Ok((loss, softmax))
-}
-
-pub(super) fn cross_entropy_grad<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    softmax: &Tensor<Cube<R, E>>,
-    labels: &[usize],
-    g: &Tensor<Cube<R, E>>,
-) -> Result<Tensor<Cube<R, E>>> {
-    const METHOD: &str = "cross_entropy_grad";
-    let out = cube.alloc(METHOD, softmax.shape())?;
-    if out.numel() > 0 {
-        let labels = cube.upload_words(METHOD, &words(labels))?;
-        let ((cubes, units), classes) = (cube.units(out.numel()), softmax.shape()[1] as u32);
-        cross_entropy_grad_kernel::launch::<E, R>(cube.client(), cubes, units, arg(softmax), labels.arg(), arg(g), arg(&out), classes);
-    }
-    Ok(out)
-}
-
-pub(super) fn adamw<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    step: &AdamW,
-    state: [&Tensor<Cube<R, E>>; 3],
-    grad: &Tensor<Cube<R, E>>,
-) -> Result<[Tensor<Cube<R, E>>; 3]> {
-    let make = || cube.alloc("adamw", grad.shape());
-    let new = [make()?, make()?, make()?];
-    if grad.numel() == 0 {
-        return Ok(new);
-    }
-    let correct = |beta: f64| 1.0 - beta.powf(step.step as f64);
-    let numbers = StepLaunch::new(
-        cube.scalar(1.0 - step.lr * step.weight_decay),
-        cube.scalar(step.lr / correct(step.beta1)),
-        cube.scalar(correct(step.beta2).sqrt()),
-        cube.scalar(step.beta2),
-        cube.scalar(1.0 - step.beta1),
-        cube.scalar(1.0 - step.beta2),
-        cube.scalar(step.eps),
-    );
-    let (cubes, units) = cube.units(grad.numel());
-    let ([value, first, second], [new_value, new_first, new_second]) = (state.map(arg), new.each_ref().map(|x| arg(x)));
-    let grad = arg(grad);
-    adamw_kernel::launch::<E, R>(cube.client(), cubes, units, value, first, second, grad, new_value, new_first, new_second, numbers);
-    Ok(new)
-}
-
 impl<R: Runtime, E: Scalar> Learning for Cube<R, E> {
     fn cross_entropy(&self, logits: &Tensor<Self>, labels: &[usize]) -> Result<(Tensor<Self>, Tensor<Self>)> {
-        cross_entropy(self, logits, labels)
+        const METHOD: &str = "cross_entropy";
+        let classes = logits.shape()[1];
+        let (softmax, losses, loss) = (self.alloc(METHOD, logits.shape())?, self.alloc(METHOD, &[labels.len()])?, self.alloc(METHOD, &[])?);
+        let labels = self.upload_words(METHOD, &words(labels))?;
+        let units = self.limits().units_up_to(classes.next_power_of_two().clamp(32, UNITS));
+        cross_entropy_kernel::launch::<E, R>(
+            self.client(),
+            self.cubes(losses.numel()),
+            CubeDim::new_1d(units as u32),
+            arg(logits),
+            labels.arg(),
+            arg(&softmax),
+            arg(&losses),
+            classes as u32,
+            units,
+        );
+        let units = self.limits().units_up_to(UNITS);
+        mean_kernel::launch::<E, R>(self.client(), self.cubes(1), CubeDim::new_1d(units as u32), arg(&losses), arg(&loss), units);
+        Ok((loss, softmax))
     }
 
     fn cross_entropy_grad(&self, softmax: &Tensor<Self>, labels: &[usize], g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        cross_entropy_grad(self, softmax, labels, g)
+        const METHOD: &str = "cross_entropy_grad";
+        let out = self.alloc(METHOD, softmax.shape())?;
+        if out.numel() > 0 {
+            let labels = self.upload_words(METHOD, &words(labels))?;
+            let ((cubes, units), classes) = (self.units(out.numel()), softmax.shape()[1] as u32);
+            cross_entropy_grad_kernel::launch::<E, R>(self.client(), cubes, units, arg(softmax), labels.arg(), arg(g), arg(&out), classes);
+        }
+        Ok(out)
     }
 
     fn adamw(&self, step: &AdamW, state: [&Tensor<Self>; 3], grad: &Tensor<Self>) -> Result<[Tensor<Self>; 3]> {
-        adamw(self, step, state, grad)
+        let make = || self.alloc("adamw", grad.shape());
+        let new = [make()?, make()?, make()?];
+        if grad.numel() == 0 {
+            return Ok(new);
+        }
+        let correct = |beta: f64| 1.0 - beta.powf(step.step as f64);
+        let numbers = StepLaunch::new(
+            self.scalar(1.0 - step.lr * step.weight_decay),
+            self.scalar(step.lr / correct(step.beta1)),
+            self.scalar(correct(step.beta2).sqrt()),
+            self.scalar(step.beta2),
+            self.scalar(1.0 - step.beta1),
+            self.scalar(1.0 - step.beta2),
+            self.scalar(step.eps),
+        );
+        let (cubes, units) = self.units(grad.numel());
+        let ([value, first, second], [new_value, new_first, new_second]) = (state.map(arg), new.each_ref().map(|x| arg(x)));
+        let grad = arg(grad);
+        adamw_kernel::launch::<E, R>(self.client(), cubes, units, value, first, second, grad, new_value, new_first, new_second, numbers);
+        Ok(new)
     }
 }

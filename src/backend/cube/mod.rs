@@ -26,7 +26,7 @@ mod ssm;
 mod storage;
 mod transfer;
 #[cfg(feature = "wgpu")]
-pub mod wgpu;
+pub(crate) mod wgpu;
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex};
 use cubecl::prelude::{ComputeClient, CubeElement, Float, Runtime};
 
 pub use self::launch::Limits;
-pub use self::storage::Buffer;
+use self::storage::Buffer;
 use super::{Real, Transfer};
 use crate::error::{Error, Result};
 

@@ -426,15 +426,6 @@ fn grid<R: Runtime, E: Scalar>(cube: &Cube<R, E>, cut: &Cut) -> (CubeCount, Cube
     (cube.cubes(cut.cubes()), CubeDim::new_1d(cut.units as u32))
 }
 
-pub(super) fn affine<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    x: &Tensor<Cube<R, E>>,
-    scale: &Tensor<Cube<R, E>>,
-    shift: &Tensor<Cube<R, E>>,
-) -> Result<Tensor<Cube<R, E>>> {
-    scaled(cube, "affine", x, scale, Some(shift))
-}
-
 fn scaled<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     method: &'static str,
@@ -451,41 +442,6 @@ fn scaled<R: Runtime, E: Scalar>(
     Ok(out)
 }
 
-pub(super) fn affine_grad<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    x: &Tensor<Cube<R, E>>,
-    scale: &Tensor<Cube<R, E>>,
-    g: &Tensor<Cube<R, E>>,
-    needs: [bool; 3],
-) -> Result<Wanted<R, E, 3>> {
-    const METHOD: &str = "affine_grad";
-    let sums = [needs[1], needs[2]];
-    if sums == [false; 2] || x.numel() == 0 {
-        let gx = needs[0].then(|| scaled(cube, METHOD, g, scale, None)).transpose()?;
-        let zeros = |wanted: bool| wanted.then(|| super::elementwise::functions::full(cube, scale.shape(), 0.0)).transpose();
-        return Ok([gx, zeros(needs[1])?, zeros(needs[2])?]);
-    }
-    let gx = cube.alloc_if(needs[0], METHOD, x.shape())?;
-    let cut = cube.cut(sequence(x.shape()));
-    let parts = cube.alloc(METHOD, &[2, cut.channels, cut.pieces])?;
-    let (cubes, units) = grid(cube, &cut);
-    let gx_arg = gx.as_ref().map(arg).into();
-    affine_grad_kernel::launch::<E, R>(
-        cube.client(),
-        cubes,
-        units,
-        arg(x),
-        arg(scale),
-        arg(g),
-        cut.launch(),
-        gx_arg,
-        arg(&parts),
-        cut.units,
-    );
-    let [gscale, gshift] = totals(cube, METHOD, &parts, sums)?;
-    Ok([gx, gscale, gshift])
-}
-
 /// The moments of every piece of x's channels, (2, H, pieces).
 fn moments_of_pieces<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
@@ -499,165 +455,105 @@ fn moments_of_pieces<R: Runtime, E: Scalar>(
     Ok(parts)
 }
 
-pub(super) fn moments<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
-    let cut = cube.cut(sequence(x.shape()));
-    let parts = moments_of_pieces(cube, "moments", x, &cut)?;
-    let out = cube.alloc("moments", &[2, cut.channels])?;
-    let units = CubeDim::new_1d(cut.units as u32);
-    merge_kernel::launch::<E, R>(cube.client(), cube.cubes(cut.channels), units, arg(&parts), cut.launch(), arg(&out), cut.units);
-    Ok(out)
-}
-
-pub(super) fn moments_grad<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    x: &Tensor<Cube<R, E>>,
-    moments: &Tensor<Cube<R, E>>,
-    g: &Tensor<Cube<R, E>>,
-) -> Result<Tensor<Cube<R, E>>> {
-    let out = cube.alloc("moments_grad", x.shape())?;
-    if out.numel() > 0 {
-        let cut = cube.cut(sequence(x.shape()));
-        let (cubes, units) = grid(cube, &cut);
-        moments_grad_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(moments), arg(g), cut.launch(), arg(&out));
-    }
-    Ok(out)
-}
-
-pub(super) fn normalize<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    axes: NormAxes,
-    x: &Tensor<Cube<R, E>>,
-    gamma: &Tensor<Cube<R, E>>,
-    beta: &Tensor<Cube<R, E>>,
-    eps: f64,
-) -> Result<Normalized<Cube<R, E>>> {
-    const METHOD: &str = "normalize";
-    let [batch, channels, length] = sequence(x.shape());
-    let groups = if axes == NormAxes::Batch { vec![channels] } else { vec![batch, length] };
-    let (output, mean, var) = (cube.alloc(METHOD, x.shape())?, cube.alloc(METHOD, &groups)?, cube.alloc(METHOD, &groups)?);
-    let (affine, out, eps) = ([arg(gamma), arg(beta)], [arg(&output), arg(&mean), arg(&var)], cube.scalar(eps));
-    let ([gamma, beta], [out_arg, mean_arg, var_arg]) = (affine, out);
-    match axes {
-        NormAxes::Batch => {
-            let cut = cube.cut([batch, channels, length]);
-            let parts = moments_of_pieces(cube, METHOD, x, &cut)?;
-            let ((cubes, units), parts) = (grid(cube, &cut), arg(&parts));
-            batch_kernel::launch::<E, R>(
-                cube.client(),
-                cubes,
-                units,
-                arg(x),
-                parts,
-                gamma,
-                beta,
-                cut.launch(),
-                out_arg,
-                mean_arg,
-                var_arg,
-                eps,
-                cut.units,
-            );
-        }
-        NormAxes::Layer => layer_kernel::launch::<E, R>(
-            cube.client(),
-            cube.cubes((batch * length).div_ceil(ACROSS)),
-            CubeDim::new_1d((ACROSS * GROUPS) as u32),
-            arg(x),
-            gamma,
-            beta,
-            out_arg,
-            mean_arg,
-            var_arg,
-            channels as u32,
-            length as u32,
-            eps,
-            ACROSS,
-            GROUPS,
-        ),
-    }
-    Ok(Normalized { output, mean, var })
-}
-
-pub(super) fn normalize_grad<R: Runtime, E: Scalar>(
-    cube: &Cube<R, E>,
-    axes: NormAxes,
-    x: &Tensor<Cube<R, E>>,
-    gamma: &Tensor<Cube<R, E>>,
-    statistics: Pair<'_, R, E>,
-    eps: f64,
-    g: &Tensor<Cube<R, E>>,
-) -> Result<[Tensor<Cube<R, E>>; 3]> {
-    const METHOD: &str = "normalize_grad";
-    let shape = sequence(x.shape());
-    let cut = cube.cut(shape);
-    let (gx, parts) = (cube.alloc(METHOD, x.shape())?, cube.alloc(METHOD, &[2, cut.channels, cut.pieces])?);
-    let (mean, var) = statistics;
-    let ((cubes, units), layer) = (grid(cube, &cut), axes == NormAxes::Layer);
-    norm_sums_kernel::launch::<E, R>(
-        cube.client(),
-        cubes,
-        units,
-        arg(x),
-        arg(g),
-        arg(mean),
-        arg(var),
-        cut.launch(),
-        arg(&parts),
-        cube.scalar(eps),
-        layer,
-        cut.units,
-    );
-    let [Some(ggamma), Some(gbeta)] = totals(cube, METHOD, &parts, [true; 2])? else { unreachable!("both are wanted") };
-    let eps = cube.scalar(eps);
-    let [mean, var, gamma, gx_arg] = [mean, var, gamma, &gx].map(arg);
-    if layer {
-        let cubes = cube.cubes((shape[0] * shape[2]).div_ceil(ACROSS));
-        let units = CubeDim::new_1d((ACROSS * GROUPS) as u32);
-        let [channels, length] = [shape[1], shape[2]].map(|n| n as u32);
-        let (x, g) = (arg(x), arg(g));
-        layer_grad_kernel::launch::<E, R>(
-            cube.client(),
-            cubes,
-            units,
-            x,
-            g,
-            gamma,
-            mean,
-            var,
-            gx_arg,
-            channels,
-            length,
-            eps,
-            ACROSS,
-            GROUPS,
-        );
-    } else {
-        let ((cubes, units), channels) = (grid(cube, &cut), cut.launch());
-        let [x, g, parts] = [x, g, &parts].map(arg);
-        batch_grad_kernel::launch::<E, R>(cube.client(), cubes, units, x, g, parts, gamma, mean, var, channels, gx_arg, eps, cut.units);
-    }
-    Ok([gx, ggamma, gbeta])
-}
-
 impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
     fn affine(&self, x: &Tensor<Self>, scale: &Tensor<Self>, shift: &Tensor<Self>) -> Result<Tensor<Self>> {
-        affine(self, x, scale, shift)
+        scaled(self, "affine", x, scale, Some(shift))
     }
 
     fn affine_grad(&self, x: &Tensor<Self>, scale: &Tensor<Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
-        affine_grad(self, x, scale, g, needs)
+        const METHOD: &str = "affine_grad";
+        let sums = [needs[1], needs[2]];
+        if sums == [false; 2] || x.numel() == 0 {
+            let gx = needs[0].then(|| scaled(self, METHOD, g, scale, None)).transpose()?;
+            let zeros = |wanted: bool| wanted.then(|| super::elementwise::functions::full(self, scale.shape(), 0.0)).transpose();
+            return Ok([gx, zeros(needs[1])?, zeros(needs[2])?]);
+        }
+        let gx = self.alloc_if(needs[0], METHOD, x.shape())?;
+        let cut = self.cut(sequence(x.shape()));
+        let parts = self.alloc(METHOD, &[2, cut.channels, cut.pieces])?;
+        let (cubes, units) = grid(self, &cut);
+        let gx_arg = gx.as_ref().map(arg).into();
+        affine_grad_kernel::launch::<E, R>(
+            self.client(),
+            cubes,
+            units,
+            arg(x),
+            arg(scale),
+            arg(g),
+            cut.launch(),
+            gx_arg,
+            arg(&parts),
+            cut.units,
+        );
+        let [gscale, gshift] = totals(self, METHOD, &parts, sums)?;
+        Ok([gx, gscale, gshift])
     }
 
     fn moments(&self, x: &Tensor<Self>) -> Result<Tensor<Self>> {
-        moments(self, x)
+        let cut = self.cut(sequence(x.shape()));
+        let parts = moments_of_pieces(self, "moments", x, &cut)?;
+        let out = self.alloc("moments", &[2, cut.channels])?;
+        let units = CubeDim::new_1d(cut.units as u32);
+        merge_kernel::launch::<E, R>(self.client(), self.cubes(cut.channels), units, arg(&parts), cut.launch(), arg(&out), cut.units);
+        Ok(out)
     }
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        moments_grad(self, x, moments, g)
+        let out = self.alloc("moments_grad", x.shape())?;
+        if out.numel() > 0 {
+            let cut = self.cut(sequence(x.shape()));
+            let (cubes, units) = grid(self, &cut);
+            moments_grad_kernel::launch::<E, R>(self.client(), cubes, units, arg(x), arg(moments), arg(g), cut.launch(), arg(&out));
+        }
+        Ok(out)
     }
 
     fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>> {
-        normalize(self, axes, x, gamma, beta, eps)
+        const METHOD: &str = "normalize";
+        let [batch, channels, length] = sequence(x.shape());
+        let groups = if axes == NormAxes::Batch { vec![channels] } else { vec![batch, length] };
+        let (output, mean, var) = (self.alloc(METHOD, x.shape())?, self.alloc(METHOD, &groups)?, self.alloc(METHOD, &groups)?);
+        let (affine, out, eps) = ([arg(gamma), arg(beta)], [arg(&output), arg(&mean), arg(&var)], self.scalar(eps));
+        let ([gamma, beta], [out_arg, mean_arg, var_arg]) = (affine, out);
+        match axes {
+            NormAxes::Batch => {
+                let cut = self.cut([batch, channels, length]);
+                let parts = moments_of_pieces(self, METHOD, x, &cut)?;
+                let ((cubes, units), parts) = (grid(self, &cut), arg(&parts));
+                batch_kernel::launch::<E, R>(
+                    self.client(),
+                    cubes,
+                    units,
+                    arg(x),
+                    parts,
+                    gamma,
+                    beta,
+                    cut.launch(),
+                    out_arg,
+                    mean_arg,
+                    var_arg,
+                    eps,
+                    cut.units,
+                );
+            }
+            NormAxes::Layer => layer_kernel::launch::<E, R>(
+                self.client(),
+                self.cubes((batch * length).div_ceil(ACROSS)),
+                CubeDim::new_1d((ACROSS * GROUPS) as u32),
+                arg(x),
+                gamma,
+                beta,
+                out_arg,
+                mean_arg,
+                var_arg,
+                channels as u32,
+                length as u32,
+                eps,
+                ACROSS,
+                GROUPS,
+            ),
+        }
+        Ok(Normalized { output, mean, var })
     }
 
     fn normalize_grad(
@@ -669,6 +565,55 @@ impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
         eps: f64,
         g: &Tensor<Self>,
     ) -> Result<[Tensor<Self>; 3]> {
-        normalize_grad(self, axes, x, gamma, statistics, eps, g)
+        const METHOD: &str = "normalize_grad";
+        let shape = sequence(x.shape());
+        let cut = self.cut(shape);
+        let (gx, parts) = (self.alloc(METHOD, x.shape())?, self.alloc(METHOD, &[2, cut.channels, cut.pieces])?);
+        let (mean, var) = statistics;
+        let ((cubes, units), layer) = (grid(self, &cut), axes == NormAxes::Layer);
+        norm_sums_kernel::launch::<E, R>(
+            self.client(),
+            cubes,
+            units,
+            arg(x),
+            arg(g),
+            arg(mean),
+            arg(var),
+            cut.launch(),
+            arg(&parts),
+            self.scalar(eps),
+            layer,
+            cut.units,
+        );
+        let [Some(ggamma), Some(gbeta)] = totals(self, METHOD, &parts, [true; 2])? else { unreachable!("both are wanted") };
+        let eps = self.scalar(eps);
+        let [mean, var, gamma, gx_arg] = [mean, var, gamma, &gx].map(arg);
+        if layer {
+            let cubes = self.cubes((shape[0] * shape[2]).div_ceil(ACROSS));
+            let units = CubeDim::new_1d((ACROSS * GROUPS) as u32);
+            let [channels, length] = [shape[1], shape[2]].map(|n| n as u32);
+            let (x, g) = (arg(x), arg(g));
+            layer_grad_kernel::launch::<E, R>(
+                self.client(),
+                cubes,
+                units,
+                x,
+                g,
+                gamma,
+                mean,
+                var,
+                gx_arg,
+                channels,
+                length,
+                eps,
+                ACROSS,
+                GROUPS,
+            );
+        } else {
+            let ((cubes, units), channels) = (grid(self, &cut), cut.launch());
+            let [x, g, parts] = [x, g, &parts].map(arg);
+            batch_grad_kernel::launch::<E, R>(self.client(), cubes, units, x, g, parts, gamma, mean, var, channels, gx_arg, eps, cut.units);
+        }
+        Ok([gx, ggamma, gbeta])
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing but spikes comes out, and nothing is kept for the gradient: the potentials are computed again, which costs one inverse
 //! transform, less than writing them to memory and reading them back.
 
-use super::long_conv::{Convolution, Operands, Rings, Scratch, Sums, Unit, all_units, tasks};
+use super::long_conv::{NegacyclicFfts, Operands, Prepared, Scratch, Sums, Unit, all_units, tasks};
 use crate::backend::cpu::elementwise::{add, add_products, gelu, mask, multiply, to_masks};
 use crate::backend::cpu::random::uniform_next;
 use crate::backend::cpu::spike_bits::{Packed, compare, tiles};
@@ -28,7 +28,7 @@ struct Lanes<'a, E> {
 }
 
 impl<'a, E: Real> Lanes<'a, E> {
-    fn new(firing: &'a Firing<&'a [E]>, conv: &Convolution<'_, E>, shape: [usize; 3], batch: usize, tile: usize) -> Self {
+    fn new(firing: &'a Firing<&'a [E]>, conv: &Prepared<'_, E>, shape: [usize; 3], batch: usize, tile: usize) -> Self {
         let own = conv.channels(tile);
         let row = batch * shape[1] + own.start;
         let (scale, shift) = match firing.affine {
@@ -109,22 +109,22 @@ enum Out<'a, E> {
 }
 
 /// Spikes as bits.
-pub fn spikes<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, packed: &mut Packed) {
+pub fn spikes<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, packed: &mut Packed) {
     let count = tiles(operands.shape[1]);
     let units = packed.tiles_mut().enumerate().map(|(i, out)| Unit { tile: i % count, batch: i / count, out: Out::Bits(out) });
     let mut units: Vec<_> = units.collect();
     units.sort_by_key(|unit| (unit.tile, unit.batch));
-    forward(&Convolution::new(rings, operands), operands.shape, &firing, units);
+    forward(&Prepared::new(rings, operands), operands.shape, &firing, units);
 }
 
 /// Expected spikes, (B, H, L).
-pub fn expected<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, out: &mut [E]) {
-    let conv = Convolution::new(rings, operands);
+pub fn expected<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, out: &mut [E]) {
+    let conv = Prepared::new(rings, operands);
     let units = conv.units(out).into_iter().map(|u| Unit { tile: u.tile, batch: u.batch, out: Out::Rows(u.out) }).collect();
     forward(&conv, operands.shape, &firing, units);
 }
 
-fn forward<E: Real>(conv: &Convolution<'_, E>, shape: [usize; 3], firing: &Firing<&[E]>, units: Vec<Unit<Out<'_, E>>>) {
+fn forward<E: Real>(conv: &Prepared<'_, E>, shape: [usize; 3], firing: &Firing<&[E]>, units: Vec<Unit<Out<'_, E>>>) {
     for_each_with(
         units,
         || conv.scratch(),
@@ -185,8 +185,8 @@ struct Gradients<E: Real> {
 }
 
 /// The surrogate gradients for the spikes' gradient `g`, (B, H, L).
-pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, g: &[E], wanted: Wanted<'_, E>) {
-    let conv = Convolution::new(rings, operands);
+pub fn fire_grad<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, g: &[E], wanted: Wanted<'_, E>) {
+    let conv = Prepared::new(rings, operands);
     let [_, channels, length] = operands.shape;
     let (input, kernel, skip) = (wanted.input.is_some(), wanted.kernel.is_some(), wanted.skip.is_some());
     let units = match wanted.input {
@@ -202,7 +202,7 @@ pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, firing: Fi
             conv.apply(scratch, batch, tile, kernel);
             let lanes = Lanes::new(&firing, &conv, operands.shape, batch, tile);
             chunk.potential_gradient(&lanes, lanes.rows(g), scratch, sums);
-            conv.adjoint(scratch, batch, tile, &mut sums.conv, input);
+            conv.grad(scratch, batch, tile, &mut sums.conv, input);
             if let Some(out) = out {
                 scatter(panel(&scratch.output), length, 0, out);
             }

@@ -1,4 +1,4 @@
-//! The long convolution: sixteen channels at a time as products in a [`Ring`], the kernels' spectra shared by the batch.
+//! The long convolution: sixteen channels at a time as products in a [`NegacyclicFft`], the kernels' spectra shared by the batch.
 //!
 //! With N >= L points, 2N >= 2L - 1: lags 0..L-1 of the causal kernel lie at the polynomial's start, lags 1..L-1 of the anticausal
 //! one at its end with the ring's sign, without overlap.
@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::negacyclic_fft::{Ring, correlate};
+use super::negacyclic_fft::{NegacyclicFft, correlate};
 use crate::backend::Real;
 use crate::backend::cpu::buffer::{Buffer, Pool};
 use crate::backend::cpu::elementwise::add_products;
@@ -15,20 +15,20 @@ use crate::backend::cpu::transposed_rows::{Panel, ROWS, fold, gather, panel, pan
 use crate::backend::host::threads::{for_each_with, map_with};
 
 /// The rings of a device, by the length they serve, and where buffers come from.
-pub struct Rings<E> {
-    rings: Mutex<HashMap<usize, Arc<Ring<E>>>>,
+pub struct NegacyclicFfts<E> {
+    rings: Mutex<HashMap<usize, Arc<NegacyclicFft<E>>>>,
     pool: Arc<Pool<E>>,
 }
 
-impl<E: Real> Rings<E> {
+impl<E: Real> NegacyclicFfts<E> {
     /// None yet.
     pub fn new(pool: &Arc<Pool<E>>) -> Self {
-        Rings { rings: Mutex::default(), pool: pool.clone() }
+        NegacyclicFfts { rings: Mutex::default(), pool: pool.clone() }
     }
 
-    fn get(&self, length: usize) -> Arc<Ring<E>> {
+    fn get(&self, length: usize) -> Arc<NegacyclicFft<E>> {
         let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        rings.entry(length).or_insert_with(|| Arc::new(Ring::new(length))).clone()
+        rings.entry(length).or_insert_with(|| Arc::new(NegacyclicFft::new(length))).clone()
     }
 }
 
@@ -70,18 +70,18 @@ pub struct Scratch<E: Real> {
 }
 
 /// A convolution made ready.
-pub struct Convolution<'a, E: Real> {
+pub struct Prepared<'a, E: Real> {
     operands: Operands<'a, E>,
-    ring: Arc<Ring<E>>,
+    ring: Arc<NegacyclicFft<E>>,
     pool: Arc<Pool<E>>,
     /// Of every tile's kernels, divided by N.
     spectra: Vec<Buffer<E>>,
     spread: Spread<E>,
 }
 
-impl<'a, E: Real> Convolution<'a, E> {
+impl<'a, E: Real> Prepared<'a, E> {
     /// Transforms the kernels.
-    pub fn new(rings: &Rings<E>, operands: Operands<'a, E>) -> Self {
+    pub fn new(rings: &NegacyclicFfts<E>, operands: Operands<'a, E>) -> Self {
         let ring = rings.get(operands.shape[2]);
         let pool = rings.pool.clone();
         let init = || [(); 2].map(|()| pool.dirty(ROWS * ring.points()));
@@ -91,7 +91,7 @@ impl<'a, E: Real> Convolution<'a, E> {
             ring.forward_complex(panel(re), panel(im), E::one() / E::of(ring.points() as f64), &mut spectrum);
             spectrum
         });
-        Convolution { operands, ring, pool, spectra, spread: Spread::new() }
+        Prepared { operands, ring, pool, spectra, spread: Spread::new() }
     }
 
     /// Scratch for one thread.
@@ -150,7 +150,7 @@ impl<'a, E: Real> Convolution<'a, E> {
         }
     }
 
-    /// The spectrum of u alone, for [`Convolution::adjoint`].
+    /// The spectrum of u alone, for [`Prepared::grad`].
     pub fn transform(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize) {
         self.read(scratch, batch, tile);
         self.ring.forward(panel(&scratch.input), &mut scratch.spectrum);
@@ -158,7 +158,7 @@ impl<'a, E: Real> Convolution<'a, E> {
 
     /// With y's gradient in `scratch.output` and u with its spectrum as left by `apply` or `transform`: adds to the kernels' and the
     /// skip's gradients, and replaces y's gradient by u's, where they are wanted.
-    pub fn adjoint(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize, sums: &mut Sums<E>, input: bool) {
+    pub fn grad(&self, scratch: &mut Scratch<E>, batch: usize, tile: usize, sums: &mut Sums<E>, input: bool) {
         let count = self.true_length(batch);
         let Scratch { input: u, output: g, spectrum, work } = scratch;
         if let Some(sum) = &mut sums.skip {
@@ -222,12 +222,12 @@ impl<'a, E: Real> Convolution<'a, E> {
         }
         if let Some(kernel) = kernel {
             let totals: Vec<_> = by_tile.into_iter().map(|sums| sums.and_then(|sums| sums.kernel)).collect();
-            self.kernel_gradient(totals, kernel);
+            self.kernel_grad(totals, kernel);
         }
     }
 
     /// From the sums of spectra to the kernels' rows.
-    fn kernel_gradient(&self, totals: Vec<Option<Buffer<E>>>, out: &mut [E]) {
+    fn kernel_grad(&self, totals: Vec<Option<Buffer<E>>>, out: &mut [E]) {
         let channels = self.operands.shape[1];
         let len = self.operands.kernels[1];
         let (causal, anticausal) = taps(&self.operands);
@@ -319,8 +319,8 @@ fn kernel_panels<E: Real>(operands: &Operands<'_, E>, tile: usize, re: &mut Pane
 }
 
 /// y, (B, H, L).
-pub fn forward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, out: &mut [E]) {
-    let conv = Convolution::new(rings, operands);
+pub fn long_conv<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, out: &mut [E]) {
+    let conv = Prepared::new(rings, operands);
     for_each_with(
         conv.units(out),
         || conv.scratch(),
@@ -342,8 +342,8 @@ pub struct Wanted<'a, E> {
 }
 
 /// The gradients for the output's gradient `g`, (B, H, L).
-pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
-    let conv = Convolution::new(rings, operands);
+pub fn long_conv_grad<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
+    let conv = Prepared::new(rings, operands);
     let length = operands.shape[2];
     let input = wanted.input.is_some();
     let units = match wanted.input {
@@ -366,7 +366,7 @@ pub fn backward<E: Real>(rings: &Rings<E>, operands: Operands<'_, E>, g: &[E], w
                 let own = conv.channels(tile);
                 let rows = &g[(batch * operands.shape[1] + own.start) * length..][..own.len() * length];
                 gather(rows, length, 0, length, panel_mut(&mut scratch.output));
-                conv.adjoint(scratch, batch, tile, sums, input);
+                conv.grad(scratch, batch, tile, sums, input);
                 if let Some(out) = out {
                     scatter(panel(&scratch.output), length, 0, out);
                 }

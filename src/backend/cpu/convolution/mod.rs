@@ -30,7 +30,7 @@ fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> long_conv::Operands<'a,
 
 impl<E: Real> Convolution for Cpu<E> {
     fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>> {
-        Ok(self.make(conv.input.shape(), |out| long_conv::forward(&self.rings, operands(&conv), out)))
+        Ok(self.make(conv.input.shape(), |out| long_conv::long_conv(&self.rings, operands(&conv), out)))
     }
 
     fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
@@ -39,7 +39,7 @@ impl<E: Real> Convolution for Cpu<E> {
         let mut kernel = self.buffer_if(needs[1], conv.kernel.numel());
         let mut skip = self.buffer_if(needs[2] && conv.skip.is_some(), channels);
         let wanted = long_conv::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip: skip.as_deref_mut() };
-        long_conv::backward(&self.rings, operands(&conv), values(g), wanted);
+        long_conv::long_conv_grad(&self.rings, operands(&conv), values(g), wanted);
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), self.wrap_if(skip, &[channels])])
     }
 
@@ -67,7 +67,7 @@ impl<E: Real> Convolution for Cpu<E> {
             .map(|wanted| self.buffer_if(wanted, channels));
         let [skip, scale, shift] = small.each_mut().map(|buffer| buffer.as_deref_mut());
         let wanted = fire::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip, scale, shift };
-        fire::backward(&self.rings, operands(&conv), firing.map(values), values(g), wanted);
+        fire::fire_grad(&self.rings, operands(&conv), firing.map(values), values(g), wanted);
         let [skip, scale, shift] = small.map(|buffer| self.wrap_if(buffer, &[channels]));
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), skip, scale, shift])
     }

@@ -22,7 +22,7 @@ use crate::backend::host::vectors::at_level;
 const NEAR: usize = 32 << 10;
 
 /// The transforms of one N.
-pub struct Ring<E> {
+pub struct NegacyclicFft<E> {
     points: usize,
     passes: Vec<Pass<E>>,
     /// w^j.
@@ -37,7 +37,7 @@ struct Pass<E> {
     twiddles: Vec<[E; 2]>,
 }
 
-impl<E: Real> Ring<E> {
+impl<E: Real> NegacyclicFft<E> {
     /// The cheapest ring of at least `least` points.
     pub fn new(least: usize) -> Self {
         Self::of(fast_points(least))
@@ -54,7 +54,7 @@ impl<E: Real> Ring<E> {
             block /= radix;
         }
         let step = std::f64::consts::FRAC_PI_2 / points as f64;
-        Ring { points, passes, twist: (0..points).map(|j| unit(step * j as f64)).collect() }
+        NegacyclicFft { points, passes, twist: (0..points).map(|j| unit(step * j as f64)).collect() }
     }
 
     /// N.
@@ -90,7 +90,7 @@ impl<E: Real> Ring<E> {
         at_level(Transform { ring: self, tile, input: Some(input), work, output: Some(output) });
     }
 
-    /// As [`Ring::convolve`], of a panel whose spectrum `of` is known.
+    /// As [`NegacyclicFft::convolve`], of a panel whose spectrum `of` is known.
     pub fn multiply_back(&self, of: &[E], spectrum: &[E], conjugate: bool, tile: &mut [E], output: &mut Panel<E>) {
         let work = Work::MultiplyBack { of, spectrum, conjugate };
         at_level(Transform { ring: self, tile, input: None, work, output: Some(output) });
@@ -359,7 +359,7 @@ impl<'a, E> Work<'a, E> {
 
 /// The passes of a tile, from a panel and to a panel where they are given.
 struct Transform<'a, E> {
-    ring: &'a Ring<E>,
+    ring: &'a NegacyclicFft<E>,
     tile: &'a mut [E],
     input: Option<&'a Panel<E>>,
     work: Work<'a, E>,
@@ -529,7 +529,7 @@ mod tests {
     }
 
     fn check<E: Real>(points: usize, tolerance: f64) {
-        let ring = Ring::<E>::of(points);
+        let ring = NegacyclicFft::<E>::of(points);
         let (a, b) = (panels::<E>(points, 0), panels::<E>(points, 5));
         let zeros = vec![[E::zero(); ROWS]; points];
         let [mut x, mut spectrum, mut work] = [(); 3].map(|()| vec![E::zero(); ring.tile_len()]);
@@ -577,7 +577,7 @@ mod tests {
     #[test]
     fn correlation_is_the_product_with_the_conjugate_spectrum() {
         let points = 24;
-        let ring = Ring::<f64>::of(points);
+        let ring = NegacyclicFft::<f64>::of(points);
         let (a, b) = (panels::<f64>(points, 1), panels::<f64>(points, 2));
         let [mut x, mut y, mut sum, mut work] = [(); 4].map(|()| vec![0.0; ring.tile_len()]);
         ring.forward(&a[0], &mut x);

@@ -35,7 +35,7 @@ impl<E: Real> Spiking for Cpu<E> {
             spike::pack(potentials, &mut packed);
             return Ok(Tensor::from_storage(Storage::spikes(packed, &self.pool), x.shape()));
         }
-        Ok(self.make(x.shape(), |out| spike::forward(potentials, out)))
+        Ok(self.make(x.shape(), |out| spike::spike(potentials, out)))
     }
 
     fn spike_grad(
@@ -51,7 +51,7 @@ impl<E: Real> Spiking for Cpu<E> {
         let mut x_grad = needs[0].then(|| self.pool.dirty(x.numel()));
         let (mut scale, mut shift) = (self.buffer_if(sums[1], channels), self.buffer_if(sums[2], channels));
         let wanted = spike::Wanted { x: x_grad.as_deref_mut(), scale: scale.as_deref_mut(), shift: shift.as_deref_mut() };
-        spike::backward(potentials(&spike.as_ref().map(values), x, affine), values(g), wanted);
+        spike::spike_grad(potentials(&spike.as_ref().map(values), x, affine), values(g), wanted);
         Ok([self.wrap_if(x_grad, x.shape()), self.wrap_if(scale, &[channels]), self.wrap_if(shift, &[channels])])
     }
 

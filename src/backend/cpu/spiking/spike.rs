@@ -40,7 +40,7 @@ impl<'a, E: Real> Potentials<'a, E> {
 }
 
 /// Spikes, or their expectation.
-pub fn forward<E: Real>(potentials: Potentials<'_, E>, out: &mut [E]) {
+pub fn spike<E: Real>(potentials: Potentials<'_, E>, out: &mut [E]) {
     let (uniform, length) = (potentials.uniform(), potentials.shape[2]);
     // Whole rows, and enough of them to be worth a task.
     let count = CHUNK.div_ceil(length.max(1));
@@ -139,7 +139,7 @@ struct Channel<'a, E> {
 }
 
 /// The surrogate gradients for the spikes' gradient `g`.
-pub fn backward<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
+pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
     let [batch, channels, length] = potentials.shape;
     let (spike, uniform) = (potentials.spike, potentials.uniform());
     let mut work: Vec<Channel<'_, E>> = (0..channels).map(|_| Channel { rows: Vec::new(), scale: 0.0, shift: 0.0 }).collect();

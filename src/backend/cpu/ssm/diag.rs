@@ -23,7 +23,8 @@
 
 #![allow(clippy::needless_range_loop, reason = "lane loops walk several arrays in step; zipped iterators would hide which")]
 
-use super::{rows_by_channel, sum_lanes};
+use super::sum_lanes;
+use crate::backend::cpu::rows_by_channel;
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads;
 use crate::backend::ssm::discretisation::{Mode, modes};

@@ -11,8 +11,8 @@
 use realfft::num_complex::Complex;
 
 use super::dplr_spectra::{Grid, Modes, fill_spectra, spectra_grad};
-use super::rows_by_channel;
 use crate::backend::cpu::products::fft::{Plan, Plans};
+use crate::backend::cpu::rows_by_channel;
 use crate::backend::host::threads;
 use crate::backend::ssm::system::{C64, Reader, System, SystemGrad};
 use crate::backend::{Real, SsmParams, shape::Ssm};

@@ -123,7 +123,7 @@ fn fill_spectra_body<I: Isa, E: Real>(sizes: Ssm, grid: &Grid<E>, modes: &Modes<
 
 #[inline(always)]
 fn spectra_grad_body<I: Isa, E: Real>(sizes: Ssm, grid: &Grid<E>, modes: &Modes<E>, spectra: &[Complex<E>], sums: &mut [f64]) {
-    with_sizes!(sizes, pull_blocks(grid, modes, spectra, sums));
+    with_sizes!(sizes, blocks_grad(grid, modes, spectra, sums));
 }
 
 #[inline(always)]
@@ -252,7 +252,7 @@ fn combine<E: Real, const R: usize, const CH: usize, const V: usize, const T: us
 /// With x = (I + cosine M)^-1: h[f]_k = -sum_c T[P_k, C_c] h_c, lambda = x^T h[f], h[T[B, Q_j]] = cosine lambda_j,
 /// h[M_jk] = -cosine lambda_j f_k.
 #[inline(always)]
-fn pull_combine<E: Real, const R: usize, const CH: usize, const V: usize, const T: usize>(
+fn combine_grad<E: Real, const R: usize, const CH: usize, const V: usize, const T: usize>(
     chord: &[E; T],
     cosine: &[E; T],
     products: &[Tile<E, T>; V],
@@ -298,7 +298,7 @@ struct ModeSums<E, const V: usize, const T: usize> {
 }
 
 #[inline(always)]
-fn pull_blocks<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize, const T: usize>(
+fn blocks_grad<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize, const T: usize>(
     grid: &Grid<E>,
     modes: &Modes<E>,
     spectra: &[Complex<E>],
@@ -314,13 +314,13 @@ fn pull_blocks<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize,
         for (tile, &(start, chord, cosine)) in block.iter().enumerate() {
             let spectra = std::array::from_fn(|c| load(&spectra[c * grid.bins + start..(c + 1) * grid.bins]));
             let products = sum_products::<I, E, V, T>(chord, cosine, modes, |n, tile_inv| inv[tile * m + n] = tile_inv);
-            rows[tile] = pull_combine::<E, R, CH, V, T>(chord, cosine, &products, &spectra);
+            rows[tile] = combine_grad::<E, R, CH, V, T>(chord, cosine, &products, &spectra);
         }
         let (alpha, beta) = (modes.alpha.as_chunks::<V>().0, modes.beta.as_chunks::<V>().0);
         for (n, ((sums, alpha), beta)) in mode_sums.iter_mut().zip(alpha).zip(beta).enumerate() {
             let mut local = *sums;
             for (tile, &(_, chord, cosine)) in block.iter().enumerate() {
-                pull_mode::<I, E, V, T>(chord, cosine, &inv[tile * m + n], (alpha, beta), &rows[tile], &mut local);
+                mode_grad::<I, E, V, T>(chord, cosine, &inv[tile * m + n], (alpha, beta), &rows[tile], &mut local);
             }
             *sums = local;
         }
@@ -350,7 +350,7 @@ fn load<E: Real, const T: usize>(values: &[Complex<E>]) -> Tile<E, T> {
 ///
 /// With w = h_inv cosine inv: cosine^2 z = w cosine inv and cosine chord z = -i w (i chord inv).
 #[inline(always)]
-fn pull_mode<I: Isa, E: Real, const V: usize, const T: usize>(
+fn mode_grad<I: Isa, E: Real, const V: usize, const T: usize>(
     chord: &[E; T],
     cosine: &[E; T],
     inv: &Tile<E, T>,

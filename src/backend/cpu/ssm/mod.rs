@@ -4,6 +4,8 @@ mod diag;
 mod dplr;
 mod dplr_spectra;
 
+use self::diag::DiagDims;
+use self::dplr::DplrDims;
 use super::{Cpu, values};
 use crate::backend::{Discretisation, Real, SsmKernels, SsmParams, Tensor};
 use crate::error::Result;
@@ -14,45 +16,28 @@ impl<E: Real> Cpu<E> {
         let mut like = ssm.as_ref().in_order();
         grads.map(|values| self.own(values, like.next().expect("as many gradients as parameters").shape()))
     }
-
-    fn dplr_dims(&self, ssm: &SsmParams<Tensor<Self>>, len: usize, take: usize) -> Result<dplr::DplrDims> {
-        Ok(dplr::DplrDims { sizes: ssm.sizes("dplr_kernel")?, len, take })
-    }
-
-    fn diag_dims(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretisation, len: usize) -> Result<diag::DiagDims> {
-        Ok(diag::DiagDims { sizes: ssm.sizes("diag_kernel")?, disc, len })
-    }
 }
 
 impl<E: Real> SsmKernels for Cpu<E> {
     fn dplr_kernel(&self, ssm: &SsmParams<Tensor<Self>>, len: usize, take: usize) -> Result<Tensor<Self>> {
-        let dims = self.dplr_dims(ssm, len, take)?;
+        let dims = DplrDims { sizes: ssm.sizes("dplr_kernel")?, len, take };
         Ok(self.own(dplr::kernel(&self.plans, &dims, ssm.as_ref().map(values)), &[dims.sizes.channels, dims.sizes.d_model, take]))
     }
 
     fn dplr_kernel_grad(&self, ssm: &SsmParams<Tensor<Self>>, len: usize, g: &Tensor<Self>) -> Result<SsmParams<Tensor<Self>>> {
-        let dims = self.dplr_dims(ssm, len, g.shape()[2])?;
+        let dims = DplrDims { sizes: ssm.sizes("dplr_kernel")?, len, take: g.shape()[2] };
         Ok(self.own_grads(ssm, dplr::kernel_grad(&self.plans, &dims, ssm.as_ref().map(values), values(g))))
     }
 
     fn diag_kernel(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretisation, len: usize) -> Result<Tensor<Self>> {
-        let dims = self.diag_dims(ssm, disc, len)?;
+        let dims = DiagDims { sizes: ssm.sizes("diag_kernel")?, disc, len };
         Ok(self.own(diag::kernel(&dims, ssm.as_ref().map(values)), &[dims.sizes.channels, dims.sizes.d_model, len]))
     }
 
     fn diag_kernel_grad(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretisation, g: &Tensor<Self>) -> Result<SsmParams<Tensor<Self>>> {
-        let dims = self.diag_dims(ssm, disc, g.shape()[2])?;
+        let dims = DiagDims { sizes: ssm.sizes("diag_kernel")?, disc, len: g.shape()[2] };
         Ok(self.own_grads(ssm, diag::kernel_grad(&dims, ssm.as_ref().map(values), values(g))))
     }
-}
-
-/// Splits (c, H, take) into one list of rows for each channel: [row of kernel 0, row of kernel 1].
-fn rows_by_channel<E>(out: &mut [E], d_model: usize, take: usize) -> Vec<Vec<&mut [E]>> {
-    let mut channels: Vec<Vec<&mut [E]>> = (0..d_model).map(|_| Vec::with_capacity(2)).collect();
-    for (i, row) in out.chunks_exact_mut(take.max(1)).enumerate() {
-        channels[i % d_model].push(row);
-    }
-    channels
 }
 
 /// The sum of the lanes, a power of two of them, halves first.

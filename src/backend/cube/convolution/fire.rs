@@ -18,7 +18,7 @@ use crate::error::Result;
 
 /// What stands between y and the spikes, as kernels take it.
 #[derive(CubeType, CubeLaunch)]
-pub(super) struct Fire<F: Float> {
+pub(crate) struct Fire<F: Float> {
     uniform: Uniform<F>,
     affine: ComptimeOption<Affine<F>>,
     dropout: ComptimeOption<Dropout<F>>,
@@ -30,7 +30,7 @@ pub(super) struct Fire<F: Float> {
 
 /// What a kernel is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct How {
+pub(crate) struct How {
     gelu: bool,
     expected: bool,
     kind: Kind,
@@ -48,13 +48,13 @@ struct Dropout<F: Float> {
 
 /// 0, or `kept` with the probability `keep`.
 #[cube]
-pub(super) fn dropped<F: Float>(u: F, keep: F, kept: F) -> F {
+pub(crate) fn dropped<F: Float>(u: F, keep: F, kept: F) -> F {
     select(keep > u, kept, F::new(0.0))
 }
 
 /// Where a unit is in the streams.
 #[derive(CubeType)]
-pub(super) struct Places {
+pub(crate) struct Places {
     noise: Place,
     dropping: Place,
 }
@@ -74,7 +74,7 @@ struct Way<F: Float> {
 
 /// The gradients of one y, and the terms of those of scale and shift.
 #[derive(CubeType)]
-pub(super) struct Pulled<F: Float> {
+pub(crate) struct Pulled<F: Float> {
     pub y: F,
     pub scale: F,
     pub shift: F,
@@ -83,7 +83,7 @@ pub(super) struct Pulled<F: Float> {
 #[cube]
 impl Places {
     /// In no stream.
-    pub(super) fn nowhere() -> Places {
+    pub(crate) fn nowhere() -> Places {
         Places { noise: Place::nowhere(), dropping: Place::nowhere() }
     }
 }
@@ -91,7 +91,7 @@ impl Places {
 #[cube]
 impl<F: Float> Fire<F> {
     /// The places of element `at`; the next is a cube's width further.
-    pub(super) fn start(&self, at: u32) -> Places {
+    pub(crate) fn start(&self, at: u32) -> Places {
         let noise = self.uniform.place(at);
         #[comptime]
         let dropping = match &self.dropout {
@@ -101,7 +101,7 @@ impl<F: Float> Fire<F> {
         Places { noise, dropping }
     }
 
-    pub(super) fn stride(&self, places: &mut Places) {
+    pub(crate) fn stride(&self, places: &mut Places) {
         self.uniform.stride(&mut places.noise);
         #[comptime]
         match &self.dropout {
@@ -134,7 +134,7 @@ impl<F: Float> Fire<F> {
     }
 
     /// The spike of channel h's y, element `at` of row `row`.
-    pub(super) fn spike(&self, y: F, places: &Places, h: u32, row: u32, at: u32) -> F {
+    pub(crate) fn spike(&self, y: F, places: &Places, h: u32, row: u32, at: u32) -> F {
         let way = self.way(y, places, h, row);
         if comptime!(self.how.expected) {
             expected_spike::<F>(way.potential)
@@ -144,7 +144,7 @@ impl<F: Float> Fire<F> {
     }
 
     /// The gradients for that `g` of the spike.
-    pub(super) fn pull(&self, y: F, g: F, places: &Places, h: u32, row: u32, at: u32) -> Pulled<F> {
+    pub(crate) fn pull(&self, y: F, g: F, places: &Places, h: u32, row: u32, at: u32) -> Pulled<F> {
         let way = self.way(y, places, h, row);
         let u = self.uniform.number(&places.noise, at);
         let shift = g * surrogate_slope::<F>(way.potential, u, self.alpha.get::<F>(), comptime!(self.how.kind));
@@ -158,7 +158,7 @@ impl<F: Float> Fire<F> {
 
 /// Spikes of y (B, H, L): a cube for every row.
 #[cube(launch)]
-pub(super) fn fire_rows<F: Float>(y: &Array<F>, fire: &Fire<F>, out: &mut Array<F>, sizes: RowSizes) {
+pub(crate) fn fire_rows<F: Float>(y: &Array<F>, fire: &Fire<F>, out: &mut Array<F>, sizes: RowSizes) {
     let row = CUBE_POS as u32;
     if row < sizes.batch * sizes.channels {
         let start = row * sizes.length;
@@ -175,7 +175,7 @@ pub(super) fn fire_rows<F: Float>(y: &Array<F>, fire: &Fire<F>, out: &mut Array<
 
 /// The gradient of y (B, H, L), and the shares (2, H, B) of those of scale and shift: a cube for every row.
 #[cube(launch)]
-pub(super) fn fire_rows_grad<F: Float>(
+pub(crate) fn fire_rows_grad<F: Float>(
     y: &Array<F>,
     g: &Array<F>,
     fire: &Fire<F>,
@@ -213,7 +213,7 @@ pub(super) fn fire_rows_grad<F: Float>(
 }
 
 /// A firing of (B, H, L) as a kernel of `units` units takes it; a gradient looks at the noise only where the surrogate does.
-pub(super) fn fire_arg<R: Runtime, E: Scalar>(
+pub(crate) fn fire_arg<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     firing: &Firing<&Tensor<Cube<R, E>>>,
     shape: [usize; 3],

@@ -1,7 +1,7 @@
 //! The long convolution and its adjoint, fused: mask, transform, product, inverse and what follows in one kernel, a row in a cube.
 //!
-//! Where a row does not fit in a cube's shared memory, `conv_wide` does the same over the device's memory. The ring that the rows are in is
-//! described in `ring`.
+//! Where a row does not fit in a cube's shared memory, `long_conv_wide` does the same over the device's memory. How rows lie in their polynomials is
+//! described in `right_angle`.
 
 use cubecl::prelude::*;
 
@@ -10,8 +10,9 @@ use super::right_angle::{
     KernelSizes, KernelSizesLaunch, RowSizes, RowSizesLaunch, kernel_point, lift, lower, lower_imaginary, masked, put_skip,
 };
 use crate::backend::cube::channel_sums::totals;
+use crate::backend::cube::complex::Complex;
 use crate::backend::cube::elementwise::reduce::sum_cube;
-use crate::backend::cube::products::fft::{Pair, Plan, forward, inverse, multiply, planar, unit_circle};
+use crate::backend::cube::products::fft::{Plan, forward, inverse, multiply, planar, unit_circle};
 use crate::backend::cube::spiking::spike::Line;
 use crate::backend::cube::storage::{Wanted, arg};
 use crate::backend::cube::{Buffer, Cube, Scalar};
@@ -58,7 +59,7 @@ fn kernel_spectra<F: Float>(
 
 /// Row `row` in shared memory, lifted; from `valid` on it is 0.
 #[cube]
-pub(super) fn load_row<F: Float>(
+pub(crate) fn load_row<F: Float>(
     re: &mut SharedMemory<F>,
     im: &mut SharedMemory<F>,
     x: &Array<F>,
@@ -80,7 +81,7 @@ pub(super) fn load_row<F: Float>(
 
 /// A row's convolution in shared memory: its spectrum, the product, the inverse.
 #[cube]
-pub(super) fn convolve_row<F: Float>(
+pub(crate) fn convolve_row<F: Float>(
     re: &mut SharedMemory<F>,
     im: &mut SharedMemory<F>,
     spectra: &Array<F>,
@@ -121,7 +122,7 @@ fn convolve<F: Float>(
         let mut t = UNIT_POS as usize;
         let mut places = start::<F>(fire, row * length + t);
         while t < length {
-            let y = lower::<F>(Pair::<F> { re: re[t], im: im[t] }, twist, t, n);
+            let y = lower::<F>(Complex::<F> { re: re[t], im: im[t] }, twist, t, n);
             let at = row * length + t;
             #[comptime]
             match fire {
@@ -148,7 +149,7 @@ fn start<F: Float>(fire: &ComptimeOption<Fire<F>>, at: usize) -> Places {
 
 /// Which gradients are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Needs {
+pub(crate) struct Needs {
     pub input: bool,
     pub kernel: bool,
     pub skip: bool,
@@ -209,7 +210,7 @@ fn convolve_grad<F: Float>(
                 ComptimeOption::Some(fire) => {
                     multiply::<F>(&mut re, &mut im, spectra, h * n, channels * n, n, false);
                     inverse::<F>(&mut re, &mut im, roots, n, n);
-                    pull_row::<F>(&mut re, &mut im, fire, g, twist, &mut line, h, row, length, n);
+                    row_grad::<F>(&mut re, &mut im, fire, g, twist, &mut line, h, row, length, n);
                 }
                 ComptimeOption::None => load_row::<F>(&mut re, &mut im, g, twist, row, length, length, n),
             }
@@ -244,7 +245,7 @@ fn convolve_grad<F: Float>(
 /// From y in shared memory to its gradient, lifted; the terms of a firing's scale and shift are added to `line`.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
-fn pull_row<F: Float>(
+fn row_grad<F: Float>(
     re: &mut SharedMemory<F>,
     im: &mut SharedMemory<F>,
     fire: &Fire<F>,
@@ -261,7 +262,7 @@ fn pull_row<F: Float>(
     while t < n {
         let mut gy = F::new(0.0);
         if t < length {
-            let y = lower::<F>(Pair::<F> { re: re[t], im: im[t] }, twist, t, n);
+            let y = lower::<F>(Complex::<F> { re: re[t], im: im[t] }, twist, t, n);
             let at = row * length + t;
             let pulled = fire.pull(y, g[at], &places, h as u32, row as u32, at as u32);
             gy = pulled.y;
@@ -291,7 +292,7 @@ fn store_row<F: Float>(
 ) {
     let mut t = UNIT_POS as usize;
     while t < length {
-        let x = lower::<F>(Pair::<F> { re: re[t], im: im[t] }, twist, t, n);
+        let x = lower::<F>(Complex::<F> { re: re[t], im: im[t] }, twist, t, n);
         out[row * length + t] = select(t < valid, x, F::new(0.0));
         t += CUBE_DIM as usize;
     }
@@ -318,13 +319,13 @@ fn put_line<F: Float>(parts: &mut ComptimeOption<Array<F>>, line: &Line<F>, scra
 
 /// A unit's share of a spectrum: the points UNIT_POS + k units.
 #[derive(CubeType)]
-pub(super) struct Registers<F: Float> {
+pub(crate) struct Registers<F: Float> {
     re: Array<F>,
     im: Array<F>,
 }
 
 #[cube]
-pub(super) fn clear<F: Float>(registers: &mut Registers<F>, #[comptime] per: usize) {
+pub(crate) fn clear<F: Float>(registers: &mut Registers<F>, #[comptime] per: usize) {
     #[unroll]
     for k in 0..per {
         registers.re[k] = F::new(0.0);
@@ -334,7 +335,7 @@ pub(super) fn clear<F: Float>(registers: &mut Registers<F>, #[comptime] per: usi
 
 /// Takes a spectrum from shared memory.
 #[cube]
-pub(super) fn keep<F: Float>(
+pub(crate) fn keep<F: Float>(
     registers: &mut Registers<F>,
     re: &SharedMemory<F>,
     im: &SharedMemory<F>,
@@ -355,7 +356,7 @@ pub(super) fn keep<F: Float>(
 
 /// Adds g conj(u), from u in registers and g in shared memory.
 #[cube]
-pub(super) fn correlate<F: Float>(
+pub(crate) fn correlate<F: Float>(
     sums: &mut Registers<F>,
     u: &Registers<F>,
     re: &SharedMemory<F>,
@@ -377,7 +378,7 @@ pub(super) fn correlate<F: Float>(
 
 /// Writes a spectrum at `at`, its imaginary parts `plane` behind.
 #[cube]
-pub(super) fn put<F: Float>(
+pub(crate) fn put<F: Float>(
     out: &mut Array<F>,
     registers: &Registers<F>,
     at: usize,
@@ -436,7 +437,7 @@ fn kernel_grad<F: Float>(
         while m < len {
             let mut causal = F::new(0.0);
             if m < sizes.causal as usize {
-                causal = lower::<F>(Pair::<F> { re: re[m], im: im[m] }, twist, m, n);
+                causal = lower::<F>(Complex::<F> { re: re[m], im: im[m] }, twist, m, n);
             }
             out[h * len + m] = causal;
             put_skip::<F>(skip, causal, h, m);
@@ -444,7 +445,7 @@ fn kernel_grad<F: Float>(
                 let mut anticausal = F::new(0.0);
                 if m < sizes.anticausal as usize {
                     let i = n - 1 - m;
-                    anticausal = -lower_imaginary::<F>(Pair::<F> { re: re[i], im: im[i] }, twist, i, n);
+                    anticausal = -lower_imaginary::<F>(Complex::<F> { re: re[i], im: im[i] }, twist, i, n);
                 }
                 out[(channels + h) * len + m] = anticausal;
             }
@@ -454,7 +455,7 @@ fn kernel_grad<F: Float>(
 }
 
 /// A long convolution as the device does it.
-pub(super) struct Job<'a, R: Runtime, E: Scalar> {
+pub(crate) struct Job<'a, R: Runtime, E: Scalar> {
     pub cube: &'a Cube<R, E>,
     pub method: &'static str,
     pub conv: LongConv<'a, Cube<R, E>>,
@@ -615,12 +616,12 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
     }
 }
 
-pub(super) fn long_conv<R: Runtime, E: Scalar>(cube: &Cube<R, E>, conv: LongConv<'_, Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
+pub(crate) fn long_conv<R: Runtime, E: Scalar>(cube: &Cube<R, E>, conv: LongConv<'_, Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
     let job = Job::new(cube, "long_conv", conv)?;
     if job.plan.fits() { job.run(None) } else { job.run_wide() }
 }
 
-pub(super) fn long_conv_grad<R: Runtime, E: Scalar>(
+pub(crate) fn long_conv_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     conv: LongConv<'_, Cube<R, E>>,
     g: &Tensor<Cube<R, E>>,

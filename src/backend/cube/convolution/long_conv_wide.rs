@@ -5,7 +5,8 @@ use cubecl::prelude::*;
 use super::long_conv::{Job, Needs};
 use super::right_angle::{KernelSizes, RowSizes, kernel_point, lift, lower, lower_imaginary, masked, put_skip};
 use crate::backend::Tensor;
-use crate::backend::cube::products::fft::{Middle, Pair};
+use crate::backend::cube::complex::Complex;
+use crate::backend::cube::products::fft::Middle;
 use crate::backend::cube::storage::{Wanted, arg};
 use crate::backend::cube::{Buffer, Cube, Scalar};
 use crate::error::Result;
@@ -58,7 +59,7 @@ fn collect<F: Float>(work: &Array<F>, lengths: &Array<u32>, twist: &Array<F>, ou
         let t = ABSOLUTE_POS % length;
         let inside = t < lengths[sizes.first as usize + row / channels] as usize;
         let at = row * n + t;
-        let y = lower::<F>(Pair::<F> { re: work[at], im: work[rows * n + at] }, twist, t, n);
+        let y = lower::<F>(Complex::<F> { re: work[at], im: work[rows * n + at] }, twist, t, n);
         out[(sizes.first as usize * channels + row) * length + t] = select(inside, y, F::new(0.0));
     }
 }
@@ -120,7 +121,7 @@ fn collect_kernels<F: Float>(
         let m = ABSOLUTE_POS % len;
         let mut causal = F::new(0.0);
         if m < sizes.causal as usize {
-            causal = lower::<F>(Pair::<F> { re: work[h * n + m], im: work[(channels + h) * n + m] }, twist, m, n);
+            causal = lower::<F>(Complex::<F> { re: work[h * n + m], im: work[(channels + h) * n + m] }, twist, m, n);
         }
         out[h * len + m] = causal;
         put_skip::<F>(skip, causal, h, m);
@@ -128,7 +129,7 @@ fn collect_kernels<F: Float>(
             let mut anticausal = F::new(0.0);
             if m < sizes.anticausal as usize {
                 let i = n - 1 - m;
-                anticausal = -lower_imaginary::<F>(Pair::<F> { re: work[h * n + i], im: work[(channels + h) * n + i] }, twist, i, n);
+                anticausal = -lower_imaginary::<F>(Complex::<F> { re: work[h * n + i], im: work[(channels + h) * n + i] }, twist, i, n);
             }
             out[(channels + h) * len + m] = anticausal;
         }

@@ -9,30 +9,30 @@
 
 use cubecl::prelude::*;
 
-use crate::backend::cube::products::fft::Pair;
+use crate::backend::cube::complex::Complex;
 
 /// Point `i` of a real row as the ring holds it: x zeta^i.
 #[cube]
-pub(super) fn lift<F: Float>(x: F, twist: &Array<F>, i: usize, #[comptime] n: usize) -> Pair<F> {
-    Pair::<F> { re: x * twist[i], im: x * twist[n + i] }
+pub(crate) fn lift<F: Float>(x: F, twist: &Array<F>, i: usize, #[comptime] n: usize) -> Complex<F> {
+    Complex::<F> { re: x * twist[i], im: x * twist[n + i] }
 }
 
 /// The real part of the ring's coefficient `i`, from an inverse transform that was not divided by n.
 #[cube]
-pub(super) fn lower<F: Float>(z: Pair<F>, twist: &Array<F>, i: usize, #[comptime] n: usize) -> F {
+pub(crate) fn lower<F: Float>(z: Complex<F>, twist: &Array<F>, i: usize, #[comptime] n: usize) -> F {
     (z.re * twist[i] + z.im * twist[n + i]) * F::new(comptime!(1.0 / n as f32))
 }
 
 /// Its imaginary part.
 #[cube]
-pub(super) fn lower_imaginary<F: Float>(z: Pair<F>, twist: &Array<F>, i: usize, #[comptime] n: usize) -> F {
+pub(crate) fn lower_imaginary<F: Float>(z: Complex<F>, twist: &Array<F>, i: usize, #[comptime] n: usize) -> F {
     (z.im * twist[i] - z.re * twist[n + i]) * F::new(comptime!(1.0 / n as f32))
 }
 
 /// Coefficient `i` of channel h's kernels as the ring holds it; `taken` entries of each count.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
-pub(super) fn kernel_point<F: Float>(
+pub(crate) fn kernel_point<F: Float>(
     kernel: &Array<F>,
     skip: &ComptimeOption<Array<F>>,
     twist: &Array<F>,
@@ -41,7 +41,7 @@ pub(super) fn kernel_point<F: Float>(
     sizes: KernelSizes,
     #[comptime] kernels: usize,
     #[comptime] n: usize,
-) -> Pair<F> {
+) -> Complex<F> {
     let len = sizes.len as usize;
     let mut causal = F::new(0.0);
     if i < sizes.causal as usize {
@@ -66,12 +66,12 @@ pub(super) fn kernel_point<F: Float>(
     // (causal - i anticausal) zeta^i
     let c_re = twist[i];
     let c_im = twist[n + i];
-    Pair::<F> { re: causal * c_re + anticausal * c_im, im: causal * c_im - anticausal * c_re }
+    Complex::<F> { re: causal * c_re + anticausal * c_im, im: causal * c_im - anticausal * c_re }
 }
 
 /// The sizes of kernels (c, channels, len), and how many entries of each reach from one end of a row to the other.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct KernelSizes {
+pub(crate) struct KernelSizes {
     pub channels: u32,
     pub len: u32,
     pub causal: u32,
@@ -80,7 +80,7 @@ pub(super) struct KernelSizes {
 
 /// The sizes of rows (B, H, L); `first` is the sequence that a chunk of the batch begins with.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct RowSizes {
+pub(crate) struct RowSizes {
     pub batch: u32,
     pub channels: u32,
     pub length: u32,
@@ -89,7 +89,7 @@ pub(super) struct RowSizes {
 
 /// u[b, h, t], 0 from the sequence's true length on.
 #[cube]
-pub(super) fn masked<F: Float>(u: &Array<F>, row: usize, t: usize, length: usize, valid: usize) -> F {
+pub(crate) fn masked<F: Float>(u: &Array<F>, row: usize, t: usize, length: usize, valid: usize) -> F {
     let mut x = F::new(0.0);
     if t < valid {
         x = u[row * length + t];
@@ -99,7 +99,7 @@ pub(super) fn masked<F: Float>(u: &Array<F>, row: usize, t: usize, length: usize
 
 /// The gradient of D is that of the entry of lag 0.
 #[cube]
-pub(super) fn put_skip<F: Float>(skip: &mut ComptimeOption<Array<F>>, x: F, h: usize, m: usize) {
+pub(crate) fn put_skip<F: Float>(skip: &mut ComptimeOption<Array<F>>, x: F, h: usize, m: usize) {
     #[comptime]
     match skip {
         ComptimeOption::Some(skip) => {

@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// [`Unary`] without its numbers: what a kernel is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Function {
+pub(crate) enum Function {
     Neg,
     Exp,
     Ln,
@@ -27,7 +27,7 @@ pub(super) enum Function {
 
 impl Function {
     /// The function and its two numbers.
-    pub(super) fn of(f: Unary) -> (Self, f64, f64) {
+    pub(crate) fn of(f: Unary) -> (Self, f64, f64) {
         match f {
             Unary::Neg => (Function::Neg, 0.0, 0.0),
             Unary::Exp => (Function::Exp, 0.0, 0.0),
@@ -48,7 +48,7 @@ impl Function {
 
 /// f(x).
 #[cube]
-pub(super) fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
+pub(crate) fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
     match f {
         Function::Neg => -x,
         Function::Exp => x.exp(),
@@ -68,7 +68,7 @@ pub(super) fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
 
 /// f'(x).
 #[cube]
-pub(super) fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
+pub(crate) fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
     let one = F::new(1.0);
     let zero = F::new(0.0);
     match f {
@@ -107,7 +107,7 @@ fn positive<F: Float>(x: F) -> F {
 }
 
 #[cube]
-pub(super) fn sigmoid<F: Float>(x: F) -> F {
+pub(crate) fn sigmoid<F: Float>(x: F) -> F {
     // Of the negative side, so that nothing overflows.
     let e = (-x.abs()).exp();
     let one = F::new(1.0);
@@ -139,7 +139,7 @@ fn tanh<F: Float>(x: F) -> F {
 
 /// Phi(x) of the standard normal distribution. In f32 the polynomial of the CPU backend (`cpu/math.rs`), in f64 the device's erf.
 #[cube]
-pub(super) fn normal_cdf<F: Float>(x: F) -> F {
+pub(crate) fn normal_cdf<F: Float>(x: F) -> F {
     let size = F::type_size();
     if comptime!(size == 4) {
         let s = F::new(1.0) / (F::new(1.0) + F::new(0.212_132_03) * x.abs());
@@ -155,7 +155,7 @@ pub(super) fn normal_cdf<F: Float>(x: F) -> F {
 
 /// phi(x) of the standard normal distribution.
 #[cube]
-pub(super) fn normal_pdf<F: Float>(x: F) -> F {
+pub(crate) fn normal_pdf<F: Float>(x: F) -> F {
     let density = (F::new(-0.5) * x * x).exp();
     let size = F::type_size();
     if comptime!(size == 4) {
@@ -230,7 +230,7 @@ fn broadcast_kernel<F: Float>(
     }
 }
 
-pub(super) fn full<R: Runtime, E: Scalar>(cube: &Cube<R, E>, shape: &[usize], value: f64) -> Result<Tensor<Cube<R, E>>> {
+pub(crate) fn full<R: Runtime, E: Scalar>(cube: &Cube<R, E>, shape: &[usize], value: f64) -> Result<Tensor<Cube<R, E>>> {
     let out = cube.alloc("full", shape)?;
     if out.numel() > 0 {
         let (cubes, units) = cube.units(out.numel());
@@ -239,7 +239,7 @@ pub(super) fn full<R: Runtime, E: Scalar>(cube: &Cube<R, E>, shape: &[usize], va
     Ok(out)
 }
 
-pub(super) fn unary<R: Runtime, E: Scalar>(cube: &Cube<R, E>, f: Unary, x: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
+pub(crate) fn unary<R: Runtime, E: Scalar>(cube: &Cube<R, E>, f: Unary, x: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
     let out = cube.alloc("unary", x.shape())?;
     if out.numel() > 0 {
         let ((cubes, units), (f, a, b)) = (cube.units(out.numel()), Function::of(f));
@@ -248,7 +248,7 @@ pub(super) fn unary<R: Runtime, E: Scalar>(cube: &Cube<R, E>, f: Unary, x: &Tens
     Ok(out)
 }
 
-pub(super) fn unary_grad<R: Runtime, E: Scalar>(
+pub(crate) fn unary_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     f: Unary,
     x: &Tensor<Cube<R, E>>,
@@ -263,7 +263,7 @@ pub(super) fn unary_grad<R: Runtime, E: Scalar>(
     Ok(out)
 }
 
-pub(super) fn binary<R: Runtime, E: Scalar>(
+pub(crate) fn binary<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     f: Binary,
     x: &Tensor<Cube<R, E>>,
@@ -287,7 +287,7 @@ pub(super) fn binary<R: Runtime, E: Scalar>(
 }
 
 /// The strides of a row-major tensor of shape `given`, as one of shape `wanted`: 0 along the axes it is repeated over.
-pub(super) fn strides(given: &[usize], wanted: &[usize]) -> Vec<usize> {
+pub(crate) fn strides(given: &[usize], wanted: &[usize]) -> Vec<usize> {
     let mut strides = vec![0; wanted.len()];
     let mut stride = 1;
     for (axis, &len) in given.iter().enumerate().rev() {

@@ -13,7 +13,7 @@ const PIECE: usize = 1 << 14;
 
 /// The sum of every unit's `mine`, in unit 0; `scratch` holds one number for every unit of the cube, a power of two of them.
 #[cube]
-pub(super) fn sum_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {
+pub(crate) fn sum_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {
     scratch[UNIT_POS as usize] = mine;
     sync_cube();
     let mut width = CUBE_DIM as usize / 2;
@@ -32,7 +32,7 @@ pub(super) fn sum_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {
 
 /// The offset of entry `i` of axes given as (length, stride) pairs, the last axis first.
 #[cube]
-pub(super) fn offset(axes: &Array<u32>, #[comptime] from: usize, #[comptime] rank: usize, i: u32) -> u32 {
+pub(crate) fn offset(axes: &Array<u32>, #[comptime] from: usize, #[comptime] rank: usize, i: u32) -> u32 {
     let mut rest = i;
     let mut at = 0u32;
     #[unroll]
@@ -143,7 +143,7 @@ fn split(shape: &[usize], target: &[usize]) -> [Vec<usize>; 2] {
     axes
 }
 
-pub(super) fn sum_to<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, shape: &[usize]) -> Result<Tensor<Cube<R, E>>> {
+pub(crate) fn sum_to<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, shape: &[usize]) -> Result<Tensor<Cube<R, E>>> {
     if shape == x.shape() {
         return Ok(x.clone());
     }
@@ -195,7 +195,7 @@ fn sum<R: Runtime, E: Scalar>(
     if pieces == 1 { out.reshape(&[outputs]) } else { sum(cube, &out, [&[outputs, pieces], &[pieces, 1]], outputs, pieces) }
 }
 
-pub(super) fn first_not_finite<R: Runtime, E: Scalar>(cube: &Cube<R, E>, tensors: &[&Tensor<Cube<R, E>>]) -> Result<Option<usize>> {
+pub(crate) fn first_not_finite<R: Runtime, E: Scalar>(cube: &Cube<R, E>, tensors: &[&Tensor<Cube<R, E>>]) -> Result<Option<usize>> {
     let pieces: Vec<usize> = tensors.iter().map(|x| x.numel().div_ceil(PIECE)).collect();
     let total = pieces.iter().sum();
     if total == 0 {

@@ -6,9 +6,10 @@
 //! a chirp (Bluestein 1970), its tables made in f64.
 
 use cubecl::prelude::*;
-use rustfft::{FftPlanner, num_complex::Complex, num_traits::Zero};
+use rustfft::{FftPlanner, num_complex::Complex64, num_traits::Zero};
 
 use crate::backend::Tensor;
+use crate::backend::cube::complex::Complex;
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Buffer, Cube, Scalar};
 use crate::error::{Error, Result};
@@ -16,13 +17,13 @@ use crate::error::{Error, Result};
 /// Stages that a unit takes in its registers.
 const STAGES: usize = 3;
 /// Values of a transform for each unit of a cube.
-pub(super) const PER_UNIT: usize = 8;
+pub(crate) const PER_UNIT: usize = 8;
 /// The most units for one transform.
 const MOST_UNITS: usize = 1024;
 
 /// How a transform of a power of two of points is spread over the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Points.
     pub n: usize,
     /// Points of the blocks that cubes hold in shared memory.
@@ -40,7 +41,7 @@ impl Plan {
 
 impl<R: Runtime, E: Scalar> Cube<R, E> {
     /// The plan for `n` points, a power of two.
-    pub(super) fn plan(&self, n: usize) -> Plan {
+    pub(crate) fn plan(&self, n: usize) -> Plan {
         let limits = self.limits();
         let held = limits.shared_bytes / (2 * size_of::<E>());
         // Registers hold PER_UNIT values, and not more.
@@ -50,18 +51,18 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
     }
 
     /// e^(-2 pi i k / n) for k < n / 2, planar.
-    pub(super) fn roots(&self, n: usize) -> Result<Buffer> {
+    pub(crate) fn roots(&self, n: usize) -> Result<Buffer> {
         self.table("roots", &[n], || planar((0..n / 2).map(|k| unit_circle(-(k as f64) / n as f64))))
     }
 }
 
 /// e^(2 pi i turn).
-pub(super) fn unit_circle(turn: f64) -> Complex<f64> {
-    Complex::from_polar(1.0, std::f64::consts::TAU * turn)
+pub(crate) fn unit_circle(turn: f64) -> Complex64 {
+    Complex64::from_polar(1.0, std::f64::consts::TAU * turn)
 }
 
 /// Real parts, then imaginary parts.
-pub(super) fn planar(values: impl Iterator<Item = Complex<f64>> + Clone) -> Vec<f64> {
+pub(crate) fn planar(values: impl Iterator<Item = Complex64> + Clone) -> Vec<f64> {
     values.clone().map(|z| z.re).chain(values.map(|z| z.im)).collect()
 }
 
@@ -152,7 +153,7 @@ fn pass<F: Float>(
 
 /// The transform of what is in shared memory, from blocks of `span` points on; the caller has synchronised.
 #[cube]
-pub(super) fn forward<F: Float>(
+pub(crate) fn forward<F: Float>(
     re: &mut SharedMemory<F>,
     im: &mut SharedMemory<F>,
     roots: &Array<F>,
@@ -168,7 +169,7 @@ pub(super) fn forward<F: Float>(
 
 /// Its inverse, without the division by n.
 #[cube]
-pub(super) fn inverse<F: Float>(
+pub(crate) fn inverse<F: Float>(
     re: &mut SharedMemory<F>,
     im: &mut SharedMemory<F>,
     roots: &Array<F>,
@@ -220,7 +221,7 @@ fn wide_pass<F: Float>(
 
 /// What happens to a block in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Middle {
+pub(crate) enum Middle {
     /// The rest of the forward transform.
     Forward,
     /// That, the product with a spectrum, and the first part of the inverse.
@@ -278,7 +279,7 @@ fn blocks<F: Float>(
 
 /// Multiplies a spectrum in shared memory with the one at `at` of `spectra`, whose imaginary parts lie `plane` behind.
 #[cube]
-pub(super) fn multiply<F: Float>(
+pub(crate) fn multiply<F: Float>(
     re: &mut SharedMemory<F>,
     im: &mut SharedMemory<F>,
     spectra: &Array<F>,
@@ -302,7 +303,7 @@ pub(super) fn multiply<F: Float>(
 
 impl<R: Runtime, E: Scalar> Cube<R, E> {
     /// Transforms the rows of `work` (2, rows, n) in place; `spectra` (2, kinds, n) are what a product is with.
-    pub(super) fn transform(
+    pub(crate) fn transform(
         &self,
         plan: Plan,
         work: &Buffer,
@@ -367,7 +368,7 @@ fn load<F: Float>(
     rows: usize,
     #[comptime] direction: Direction,
     #[comptime] chirped: bool,
-) -> Pair<F> {
+) -> Complex<F> {
     let mut re = F::new(0.0);
     let mut im = F::new(0.0);
     if i < n {
@@ -392,14 +393,7 @@ fn load<F: Float>(
             im = x_re * c_im + im * c_re;
         }
     }
-    Pair::<F> { re, im }
-}
-
-/// A complex number.
-#[derive(CubeType, Clone, Copy)]
-pub(super) struct Pair<F: Float> {
-    pub re: F,
-    pub im: F,
+    Complex::<F> { re, im }
 }
 
 /// Writes frequency (or time) `i` of row `row`, from what the transform has made of it.
@@ -408,7 +402,7 @@ pub(super) struct Pair<F: Float> {
 fn store<F: Float>(
     out: &mut Array<F>,
     chirp: &Array<F>,
-    z: Pair<F>,
+    z: Complex<F>,
     row: usize,
     i: usize,
     n: usize,
@@ -481,7 +475,7 @@ fn whole<F: Float>(
         let mut i = UNIT_POS as usize;
         while i < n {
             let at = if comptime!(chirped) { i } else { reversed(i, points) };
-            let z = Pair::<F> { re: re[at], im: im[at] };
+            let z = Complex::<F> { re: re[at], im: im[at] };
             store::<F>(out, chirp, z, row, i, n, rows as usize, scale.get::<F>(), direction, chirped);
             i += CUBE_DIM as usize;
         }
@@ -527,19 +521,19 @@ fn collect<F: Float>(
     if row < rows {
         let i = ABSOLUTE_POS % n;
         let at = row * points + if comptime!(chirped) { i } else { reversed(i, points) };
-        let z = Pair::<F> { re: work[at], im: work[rows * points + at] };
+        let z = Complex::<F> { re: work[at], im: work[rows * points + at] };
         store::<F>(out, chirp, z, row, i, n, rows, scale.get::<F>(), direction, chirped);
     }
 }
 
-pub(super) fn rfft<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
+pub(crate) fn rfft<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
     let Some((&n, outer)) = x.shape().split_last() else { return Ok(x.clone()) };
     let out = cube.alloc("rfft", &[&[2], outer, &[n / 2 + 1]].concat())?;
     real("rfft", cube, x, &out, [outer.iter().product(), n], Direction::Real)?;
     Ok(out)
 }
 
-pub(super) fn irfft<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, n: usize) -> Result<Tensor<Cube<R, E>>> {
+pub(crate) fn irfft<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, n: usize) -> Result<Tensor<Cube<R, E>>> {
     let outer = &x.shape()[1..x.rank() - 1];
     let out = cube.alloc("irfft", &[outer, &[n]].concat())?;
     real("irfft", cube, x, &out, [outer.iter().product(), n], Direction::Half)?;
@@ -606,7 +600,7 @@ fn chirp_tables<R: Runtime, E: Scalar>(cube: &Cube<R, E>, n: usize, points: usiz
     // The square modulo 2 n, so that the angle is exact.
     let chirp = |j: usize| unit_circle(-((j * j % (2 * n)) as f64) / (2 * n) as f64);
     let spectrum = || {
-        let mut around: Vec<Complex<f64>> = vec![Complex::zero(); points];
+        let mut around: Vec<Complex64> = vec![Complex64::zero(); points];
         for j in 0..n {
             around[j] = chirp(j).conj();
             around[(points - j) % points] = around[j];

@@ -39,7 +39,7 @@ fn rows_by_columns<F: Float>(x: &Array<F>, y: &Array<F>, out: &mut Array<F>, m: 
     }
 }
 
-pub(super) fn matmul<R: Runtime, E: Scalar>(
+pub(crate) fn matmul<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     x: &Tensor<Cube<R, E>>,
     transpose_x: bool,

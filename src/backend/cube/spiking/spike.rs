@@ -16,7 +16,7 @@ use crate::error::Result;
 
 /// [`Surrogate`] without its steepness: what a kernel is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Clamp,
     Sigmoid,
     Atan,
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// The kind, and the steepness.
-    pub(super) fn of(surrogate: Surrogate) -> (Self, f64) {
+    pub(crate) fn of(surrogate: Surrogate) -> (Self, f64) {
         match surrogate {
             Surrogate::Clamp => (Kind::Clamp, 1.0),
             Surrogate::Sigmoid { alpha } => (Kind::Sigmoid, alpha),
@@ -35,32 +35,32 @@ impl Kind {
     }
 
     /// That of a draw's gradient: an expectation clamp(y, 0, 1) has its own derivative, whatever the surrogate.
-    pub(super) fn of_draw(mode: SpikeMode, surrogate: Surrogate) -> (Self, f64) {
+    pub(crate) fn of_draw(mode: SpikeMode, surrogate: Surrogate) -> (Self, f64) {
         if mode == SpikeMode::Expected { (Kind::Clamp, 1.0) } else { Kind::of(surrogate) }
     }
 }
 
 /// scale x + shift, in one rounding in every kernel: all must decide alike whether y exceeds u.
 #[cube]
-pub(super) fn potential<F: Float>(x: F, scale: F, shift: F) -> F {
+pub(crate) fn potential<F: Float>(x: F, scale: F, shift: F) -> F {
     fma(scale, x, shift)
 }
 
 /// The spike of potential `y` against `u`: 1 where y > u, else (and for NaN) 0.
 #[cube]
-pub(super) fn spike_of<F: Float>(y: F, u: F) -> F {
+pub(crate) fn spike_of<F: Float>(y: F, u: F) -> F {
     select(y > u, F::new(1.0), F::new(0.0))
 }
 
 /// The expected spike clamp(y, 0, 1).
 #[cube]
-pub(super) fn expected_spike<F: Float>(y: F) -> F {
+pub(crate) fn expected_spike<F: Float>(y: F) -> F {
     select(y < F::new(0.0), F::new(0.0), select(y > F::new(1.0), F::new(1.0), y))
 }
 
 /// The derivative that stands in for that of a spike, by the potential `y`; [`Kind::Clamp`] does not look at `u`.
 #[cube]
-pub(super) fn surrogate_slope<F: Float>(y: F, u: F, alpha: F, #[comptime] kind: Kind) -> F {
+pub(crate) fn surrogate_slope<F: Float>(y: F, u: F, alpha: F, #[comptime] kind: Kind) -> F {
     if comptime!(kind == Kind::Clamp) {
         select(y >= F::new(0.0) && y <= F::new(1.0), F::new(1.0), F::new(0.0))
     } else {
@@ -93,7 +93,7 @@ fn slope_at<F: Float>(d: F, alpha: F, #[comptime] kind: Kind) -> F {
 /// Where a kernel's uniform numbers come from.
 #[derive(CubeType, CubeLaunch)]
 #[allow(dead_code, reason = "made from its launch arguments")]
-pub(super) enum Uniform<F: Float> {
+pub(crate) enum Uniform<F: Float> {
     /// It looks at none.
     Nothing,
     /// The words of rows; a stride is a cube's width.
@@ -104,7 +104,7 @@ pub(super) enum Uniform<F: Float> {
 #[cube]
 impl<F: Float> Uniform<F> {
     /// The place of element `position`.
-    pub(super) fn place(&self, position: u32) -> Place {
+    pub(crate) fn place(&self, position: u32) -> Place {
         #[comptime]
         match self {
             Uniform::Stream(rows) => rows.place(position),
@@ -113,7 +113,7 @@ impl<F: Float> Uniform<F> {
     }
 
     /// Moves from element `from` to element `to`, which is behind it.
-    pub(super) fn advance(&self, place: &mut Place, from: u32, to: u32) {
+    pub(crate) fn advance(&self, place: &mut Place, from: u32, to: u32) {
         #[comptime]
         match self {
             Uniform::Stream(rows) => rows.advance(place, from, to),
@@ -122,7 +122,7 @@ impl<F: Float> Uniform<F> {
     }
 
     /// Moves a cube's width on, within a row.
-    pub(super) fn stride(&self, place: &mut Place) {
+    pub(crate) fn stride(&self, place: &mut Place) {
         #[comptime]
         match self {
             Uniform::Stream(rows) => rows.stride(place),
@@ -131,7 +131,7 @@ impl<F: Float> Uniform<F> {
     }
 
     /// The number of element `position`, which is at `place`.
-    pub(super) fn number(&self, place: &Place, position: u32) -> F {
+    pub(crate) fn number(&self, place: &Place, position: u32) -> F {
         #[comptime]
         match self {
             Uniform::Stream(_) => unit::<F>(place.word()),
@@ -143,21 +143,21 @@ impl<F: Float> Uniform<F> {
 
 /// scale and shift, (H) each.
 #[derive(CubeType, CubeLaunch)]
-pub(super) struct Affine<F: Float> {
+pub(crate) struct Affine<F: Float> {
     scale: Array<F>,
     shift: Array<F>,
 }
 
 /// scale and shift of one channel.
 #[derive(CubeType, Clone, Copy)]
-pub(super) struct Line<F: Float> {
-    pub(super) scale: F,
-    pub(super) shift: F,
+pub(crate) struct Line<F: Float> {
+    pub(crate) scale: F,
+    pub(crate) shift: F,
 }
 
 /// Those of channel `h`; without an affine, y = x.
 #[cube]
-pub(super) fn line<F: Float>(affine: &ComptimeOption<Affine<F>>, h: u32) -> Line<F> {
+pub(crate) fn line<F: Float>(affine: &ComptimeOption<Affine<F>>, h: u32) -> Line<F> {
     #[comptime]
     match affine {
         ComptimeOption::Some(affine) => Line::<F> { scale: affine.scale[h as usize], shift: affine.shift[h as usize] },
@@ -257,12 +257,12 @@ fn spike_grad_kernel<F: Float>(
     }
 }
 
-pub(super) fn affine_arg<R: Runtime, E: Scalar>(affine: Option<Pair<'_, R, E>>) -> ComptimeOptionArgs<Affine<E>, R> {
+pub(crate) fn affine_arg<R: Runtime, E: Scalar>(affine: Option<Pair<'_, R, E>>) -> ComptimeOptionArgs<Affine<E>, R> {
     affine.map(|(scale, shift)| AffineLaunch::new(arg(scale), arg(shift))).into()
 }
 
 /// The uniform numbers of spikes of this shape, for a kernel of `units` units a cube.
-pub(super) fn uniform_arg<R: Runtime, E: Scalar>(
+pub(crate) fn uniform_arg<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     noise: Noise<&Tensor<Cube<R, E>>>,
     looked_at: bool,
@@ -281,7 +281,7 @@ fn cut<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, affine:
     cube.cut(if affine.is_some() { sequence(x.shape()) } else { [1, 1, x.numel()] })
 }
 
-pub(super) fn spike<R: Runtime, E: Scalar>(
+pub(crate) fn spike<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     spike: &Spike<Tensor<Cube<R, E>>>,
     x: &Tensor<Cube<R, E>>,
@@ -298,7 +298,7 @@ pub(super) fn spike<R: Runtime, E: Scalar>(
     Ok(out)
 }
 
-pub(super) fn spike_grad<R: Runtime, E: Scalar>(
+pub(crate) fn spike_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     spike: &Spike<Tensor<Cube<R, E>>>,
     x: &Tensor<Cube<R, E>>,
@@ -413,7 +413,7 @@ fn row_length(shape: &[usize]) -> usize {
     shape.last().copied().unwrap_or(1)
 }
 
-pub(super) fn lif<R: Runtime, E: Scalar>(cube: &Cube<R, E>, lif: &Lif, x: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
+pub(crate) fn lif<R: Runtime, E: Scalar>(cube: &Cube<R, E>, lif: &Lif, x: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
     let out = cube.alloc("lif", x.shape())?;
     if out.numel() == 0 {
         return Ok(out);
@@ -424,7 +424,7 @@ pub(super) fn lif<R: Runtime, E: Scalar>(cube: &Cube<R, E>, lif: &Lif, x: &Tenso
     Ok(out)
 }
 
-pub(super) fn lif_grad<R: Runtime, E: Scalar>(
+pub(crate) fn lif_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     lif: &Lif,
     x: &Tensor<Cube<R, E>>,

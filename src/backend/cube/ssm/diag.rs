@@ -14,7 +14,7 @@ use cubecl::prelude::*;
 
 use super::system::{Grads, gather, grad_planes, step_size, step_slope};
 use crate::backend::cube::complex::{Complex, add, complex, conj, load, mul, recip, rounded, scale, store, sub};
-use crate::backend::cube::double_float::{self, ComplexPair};
+use crate::backend::cube::double_float::{self, ComplexDoubleFloat};
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Cube, Scalar};
 use crate::backend::{Discretisation, DtTransform, SsmParams, Tensor, shape::Ssm};
@@ -33,7 +33,7 @@ const UNITS: usize = 256;
 
 /// What the mode kernel is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Plan {
+struct DiagVariant {
     channels: usize,
     /// How many abar^(2^k) are needed.
     bits: usize,
@@ -41,10 +41,10 @@ struct Plan {
     zoh: bool,
 }
 
-impl Plan {
+impl DiagVariant {
     fn new(sizes: Ssm, dt: DtTransform, disc: Discretisation, len: usize) -> Self {
         let bits = (len.max(2) - 1).ilog2() as usize + 1;
-        Plan { channels: sizes.channels, bits, softplus: dt == DtTransform::Softplus, zoh: disc == Discretisation::Zoh }
+        DiagVariant { channels: sizes.channels, bits, softplus: dt == DtTransform::Softplus, zoh: disc == Discretisation::Zoh }
     }
 
     /// Planes (H, M) of the modes: complex abar^(2^k), then W of every kernel; for the gradient also B, b, dabar/dx, db/dx, db/ddt, A, C
@@ -57,7 +57,7 @@ impl Plan {
 /// A discretised mode: x <- abar x + b B u.
 #[derive(CubeType)]
 struct Mode<F: Float> {
-    abar: ComplexPair<F>,
+    abar: ComplexDoubleFloat<F>,
     abar_by_x: Complex<F>,
     /// b / dt and its derivative by x = dt A.
     b: Complex<F>,
@@ -98,10 +98,10 @@ fn phi<F: Float>(x: Complex<F>, power: Complex<F>) -> Phi<F> {
 
 /// Zero-order hold: abar = e^x, b / dt = phi(x).
 #[cube]
-fn hold<F: Float>(x: ComplexPair<F>) -> Mode<F> {
-    let size = pair::exp::<F>(x.re);
-    let turn = pair::turn::<F>(x.im);
-    let abar = ComplexPair::<F> { re: pair::product::<F>(size, turn.re), im: pair::product::<F>(size, turn.im) };
+fn hold<F: Float>(x: ComplexDoubleFloat<F>) -> Mode<F> {
+    let size = double_float::exp::<F>(x.re);
+    let turn = double_float::turn::<F>(x.im);
+    let abar = ComplexDoubleFloat::<F> { re: double_float::product::<F>(size, turn.re), im: double_float::product::<F>(size, turn.im) };
     let power = rounded::<F>(abar);
     let b = phi::<F>(rounded::<F>(x), power);
     Mode::<F> { abar, abar_by_x: power, b: b.value, b_by_x: b.slope }
@@ -109,21 +109,21 @@ fn hold<F: Float>(x: ComplexPair<F>) -> Mode<F> {
 
 /// The bilinear rule: abar = (1 + x/2) / (1 - x/2), b / dt = 1 / (1 - x/2).
 #[cube]
-fn bilinear<F: Float>(x: ComplexPair<F>) -> Mode<F> {
-    let one = pair::constant::<F>(1.0);
-    let re = pair::scaled::<F>(x.re, F::new(0.5));
-    let im = pair::scaled::<F>(x.im, F::new(0.5));
-    let below = pair::sum::<F>(one, pair::negative::<F>(re));
-    let norm = pair::sum::<F>(pair::product::<F>(below, below), pair::product::<F>(im, im));
-    let r = pair::reciprocal::<F>(norm);
-    let inverse = ComplexPair::<F> { re: pair::product::<F>(below, r), im: pair::product::<F>(im, r) };
-    let abar = pair::complex_product::<F>(ComplexPair::<F> { re: pair::sum::<F>(one, re), im }, inverse);
+fn bilinear<F: Float>(x: ComplexDoubleFloat<F>) -> Mode<F> {
+    let one = double_float::constant::<F>(1.0);
+    let re = double_float::scaled::<F>(x.re, F::new(0.5));
+    let im = double_float::scaled::<F>(x.im, F::new(0.5));
+    let below = double_float::sum::<F>(one, double_float::negative::<F>(re));
+    let norm = double_float::sum::<F>(double_float::product::<F>(below, below), double_float::product::<F>(im, im));
+    let r = double_float::reciprocal::<F>(norm);
+    let inverse = ComplexDoubleFloat::<F> { re: double_float::product::<F>(below, r), im: double_float::product::<F>(im, r) };
+    let abar = double_float::complex_product::<F>(ComplexDoubleFloat::<F> { re: double_float::sum::<F>(one, re), im }, inverse);
     let b = rounded::<F>(inverse);
     let square = mul::<F>(b, b);
     Mode::<F> { abar, abar_by_x: square, b, b_by_x: scale::<F>(square, F::new(0.5)) }
 }
 
-/// One unit for every mode (h, n) of every channel: its planes, in the order of [`Plan::planes`].
+/// One unit for every mode (h, n) of every channel: its planes, in the order of [`DiagVariant::planes`].
 #[cube(launch)]
 fn mode_kernel<F: Float>(
     inv_dt: &Array<F>,
@@ -135,7 +135,7 @@ fn mode_kernel<F: Float>(
     d_model: u32,
     n_ssm: u32,
     half: u32,
-    #[comptime] plan: Plan,
+    #[comptime] variant: DiagVariant,
     #[comptime] grad: bool,
 ) {
     let unit = ABSOLUTE_POS as u32;
@@ -144,28 +144,28 @@ fn mode_kernel<F: Float>(
         let h = unit / half;
         let stored = (h % n_ssm) * half + unit % half;
         let inv_dt = inv_dt[h as usize];
-        let dt = step_size::<F>(inv_dt, comptime!(plan.softplus));
-        let a_re = pair::negative::<F>(pair::exp::<F>(pair::pair::<F>(a_real[stored as usize])));
-        let a_im = pair::pair::<F>(-a_imag[stored as usize]);
-        let x = ComplexPair::<F> { re: pair::product::<F>(dt, a_re), im: pair::product::<F>(dt, a_im) };
-        let mode = if comptime!(plan.zoh) { hold::<F>(x) } else { bilinear::<F>(x) };
-        let dt = pair::value::<F>(dt);
+        let dt = step_size::<F>(inv_dt, comptime!(variant.softplus));
+        let a_re = double_float::negative::<F>(double_float::exp::<F>(double_float::pair::<F>(a_real[stored as usize])));
+        let a_im = double_float::pair::<F>(-a_imag[stored as usize]);
+        let x = ComplexDoubleFloat::<F> { re: double_float::product::<F>(dt, a_re), im: double_float::product::<F>(dt, a_im) };
+        let mode = if comptime!(variant.zoh) { hold::<F>(x) } else { bilinear::<F>(x) };
+        let dt = double_float::value::<F>(dt);
 
         let mut power = mode.abar;
-        for k in 0..comptime!(plan.bits as u32) {
+        for k in 0..comptime!(variant.bits as u32) {
             store::<F>(modes, 2u32 * k * plane + unit, plane, rounded::<F>(power));
-            let next = pair::complex_product::<F>(power, power);
+            let next = double_float::complex_product::<F>(power, power);
             power.re.hi = next.re.hi;
             power.re.lo = next.re.lo;
             power.im.hi = next.im.hi;
             power.im.lo = next.im.lo;
         }
-        let mut at = comptime!(2 * plan.bits as u32) * plane + unit;
+        let mut at = comptime!(2 * variant.bits as u32) * plane + unit;
         let b = load::<F>(b, stored, n_ssm * half);
         let input = scale::<F>(mode.b, dt);
         #[unroll]
-        for k in 0..comptime!(plan.channels as u32) {
-            let c = load::<F>(c, k * plane + unit, comptime!(plan.channels as u32) * plane);
+        for k in 0..comptime!(variant.channels as u32) {
+            let c = load::<F>(c, k * plane + unit, comptime!(variant.channels as u32) * plane);
             store::<F>(modes, at, plane, scale::<F>(mul::<F>(mul::<F>(c, b), input), F::new(2.0)));
             at += 2u32 * plane;
         }
@@ -176,15 +176,15 @@ fn mode_kernel<F: Float>(
             store::<F>(modes, at + 2u32 * extra, plane, mode.abar_by_x);
             store::<F>(modes, at + 3u32 * extra, plane, scale::<F>(mode.b_by_x, dt));
             store::<F>(modes, at + 4u32 * extra, plane, mode.b);
-            store::<F>(modes, at + 5u32 * extra, plane, complex::<F>(pair::value::<F>(a_re), pair::value::<F>(a_im)));
+            store::<F>(modes, at + 5u32 * extra, plane, complex::<F>(double_float::value::<F>(a_re), double_float::value::<F>(a_im)));
             at += 6u32 * extra;
             #[unroll]
-            for k in 0..comptime!(plan.channels as u32) {
-                store::<F>(modes, at, plane, load::<F>(c, k * plane + unit, comptime!(plan.channels as u32) * plane));
+            for k in 0..comptime!(variant.channels as u32) {
+                store::<F>(modes, at, plane, load::<F>(c, k * plane + unit, comptime!(variant.channels as u32) * plane));
                 at += extra;
             }
             modes[at as usize] = dt;
-            modes[(at + plane) as usize] = step_slope::<F>(inv_dt, dt, comptime!(plan.softplus));
+            modes[(at + plane) as usize] = step_slope::<F>(inv_dt, dt, comptime!(variant.softplus));
         }
     }
 }
@@ -403,7 +403,7 @@ fn close<F: Float>(
 /// With u[t] = sum_i h[S i + t] abar^(S i) and v[t] the same with a factor of i, s0 = sum_t abar^t u[t] and
 /// s1 = sum_t abar^t (t u[t] + S v[t]). A unit has one mode and two of the t.
 #[cube(launch)]
-fn pull_kernel<F: Float>(
+fn grad_kernel<F: Float>(
     modes: &Array<F>,
     g: &Array<F>,
     sums: &mut Array<F>,
@@ -472,7 +472,7 @@ fn pull_kernel<F: Float>(
 
 /// Writes the sum of `mine` over every `lanes` neighbouring units, a power of two, to their common `to` if it `counts`.
 #[cube]
-pub(super) fn sum_lanes<F: Float>(
+pub(crate) fn sum_lanes<F: Float>(
     mine: F,
     out: &mut Array<F>,
     to: u32,
@@ -499,7 +499,7 @@ pub(super) fn sum_lanes<F: Float>(
 
 /// One unit for every mode (h, n): the planes of [`Grads`] and the gradient of C from the sums.
 #[cube(launch)]
-fn pull_back_kernel<F: Float>(
+fn system_grad_kernel<F: Float>(
     modes: &Array<F>,
     sums: &Array<F>,
     g: &Array<F>,
@@ -563,11 +563,11 @@ fn modes<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     ssm: &SsmParams<Tensor<Cube<R, E>>>,
     sizes: Ssm,
-    plan: Plan,
+    variant: DiagVariant,
     grad: bool,
 ) -> Result<Tensor<Cube<R, E>>> {
     let Ssm { d_model, n_ssm, half_state, .. } = sizes;
-    let modes = cube.alloc("diag_kernel", &[plan.planes(grad), d_model, half_state])?;
+    let modes = cube.alloc("diag_kernel", &[variant.planes(grad), d_model, half_state])?;
     let (cubes, units) = cube.units(d_model * half_state);
     mode_kernel::launch::<E, R>(
         cube.client(),
@@ -582,13 +582,13 @@ fn modes<R: Runtime, E: Scalar>(
         d_model as u32,
         n_ssm as u32,
         half_state as u32,
-        plan,
+        variant,
         grad,
     );
     Ok(modes)
 }
 
-pub(super) fn kernel<R: Runtime, E: Scalar>(
+pub(crate) fn kernel<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     ssm: &SsmParams<Tensor<Cube<R, E>>>,
     disc: Discretisation,
@@ -600,8 +600,8 @@ pub(super) fn kernel<R: Runtime, E: Scalar>(
     if len == 0 {
         return Ok(out);
     }
-    let plan = Plan::new(sizes, ssm.dt, disc, len);
-    let modes = modes(cube, ssm, sizes, plan, false)?;
+    let variant = DiagVariant::new(sizes, ssm.dt, disc, len);
+    let modes = modes(cube, ssm, sizes, variant, false)?;
     let (tiles, units) = (len.div_ceil(TILE), cube.limits().units_up_to(UNITS));
     fill_kernel::launch::<E, R>(
         cube.client(),
@@ -614,13 +614,13 @@ pub(super) fn kernel<R: Runtime, E: Scalar>(
         len as u32,
         tiles as u32,
         channels,
-        plan.bits,
+        variant.bits,
         units,
     );
     Ok(out)
 }
 
-pub(super) fn kernel_grad<R: Runtime, E: Scalar>(
+pub(crate) fn kernel_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     ssm: &SsmParams<Tensor<Cube<R, E>>>,
     disc: Discretisation,
@@ -629,11 +629,11 @@ pub(super) fn kernel_grad<R: Runtime, E: Scalar>(
     let sizes = ssm.sizes("diag_kernel")?;
     let Ssm { d_model, half_state, channels, .. } = sizes;
     let len = g.shape()[2];
-    let plan = Plan::new(sizes, ssm.dt, disc, len);
-    let modes = modes(cube, ssm, sizes, plan, true)?;
+    let variant = DiagVariant::new(sizes, ssm.dt, disc, len);
+    let modes = modes(cube, ssm, sizes, variant, true)?;
     let sums = cube.alloc("diag_kernel_grad", &[channels, 4, d_model, half_state])?;
     let (chunks, units) = (half_state.div_ceil(CHUNK), cube.limits().units_up_to(UNITS));
-    pull_kernel::launch::<E, R>(
+    grad_kernel::launch::<E, R>(
         cube.client(),
         cube.cubes(d_model * chunks),
         CubeDim::new_1d(units as u32),
@@ -645,13 +645,13 @@ pub(super) fn kernel_grad<R: Runtime, E: Scalar>(
         len as u32,
         chunks as u32,
         channels,
-        plan.bits,
+        variant.bits,
         units,
     );
     let planes = cube.alloc("diag_kernel_grad", &[grad_planes(0), d_model, half_state])?;
     let c = cube.alloc("diag_kernel_grad", ssm.c.shape())?;
     let (cubes, units) = cube.units(d_model * half_state);
-    pull_back_kernel::launch::<E, R>(
+    system_grad_kernel::launch::<E, R>(
         cube.client(),
         cubes,
         units,
@@ -664,7 +664,7 @@ pub(super) fn kernel_grad<R: Runtime, E: Scalar>(
         half_state as u32,
         len as u32,
         channels,
-        plan.bits,
+        variant.bits,
     );
     gather(cube, ssm, sizes, Grads { planes, c })
 }

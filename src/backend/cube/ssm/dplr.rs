@@ -8,7 +8,7 @@
 
 use cubecl::prelude::*;
 
-use super::dplr_spectra::{Plan, fill_kernel, pull_kernel};
+use super::dplr_spectra::{DplrVariant, fill_kernel, grad_kernel};
 use super::system::{Grads, gather, grad_planes, step_size, step_slope};
 use crate::backend::cube::complex::{Complex, complex, conj, load, mul, store};
 use crate::backend::cube::double_float::{self, split};
@@ -21,7 +21,7 @@ use crate::error::Result;
 /// Units of a cube, where numbers take four bytes; half of them where they take eight.
 const UNITS: usize = 256;
 
-/// One unit for every mode (h, n) of every channel: its planes, in the order of [`Plan::planes`].
+/// One unit for every mode (h, n) of every channel: its planes, in the order of [`DplrVariant::planes`].
 #[cube(launch)]
 fn factor_kernel<F: Float>(
     inv_dt: &Array<F>,
@@ -34,7 +34,7 @@ fn factor_kernel<F: Float>(
     d_model: u32,
     n_ssm: u32,
     half: u32,
-    #[comptime] plan: Plan,
+    #[comptime] variant: DplrVariant,
 ) {
     let unit = ABSOLUTE_POS as u32;
     let plane = d_model * half;
@@ -43,52 +43,59 @@ fn factor_kernel<F: Float>(
         let stored = (h % n_ssm) * half + unit % half;
         let copies = n_ssm * half;
         let inv_dt = inv_dt[h as usize];
-        let dt_pair = step_size::<F>(inv_dt, comptime!(plan.softplus));
-        let dt = pair::value::<F>(dt_pair);
-        let rate = pair::exp::<F>(pair::pair::<F>(a_real[stored as usize]));
+        let dt_pair = step_size::<F>(inv_dt, comptime!(variant.softplus));
+        let dt = double_float::value::<F>(dt_pair);
+        let rate = double_float::exp::<F>(double_float::pair::<F>(a_real[stored as usize]));
         // Im A = -a_imag: the conjugate mode is taken where that is below 0.
         let angular = a_imag[stored as usize];
         let sign = select(angular < F::new(0.0), F::new(1.0), F::new(-1.0));
-        let omega = pair::product::<F>(dt_pair, pair::pair::<F>(angular.abs()));
+        let omega = double_float::product::<F>(dt_pair, double_float::pair::<F>(angular.abs()));
         factors[unit as usize] = omega.hi;
         factors[(unit + plane) as usize] = omega.lo;
-        factors[(unit + 2u32 * plane) as usize] = pair::value::<F>(pair::product::<F>(dt_pair, rate));
+        factors[(unit + 2u32 * plane) as usize] = double_float::value::<F>(double_float::product::<F>(dt_pair, rate));
 
         let mut at = unit + 3u32 * plane;
         let z = load::<F>(b, stored, copies);
         store::<F>(factors, at, plane, complex::<F>(z.re * dt, z.im * sign * dt));
         at += 2u32 * plane;
         #[unroll]
-        for k in 0..comptime!(plan.rank as u32) {
-            let z = load::<F>(p, k * copies + stored, comptime!(plan.rank as u32) * copies);
+        for k in 0..comptime!(variant.rank as u32) {
+            let z = load::<F>(p, k * copies + stored, comptime!(variant.rank as u32) * copies);
             store::<F>(factors, at, plane, complex::<F>(z.re * dt, z.im * sign * dt));
             at += 2u32 * plane;
         }
         #[unroll]
-        for k in 0..comptime!(plan.channels as u32) {
-            let z = load::<F>(c, k * plane + unit, comptime!(plan.channels as u32) * plane);
+        for k in 0..comptime!(variant.channels as u32) {
+            let z = load::<F>(c, k * plane + unit, comptime!(variant.channels as u32) * plane);
             store::<F>(factors, at, plane, complex::<F>(z.re, z.im * sign));
             at += 2u32 * plane;
         }
         #[unroll]
-        for k in 0..comptime!(plan.rank as u32) {
-            let z = load::<F>(p, k * copies + stored, comptime!(plan.rank as u32) * copies);
+        for k in 0..comptime!(variant.rank as u32) {
+            let z = load::<F>(p, k * copies + stored, comptime!(variant.rank as u32) * copies);
             store::<F>(factors, at, plane, complex::<F>(z.re, -(z.im * sign)));
             at += 2u32 * plane;
         }
         factors[at as usize] = dt;
-        factors[(at + plane) as usize] = step_slope::<F>(inv_dt, dt, comptime!(plan.softplus));
+        factors[(at + plane) as usize] = step_slope::<F>(inv_dt, dt, comptime!(variant.softplus));
         factors[(at + 2u32 * plane) as usize] = sign;
     }
 }
 
 /// The sum of the tiles' parts of complex sum `k`.
 #[cube]
-fn total<F: Float>(parts: &Array<F>, unit: u32, plane: u32, tiles: u32, #[comptime] k: usize, #[comptime] plan: Plan) -> Complex<F> {
+fn total<F: Float>(
+    parts: &Array<F>,
+    unit: u32,
+    plane: u32,
+    tiles: u32,
+    #[comptime] k: usize,
+    #[comptime] variant: DplrVariant,
+) -> Complex<F> {
     let mut re = F::new(0.0);
     let mut im = F::new(0.0);
     for tile in 0..tiles {
-        let at = (tile * comptime!(plan.sums() as u32) + comptime!(2 * k as u32)) * plane + unit;
+        let at = (tile * comptime!(variant.sums() as u32) + comptime!(2 * k as u32)) * plane + unit;
         re += parts[at as usize];
         im += parts[(at + plane) as usize];
     }
@@ -97,7 +104,7 @@ fn total<F: Float>(parts: &Array<F>, unit: u32, plane: u32, tiles: u32, #[compti
 
 /// One unit for every mode (h, n): the planes of [`Grads`] and the gradient of C from the tiles' parts of the factors' row gradients.
 #[cube(launch)]
-fn pull_back_kernel<F: Float>(
+fn system_grad_kernel<F: Float>(
     factors: &Array<F>,
     parts: &Array<F>,
     planes: &mut Array<F>,
@@ -105,43 +112,43 @@ fn pull_back_kernel<F: Float>(
     d_model: u32,
     half: u32,
     tiles: u32,
-    #[comptime] plan: Plan,
+    #[comptime] variant: DplrVariant,
 ) {
     let unit = ABSOLUTE_POS as u32;
     let plane = d_model * half;
     if unit < plane {
         let two = 2u32 * plane;
-        let scalars = unit + comptime!(3 + 2 * (plan.rows() + plan.cols()) as u32) * plane;
+        let scalars = unit + comptime!(3 + 2 * (variant.rows() + variant.cols()) as u32) * plane;
         let dt = factors[scalars as usize];
         let sign = factors[(scalars + two) as usize];
         let rho = factors[(unit + two) as usize];
         let omega = factors[unit as usize] + factors[(unit + plane) as usize];
 
-        let by_a = total::<F>(parts, unit, plane, tiles, comptime!(plan.rows() + plan.cols()), plan);
+        let by_a = total::<F>(parts, unit, plane, tiles, comptime!(variant.rows() + variant.cols()), variant);
         // All of a, x_B and x_P grow with dt.
         let mut growth = -(by_a.re * rho) - by_a.im * omega;
         // dRe A / da_real = Re A, and omega = dt |a_imag|.
         planes[unit as usize] = -(by_a.re * rho);
         planes[(unit + plane) as usize] = by_a.im * dt * sign;
-        let by_b = total::<F>(parts, unit, plane, tiles, 0usize, plan);
+        let by_b = total::<F>(parts, unit, plane, tiles, 0usize, variant);
         growth += mul::<F>(by_b, load::<F>(factors, unit + 3u32 * plane, plane)).re;
         // Row gradients, dL = Re(. dz): their conjugates are what is stored.
         store::<F>(planes, unit + two, plane, complex::<F>(by_b.re * dt, -(by_b.im * dt * sign)));
         #[unroll]
-        for k in 0..plan.rank {
-            let by_row = total::<F>(parts, unit, plane, tiles, comptime!(1 + k), plan);
+        for k in 0..variant.rank {
+            let by_row = total::<F>(parts, unit, plane, tiles, comptime!(1 + k), variant);
             growth += mul::<F>(by_row, load::<F>(factors, unit + comptime!(5 + 2 * k as u32) * plane, plane)).re;
-            let by_column = conj::<F>(total::<F>(parts, unit, plane, tiles, comptime!(plan.rows() + plan.channels + k), plan));
+            let by_column = conj::<F>(total::<F>(parts, unit, plane, tiles, comptime!(variant.rows() + variant.channels + k), variant));
             let z = complex::<F>(by_row.re * dt + by_column.re, -((by_row.im * dt + by_column.im) * sign));
-            store::<F>(planes, unit + comptime!(4 + k as u32) * plane, comptime!(plan.rank as u32) * plane, z);
+            store::<F>(planes, unit + comptime!(4 + k as u32) * plane, comptime!(variant.rank as u32) * plane, z);
         }
         #[unroll]
-        for c in 0..plan.channels {
-            let z = total::<F>(parts, unit, plane, tiles, comptime!(plan.rows() + c), plan);
+        for c in 0..variant.channels {
+            let z = total::<F>(parts, unit, plane, tiles, comptime!(variant.rows() + c), variant);
             let to = comptime!(c as u32) * plane + unit;
-            store::<F>(c_grad, to, comptime!(plan.channels as u32) * plane, complex::<F>(z.re, -(z.im * sign)));
+            store::<F>(c_grad, to, comptime!(variant.channels as u32) * plane, complex::<F>(z.re, -(z.im * sign)));
         }
-        planes[(unit + comptime!(4 + 2 * plan.rank as u32) * plane) as usize] = growth / dt * factors[(scalars + plane) as usize];
+        planes[(unit + comptime!(4 + 2 * variant.rank as u32) * plane) as usize] = growth / dt * factors[(scalars + plane) as usize];
     }
 }
 
@@ -172,7 +179,7 @@ fn resize<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: Tensor<Cube<R, E>>, to: u
 /// One system of kernels of length `len` on the device: the factors of its products, and the frequencies.
 struct Spectra<R: Runtime, E: Scalar> {
     sizes: Ssm,
-    plan: Plan,
+    variant: DplrVariant,
     len: usize,
     factors: Tensor<Cube<R, E>>,
     grid: Buffer,
@@ -184,8 +191,8 @@ impl<R: Runtime, E: Scalar> Spectra<R, E> {
     fn new(cube: &Cube<R, E>, ssm: &SsmParams<Tensor<Cube<R, E>>>, len: usize) -> Result<Self> {
         let sizes = ssm.sizes("dplr_kernel")?;
         let Ssm { d_model, n_ssm, half_state, rank, channels } = sizes;
-        let plan = Plan { rank, channels, softplus: ssm.dt == DtTransform::Softplus };
-        let factors = cube.alloc("dplr_kernel", &[plan.planes(), d_model, half_state])?;
+        let variant = DplrVariant { rank, channels, softplus: ssm.dt == DtTransform::Softplus };
+        let factors = cube.alloc("dplr_kernel", &[variant.planes(), d_model, half_state])?;
         let (cubes, units) = cube.units(d_model * half_state);
         let p = ssm.p.as_ref().unwrap_or(&ssm.b);
         factor_kernel::launch::<E, R>(
@@ -202,11 +209,11 @@ impl<R: Runtime, E: Scalar> Spectra<R, E> {
             d_model as u32,
             n_ssm as u32,
             half_state as u32,
-            plan,
+            variant,
         );
         let grid = cube.table("dplr_grid", &[len], || grid(len))?;
         let units = cube.limits().units_up_to(UNITS * 4 / size_of::<E>());
-        Ok(Spectra { sizes, plan, len, factors, grid, units })
+        Ok(Spectra { sizes, variant, len, factors, grid, units })
     }
 
     fn bins(&self) -> usize {
@@ -233,17 +240,17 @@ impl<R: Runtime, E: Scalar> Spectra<R, E> {
             half_state as u32,
             self.bins() as u32,
             self.tiles() as u32,
-            self.plan,
+            self.variant,
         );
         Ok(spectra)
     }
 
     /// From the spectra of the kernels' gradients to the channels' gradients.
-    fn pull(&self, cube: &Cube<R, E>, spectra: &Tensor<Cube<R, E>>) -> Result<Grads<R, E>> {
+    fn grad(&self, cube: &Cube<R, E>, spectra: &Tensor<Cube<R, E>>) -> Result<Grads<R, E>> {
         const OP: &str = "dplr_kernel_grad";
         let Ssm { d_model, half_state, channels, rank, .. } = self.sizes;
-        let parts = cube.alloc(OP, &[self.tiles(), self.plan.sums(), d_model, half_state])?;
-        pull_kernel::launch::<E, R>(
+        let parts = cube.alloc(OP, &[self.tiles(), self.variant.sums(), d_model, half_state])?;
+        grad_kernel::launch::<E, R>(
             cube.client(),
             cube.cubes(d_model * self.tiles()),
             CubeDim::new_1d(self.units as u32),
@@ -256,13 +263,13 @@ impl<R: Runtime, E: Scalar> Spectra<R, E> {
             self.bins() as u32,
             self.len as u32,
             self.tiles() as u32,
-            self.plan,
+            self.variant,
             self.units,
         );
         let planes = cube.alloc(OP, &[grad_planes(rank), d_model, half_state])?;
         let c = cube.alloc(OP, &[2, channels, d_model, half_state])?;
         let (cubes, units) = cube.units(d_model * half_state);
-        pull_back_kernel::launch::<E, R>(
+        system_grad_kernel::launch::<E, R>(
             cube.client(),
             cubes,
             units,
@@ -273,7 +280,7 @@ impl<R: Runtime, E: Scalar> Spectra<R, E> {
             d_model as u32,
             half_state as u32,
             self.tiles() as u32,
-            self.plan,
+            self.variant,
         );
         Ok(Grads { planes, c })
     }
@@ -290,7 +297,7 @@ fn grid(len: usize) -> Vec<f64> {
 }
 
 /// The first `take` entries of the kernels, (c, H, take); `ssm.c` is C~ of length `len`.
-pub(super) fn kernel<R: Runtime, E: Scalar>(
+pub(crate) fn kernel<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     ssm: &SsmParams<Tensor<Cube<R, E>>>,
     len: usize,
@@ -300,7 +307,7 @@ pub(super) fn kernel<R: Runtime, E: Scalar>(
     resize(cube, fft::irfft(cube, &spectra, len)?, take)
 }
 
-pub(super) fn kernel_grad<R: Runtime, E: Scalar>(
+pub(crate) fn kernel_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     ssm: &SsmParams<Tensor<Cube<R, E>>>,
     len: usize,
@@ -308,7 +315,7 @@ pub(super) fn kernel_grad<R: Runtime, E: Scalar>(
 ) -> Result<SsmParams<Tensor<Cube<R, E>>>> {
     let spectra = Spectra::new(cube, ssm, len)?;
     let of_g = fft::rfft(cube, &resize(cube, g.clone(), len)?)?;
-    gather(cube, ssm, spectra.sizes, spectra.pull(cube, &of_g)?)
+    gather(cube, ssm, spectra.sizes, spectra.grad(cube, &of_g)?)
 }
 
 #[cfg(all(test, feature = "wgpu"))]

@@ -42,20 +42,20 @@ const LANES: usize = 8;
 
 /// The sizes that kernels are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Plan {
-    pub(super) rank: usize,
-    pub(super) channels: usize,
-    pub(super) softplus: bool,
+pub(crate) struct DplrVariant {
+    pub(crate) rank: usize,
+    pub(crate) channels: usize,
+    pub(crate) softplus: bool,
 }
 
-impl Plan {
+impl DplrVariant {
     /// Rows B, P_k.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         1 + self.rank
     }
 
     /// Columns C_c, Q_j.
-    pub(super) fn cols(&self) -> usize {
+    pub(crate) fn cols(&self) -> usize {
         self.channels + self.rank
     }
 
@@ -65,12 +65,12 @@ impl Plan {
     }
 
     /// Real sums of a mode's gradient: by x, y and a.
-    pub(super) fn sums(&self) -> usize {
+    pub(crate) fn sums(&self) -> usize {
         2 * (self.rows() + self.cols() + 1)
     }
 
     /// Planes (H, M) of the factors: omega as a pair, rho, complex x and y; then dt, its slope and the sign of the imaginary parts.
-    pub(super) fn planes(&self) -> usize {
+    pub(crate) fn planes(&self) -> usize {
         3 + 2 * (self.rows() + self.cols()) + 3
     }
 }
@@ -177,7 +177,7 @@ fn zeros<F: Float>(#[comptime] len: usize) -> Array<F> {
     list
 }
 
-/// Entry `i` of a mode's x and, from `plan.rows()` on, y.
+/// Entry `i` of a mode's x and, from `variant.rows()` on, y.
 #[cube]
 fn factor<F: Float>(factors: &Array<F>, mode: u32, plane: u32, #[comptime] i: usize) -> Complex<F> {
     load::<F>(factors, mode + comptime!(3 + 2 * i as u32) * plane, plane)
@@ -193,11 +193,11 @@ fn sum_products<F: Float>(
     plane: u32,
     half: u32,
     skip: u32,
-    #[comptime] plan: Plan,
+    #[comptime] variant: DplrVariant,
 ) {
     // (chunk, omega hi and lo, rho, complex V).
-    let width = comptime!(3 + 2 * plan.products());
-    let mut staged = SharedMemory::<F>::new(comptime!(CHUNK * (3 + 2 * plan.products())));
+    let width = comptime!(3 + 2 * variant.products());
+    let mut staged = SharedMemory::<F>::new(comptime!(CHUNK * (3 + 2 * variant.products())));
     let mut start = 0u32;
     while start < half {
         let count = min(half - start, comptime!(CHUNK as u32));
@@ -209,9 +209,9 @@ fn sum_products<F: Float>(
             staged[to + 1] = factors[(mode + plane) as usize];
             staged[to + 2] = factors[(mode + 2u32 * plane) as usize];
             #[unroll]
-            for v in 0..comptime!(plan.products()) {
-                let x = factor::<F>(factors, mode, plane, comptime!(v / plan.cols()));
-                let y = factor::<F>(factors, mode, plane, comptime!(plan.rows() + v % plan.cols()));
+            for v in 0..comptime!(variant.products()) {
+                let x = factor::<F>(factors, mode, plane, comptime!(v / variant.cols()));
+                let y = factor::<F>(factors, mode, plane, comptime!(variant.rows() + v % variant.cols()));
                 let z = mul::<F>(x, y);
                 staged[to + comptime!(3 + 2 * v)] = z.re;
                 staged[to + comptime!(4 + 2 * v)] = z.im;
@@ -233,7 +233,7 @@ fn sum_products<F: Float>(
             let even = complex::<F>(select(counts, even.re, zero), select(counts, even.im, zero));
             let odd = complex::<F>(select(counts, odd.re, zero), select(counts, odd.im, zero));
             #[unroll]
-            for v in 0..comptime!(plan.products()) {
+            for v in 0..comptime!(variant.products()) {
                 let re = staged[from + comptime!(3 + 2 * v)];
                 let im = staged[from + comptime!(4 + 2 * v)];
                 sums[comptime!(2 * v)] = fma(re, even.re, fma(im, odd.re, sums[comptime!(2 * v)]));
@@ -247,16 +247,16 @@ fn sum_products<F: Float>(
 
 /// Z = cosine (I + cosine T_PQ)^-1, (R, R).
 #[cube]
-fn correction<F: Float>(products: &Array<F>, cosine: F, #[comptime] plan: Plan) -> Array<F> {
+fn correction<F: Float>(products: &Array<F>, cosine: F, #[comptime] variant: DplrVariant) -> Array<F> {
     let one = complex::<F>(F::new(1.0), F::new(0.0));
-    let mut z = zeros::<F>(comptime!(plan.rank * plan.rank));
-    let m00 = add::<F>(one, scale::<F>(get::<F>(products, comptime!(plan.cols() + plan.channels)), cosine));
-    if comptime!(plan.rank == 1) {
+    let mut z = zeros::<F>(comptime!(variant.rank * variant.rank));
+    let m00 = add::<F>(one, scale::<F>(get::<F>(products, comptime!(variant.cols() + variant.channels)), cosine));
+    if comptime!(variant.rank == 1) {
         put::<F>(&mut z, 0usize, scale::<F>(recip::<F>(m00), cosine));
     } else {
-        let m01 = scale::<F>(get::<F>(products, comptime!(plan.cols() + plan.channels + 1)), cosine);
-        let m10 = scale::<F>(get::<F>(products, comptime!(2 * plan.cols() + plan.channels)), cosine);
-        let m11 = add::<F>(one, scale::<F>(get::<F>(products, comptime!(2 * plan.cols() + plan.channels + 1)), cosine));
+        let m01 = scale::<F>(get::<F>(products, comptime!(variant.cols() + variant.channels + 1)), cosine);
+        let m10 = scale::<F>(get::<F>(products, comptime!(2 * variant.cols() + variant.channels)), cosine);
+        let m11 = add::<F>(one, scale::<F>(get::<F>(products, comptime!(2 * variant.cols() + variant.channels + 1)), cosine));
         let crossed = mul::<F>(m01, m10);
         let straight = mul::<F>(m00, m11);
         let r = scale::<F>(recip::<F>(complex::<F>(straight.re - crossed.re, straight.im - crossed.im)), cosine);
@@ -301,23 +301,23 @@ struct Vectors<F: Float> {
 }
 
 #[cube]
-fn vectors<F: Float>(factors: &Array<F>, z: &Array<F>, mode: u32, plane: u32, #[comptime] plan: Plan) -> Vectors<F> {
-    let mut x = zeros::<F>(plan.rank);
-    let mut y = zeros::<F>(plan.rank);
+fn vectors<F: Float>(factors: &Array<F>, z: &Array<F>, mode: u32, plane: u32, #[comptime] variant: DplrVariant) -> Vectors<F> {
+    let mut x = zeros::<F>(variant.rank);
+    let mut y = zeros::<F>(variant.rank);
     #[unroll]
-    for k in 0..plan.rank {
+    for k in 0..variant.rank {
         put::<F>(&mut x, k, factor::<F>(factors, mode, plane, comptime!(1 + k)));
-        put::<F>(&mut y, k, factor::<F>(factors, mode, plane, comptime!(plan.rows() + plan.channels + k)));
+        put::<F>(&mut y, k, factor::<F>(factors, mode, plane, comptime!(variant.rows() + variant.channels + k)));
     }
-    let mut zx = zeros::<F>(plan.rank);
-    let mut zx_conj = zeros::<F>(plan.rank);
-    let mut yz = zeros::<F>(plan.rank);
-    let mut yz_conj = zeros::<F>(plan.rank);
+    let mut zx = zeros::<F>(variant.rank);
+    let mut zx_conj = zeros::<F>(variant.rank);
+    let mut yz = zeros::<F>(variant.rank);
+    let mut yz_conj = zeros::<F>(variant.rank);
     #[unroll]
-    for j in 0..plan.rank {
+    for j in 0..variant.rank {
         #[unroll]
-        for k in 0..plan.rank {
-            let z = get::<F>(z, comptime!(j * plan.rank + k));
+        for k in 0..variant.rank {
+            let z = get::<F>(z, comptime!(j * variant.rank + k));
             put_more::<F>(&mut zx, j, z, get::<F>(&x, k));
             put_more::<F>(&mut zx_conj, j, z, conj::<F>(get::<F>(&x, k)));
             put_more::<F>(&mut yz, k, get::<F>(&y, j), z);
@@ -407,36 +407,43 @@ struct Roots<F: Float> {
 
 /// From the products of the other modes, and the mode `mode`, which is apart.
 #[cube]
-fn solve<F: Float>(factors: &Array<F>, products: &Array<F>, at: Frequency<F>, mode: u32, plane: u32, #[comptime] plan: Plan) -> Solved<F> {
-    let z = correction::<F>(products, at.cosine, plan);
-    let known = vectors::<F>(factors, &z, mode, plane, plan);
+fn solve<F: Float>(
+    factors: &Array<F>,
+    products: &Array<F>,
+    at: Frequency<F>,
+    mode: u32,
+    plane: u32,
+    #[comptime] variant: DplrVariant,
+) -> Solved<F> {
+    let z = correction::<F>(products, at.cosine, variant);
+    let known = vectors::<F>(factors, &z, mode, plane, variant);
     let poles = poles::<F>(factors, mode, plane, at);
-    let inverse = recip_small::<F>(determinant::<F>(&known, &z, poles.near, poles.far, plan.rank));
+    let inverse = recip_small::<F>(determinant::<F>(&known, &z, poles.near, poles.far, variant.rank));
     let roots = Roots::<F> { near: poles.near, far: poles.far, inverse };
     // Of the other modes, at first.
-    let mut u = zeros::<F>(plan.rank);
-    let mut v = zeros::<F>(comptime!(plan.channels * plan.rank));
+    let mut u = zeros::<F>(variant.rank);
+    let mut v = zeros::<F>(comptime!(variant.channels * variant.rank));
     #[unroll]
-    for j in 0..plan.rank {
+    for j in 0..variant.rank {
         #[unroll]
-        for k in 0..plan.rank {
-            let z = get::<F>(&z, comptime!(j * plan.rank + k));
-            put_less::<F>(&mut u, k, get::<F>(products, comptime!(plan.channels + j)), z);
+        for k in 0..variant.rank {
+            let z = get::<F>(&z, comptime!(j * variant.rank + k));
+            put_less::<F>(&mut u, k, get::<F>(products, comptime!(variant.channels + j)), z);
             #[unroll]
-            for c in 0..plan.channels {
-                put_less::<F>(&mut v, comptime!(c * plan.rank + j), z, get::<F>(products, comptime!((1 + k) * plan.cols() + c)));
+            for c in 0..variant.channels {
+                put_less::<F>(&mut v, comptime!(c * variant.rank + j), z, get::<F>(products, comptime!((1 + k) * variant.cols() + c)));
             }
         }
     }
     let x_b = factor::<F>(factors, mode, plane, 0usize);
-    let rows = side::<F>(x_b, &known.x, &u, &known.yz, &known.yz_conj, &roots, 0usize, plan.rank);
+    let rows = side::<F>(x_b, &known.x, &u, &known.yz, &known.yz_conj, &roots, 0usize, variant.rank);
     let left = rows.solved;
-    let mut right = zeros::<F>(comptime!(2 * plan.channels));
-    let mut spectrum = zeros::<F>(plan.channels);
+    let mut right = zeros::<F>(comptime!(2 * variant.channels));
+    let mut spectrum = zeros::<F>(variant.channels);
     #[unroll]
-    for c in 0..plan.channels {
-        let y_c = factor::<F>(factors, mode, plane, comptime!(plan.rows() + c));
-        let cols = side::<F>(y_c, &known.y, &v, &known.zx, &known.zx_conj, &roots, comptime!(c * plan.rank), plan.rank);
+    for c in 0..variant.channels {
+        let y_c = factor::<F>(factors, mode, plane, comptime!(variant.rows() + c));
+        let cols = side::<F>(y_c, &known.y, &v, &known.zx, &known.zx_conj, &roots, comptime!(c * variant.rank), variant.rank);
         put::<F>(&mut spectrum, c, get::<F>(products, c));
         #[unroll]
         for q in 0..2usize {
@@ -444,14 +451,19 @@ fn solve<F: Float>(factors: &Array<F>, products: &Array<F>, at: Frequency<F>, mo
             put_more::<F>(&mut spectrum, c, get::<F>(&left, q), get::<F>(&cols.plain, q));
         }
         #[unroll]
-        for j in 0..plan.rank {
-            put_more::<F>(&mut spectrum, c, get::<F>(products, comptime!(plan.channels + j)), get::<F>(&v, comptime!(c * plan.rank + j)));
-            put_less::<F>(&mut v, comptime!(c * plan.rank + j), get::<F>(&known.zx, j), get::<F>(&cols.solved, 0usize));
-            put_less::<F>(&mut v, comptime!(c * plan.rank + j), get::<F>(&known.zx_conj, j), get::<F>(&cols.solved, 1usize));
+        for j in 0..variant.rank {
+            put_more::<F>(
+                &mut spectrum,
+                c,
+                get::<F>(products, comptime!(variant.channels + j)),
+                get::<F>(&v, comptime!(c * variant.rank + j)),
+            );
+            put_less::<F>(&mut v, comptime!(c * variant.rank + j), get::<F>(&known.zx, j), get::<F>(&cols.solved, 0usize));
+            put_less::<F>(&mut v, comptime!(c * variant.rank + j), get::<F>(&known.zx_conj, j), get::<F>(&cols.solved, 1usize));
         }
     }
     #[unroll]
-    for k in 0..plan.rank {
+    for k in 0..variant.rank {
         put_less::<F>(&mut u, k, get::<F>(&left, 0usize), get::<F>(&known.yz, k));
         put_less::<F>(&mut u, k, get::<F>(&left, 1usize), get::<F>(&known.yz_conj, k));
     }
@@ -460,7 +472,7 @@ fn solve<F: Float>(factors: &Array<F>, products: &Array<F>, at: Frequency<F>, mo
 
 /// One unit for every channel and frequency: the spectra, planar (2, c, H, bins).
 #[cube(launch)]
-pub(super) fn fill_kernel<F: Float>(
+pub(crate) fn fill_kernel<F: Float>(
     factors: &Array<F>,
     grid: &Array<F>,
     spectra: &mut Array<F>,
@@ -468,7 +480,7 @@ pub(super) fn fill_kernel<F: Float>(
     half: u32,
     bins: u32,
     tiles: u32,
-    #[comptime] plan: Plan,
+    #[comptime] variant: DplrVariant,
 ) {
     let h = CUBE_POS as u32 / tiles;
     let plane = d_model * half;
@@ -477,16 +489,16 @@ pub(super) fn fill_kernel<F: Float>(
         let at = frequency::<F>(grid, bins, min(j, bins - 1u32));
         let first = h * half;
         let skip = nearest::<F>(factors, first, plane, half, at);
-        let mut products = zeros::<F>(comptime!(plan.products()));
-        sum_products::<F>(factors, &mut products, at, first, plane, half, skip, plan);
-        let solved = solve::<F>(factors, &products, at, first + skip, plane, plan);
+        let mut products = zeros::<F>(comptime!(variant.products()));
+        sum_products::<F>(factors, &mut products, at, first, plane, half, skip, variant);
+        let solved = solve::<F>(factors, &products, at, first + skip, plane, variant);
         if j < bins {
             let half_turn = complex::<F>(at.cosine, at.chord * F::new(0.5));
             #[unroll]
-            for c in 0..plan.channels {
+            for c in 0..variant.channels {
                 let z = mul::<F>(get::<F>(&solved.spectrum, c), half_turn);
                 let to = (comptime!(c as u32) * d_model + h) * bins + j;
-                store::<F>(spectra, to, comptime!(plan.channels as u32) * d_model * bins, z);
+                store::<F>(spectra, to, comptime!(variant.channels as u32) * d_model * bins, z);
             }
         }
     }
@@ -506,34 +518,34 @@ fn learn<F: Float>(
     plane: u32,
     single: bool,
     len: u32,
-    #[comptime] plan: Plan,
+    #[comptime] variant: DplrVariant,
     #[comptime] units: usize,
 ) {
-    let apart = comptime!(2 * (plan.rank + plan.cols()));
+    let apart = comptime!(2 * (variant.rank + variant.cols()));
     let weight = select(single, F::new(1.0), F::new(2.0)) / F::cast_from(len);
     let half_turn = complex::<F>(at.cosine * weight, at.chord * F::new(0.5) * weight);
-    let mut w = zeros::<F>(comptime!(plan.cols()));
+    let mut w = zeros::<F>(comptime!(variant.cols()));
     let mut right = zeros::<F>(2usize);
     #[unroll]
-    for c in 0..plan.channels {
+    for c in 0..variant.channels {
         let from = comptime!(c as u32) * plane + base;
-        let g = load::<F>(spectra, from, comptime!(plan.channels as u32) * plane);
+        let g = load::<F>(spectra, from, comptime!(variant.channels as u32) * plane);
         let row = mul::<F>(complex::<F>(g.re, select(single, F::new(0.0), -g.im)), half_turn);
         put::<F>(&mut w, c, row);
         put_more::<F>(&mut right, 0usize, row, get::<F>(&solved.right, comptime!(2 * c)));
         put_more::<F>(&mut right, 1usize, row, get::<F>(&solved.right, comptime!(2 * c + 1)));
         #[unroll]
-        for k in 0..plan.rank {
-            put_more::<F>(&mut w, comptime!(plan.channels + k), row, get::<F>(&solved.v, comptime!(c * plan.rank + k)));
+        for k in 0..variant.rank {
+            put_more::<F>(&mut w, comptime!(variant.channels + k), row, get::<F>(&solved.v, comptime!(c * variant.rank + k)));
         }
     }
     #[unroll]
-    for i in 0..comptime!(2 * plan.rank) {
+    for i in 0..comptime!(2 * variant.rank) {
         known[i * units + UNIT_POS as usize] = solved.u[i];
     }
     #[unroll]
-    for i in 0..comptime!(2 * plan.cols()) {
-        known[(comptime!(2 * plan.rank) + i) * units + UNIT_POS as usize] = w[i];
+    for i in 0..comptime!(2 * variant.cols()) {
+        known[(comptime!(2 * variant.rank) + i) * units + UNIT_POS as usize] = w[i];
     }
     #[unroll]
     for i in 0..4usize {
@@ -547,7 +559,7 @@ fn learn<F: Float>(
 /// First a unit has a frequency and works out u, w, and A_x and A_y of the mode that is apart; then LANES units have a mode and share the
 /// frequencies.
 #[cube(launch)]
-pub(super) fn pull_kernel<F: Float>(
+pub(crate) fn grad_kernel<F: Float>(
     factors: &Array<F>,
     grid: &Array<F>,
     spectra: &Array<F>,
@@ -557,11 +569,11 @@ pub(super) fn pull_kernel<F: Float>(
     bins: u32,
     len: u32,
     tiles: u32,
-    #[comptime] plan: Plan,
+    #[comptime] variant: DplrVariant,
     #[comptime] units: usize,
 ) {
     // Complex u_P, w, and A_x and A_y (2 each), a row of `units` for each of their parts.
-    let mut known = SharedMemory::<F>::new(comptime!(2 * (plan.rank + plan.cols() + 4) * units));
+    let mut known = SharedMemory::<F>::new(comptime!(2 * (variant.rank + variant.cols() + 4) * units));
     let mut skips = SharedMemory::<u32>::new(units);
     let mut scratch = SharedMemory::<F>::new(units);
     let h = CUBE_POS as u32 / tiles;
@@ -573,13 +585,13 @@ pub(super) fn pull_kernel<F: Float>(
         let at = frequency::<F>(grid, bins, j);
         let first = h * half;
         let skip = nearest::<F>(factors, first, plane, half, at);
-        let mut products = zeros::<F>(comptime!(plan.products()));
-        sum_products::<F>(factors, &mut products, at, first, plane, half, skip, plan);
-        let solved = solve::<F>(factors, &products, at, first + skip, plane, plan);
+        let mut products = zeros::<F>(comptime!(variant.products()));
+        sum_products::<F>(factors, &mut products, at, first, plane, half, skip, variant);
+        let solved = solve::<F>(factors, &products, at, first + skip, plane, variant);
         skips[UNIT_POS as usize] = skip;
 
         let base = h * bins + j;
-        learn::<F>(&solved, spectra, &mut known, at, base, d_model * bins, j == 0u32 || 2u32 * j == len, len, plan, units);
+        learn::<F>(&solved, spectra, &mut known, at, base, d_model * bins, j == 0u32 || 2u32 * j == len, len, variant, units);
         sync_cube();
 
         let count = min(bins - start, comptime!(units as u32));
@@ -587,16 +599,16 @@ pub(super) fn pull_kernel<F: Float>(
         while group < half {
             let n = group + UNIT_POS / comptime!(LANES as u32);
             let own = first + min(n, half - 1u32);
-            let mut sums = zeros::<F>(comptime!(plan.sums() / 2));
+            let mut sums = zeros::<F>(comptime!(variant.sums() / 2));
             let mut i = UNIT_POS % comptime!(LANES as u32);
             while i < count {
                 let at = frequency::<F>(grid, bins, start + i);
-                pull_mode::<F>(factors, &known, &mut sums, at, own, plane, i as usize, skips[i as usize] == n, plan, units);
+                mode_grad::<F>(factors, &known, &mut sums, at, own, plane, i as usize, skips[i as usize] == n, variant, units);
                 i += comptime!(LANES as u32);
             }
             #[unroll]
-            for k in 0..comptime!(plan.sums()) {
-                let to = (tile * comptime!(plan.sums() as u32) + comptime!(k as u32)) * plane + own;
+            for k in 0..comptime!(variant.sums()) {
+                let to = (tile * comptime!(variant.sums() as u32) + comptime!(k as u32)) * plane + own;
                 sum_lanes::<F>(sums[k], parts, to, n < half, &mut scratch, LANES);
             }
             group += comptime!((units / LANES) as u32);
@@ -618,7 +630,7 @@ fn either<F: Float>(first: bool, x: Complex<F>, y: Complex<F>) -> Complex<F> {
 
 /// Adds one frequency's part of one mode's gradient: by x, y and a.
 #[cube]
-fn pull_mode<F: Float>(
+fn mode_grad<F: Float>(
     factors: &Array<F>,
     known: &SharedMemory<F>,
     sums: &mut Array<F>,
@@ -627,7 +639,7 @@ fn pull_mode<F: Float>(
     plane: u32,
     i: usize,
     skipped: bool,
-    #[comptime] plan: Plan,
+    #[comptime] variant: DplrVariant,
     #[comptime] units: usize,
 ) {
     let poles = poles::<F>(factors, mode, plane, at);
@@ -639,20 +651,20 @@ fn pull_mode<F: Float>(
     put::<F>(&mut dots, 0usize, b);
     put::<F>(&mut dots, 2usize, conj::<F>(b));
     #[unroll]
-    for k in 0..plan.rank {
+    for k in 0..variant.rank {
         let x = factor::<F>(factors, mode, plane, comptime!(1 + k));
         let u = recall::<F>(known, k, i, units);
         put_more::<F>(&mut dots, 0usize, x, u);
         put_more::<F>(&mut dots, 2usize, conj::<F>(x), u);
     }
     #[unroll]
-    for c in 0..comptime!(plan.cols()) {
-        let y = factor::<F>(factors, mode, plane, comptime!(plan.rows() + c));
-        let w = recall::<F>(known, comptime!(plan.rank + c), i, units);
+    for c in 0..comptime!(variant.cols()) {
+        let y = factor::<F>(factors, mode, plane, comptime!(variant.rows() + c));
+        let w = recall::<F>(known, comptime!(variant.rank + c), i, units);
         put_more::<F>(&mut dots, 1usize, y, w);
         put_more::<F>(&mut dots, 3usize, conj::<F>(y), w);
     }
-    let apart = comptime!(plan.rank + plan.cols());
+    let apart = comptime!(variant.rank + variant.cols());
     let left = either::<F>(skipped, recall::<F>(known, apart, i, units), mul::<F>(near, get::<F>(&dots, 0usize)));
     let far_left = either::<F>(skipped, recall::<F>(known, comptime!(apart + 1), i, units), mul::<F>(far, get::<F>(&dots, 2usize)));
     let right = either::<F>(skipped, recall::<F>(known, comptime!(apart + 2), i, units), mul::<F>(near, get::<F>(&dots, 1usize)));
@@ -661,17 +673,17 @@ fn pull_mode<F: Float>(
     sums[0] += right.re + far_right.re;
     sums[1] += right.im - far_right.im;
     #[unroll]
-    for k in 0..plan.rank {
+    for k in 0..variant.rank {
         let u = recall::<F>(known, k, i, units);
         put_more::<F>(sums, comptime!(1 + k), u, right);
         put_more_conj::<F>(sums, comptime!(1 + k), u, far_right);
     }
     #[unroll]
-    for c in 0..comptime!(plan.cols()) {
-        let w = recall::<F>(known, comptime!(plan.rank + c), i, units);
-        put_more::<F>(sums, comptime!(plan.rows() + c), w, left);
-        put_more_conj::<F>(sums, comptime!(plan.rows() + c), w, far_left);
+    for c in 0..comptime!(variant.cols()) {
+        let w = recall::<F>(known, comptime!(variant.rank + c), i, units);
+        put_more::<F>(sums, comptime!(variant.rows() + c), w, left);
+        put_more_conj::<F>(sums, comptime!(variant.rows() + c), w, far_left);
     }
-    put_more::<F>(sums, comptime!(plan.rows() + plan.cols()), scale::<F>(left, at.cosine), right);
-    put_more_conj::<F>(sums, comptime!(plan.rows() + plan.cols()), scale::<F>(far_left, at.cosine), far_right);
+    put_more::<F>(sums, comptime!(variant.rows() + variant.cols()), scale::<F>(left, at.cosine), right);
+    put_more_conj::<F>(sums, comptime!(variant.rows() + variant.cols()), scale::<F>(far_left, at.cosine), far_right);
 }

@@ -4,7 +4,7 @@
 
 use cubecl::prelude::*;
 
-use crate::backend::cube::double_float::{self, Pair};
+use crate::backend::cube::double_float::{self, DoubleFloat};
 use crate::backend::cube::elementwise::functions::sigmoid;
 use crate::backend::cube::elementwise::reduce::sum_cube;
 use crate::backend::cube::storage::arg;
@@ -14,51 +14,51 @@ use crate::error::Result;
 
 /// dt = softplus(x), or e^x.
 #[cube]
-pub(super) fn step_size<F: Float>(x: F, #[comptime] softplus: bool) -> Pair<F> {
+pub(crate) fn step_size<F: Float>(x: F, #[comptime] softplus: bool) -> DoubleFloat<F> {
     if comptime!(!softplus) {
-        pair::exp::<F>(pair::pair::<F>(x))
+        double_float::exp::<F>(double_float::pair::<F>(x))
     } else {
-        let e = pair::exp::<F>(pair::pair::<F>(-x.abs()));
+        let e = double_float::exp::<F>(double_float::pair::<F>(-x.abs()));
         sum_positive::<F>(x, log_one_plus::<F>(e))
     }
 }
 
 /// max(x, 0) + y.
 #[cube]
-fn sum_positive<F: Float>(x: F, y: Pair<F>) -> Pair<F> {
-    pair::sum::<F>(pair::pair::<F>(select(x < F::new(0.0), F::new(0.0), x)), y)
+fn sum_positive<F: Float>(x: F, y: DoubleFloat<F>) -> DoubleFloat<F> {
+    double_float::sum::<F>(double_float::pair::<F>(select(x < F::new(0.0), F::new(0.0), x)), y)
 }
 
 /// ln(1 + e) for e in [0, 1]: a guess and, in f32, one step of Newton's method for e^y - 1 = e.
 #[cube]
-fn log_one_plus<F: Float>(e: Pair<F>) -> Pair<F> {
-    let x = pair::value::<F>(e);
+fn log_one_plus<F: Float>(e: DoubleFloat<F>) -> DoubleFloat<F> {
+    let x = double_float::value::<F>(e);
     let bytes = F::type_size();
     if comptime!(bytes == 4) {
         let series = x * (F::new(1.0) - x * (F::new(0.5) - x * F::new(0.333_333_34)));
-        let guess = pair::pair::<F>(select(x > F::new(0.02), (F::new(1.0) + x).ln(), series));
-        let miss = pair::sum::<F>(e, pair::negative::<F>(pair::exp_minus_one::<F>(guess)));
-        pair::sum::<F>(guess, pair::pair::<F>(pair::value::<F>(miss) / (F::new(1.0) + x)))
+        let guess = double_float::pair::<F>(select(x > F::new(0.02), (F::new(1.0) + x).ln(), series));
+        let miss = double_float::sum::<F>(e, double_float::negative::<F>(double_float::exp_minus_one::<F>(guess)));
+        double_float::sum::<F>(guess, double_float::pair::<F>(double_float::value::<F>(miss) / (F::new(1.0) + x)))
     } else {
-        pair::pair::<F>(x.log1p())
+        double_float::pair::<F>(x.log1p())
     }
 }
 
 /// The derivative of the step size `dt` by x.
 #[cube]
-pub(super) fn step_slope<F: Float>(x: F, dt: F, #[comptime] softplus: bool) -> F {
+pub(crate) fn step_slope<F: Float>(x: F, dt: F, #[comptime] softplus: bool) -> F {
     if comptime!(softplus) { sigmoid::<F>(x) } else { dt }
 }
 
 /// The gradients of what is stored, and those of the channels that come before them: planes (H, M) of the gradients of a_real, a_imag, b
 /// (2), p (2 R) and inv_dt, in this order.
-pub(super) struct Grads<R: Runtime, E: Scalar> {
-    pub(super) planes: Tensor<Cube<R, E>>,
-    pub(super) c: Tensor<Cube<R, E>>,
+pub(crate) struct Grads<R: Runtime, E: Scalar> {
+    pub(crate) planes: Tensor<Cube<R, E>>,
+    pub(crate) c: Tensor<Cube<R, E>>,
 }
 
 /// Planes of [`Grads`].
-pub(super) fn grad_planes(rank: usize) -> usize {
+pub(crate) fn grad_planes(rank: usize) -> usize {
     5 + 2 * rank
 }
 
@@ -123,7 +123,7 @@ fn gather_kernel<F: Float>(
 }
 
 /// The gradients of what is stored.
-pub(super) fn gather<R: Runtime, E: Scalar>(
+pub(crate) fn gather<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     ssm: &SsmParams<Tensor<Cube<R, E>>>,
     sizes: Ssm,
