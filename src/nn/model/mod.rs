@@ -1,62 +1,17 @@
 //! The whole model: encoder, blocks, decoder.
 
-use super::{Block, BlockConfig, BlockNoise, Context, Embedding, Linear, Module, Names, Norm};
+mod config;
+mod file;
+mod input;
+
+pub use config::{Encoder, ModelConfig, Pooling};
+pub use input::Input;
+
+use self::input::Content;
+use super::{Block, Context, Embedding, Linear, Module, Names, Norm};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Real, Tensor, shape};
 use crate::error::{Error, Result};
-
-/// How an input becomes a (batch, d_model, length) sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoder {
-    /// An embedding of tokens out of a vocabulary of this size.
-    Tokens(usize),
-    /// A linear map of this many values at every position.
-    Values(usize),
-}
-
-/// How a sequence becomes one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooling {
-    /// The mean over the true length.
-    Mean,
-    /// The last position of the true length.
-    Last,
-}
-
-/// The configuration of a model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModelConfig {
-    /// The encoder.
-    pub encoder: Encoder,
-    /// Every block.
-    pub block: BlockConfig,
-    /// How many blocks.
-    pub layers: usize,
-    /// What the decoder reads.
-    pub pooling: Pooling,
-    /// Classes.
-    pub classes: usize,
-    /// Compare two documents: the batch holds all first ones, then all second ones, and the head sees [a, b, a-b, a*b].
-    pub retrieval: bool,
-}
-
-/// One batch of inputs, of equal (padded) length.
-#[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
-    /// (batch, length), row-major.
-    Tokens(&'a [u32]),
-    /// (batch, length, d_input), row-major.
-    Values(&'a [f32]),
-}
-
-/// The uniform numbers of a whole forward pass.
-#[derive(Clone, Debug)]
-pub enum Noises<B: Backend> {
-    /// Streams below the context's key.
-    Stream,
-    /// Drawn by the caller, (B, H, L) each, in order: those of block 0, those of block 1, ..
-    Given(Vec<Tensor<B>>),
-}
 
 #[derive(Debug)]
 enum EncoderLayer<B: Backend> {
@@ -72,19 +27,22 @@ enum Head<B: Backend> {
 
 /// A P-SpikeSSM classifier.
 ///
+/// A forward pass writes nothing but a BatchNorm's running statistics, and these in training alone: any number of threads evaluate one
+/// model at the same time, each on a tape of its own.
+///
 /// ```
 /// use pspikessm::autodiff::Tape;
 /// use pspikessm::backend::{Cpu, Key};
-/// use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, Noises, Pooling, SsmConfig};
+/// use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, SsmConfig};
 /// # fn main() -> pspikessm::Result<()> {
 /// let cpu = Cpu::<f32>::new();
 /// let block = BlockConfig::new(SsmConfig::new(8, 4));
-/// let config =
-///     ModelConfig { encoder: Encoder::Tokens(18), block, layers: 2, pooling: Pooling::Mean, classes: 10, retrieval: false };
-/// let model = Model::new(&cpu, Key::new(0), &config)?;
+/// let model = Model::new(&cpu, Key::new(0), &ModelConfig::new(Encoder::Tokens(18), block, 10).layers(2))?;
+/// // Training needs kernels that are long enough before it records; where l_max is configured they are.
+/// model.prepare(&cpu, 3)?;
 /// let tape = Tape::new(&cpu);
 /// let cx = Context::training(&tape, Key::new(1));
-/// let logits = model.forward(&cx, Input::Tokens(&[3, 1, 4, 1, 5, 9]), 2, Some(&[3, 2]), &Noises::Stream)?;
+/// let logits = model.forward(&cx, Input::tokens(&[3, 1, 4, 1, 5, 9], 2).lengths(&[3, 2]))?;
 /// assert_eq!(logits.shape(), [2, 10]);
 /// let gradients = logits.cross_entropy(&[7, 0])?.backward()?;
 /// # Ok(()) }
@@ -98,16 +56,16 @@ pub struct Model<B: Backend> {
     config: ModelConfig,
 }
 
+/// Whom messages name.
+const OP: &str = "Model";
+
 impl<B: Backend> Model<B> {
-    /// A model with random initial parameters, all from `key`.
+    /// A model with random initial parameters, all from `key`. Where l_max is configured it is ready to be trained.
     ///
     /// # Errors
-    /// [`Error::Config`] where a value of the configuration makes no sense.
+    /// [`Error::Config`] for what [`ModelConfig::check`] refuses.
     pub fn new(backend: &B, key: Key, config: &ModelConfig) -> Result<Self> {
-        config.block.check()?;
-        if config.classes == 0 {
-            return Err(Error::config("classes", 0, "must be at least 1"));
-        }
+        config.check()?;
         let d_model = config.block.ssm.d_model;
         let encoder = match config.encoder {
             Encoder::Tokens(vocabulary) => EncoderLayer::Tokens(Embedding::new(backend, key.fold(0), vocabulary, d_model)?),
@@ -137,63 +95,73 @@ impl<B: Backend> Model<B> {
         &self.blocks
     }
 
+    /// Makes the kernels' C~ for sequences up to `length`, where it does not suffice: what a recorded pass needs first. It changes
+    /// parameters, once; see [`SsmKernel::prepare`](super::ssm::SsmKernel::prepare).
+    ///
+    /// # Errors
+    /// As `SsmKernel::prepare`.
+    pub fn prepare(&self, backend: &B, length: usize) -> Result<()> {
+        self.blocks.iter().try_for_each(|block| block.prepare(backend, length))
+    }
+
     /// Logits (batch, classes); for retrieval (batch / 2, classes).
     ///
     /// # Errors
-    /// [`Error::Value`] for an empty batch, a token out of range or a value that is NaN or infinite; [`Error::Shape`] where sizes do not fit.
-    pub fn forward(
-        &self,
-        cx: &Context<'_, B>,
-        input: Input<'_>,
-        batch: usize,
-        lengths: Option<&[usize]>,
-        noises: &Noises<B>,
-    ) -> Result<Var<B>> {
-        let mut x = self.encode(cx, input, batch)?;
-        shape::lengths("Model", lengths, batch, x.shape()[2])?;
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&cx.layer(i), &x, lengths, &self.block_noise(noises, i)?)?;
-        }
-        if let Some(norm) = &self.norm {
-            x = norm.forward(cx, &x)?;
-        }
-        self.decode(cx, &self.pool(cx, &x, lengths)?)
+    /// [`Error::Value`] for an empty batch, a token out of range, a value that is NaN or infinite, or too little given noise;
+    /// [`Error::Shape`] where sizes do not fit; [`Error::NotDifferentiable`] on a tape that records, where the model is not
+    /// [prepared](Model::prepare) for the length.
+    pub fn forward(&self, cx: &Context<'_, B>, input: Input<'_, B>) -> Result<Var<B>> {
+        let lengths = input.lengths;
+        self.decode(cx, &self.pool(cx, &self.features(cx, input)?, lengths)?)
     }
 
-    fn block_noise(&self, noises: &Noises<B>, block: usize) -> Result<BlockNoise<B>> {
-        let Noises::Given(draws) = noises else { return Ok(BlockNoise::Stream) };
-        let per_block = self.config.block.draws();
-        match draws.get(block * per_block..(block + 1) * per_block) {
-            Some(draws) => Ok(BlockNoise::Given(draws.to_vec())),
-            None => {
-                let help = format!("{} draws of noise were given, {} are needed", draws.len(), self.blocks.len() * per_block);
-                Err(Error::value("Model", help))
+    /// What the blocks make of the input, (batch, d_model, length): before pooling and head.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn features(&self, cx: &Context<'_, B>, input: Input<'_, B>) -> Result<Var<B>> {
+        let (lengths, batch) = (input.lengths, input.batch);
+        let mut x = self.encode(cx, input)?;
+        shape::lengths(OP, lengths, batch, x.shape()[2])?;
+        let draws = self.config.block.draws();
+        cx.check_given(OP, self.blocks.len() * draws)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&cx.layer(i, draws), &x, lengths)?;
+        }
+        self.norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(cx, &x))
+    }
+
+    /// The head's logits for every time step, (batch, classes, length), in the place of those of the pooled sequence.
+    ///
+    /// # Errors
+    /// As [`Model::forward`]; [`Error::Config`] for retrieval, whose head compares whole documents.
+    pub fn forward_each_step(&self, cx: &Context<'_, B>, input: Input<'_, B>) -> Result<Var<B>> {
+        match &self.head {
+            Head::Classes(linear) => linear.forward(cx, &self.features(cx, input)?),
+            Head::Retrieval(..) => {
+                Err(Error::config("retrieval", true, "this head compares whole documents: there are no logits of a time step"))
             }
         }
     }
 
-    fn encode(&self, cx: &Context<'_, B>, input: Input<'_>, batch: usize) -> Result<Var<B>> {
-        const OP: &str = "Model";
-        if batch == 0 {
+    fn encode(&self, cx: &Context<'_, B>, input: Input<'_, B>) -> Result<Var<B>> {
+        if input.batch == 0 {
             return Err(Error::value(OP, "the batch is empty: give at least one sequence"));
         }
-        match (&self.encoder, input) {
-            (EncoderLayer::Tokens(embedding), Input::Tokens(tokens)) => embedding.forward(cx, tokens, batch),
-            (EncoderLayer::Values(linear), Input::Values(values)) => {
-                let d_input = linear.weight.value().shape()[1];
-                let length = values.len() / (batch * d_input);
-                if length == 0 || values.len() != batch * length * d_input {
-                    let help =
-                        format!("{} values are not {batch} sequences of equal length with {d_input} values a position", values.len());
-                    return Err(Error::value(OP, help));
-                }
-                if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-                    let (b, t) = (i / (length * d_input), i / d_input % length);
-                    return Err(Error::value(OP, format!("input value {} of sequence {b} at position {t} is not finite", values[i])));
-                }
-                let host = values.iter().map(|&v| B::Elem::of(f64::from(v))).collect();
-                let x = cx.tape().constant(&cx.backend().from_vec(host, &[batch, length, d_input])?);
-                linear.forward(cx, &x.permute(&[0, 2, 1])?)
+        match (&self.encoder, input.content) {
+            (_, Content::Encoded(x)) => {
+                let [batch, _, length] = shape::sequence(OP, "the encoded input", x.shape())?;
+                shape::exactly(OP, "the encoded input", &[batch, self.config.block.ssm.d_model, length], x.shape())?;
+                Ok(x)
+            }
+            (EncoderLayer::Tokens(embedding), Content::Tokens(tokens)) => embedding.forward(cx, tokens, input.batch),
+            (EncoderLayer::Values(linear), Content::Sequence(x)) => {
+                shape::sequence(OP, "the input", x.shape())?;
+                linear.forward(cx, &x)
+            }
+            (EncoderLayer::Values(linear), Content::Values(values)) => {
+                let x = host_values(cx.backend(), values, input.batch, linear.weight.value().shape()[1])?;
+                linear.forward(cx, &cx.tape().constant(&x).permute(&[0, 2, 1])?)
             }
             (EncoderLayer::Tokens(_), _) => Err(Error::value(OP, "this model reads tokens, but values were given")),
             (EncoderLayer::Values(_), _) => Err(Error::value(OP, "this model reads values, but tokens were given")),
@@ -202,7 +170,7 @@ impl<B: Backend> Model<B> {
 
     /// (B, H, L) to (B, H): a product with the weights of the positions.
     fn pool(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
-        let [batch, channels, length] = shape::sequence("Model", "the sequence", x.shape())?;
+        let [batch, channels, length] = shape::sequence(OP, "the sequence", x.shape())?;
         let full = vec![length; batch];
         let lengths = lengths.unwrap_or(&full);
         let weights: Vec<B::Elem> = match self.config.pooling {
@@ -223,7 +191,7 @@ impl<B: Backend> Model<B> {
                 let rows = pooled.shape()[0];
                 if !rows.is_multiple_of(2) {
                     return Err(Error::value(
-                        "Model",
+                        OP,
                         format!("{rows} documents are not pairs: give all first ones, then all second ones"),
                     ));
                 }
@@ -233,6 +201,20 @@ impl<B: Backend> Model<B> {
             }
         }
     }
+}
+
+/// (batch, length, d_input) on the device, of values that are checked.
+fn host_values<B: Backend>(backend: &B, values: &[f32], batch: usize, d_input: usize) -> Result<Tensor<B>> {
+    let length = values.len() / batch.saturating_mul(d_input);
+    if length == 0 || values.len() != batch * length * d_input {
+        let help = format!("{} values are not {batch} sequences of equal length with {d_input} values a position", values.len());
+        return Err(Error::value(OP, help));
+    }
+    if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+        let (b, t) = (i / (length * d_input), i / d_input % length);
+        return Err(Error::value(OP, format!("input value {} of sequence {b} at position {t} is not finite", values[i])));
+    }
+    backend.from_vec(values.iter().map(|&v| B::Elem::of(f64::from(v))).collect(), &[batch, length, d_input])
 }
 
 impl<B: Backend> Module<B> for Model<B> {
