@@ -68,13 +68,7 @@ impl<B: Backend> SpikeMixer<B> {
     }
 
     /// [`SpikeMixer::forward`] with dropout tied over the length, added to a residual (B, H, L), in one operation.
-    pub(super) fn onto(
-        &self,
-        cx: &Context<'_, B>,
-        branches: &[&Var<B>],
-        residual: &Var<B>,
-        dropout: Option<(f64, Key)>,
-    ) -> Result<Var<B>> {
+    pub(super) fn onto(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: &Var<B>, dropout: Option<(f64, Key)>) -> Result<Var<B>> {
         self.mix(cx, branches, Some(residual), dropout)
     }
 

@@ -190,10 +190,7 @@ impl<B: Backend> Model<B> {
             Head::Retrieval(first, second) => {
                 let rows = pooled.shape()[0];
                 if !rows.is_multiple_of(2) {
-                    return Err(Error::value(
-                        OP,
-                        format!("{rows} documents are not pairs: give all first ones, then all second ones"),
-                    ));
+                    return Err(Error::value(OP, format!("{rows} documents are not pairs: give all first ones, then all second ones")));
                 }
                 let (a, b) = (pooled.slice(0, 0, rows / 2)?, pooled.slice(0, rows / 2, rows / 2)?);
                 let features = Var::concat(&[&a, &b, &a.sub(&b)?, &a.mul(&b)?], 1)?;

@@ -49,12 +49,6 @@ struct Known<B: Backend> {
     derived: VecDeque<Derived<B>>,
 }
 
-impl<B: Backend> Default for Known<B> {
-    fn default() -> Self {
-        Known { l_kernel: None, derived: VecDeque::new() }
-    }
-}
-
 /// A C~ for kernels up to `l_kernel`.
 #[derive(Clone, Debug)]
 struct Derived<B: Backend> {
@@ -114,7 +108,8 @@ impl<B: Backend> SsmKernel<B> {
             c: make(c, &[2, channels, h, m], shared(true))?,
             l_kernel: p.as_ref().map(|_| Param::full(backend, &[1], 0.0, ParamOptions::Buffer)).transpose()?,
             p: p.map(|p| make(planar(&p, m, s), &[2, rank, s, m], own)).transpose()?,
-            known: Mutex::default(),
+            // C is plain.
+            known: Mutex::new(Known { l_kernel: Some((0, 0)), derived: VecDeque::new() }),
             init: config.init,
             dt_transform: config.dt_transform,
             l_max: config.l_max,
@@ -184,6 +179,7 @@ impl<B: Backend> SsmKernel<B> {
             let l_kernel = backend.full(&[1], sufficient as f64)?;
             self.c.set(c)?;
             buffer.set(l_kernel)?;
+            known.l_kernel = Some((buffer.version(), sufficient));
         }
         Ok(())
     }
