@@ -9,9 +9,7 @@ mod common;
 use common::{Flags, median_time, on_backend, peak_rss_mb};
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Backend, Key};
-use pspikessm::nn::{
-    AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Noises, NormKind, Optimizer, Pooling, SsmConfig,
-};
+use pspikessm::nn::{AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, NormKind, Optimizer, SsmConfig};
 use pspikessm::{Error, Result};
 
 /// A task's model and data sizes, from the recipes.
@@ -25,11 +23,10 @@ struct Task {
 }
 
 fn task(name: &str) -> Result<Task> {
-    let block = |d_model, d_state, l_max, dropout| {
-        let ssm = SsmConfig { l_max, dropout, ..SsmConfig::new(d_model, d_state) };
-        BlockConfig { dropout, ..BlockConfig::new(ssm) }
+    let block = |d_model, d_state, l_max: Option<usize>, dropout| {
+        BlockConfig::new(SsmConfig::new(d_model, d_state).l_max(l_max).dropout(dropout)).dropout(dropout)
     };
-    let model = |encoder, block, layers| ModelConfig { encoder, block, layers, pooling: Pooling::Mean, classes: 10, retrieval: false };
+    let model = |encoder, block, layers| ModelConfig::new(encoder, block, 10).layers(layers);
     match name {
         "listops" => Ok(Task {
             config: model(Encoder::Tokens(18), block(128, 16, Some(2048), 0.0), 4),
@@ -40,14 +37,14 @@ fn task(name: &str) -> Result<Task> {
             with_lengths: true,
         }),
         "psmnist" => {
-            let block = BlockConfig { bidirectional: false, residual: false, prenorm: true, ..block(400, 64, Some(784), 0.1) };
+            let block = block(400, 64, Some(784), 0.1).bidirectional(false).residual(false).prenorm(true);
             let config = model(Encoder::Values(1), block, 2);
             Ok(Task { config, length: 784, batch: 64, lr: 5e-4, weight_decay: 0.01, with_lengths: false })
         }
         "image" | "cifar" => {
             let mut block = block(512, 64, None, 0.1);
             block.ssm.lr_for_all = true;
-            let config = model(Encoder::Values(1), BlockConfig { norm: Some(NormKind::Layer), ..block }, 6);
+            let config = model(Encoder::Values(1), block.norm(NormKind::Layer), 6);
             Ok(Task { config, length: 1024, batch: 50, lr: 5e-3, weight_decay: 0.01, with_lengths: false })
         }
         _ => Err(Error::config("--task", name, "is one of listops, psmnist, image")),
@@ -79,10 +76,15 @@ impl Data {
         }
     }
 
-    fn input(&self, config: &ModelConfig) -> Input<'_> {
-        match config.encoder {
-            Encoder::Tokens(_) => Input::Tokens(&self.tokens),
-            Encoder::Values(_) => Input::Values(&self.values),
+    fn input<B: Backend>(&self, config: &ModelConfig) -> Input<'_, B> {
+        let batch = self.labels.len();
+        let input = match config.encoder {
+            Encoder::Tokens(_) => Input::tokens(&self.tokens, batch),
+            _ => Input::values(&self.values, batch),
+        };
+        match &self.lengths {
+            Some(lengths) => input.lengths(lengths),
+            None => input,
         }
     }
 }
@@ -96,13 +98,13 @@ fn run<B: Backend>(backend: &B, flags: &Flags, threads: usize) -> Result<()> {
     let model = Model::new(backend, Key::new(0), &config)?;
     let mut optimizer = Optimizer::new(AdamWConfig::new(task.lr, task.weight_decay))?;
     let data = Data::new(&task, batch, length);
-    let lengths = data.lengths.as_deref();
+    model.prepare(backend, length)?;
     let only = flags.text("only", "both");
     let mut infer_s = f64::NAN;
     if only != "train" {
         infer_s = median_time(steps, |i| {
             let tape = Tape::off(backend);
-            let logits = model.forward(&Context::evaluation(&tape, Key::new(i)), data.input(&config), batch, lengths, &Noises::Stream)?;
+            let logits = model.forward(&Context::evaluation(&tape, Key::new(i)), data.input(&config))?;
             backend.to_vec(logits.value()).map(drop)
         })?;
     }
@@ -110,7 +112,7 @@ fn run<B: Backend>(backend: &B, flags: &Flags, threads: usize) -> Result<()> {
     if only != "infer" {
         train_s = median_time(steps, |i| {
             let tape = Tape::new(backend);
-            let logits = model.forward(&Context::training(&tape, Key::new(i)), data.input(&config), batch, lengths, &Noises::Stream)?;
+            let logits = model.forward(&Context::training(&tape, Key::new(i)), data.input(&config))?;
             let loss = logits.cross_entropy(&data.labels)?;
             let gradients = loss.backward()?;
             optimizer.update(backend, &model, &gradients, 1.0)?;

@@ -31,7 +31,7 @@ fn main() -> pspikessm::Result<()> {
     let expectation = sampler.forward(&cx, &input, Noise::Stream(cx.key.into()))?;
     let expected = expectation.to_vec()?;
     let gradients = expectation.sum()?.backward()?;
-    let open = gradients.of(&input).map(|g| cpu.to_vec(g)).transpose()?.unwrap_or_default();
+    let open = cpu.to_vec(gradients.of(&input)?)?;
     println!("gradient {}", open.iter().map(|&g| if g == 1.0 { '1' } else { '0' }).collect::<String>());
     for t in (0..length).step_by(10) {
         println!("t = {t:2}  expected {:.3}  mean of {draws} draws {:.3}", expected[t], mean[t]);

@@ -8,7 +8,7 @@ fn main() -> pspikessm::Result<()> {
     let (channels, length) = (3, 200);
     let cpu = Cpu::<f64>::new();
     // Causal, so that it can be stepped; HiPPO-LegS with 16 states, in its diagonal-plus-low-rank form.
-    let config = SsmConfig { bidirectional: false, ..SsmConfig::new(channels, 16) };
+    let config = SsmConfig::new(channels, 16).causal();
     let ssm = Ssm::new(&cpu, Key::new(0), &config)?;
     let signal = |t: usize, h: usize| (0.05 * (h + 1) as f64 * t as f64).sin();
 

@@ -19,28 +19,21 @@
 //! use pspikessm::prelude::*;
 //! # fn main() -> pspikessm::Result<()> {
 //! let cpu = Cpu::<f32>::new();
-//! let config = ModelConfig {
-//!     encoder: Encoder::Tokens(18),
-//!     block: BlockConfig::new(SsmConfig::new(16, 8)),
-//!     layers: 2,
-//!     pooling: Pooling::Mean,
-//!     classes: 10,
-//!     retrieval: false,
-//! };
-//! let model = Model::new(&cpu, Key::new(0), &config)?;
+//! let block = BlockConfig::new(SsmConfig::new(16, 8).l_max(4));
+//! let model = Model::new(&cpu, Key::new(0), &ModelConfig::new(Encoder::Tokens(18), block, 10).layers(2))?;
 //! let mut optimizer = Optimizer::new(AdamWConfig::new(1e-3, 0.01))?;
 //! let (tokens, labels) = ([3, 1, 4, 1, 5, 9, 2, 6], [7, 0]);
 //! for step in 0..3 {
 //!     let tape = Tape::new(&cpu);
 //!     let cx = Context::training(&tape, Key::new(1).fold(step));
-//!     let logits = model.forward(&cx, Input::Tokens(&tokens), 2, None, &Noises::Stream)?;
+//!     let logits = model.forward(&cx, Input::tokens(&tokens, 2))?;
 //!     let loss = logits.cross_entropy(&labels)?;
 //!     optimizer.update(&cpu, &model, &loss.backward()?, 1.0)?;
 //! }
 //! // Inference: the same code on a tape that records nothing.
 //! let tape = Tape::off(&cpu);
 //! let cx = Context::evaluation(&tape, Key::new(2));
-//! assert_eq!(model.forward(&cx, Input::Tokens(&tokens), 2, None, &Noises::Stream)?.shape(), [2, 10]);
+//! assert_eq!(model.forward(&cx, Input::tokens(&tokens, 2))?.shape(), [2, 10]);
 //! # Ok(()) }
 //! ```
 //!
@@ -57,12 +50,11 @@
 //!
 //! /// The loss of a model, and a step of training, wherever `device` is.
 //! fn train<B: Backend>(device: &B) -> pspikessm::Result<f64> {
-//!     let block = BlockConfig::new(SsmConfig::new(4, 2));
-//!     let config = ModelConfig { encoder: Encoder::Tokens(5), block, layers: 1, pooling: Pooling::Mean, classes: 2, retrieval: false };
-//!     let model = Model::new(device, Key::new(0), &config)?;
+//!     let block = BlockConfig::new(SsmConfig::new(4, 2).l_max(3));
+//!     let model = Model::new(device, Key::new(0), &ModelConfig::new(Encoder::Tokens(5), block, 2).layers(1))?;
 //!     let tape = Tape::new(device);
 //!     let cx = Context::training(&tape, Key::new(1));
-//!     let loss = model.forward(&cx, Input::Tokens(&[1, 2, 3, 4, 3, 2]), 2, None, &Noises::Stream)?.cross_entropy(&[0, 1])?;
+//!     let loss = model.forward(&cx, Input::tokens(&[1, 2, 3, 4, 3, 2], 2))?.cross_entropy(&[0, 1])?;
 //!     Optimizer::new(AdamWConfig::new(1e-3, 0.01))?.update(device, &model, &loss.backward()?, 1.0)?;
 //!     loss.item()
 //! }
@@ -116,7 +108,7 @@ pub mod prelude {
     };
     pub use crate::error::{Error, Result};
     pub use crate::nn::{
-        AdamWConfig, Block, BlockConfig, BlockNoise, ClampFuse, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind,
-        Optimizer, Pooling, SpikeMeter, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit,
+        AdamWConfig, Block, BlockConfig, ClampFuse, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Optimizer, Pooling,
+        SpikeMeter, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit,
     };
 }

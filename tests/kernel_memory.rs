@@ -19,6 +19,7 @@ fn a_long_kernel_and_its_gradient_stay_below_300_megabytes() {
     let (d_model, d_state, length) = (256, 64, 16_384);
     let cpu = Cpu::<f32>::new();
     let kernel = SsmKernel::new(&cpu, Key::new(0), &SsmConfig::new(d_model, d_state)).unwrap();
+    kernel.prepare(&cpu, length).unwrap();
     let tape = Tape::new(&cpu);
     let k = kernel.forward(&Context::training(&tape, Key::new(0)), length).unwrap();
     assert_eq!(k.shape(), [2, d_model, length]);

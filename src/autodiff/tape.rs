@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::op::{Grads, Needs, Op};
 use crate::backend::{Backend, Binary, Tensor};
@@ -26,7 +27,18 @@ struct Node<B: Backend> {
 /// The node of what is computed on a spent tape: it is not stored.
 const SPENT: usize = usize::MAX;
 
+/// What a leaf is known by when its gradient is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Leaf {
+    /// A parameter of this identity, on any tape.
+    Parameter(u64),
+    /// The node of a recording of this identity.
+    Node(u64, usize),
+}
+
 struct Recording<B: Backend> {
+    /// What tells it from every other recording of the process.
+    identity: u64,
     nodes: Vec<Node<B>>,
     /// The leaf of every parameter that was used, so that using it twice gives one gradient.
     parameters: HashMap<u64, Var<B>>,
@@ -62,7 +74,9 @@ impl<B: Backend> Clone for Tape<B> {
 impl<B: Backend> Tape<B> {
     /// A tape that records.
     pub fn new(backend: &B) -> Self {
-        let recording = Recording { nodes: Vec::new(), parameters: HashMap::new(), spent: false };
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let identity = NEXT.fetch_add(1, Ordering::Relaxed);
+        let recording = Recording { identity, nodes: Vec::new(), parameters: HashMap::new(), spent: false };
         Tape { backend: backend.clone(), recording: Some(Rc::new(RefCell::new(recording))) }
     }
 
@@ -93,38 +107,35 @@ impl<B: Backend> Tape<B> {
 
     /// A value that gets no gradient.
     pub fn constant(&self, value: &Tensor<B>) -> Var<B> {
-        Var { tape: self.clone(), value: value.clone(), node: None }
+        Var { tape: self.clone(), value: value.clone(), node: None, leaf: None }
     }
 
     /// A value that gets a gradient.
     pub fn leaf(&self, value: &Tensor<B>) -> Var<B> {
         let node = self.push(Node { name: "leaf", shape: value.shape().into(), inputs: Vec::new(), backward: None });
-        Var { tape: self.clone(), value: value.clone(), node }
+        let leaf = node.zip(self.identity()).map(|(node, recording)| Leaf::Node(recording, node));
+        Var { tape: self.clone(), value: value.clone(), node, leaf }
     }
 
     /// The leaf of the parameter with this identity; the same variable every time it is asked for.
     pub fn parameter(&self, identity: u64, value: &Tensor<B>) -> Var<B> {
         let Some(recording) = &self.recording else { return self.constant(value) };
         if let Some(var) = recording.borrow().parameters.get(&identity) {
-            return Var { tape: self.clone(), value: var.value.clone(), node: var.node };
+            return Var { tape: self.clone(), ..var.clone() };
         }
-        let var = self.leaf(value);
+        let var = Var { leaf: Some(Leaf::Parameter(identity)), ..self.leaf(value) };
         // The stored variable must not hold the tape that holds it.
-        let stored = Var { tape: Tape::off(&self.backend), value: var.value.clone(), node: var.node };
+        let stored = Var { tape: Tape::off(&self.backend), ..var.clone() };
         recording.borrow_mut().parameters.insert(identity, stored);
         var
     }
 
-    /// Whether the parameter with this identity was used on this tape.
-    pub fn has_parameter(&self, identity: u64) -> bool {
-        self.recording.as_ref().is_some_and(|r| r.borrow().parameters.contains_key(&identity))
-    }
-
-    /// Runs `op` and records it if any input needs a gradient.
+    /// Runs `op`, and records it where an input needs a gradient: on the tape of that input. Constants carry no history, so those of any
+    /// tape are welcome in any place.
     ///
     /// # Errors
-    /// What the op's forward answers; [`Error::Value`] where an input belongs to another recording, or there are more than
-    /// [`Needs::MAX`] of them.
+    /// What the op's forward answers; [`Error::Value`] where inputs that need gradients were recorded on different tapes, or there are
+    /// more than [`Needs::MAX`] inputs.
     pub fn apply<O: Op<B>>(&self, op: O, inputs: &[&Var<B>]) -> Result<Var<B>> {
         if inputs.len() > Needs::MAX {
             return Err(Error::value(
@@ -132,20 +143,22 @@ impl<B: Backend> Tape<B> {
                 format!("an op takes at most {} inputs, not {}: apply it in groups", Needs::MAX, inputs.len()),
             ));
         }
-        if inputs.iter().any(|v| v.node.is_some() && !self.shares(&v.tape)) {
+        let mut recorded = inputs.iter().filter(|v| v.node.is_some()).map(|v| &v.tape);
+        let tape = recorded.next().unwrap_or(self);
+        if recorded.any(|other| !tape.shares(other)) {
             return Err(Error::value(O::NAME, "an input was recorded on another tape: use one tape for a computation"));
         }
         let values: Vec<&Tensor<B>> = inputs.iter().map(|v| &v.value).collect();
         let needs = Needs::of(inputs.iter().map(|v| v.node.is_some()));
-        let (value, saved) = op.forward(&self.backend, &values, needs)?;
+        let (value, saved) = op.forward(&tape.backend, &values, needs)?;
         let node = if needs.any() {
             let backward: Backward<B> = Box::new(move |backend, grad| op.backward(backend, saved, grad, needs));
             let inputs = inputs.iter().map(|v| v.node).collect();
-            self.push(Node { name: O::NAME, shape: value.shape().into(), inputs, backward: Some(backward) })
+            tape.push(Node { name: O::NAME, shape: value.shape().into(), inputs, backward: Some(backward) })
         } else {
             None
         };
-        Ok(Var { tape: self.clone(), value, node })
+        Ok(Var { tape: tape.clone(), value, node, leaf: None })
     }
 
     fn push(&self, node: Node<B>) -> Option<usize> {
@@ -155,6 +168,10 @@ impl<B: Backend> Tape<B> {
         }
         recording.nodes.push(node);
         Some(recording.nodes.len() - 1)
+    }
+
+    fn identity(&self) -> Option<u64> {
+        Some(self.recording.as_ref()?.borrow().identity)
     }
 
     fn shares(&self, other: &Tape<B>) -> bool {
@@ -180,12 +197,12 @@ impl<B: Backend> Tape<B> {
         // Nothing stays borrowed while ops run: they are free to use the tape.
         let mut nodes = std::mem::take(&mut recording.borrow_mut().nodes);
         let parameters = std::mem::take(&mut recording.borrow_mut().parameters);
-        let mut gradients = Gradients { tape: self.clone(), by_node: HashMap::from([(start, seed)]), parameters: HashMap::new() };
+        let mut by_node = HashMap::from([(start, seed)]);
         for index in (0..=start).rev() {
             // Popping drops what a node saved as soon as it is used.
             nodes.truncate(index + 1);
             let Some(Node { name, inputs, backward: Some(backward), .. }) = nodes.pop() else { continue };
-            let Some(grad) = gradients.by_node.remove(&index) else { continue };
+            let Some(grad) = by_node.remove(&index) else { continue };
             let mut grads = backward(&self.backend, &grad)?.into_iter();
             for (i, input) in inputs.iter().enumerate() {
                 let (grad, Some(input)) = (grads.next().flatten(), input) else { continue };
@@ -193,50 +210,60 @@ impl<B: Backend> Tape<B> {
                     return Err(Error::Gradient { op: name.into(), help: format!("input {i} needs a gradient, but the op gave none") });
                 };
                 crate::backend::shape::exactly(name, &format!("the gradient of input {i}"), &nodes[*input].shape, grad.shape())?;
-                add(&self.backend, &mut gradients.by_node, *input, grad)?;
+                add(&self.backend, &mut by_node, *input, grad)?;
             }
         }
-        let of_leaf = |(id, var): (u64, Var<B>)| Some((id, gradients.by_node.get(&var.node?)?.clone()));
-        gradients.parameters = parameters.into_iter().filter_map(of_leaf).collect();
-        Ok(gradients)
+        let identity = recording.borrow().identity;
+        let parameters: HashMap<usize, u64> = parameters.into_iter().filter_map(|(id, var)| Some((var.node?, id))).collect();
+        let leaf = |node: usize| parameters.get(&node).map_or(Leaf::Node(identity, node), |&id| Leaf::Parameter(id));
+        let by_leaf = by_node.into_iter().map(|(node, grad)| (leaf(node), grad)).collect();
+        Ok(Gradients { backend: self.backend.clone(), by_leaf })
     }
 }
 
-/// The gradients of the leaves, after a run backwards.
+/// The gradients of the leaves, parameters among them, after a run backwards.
 pub struct Gradients<B: Backend> {
-    tape: Tape<B>,
-    by_node: HashMap<usize, Tensor<B>>,
-    parameters: HashMap<u64, Tensor<B>>,
+    backend: B,
+    by_leaf: HashMap<Leaf, Tensor<B>>,
 }
 
 impl<B: Backend> Gradients<B> {
-    /// The gradient of a leaf; `None` where the root does not depend on it, or it is a leaf of another tape.
-    pub fn of(&self, leaf: &Var<B>) -> Option<&Tensor<B>> {
-        self.by_node.get(&leaf.node?).filter(|_| self.tape.shares(&leaf.tape))
+    /// The gradient of a leaf.
+    ///
+    /// # Errors
+    /// [`Error::NotDifferentiable`] where there is none: for a constant, for what an op computed (only leaves keep their gradient), and for
+    /// a leaf on which the root of this run does not depend, such as one of another tape.
+    pub fn of(&self, leaf: &Var<B>) -> Result<&Tensor<B>> {
+        let none = |help: &str| Error::NotDifferentiable { op: "Gradients::of", help: help.into() };
+        match (leaf.leaf, leaf.node) {
+            (Some(place), _) => self.by_leaf.get(&place).ok_or_else(|| none("what was run backwards does not depend on this leaf")),
+            (None, Some(_)) => Err(none("an op computed this value, and only leaves keep their gradient: make it a leaf")),
+            (None, None) => Err(none("this value is a constant: make it with leaf, on a tape that records")),
+        }
     }
 
-    /// The gradient of the parameter with this identity.
+    /// The gradient of the parameter with this identity; `None` where what was run backwards does not depend on it.
     pub fn of_parameter(&self, identity: u64) -> Option<&Tensor<B>> {
-        self.parameters.get(&identity)
+        self.by_leaf.get(&Leaf::Parameter(identity))
     }
 
-    /// Adds the parameters' gradients of another run backwards, as of another part of a batch.
+    /// Adds the gradients of another run backwards, as of another part of a batch: those of parameters to the same parameters', and
+    /// beside them those of its leaves.
     ///
     /// # Errors
     /// What the backend's sum answers.
     pub fn accumulate(&mut self, other: Gradients<B>) -> Result<()> {
-        other.parameters.into_iter().try_for_each(|(identity, grad)| add(&self.tape.backend, &mut self.parameters, identity, grad))
+        other.by_leaf.into_iter().try_for_each(|(leaf, grad)| add(&self.backend, &mut self.by_leaf, leaf, grad))
     }
 
-    /// Multiplies the parameters' gradients by `factor`.
+    /// Multiplies all gradients by `factor`.
     ///
     /// # Errors
     /// What the backend's product answers.
     pub fn scale(&mut self, factor: f64) -> Result<()> {
-        let backend = &self.tape.backend;
-        let factor = backend.full(&[], factor)?;
-        self.parameters.values_mut().try_for_each(|grad| {
-            *grad = backend.binary(Binary::Mul, grad, &factor)?;
+        let factor = self.backend.full(&[], factor)?;
+        self.by_leaf.values_mut().try_for_each(|grad| {
+            *grad = self.backend.binary(Binary::Mul, grad, &factor)?;
             Ok(())
         })
     }
@@ -256,12 +283,15 @@ fn add<B: Backend, K: Hash + Eq>(backend: &B, sums: &mut HashMap<K, Tensor<B>>, 
 pub struct Var<B: Backend> {
     tape: Tape<B>,
     value: Tensor<B>,
+    /// `None` for a constant.
     node: Option<usize>,
+    /// `None` for a constant, and for what an op computed.
+    leaf: Option<Leaf>,
 }
 
 impl<B: Backend> Clone for Var<B> {
     fn clone(&self) -> Self {
-        Var { tape: self.tape.clone(), value: self.value.clone(), node: self.node }
+        Var { tape: self.tape.clone(), value: self.value.clone(), node: self.node, leaf: self.leaf }
     }
 }
 

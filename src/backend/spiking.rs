@@ -1,5 +1,7 @@
 //! From potentials to spikes: the probabilistic draw and the leaky integrate-and-fire neuron.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Draw, Normalization, Tensor, composed};
 use crate::error::Result;
 
@@ -58,7 +60,8 @@ impl<T> Noise<T> {
 }
 
 /// The derivative that stands in for the derivative of a spike.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Surrogate {
     /// 1 where 0 <= y <= 1, else 0: the derivative of the expected spike clamp(y, 0, 1). The official code's.
     Clamp,
@@ -118,7 +121,8 @@ impl<T> Spike<T> {
 
 /// A leaky integrate-and-fire neuron: `v[t] = decay v[t-1] (1 - s[t-1]) + y[t]` (hard reset) or
 /// `v[t] = decay v[t-1] - threshold s[t-1] + y[t]` (soft reset), `s[t] = v[t] > threshold`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Lif {
     /// The share of the membrane potential that a step keeps, in [0, 1].
     pub decay: f64,

@@ -1,14 +1,16 @@
 //! The P-SpikeSSM block: SpikeSampler, SSM, SpikeSampler, SpikeMixer, ClampFuse, in one or two branches.
 
-use super::{
-    Activation, ClampFuse, Context, Module, Names, Norm, NormKind, Sampler, Site, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig,
-};
+use serde::{Deserialize, Serialize};
+
+use super::{Activation, ClampFuse, Context, Module, Names, Norm, NormKind, Site, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Noise, Real, Tensor, shape};
 use crate::error::{Error, Result};
 
 /// The configuration of a block. [`BlockConfig::new`] gives the official bidirectional one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct BlockConfig {
     /// The SSM of every branch; its d_model is the block's.
     pub ssm: SsmConfig,
@@ -52,6 +54,12 @@ impl BlockConfig {
         }
     }
 
+    /// The same with one branch and a causal kernel in it: no output depends on later inputs.
+    pub fn causal(self) -> Self {
+        let ssm = self.ssm.clone().causal();
+        self.bidirectional(false).ssm(ssm)
+    }
+
     /// Checks every value.
     ///
     /// # Errors
@@ -69,21 +77,19 @@ impl BlockConfig {
     }
 }
 
-/// The uniform numbers of a block's draws.
-#[derive(Clone, Debug)]
-pub enum BlockNoise<B: Backend> {
-    /// Streams below the context's key.
-    Stream,
-    /// u1, u2 (and two more with own noise), drawn by the caller, (B, H, L) each.
-    Given(Vec<Tensor<B>>),
-}
-
-impl<B: Backend> BlockNoise<B> {
-    fn draw(&self, key: Key, index: usize) -> Noise<Tensor<B>> {
-        match self {
-            BlockNoise::Stream => Noise::Stream(key.fold(index as u64).into()),
-            BlockNoise::Given(draws) => Noise::Given(draws[index].clone()),
-        }
+setters! {
+    BlockConfig {
+        ssm: SsmConfig,
+        bidirectional: bool,
+        residual: bool,
+        norm: impl Into<Option<NormKind>>,
+        prenorm: bool,
+        dropout: f64,
+        activation: Activation,
+        source: SpikeSource,
+        own_noise: bool,
+        flip_reverse: bool,
+        clamp_residual: bool,
     }
 }
 
@@ -124,6 +130,7 @@ pub struct Block<B: Backend> {
     forward: Branch<B>,
     output: SpikeSampler<B>,
     reverse: Option<Branch<B>>,
+    reverse_output: SpikeSampler<B>,
     mixer: SpikeMixer<B>,
     norm: Option<Norm<B>>,
     config: BlockConfig,
@@ -147,6 +154,7 @@ impl<B: Backend> Block<B> {
             forward: Branch::new(backend, key.fold(0), config)?,
             output: SpikeSampler::new(backend, d_model, config.source)?,
             reverse: config.bidirectional.then(|| Branch::new(backend, key.fold(1), config)).transpose()?,
+            reverse_output: SpikeSampler::without_affine(config.source),
             mixer: SpikeMixer::new(backend, key.fold(2), d_model, branches, config.activation)?,
             norm: config.norm.map(|kind| Norm::new(backend, kind, d_model)).transpose()?,
             config: config.clone(),
@@ -166,43 +174,47 @@ impl<B: Backend> Block<B> {
             .map(|(name, branch)| (name, &branch.ssm))
     }
 
+    /// Makes C~ for sequences up to `length`: see [`SsmKernel::prepare`](super::ssm::SsmKernel::prepare).
+    ///
+    /// # Errors
+    /// As `SsmKernel::prepare`.
+    pub fn prepare(&self, backend: &B, length: usize) -> Result<()> {
+        self.ssms().try_for_each(|(_, ssm)| ssm.prepare(backend, length))
+    }
+
     /// The block's output for x (B, H, L) with true lengths.
     ///
     /// # Errors
-    /// [`Error::Shape`] where x has another number of channels; [`Error::Value`] where given noise has too few draws.
-    pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>, noise: &BlockNoise<B>) -> Result<Var<B>> {
-        self.check_input(x, lengths, noise)?;
-        let draw = |index| noise.draw(cx.key, index);
+    /// [`Error::Shape`] where x has another number of channels; [`Error::Value`] where given noise has too few draws;
+    /// [`Error::NotDifferentiable`] on a tape that records, where C~ is not [prepared](Block::prepare) for the length.
+    pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
+        self.check_input(cx, x, lengths)?;
         let (output_draw, reverse_draw) = match (self.config.bidirectional, self.config.own_noise) {
             (true, false) => (0, 0),
             (true, true) => (2, 3),
             (false, _) => (1, 1),
         };
-        let spikes = self.input_spikes(&cx.at(Site::Input), x, draw(0))?;
+        let spikes = self.input_spikes(&cx.at(Site::Input), x, cx.noise(0)?)?;
         let inner = cx.part(FORWARD).at(Site::Output);
-        let f = self.forward.ssm.fire(&inner, &spikes, lengths, Sampler::Layer(&self.output), draw(output_draw))?;
+        let f = self.forward.ssm.fire(&inner, &spikes, lengths, &self.output, cx.noise(output_draw)?)?;
         let reverse = match &self.reverse {
             None => None,
             Some(branch) => {
-                let spikes = branch.sampler.forward(&cx.at(Site::ReverseInput), x, draw(1))?;
-                Some(self.run_reverse(&cx.part(REVERSE).at(Site::ReverseOutput), branch, spikes, lengths, draw(reverse_draw))?)
+                let spikes = branch.sampler.forward(&cx.at(Site::ReverseInput), x, cx.noise(1)?)?;
+                let inner = cx.part(REVERSE).at(Site::ReverseOutput);
+                Some(self.run_reverse(&inner, branch, spikes, lengths, cx.noise(reverse_draw)?)?)
             }
         };
         let branches: Vec<&Var<B>> = [&f].into_iter().chain(&reverse).collect();
         self.close(cx, x, &branches)
     }
 
-    fn check_input(&self, x: &Var<B>, lengths: Option<&[usize]>, noise: &BlockNoise<B>) -> Result<()> {
+    fn check_input(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<()> {
         const OP: &str = "Block";
         let [batch, channels, length] = shape::sequence(OP, "the input", x.shape())?;
         shape::exactly(OP, "the input", &[batch, self.config.ssm.d_model, length], &[batch, channels, length])?;
         shape::lengths(OP, lengths, batch, length)?;
-        if let BlockNoise::Given(draws) = noise
-            && draws.len() < self.config.draws()
-        {
-            return Err(Error::value(OP, format!("{} draws of noise were given, {} are needed", draws.len(), self.config.draws())));
-        }
-        Ok(())
+        cx.check_given(OP, self.config.draws())
     }
 
     /// The spikes that enter the forward SSM: of the affine, or of its normalisation.
@@ -222,23 +234,24 @@ impl<B: Backend> Block<B> {
         lengths: Option<&[usize]>,
         noise: Noise<Tensor<B>>,
     ) -> Result<Var<B>> {
-        let source = self.config.source;
         if !self.config.flip_reverse {
-            return branch.ssm.fire(cx, &spikes, lengths, Sampler::Source(source), noise);
+            return branch.ssm.fire(cx, &spikes, lengths, &self.reverse_output, noise);
         }
         // Padding is silenced before the flip moves it to the front, where lengths could not mask it.
         let spikes = match lengths {
             Some(lengths) => spikes.mul(&cx.tape().constant(&mask(cx.backend(), lengths, spikes.shape()[2])?))?,
             None => spikes,
         };
-        source.spikes(cx, &branch.ssm.forward(cx, &spikes.flip(2)?, None)?.flip(2)?, noise)
+        self.reverse_output.forward(cx, &branch.ssm.forward(cx, &spikes.flip(2)?, None)?.flip(2)?, noise)
     }
 
     /// SpikeMixer, ClampFuse, and the norm where it stands last.
     fn close(&self, cx: &Context<'_, B>, x: &Var<B>, branches: &[&Var<B>]) -> Result<Var<B>> {
         let fuse = ClampFuse { dropout: self.config.dropout, clamp: self.config.clamp_residual };
-        let o =
-            if self.config.residual { fuse.mixed(&cx.part(FUSE), x, &self.mixer, branches)? } else { self.mixer.forward(cx, branches)? };
+        let o = match self.config.residual {
+            true => fuse.forward(&cx.part(FUSE), x, &self.mixer, branches)?,
+            false => self.mixer.forward(cx, branches)?,
+        };
         match &self.norm {
             Some(norm) if !self.config.prenorm => norm.forward(cx, &o),
             _ => Ok(o),

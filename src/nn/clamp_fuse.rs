@@ -1,12 +1,13 @@
 //! ClampFuse: closes the residual.
 
-use super::{Context, SpikeMixer, dropout_tied};
+use super::{Context, SpikeMixer};
 use crate::autodiff::Var;
 use crate::backend::Backend;
 use crate::error::Result;
 
-/// x + dropout(m): the residual join. What the next SpikeSampler draws from is bounded to [0, 1]: by that sampler's own comparison
-/// with numbers in [0, 1), as in the official code, where the residual stays unbounded; or here, with `clamp`.
+/// x + dropout(m): the residual join of a block's input x and what its mixer makes of the branches' spikes. What the next SpikeSampler
+/// draws from is bounded to [0, 1]: by that sampler's own comparison with numbers in [0, 1), as in the official code, where the residual
+/// stays unbounded; or here, with `clamp`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClampFuse {
     /// The probability of dropping a (batch, channel) of m, in training.
@@ -16,17 +17,12 @@ pub struct ClampFuse {
 }
 
 impl ClampFuse {
-    /// The join of the block's input x and the mixer's output m, both (B, H, L).
-    pub fn forward<B: Backend>(&self, cx: &Context<'_, B>, x: &Var<B>, m: Var<B>) -> Result<Var<B>> {
-        self.limit(x.add(&dropout_tied(cx, m, self.dropout)?)?)
-    }
-
-    /// The join of x and what the mixer makes of the branches' spikes, which is never stored by itself.
-    pub fn mixed<B: Backend>(&self, cx: &Context<'_, B>, x: &Var<B>, mixer: &SpikeMixer<B>, branches: &[&Var<B>]) -> Result<Var<B>> {
-        self.limit(mixer.onto(cx, branches, x, self.dropout)?)
-    }
-
-    fn limit<B: Backend>(&self, sum: Var<B>) -> Result<Var<B>> {
+    /// The join of x (B, H, L) and m = mixer(branches), which is never stored by itself: (B, H, L).
+    ///
+    /// # Errors
+    /// As [`SpikeMixer::forward`]; [`crate::Error::Config`] where dropout is not in [0, 1).
+    pub fn forward<B: Backend>(&self, cx: &Context<'_, B>, x: &Var<B>, mixer: &SpikeMixer<B>, branches: &[&Var<B>]) -> Result<Var<B>> {
+        let sum = mixer.onto(cx, branches, x, cx.dropout(self.dropout))?;
         if self.clamp { sum.clamp(0.0, 1.0) } else { Ok(sum) }
     }
 }

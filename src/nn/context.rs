@@ -1,98 +1,22 @@
-//! What a forward pass needs beside its input: the tape, the mode, the random key, and who counts the spikes.
+//! What a forward pass needs beside its input: the tape, the mode, the random numbers, and who counts the spikes.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::fmt;
-
-use super::Param;
+use super::{Param, Site, SpikeMeter};
 use crate::autodiff::{Tape, Var};
-use crate::backend::{Backend, Key, Real, SpikeMode, Tensor};
-use crate::error::Result;
-
-/// Where in a block spikes are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Site {
-    /// What enters the SSM.
-    Input,
-    /// What leaves it for the SpikeMixer.
-    Output,
-    /// What enters the second branch's SSM.
-    ReverseInput,
-    /// What leaves it.
-    ReverseOutput,
-}
-
-impl fmt::Display for Site {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Site::Input => "input",
-            Site::Output => "output",
-            Site::ReverseInput => "reverse_input",
-            Site::ReverseOutput => "reverse_output",
-        })
-    }
-}
-
-/// The time steps at which each neuron spiked, for every layer and site.
-type Trains = BTreeMap<(usize, Site), Vec<Vec<u32>>>;
-
-/// Counts ones among sampled spikes, layer by layer and site by site; padded positions count too.
-#[derive(Debug, Default)]
-pub struct SpikeMeter {
-    /// Ones and draws.
-    counts: RefCell<BTreeMap<(usize, Site), [f64; 2]>>,
-    keeps: bool,
-    kept: RefCell<Trains>,
-}
-
-impl SpikeMeter {
-    /// A meter that also keeps the first sequence's spikes of every layer and site, those of its first pass.
-    pub fn keeping() -> Self {
-        SpikeMeter { keeps: true, ..Self::default() }
-    }
-
-    /// The share of ones among all spikes seen so far; NaN before the first.
-    pub fn rate(&self) -> f64 {
-        let [ones, draws] = self.counts.borrow().values().fold([0.0; 2], |[a, b], [ones, draws]| [a + ones, b + draws]);
-        ones / draws
-    }
-
-    /// The same for every layer, from 0, and site.
-    pub fn rates(&self) -> BTreeMap<(usize, Site), f64> {
-        self.counts.borrow().iter().map(|(place, [ones, draws])| (*place, ones / draws)).collect()
-    }
-
-    /// The time steps at which each neuron spiked, for every layer and site; nothing unless this meter was made by
-    /// [`keeping`](Self::keeping).
-    pub fn kept(&self) -> BTreeMap<(usize, Site), Vec<Vec<u32>>> {
-        self.kept.borrow().clone()
-    }
-
-    /// Takes note of spikes of shape (B, H, L).
-    fn see<B: Backend>(&self, backend: &B, place: (usize, Site), spikes: &Tensor<B>) -> Result<()> {
-        let ones = backend.to_vec(&backend.sum_to(spikes, &[])?)?[0].f64();
-        let mut counts = self.counts.borrow_mut();
-        let [all_ones, all_draws] = counts.entry(place).or_default();
-        *all_ones += ones;
-        *all_draws += spikes.numel() as f64;
-        if self.keeps && !self.kept.borrow().contains_key(&place) {
-            let (channels, length) = (spikes.shape()[1], spikes.shape()[2]);
-            let values = backend.to_vec(spikes)?;
-            let times = |row: &[B::Elem]| (0u32..).zip(row).filter(|(_, spike)| spike.f64() != 0.0).map(|(t, _)| t).collect();
-            let rows = values[..channels * length].chunks_exact(length.max(1)).map(times).collect();
-            self.kept.borrow_mut().insert(place, rows);
-        }
-        Ok(())
-    }
-}
+use crate::backend::{Backend, Draw, Key, Noise, Samples, SpikeMode, Tensor};
+use crate::error::{Error, Result};
 
 /// The surroundings of a forward pass.
+#[derive(Clone)]
 pub struct Context<'a, B: Backend> {
     tape: &'a Tape<B>,
     /// Whether dropout drops and BatchNorm uses the batch's statistics.
     pub training: bool,
     /// The key from which this layer's random numbers come.
     pub key: Key,
+    /// Which samples of a larger batch this one's are: their random numbers go with them.
+    pub samples: Samples,
+    /// The uniform numbers of this layer's spike draws, in the place of those that come from the key.
+    given: Option<&'a [Tensor<B>]>,
     /// Spikes or their expectation.
     pub mode: SpikeMode,
     /// Who counts the spikes.
@@ -101,16 +25,11 @@ pub struct Context<'a, B: Backend> {
     pub place: (usize, Site),
 }
 
-impl<B: Backend> Clone for Context<'_, B> {
-    fn clone(&self) -> Self {
-        Context { tape: self.tape, training: self.training, key: self.key, mode: self.mode, meter: self.meter, place: self.place }
-    }
-}
-
 impl<'a, B: Backend> Context<'a, B> {
     /// A training pass on `tape`.
     pub fn training(tape: &'a Tape<B>, key: Key) -> Self {
-        Context { tape, training: true, key, mode: SpikeMode::Sampled, meter: None, place: (0, Site::Input) }
+        let (mode, place) = (SpikeMode::Sampled, (0, Site::Input));
+        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, meter: None, place }
     }
 
     /// An evaluation pass on `tape`; spikes are still drawn at random, as in the official code.
@@ -128,14 +47,31 @@ impl<'a, B: Backend> Context<'a, B> {
         Context { meter: Some(meter), ..self }
     }
 
+    /// The same for a batch that is a part of a larger one, and begins with this sample of it.
+    pub fn first_sample(self, first_sample: u64) -> Self {
+        Context { samples: Samples { first: first_sample, ..self.samples }, ..self }
+    }
+
+    /// The same with the uniform numbers of all spike draws given, (B, H, L) each, in the order in which blocks draw
+    /// ([`BlockConfig::draws`](super::BlockConfig::draws) each). Dropout still draws from the key.
+    pub fn given(self, draws: &'a [Tensor<B>]) -> Self {
+        Context { given: Some(draws), ..self }
+    }
+
+    /// The same for samples of so many sequences each: a batch holds the first ones of all samples, then the second ones.
+    pub(super) fn sides(self, sides: usize) -> Self {
+        Context { samples: Samples { sides, ..self.samples }, ..self }
+    }
+
     /// The surroundings of the part with this index: its own random numbers.
     pub fn part(&self, index: u64) -> Self {
         Context { key: self.key.fold(index), ..self.clone() }
     }
 
-    /// The surroundings of block number `layer`: its own random numbers, its own counts.
-    pub fn layer(&self, layer: usize) -> Self {
-        Context { place: (layer, self.place.1), ..self.part(layer as u64) }
+    /// The surroundings of block number `layer` of a model whose blocks make so many `draws` each: its own random numbers, its own counts.
+    pub(super) fn layer(&self, layer: usize, draws: usize) -> Self {
+        let given = self.given.map(|given| given.get(layer * draws..(layer + 1) * draws).unwrap_or_default());
+        Context { given, place: (layer, self.place.1), ..self.part(layer as u64) }
     }
 
     /// The same for spikes that are drawn at `site`.
@@ -155,7 +91,44 @@ impl<'a, B: Backend> Context<'a, B> {
 
     /// The variable of a parameter.
     pub fn var(&self, param: &Param<B>) -> Var<B> {
-        if param.is_trained() { self.tape.parameter(param.identity(), &param.value()) } else { self.tape.constant(&param.value()) }
+        self.var_of(param, &param.value())
+    }
+
+    /// The variable of a parameter whose value is at hand.
+    pub(super) fn var_of(&self, param: &Param<B>, value: &Tensor<B>) -> Var<B> {
+        if param.is_trained() { self.tape.parameter(param.identity(), value) } else { self.tape.constant(value) }
+    }
+
+    /// What this layer's draw with this index is made of.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the numbers are given, but too few of them.
+    pub fn noise(&self, index: usize) -> Result<Noise<Tensor<B>>> {
+        match self.given {
+            None => Ok(Noise::Stream(self.part(index as u64).draw())),
+            Some(given) => match given.get(index) {
+                Some(noise) => Ok(Noise::Given(noise.clone())),
+                None => Err(too_few("Context", given.len(), index + 1)),
+            },
+        }
+    }
+
+    /// The draw of this part.
+    pub fn draw(&self) -> Draw {
+        Draw::new(self.key).with_samples(self.samples)
+    }
+
+    /// What dropout of this probability draws from in this part, where it drops anything at all.
+    pub(super) fn dropout(&self, p: f64) -> Option<(f64, Draw)> {
+        (self.training && p > 0.0).then(|| (p, self.draw()))
+    }
+
+    /// Refuses given noise of fewer draws than are `needed`; `op` is whom the message names.
+    pub(super) fn check_given(&self, op: &'static str, needed: usize) -> Result<()> {
+        match self.given {
+            Some(given) if given.len() < needed => Err(too_few(op, given.len(), needed)),
+            _ => Ok(()),
+        }
     }
 
     /// Lets the meter see these spikes.
@@ -165,4 +138,8 @@ impl<'a, B: Backend> Context<'a, B> {
             _ => Ok(()),
         }
     }
+}
+
+fn too_few(op: &'static str, given: usize, needed: usize) -> Error {
+    Error::value(op, format!("{given} draws of noise were given, {needed} are needed"))
 }

@@ -6,11 +6,17 @@ use crate::backend::Backend;
 use crate::error::Result;
 
 /// Zeroes every element with probability `p` and scales the rest by 1 / (1 - p), in training.
+///
+/// # Errors
+/// As [`Var::dropout`].
 pub fn dropout<B: Backend>(cx: &Context<'_, B>, x: Var<B>, p: f64) -> Result<Var<B>> {
-    if cx.training { x.dropout(cx.key, p) } else { Ok(x) }
+    if cx.training { x.dropout(cx.draw(), p) } else { Ok(x) }
 }
 
 /// Zeroes whole channels of a sequence, (batch, channel) by (batch, channel), in training.
+///
+/// # Errors
+/// As [`Var::dropout_tied`].
 pub fn dropout_tied<B: Backend>(cx: &Context<'_, B>, x: Var<B>, p: f64) -> Result<Var<B>> {
-    if cx.training { x.dropout_tied(cx.key, p) } else { Ok(x) }
+    if cx.training { x.dropout_tied(cx.draw(), p) } else { Ok(x) }
 }

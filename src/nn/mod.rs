@@ -3,6 +3,9 @@
 //! Sequences are (batch, d_model, length). A layer's `forward` takes a [`Context`]: the tape, whether this is training, and the key
 //! from which all of its random numbers come.
 
+#[macro_use]
+mod setters;
+
 mod block;
 mod clamp_fuse;
 mod context;
@@ -16,22 +19,24 @@ mod norm;
 pub mod official;
 mod optim;
 mod schedule;
+mod spike_meter;
 mod spike_mixer;
 mod spike_sampler;
 pub mod ssm;
 pub mod store;
 
-pub use block::{Block, BlockConfig, BlockNoise};
+pub use block::{Block, BlockConfig};
 pub use clamp_fuse::ClampFuse;
-pub use context::{Context, Site, SpikeMeter};
+pub use context::Context;
 pub use dropout::{dropout, dropout_tied};
 pub use embedding::Embedding;
 pub use linear::Linear;
-pub use model::{Encoder, Input, Model, ModelConfig, Noises, Pooling};
+pub use model::{Encoder, Input, Model, ModelConfig, Pooling};
 pub use module::{Module, Names, Param, ParamOptions};
 pub use norm::{Norm, NormKind};
-pub use optim::{AdamWConfig, Optimizer};
+pub use optim::{AdamWConfig, Moments, Optimizer};
 pub use schedule::{Cosine, Plateau};
+pub use spike_meter::{Site, SpikeMeter};
 pub use spike_mixer::{Activation, SpikeMixer};
-pub use spike_sampler::{Sampler, SpikeSampler, SpikeSource};
+pub use spike_sampler::{SpikeSampler, SpikeSource};
 pub use ssm::{Ssm, SsmConfig, SsmInit};

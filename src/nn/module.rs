@@ -1,5 +1,6 @@
 //! Parameters, buffers, and the modules that name them.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -90,6 +91,12 @@ impl<B: Backend> Param<B> {
         self.inner.options != ParamOptions::Buffer
     }
 
+    /// The present value, and its version: a pair that belongs together even where other threads replace it.
+    pub(crate) fn versioned(&self) -> (Tensor<B>, u64) {
+        let held = self.inner.value.read().unwrap_or_else(PoisonError::into_inner);
+        (held.clone(), self.version())
+    }
+
     /// The present value.
     pub fn value(&self) -> Tensor<B> {
         self.inner.value.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -129,18 +136,24 @@ impl<B: Backend> Names<'_, B> {
 
 /// Something with named parameters.
 pub trait Module<B: Backend> {
-    /// Names every parameter and buffer, in a fixed order.
+    /// Names every parameter and buffer, in a fixed order. A parameter may stand under several names (tied weights).
     fn names(&self, names: &mut Names<'_, B>);
 
-    /// All parameters and buffers with their names, in a fixed order.
+    /// All parameters and buffers, in a fixed order; each once, under the first of its names.
     fn parameters(&self) -> Vec<(String, Param<B>)> {
-        let mut found = Vec::new();
-        self.names(&mut Names { prefix: String::new(), found: &mut found });
-        found
+        let mut seen = HashSet::new();
+        all_names(self).into_iter().filter(|(_, param)| seen.insert(param.identity())).collect()
     }
 
     /// The number of trained numbers; a complex one counts as two.
     fn num_parameters(&self) -> usize {
         self.parameters().iter().filter(|(_, p)| p.is_trained()).map(|(_, p)| p.value().numel()).sum()
     }
+}
+
+/// Every name with its parameter, further names of one parameter included.
+pub(super) fn all_names<B: Backend>(module: &(impl Module<B> + ?Sized)) -> Vec<(String, Param<B>)> {
+    let mut found = Vec::new();
+    module.names(&mut Names { prefix: String::new(), found: &mut found });
+    found
 }

@@ -1,5 +1,7 @@
 //! BatchNorm and LayerNorm of (batch, d_model, length) sequences.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Module, Names, Param, ParamOptions};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Binary, Tensor, Unary, shape};
@@ -9,7 +11,9 @@ const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
 /// Which normalisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum NormKind {
     /// Statistics of a channel over batch and length, padding included.
     Batch,
@@ -30,6 +34,9 @@ pub struct Norm<B: Backend> {
 
 impl<B: Backend> Norm<B> {
     /// Gain 1, bias 0, running mean 0 and variance 1. No weight decay.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where d_model is 0.
     pub fn new(backend: &B, kind: NormKind, d_model: usize) -> Result<Self> {
         if d_model == 0 {
             return Err(Error::config("d_model", d_model, "must be at least 1"));
@@ -42,7 +49,10 @@ impl<B: Backend> Norm<B> {
         Ok(Norm { weight: full(1.0, ParamOptions::PLAIN)?, bias: full(0.0, ParamOptions::PLAIN)?, running })
     }
 
-    /// (B, H, L) normalised. In training a BatchNorm also moves its running statistics.
+    /// (B, H, L) normalised. In training a BatchNorm also moves its running statistics: the one thing that a forward pass writes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where x has another number of channels; in training [`Error::Value`] where a BatchNorm sees one value a channel.
     pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Var<B>> {
         let (gamma, beta) = (cx.var(&self.weight), cx.var(&self.bias));
         let Some((mean, var)) = &self.running else { return x.layer_norm(&gamma, &beta, EPS) };

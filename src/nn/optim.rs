@@ -1,14 +1,18 @@
 //! AdamW over a module's parameters, each group with its own rate and decay.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::{Module, Param, ParamOptions};
 use crate::autodiff::Gradients;
-use crate::backend::{AdamW, Backend, Tensor};
+use crate::backend::{AdamW, Backend, Tensor, shape};
 use crate::error::{Error, Result};
 
 /// The recipe's numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct AdamWConfig {
     /// Learning rate of parameters without their own.
     pub lr: f64,
@@ -29,15 +33,30 @@ impl AdamWConfig {
     }
 }
 
-/// AdamW (Loshchilov and Hutter 2019) with its moments, by parameter name.
+setters! {
+    AdamWConfig { lr: f64, beta1: f64, beta2: f64, eps: f64, weight_decay: f64 }
+}
+
+/// What the optimiser remembers of one parameter.
+#[derive(Clone, Debug)]
+pub struct Moments<B: Backend> {
+    /// How often the parameter was moved: its own count, by which its moments are corrected.
+    pub step: u64,
+    /// The running mean of its gradients, of its shape.
+    pub first: Tensor<B>,
+    /// The running mean of their squares, of its shape.
+    pub second: Tensor<B>,
+}
+
+/// AdamW (Loshchilov and Hutter 2019). Moments belong to a parameter, whatever it is called: one that joins the training late starts
+/// afresh, and one that stands under two names is moved once.
 #[derive(Debug)]
 pub struct Optimizer<B: Backend> {
     /// The numbers.
     pub config: AdamWConfig,
-    /// Steps taken.
-    pub step: u64,
-    /// First and second moment of every parameter that had a gradient.
-    pub moments: BTreeMap<String, [Tensor<B>; 2]>,
+    steps: u64,
+    /// By the parameter's identity.
+    moments: HashMap<u64, Moments<B>>,
 }
 
 impl<B: Backend> Optimizer<B> {
@@ -56,38 +75,73 @@ impl<B: Backend> Optimizer<B> {
                 return Err(Error::config(name, value, "must lie in [0, 1)"));
             }
         }
-        Ok(Optimizer { config, step: 0, moments: BTreeMap::new() })
+        Ok(Optimizer { config, steps: 0, moments: HashMap::new() })
     }
 
-    /// One step on every trained parameter that has a gradient; `factor` is the schedule's and multiplies every rate.
+    /// Updates done so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// What is remembered of a parameter; `None` where it never had a gradient.
+    pub fn moments(&self, param: &Param<B>) -> Option<&Moments<B>> {
+        self.moments.get(&param.identity())
+    }
+
+    /// Puts the optimiser where another one stood after `steps` updates, with what that one remembered; its own memory is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where moments are not of their parameter's shape; the optimiser then stays as it was.
+    pub fn restore(&mut self, steps: u64, moments: impl IntoIterator<Item = (Param<B>, Moments<B>)>) -> Result<()> {
+        let mut restored = HashMap::new();
+        for (param, moments) in moments {
+            for moment in [&moments.first, &moments.second] {
+                shape::exactly("Optimizer::restore", "a moment", param.value().shape(), moment.shape())?;
+            }
+            restored.insert(param.identity(), moments);
+        }
+        (self.steps, self.moments) = (steps, restored);
+        Ok(())
+    }
+
+    /// One step on every trained parameter of `module` that has a gradient; `factor` is the schedule's and multiplies every rate. Gradients
+    /// of parameters that are not the module's are none of its business.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where no trained parameter has a gradient, as of another model's gradients; [`Error::Shape`] where a gradient is not
+    /// of its parameter's shape; what the device answers. On an error parameters and optimiser are as before the call.
     pub fn update(&mut self, backend: &B, module: &dyn Module<B>, gradients: &Gradients<B>, factor: f64) -> Result<()> {
-        self.step += 1;
+        const OP: &str = "Optimizer::update";
+        // Everything is computed before anything is set.
+        let mut moved = Vec::new();
         for (name, param) in module.parameters() {
-            if let Some(grad) = gradients.of_parameter(param.identity()) {
-                self.update_one(backend, name, &param, grad, factor)?;
+            if let (ParamOptions::Trained { lr, decay }, Some(grad)) = (param.options(), gradients.of_parameter(param.identity())) {
+                shape::exactly(OP, &format!("the gradient of {name}"), param.value().shape(), grad.shape())?;
+                let (value, moments) = self.moved(backend, &param, grad, factor * lr.unwrap_or(self.config.lr), decay)?;
+                moved.push((param, value, moments));
             }
         }
+        if moved.is_empty() {
+            return Err(Error::value(OP, "no trained parameter of this module has a gradient: are these another model's gradients?"));
+        }
+        for (param, value, moments) in moved {
+            param.set(value)?;
+            self.moments.insert(param.identity(), moments);
+        }
+        self.steps += 1;
         Ok(())
     }
 
-    fn update_one(&mut self, backend: &B, name: String, param: &Param<B>, grad: &Tensor<B>, factor: f64) -> Result<()> {
-        let ParamOptions::Trained { lr, decay } = param.options() else { return Ok(()) };
+    /// The value and the moments of a parameter after one step at the rate `lr`.
+    fn moved(&self, backend: &B, param: &Param<B>, grad: &Tensor<B>, lr: f64, decay: bool) -> Result<(Tensor<B>, Moments<B>)> {
         let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
-        let step = AdamW {
-            lr: factor * lr.unwrap_or(self.config.lr),
-            beta1,
-            beta2,
-            eps,
-            weight_decay: if decay { weight_decay } else { 0.0 },
-            step: self.step,
+        let Moments { step, first, second } = match self.moments(param) {
+            Some(moments) => moments.clone(),
+            None => Moments { step: 0, first: backend.full(grad.shape(), 0.0)?, second: backend.full(grad.shape(), 0.0)? },
         };
-        let [first, second] = match self.moments.remove(&name) {
-            Some(moments) => moments,
-            None => [backend.full(grad.shape(), 0.0)?, backend.full(grad.shape(), 0.0)?],
-        };
-        let [value, first, second] = backend.adamw(&step, [&param.value(), &first, &second], grad)?;
-        param.set(value)?;
-        self.moments.insert(name, [first, second]);
-        Ok(())
+        let step = step + 1;
+        let adamw = AdamW { lr, beta1, beta2, eps, weight_decay: if decay { weight_decay } else { 0.0 }, step };
+        let [value, first, second] = backend.adamw(&adamw, [&param.value(), &first, &second], grad)?;
+        Ok((value, Moments { step, first, second }))
     }
 }

@@ -1,5 +1,7 @@
 //! SpikeMixer: lets the neurons of a layer talk.
 
+use serde::{Deserialize, Serialize};
+
 use super::linear::fan_in_uniform;
 use super::{Context, Module, Names, Param, ParamOptions};
 use crate::autodiff::Var;
@@ -8,7 +10,9 @@ use crate::backend::{Backend, Draw, Key, Unary};
 use crate::error::{Error, Result};
 
 /// The non-linearity after the mix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Activation {
     /// x Phi(x).
     #[default]
@@ -40,6 +44,9 @@ pub struct SpikeMixer<B: Backend> {
 
 impl<B: Backend> SpikeMixer<B> {
     /// Weights and biases uniform in +-1/sqrt(branches x d_model).
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a size is 0.
     pub fn new(backend: &B, key: Key, d_model: usize, branches: usize, activation: Activation) -> Result<Self> {
         if d_model == 0 || branches == 0 {
             return Err(Error::config("SpikeMixer", format!("{branches} branches of {d_model}"), "both sizes must be at least 1"));
@@ -53,17 +60,25 @@ impl<B: Backend> SpikeMixer<B> {
     }
 
     /// The spikes of every branch, (B, H, L) each, to (B, H, L).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the branches are not as many, or not of the shape, that W is for.
     pub fn forward(&self, cx: &Context<'_, B>, branches: &[&Var<B>]) -> Result<Var<B>> {
-        self.run(cx, branches, None, None)
+        self.mix(cx, branches, None, None)
     }
 
     /// [`SpikeMixer::forward`] with dropout tied over the length, added to a residual (B, H, L), in one operation.
-    pub fn onto(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: &Var<B>, dropout: f64) -> Result<Var<B>> {
-        let dropout = (cx.training && dropout > 0.0).then_some((dropout, cx.key.into()));
-        self.run(cx, branches, Some(residual), dropout)
+    pub(super) fn onto(
+        &self,
+        cx: &Context<'_, B>,
+        branches: &[&Var<B>],
+        residual: &Var<B>,
+        dropout: Option<(f64, Draw)>,
+    ) -> Result<Var<B>> {
+        self.mix(cx, branches, Some(residual), dropout)
     }
 
-    fn run(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: Option<&Var<B>>, dropout: Option<(f64, Draw)>) -> Result<Var<B>> {
+    fn mix(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: Option<&Var<B>>, dropout: Option<(f64, Draw)>) -> Result<Var<B>> {
         let mix = Mix { activation: Some(self.activation.function()), dropout, residual: residual.is_some() };
         Var::mix_with(branches, &cx.var(&self.weight), &cx.var(&self.bias), residual, mix)
     }

@@ -4,11 +4,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde_json::{Map, Value};
 
+use super::module::all_names;
 use super::{Module, Param};
 use crate::backend::{Backend, Real, Tensor};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
+
+/// The one note that this crate writes, a JSON object: safetensors writes several notes in random order, and the same model would not give
+/// the same file.
+const NOTE: &str = "pspikessm";
+/// What stands in the note: the prefix of a module's names, where there is one.
+const PREFIX: &str = "prefix";
+
+/// Says in a file's note that its module's names stand behind `prefix`.
+pub(crate) fn describe_prefix(note: &mut Map<String, Value>, prefix: &str) {
+    note.insert(PREFIX.into(), prefix.into());
+}
 
 /// Values of one tensor of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,13 +91,27 @@ impl Archive {
         write_atomically(path, |out| out.write_all(&bytes).map_err(|e| Error::io("write", path, e)))
     }
 
+    /// What this crate says of the file; empty where it says nothing.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where it cannot be read; `path` is for the message.
+    pub(crate) fn note(&self, path: &Path) -> Result<Map<String, Value>> {
+        let Some(note) = self.notes.get(NOTE) else { return Ok(Map::new()) };
+        serde_json::from_str(note).map_err(|_| Error::checkpoint(path, "is damaged: its note is unreadable; take an earlier one"))
+    }
+
+    /// Says something of the file, in place of what was said before.
+    pub(crate) fn set_note(&mut self, note: Map<String, Value>) {
+        self.notes.insert(NOTE.into(), Value::Object(note).to_string());
+    }
+
     /// Adds a tensor.
     pub fn insert<B: Backend>(&mut self, backend: &B, name: impl Into<String>, tensor: &Tensor<B>) -> Result<()> {
         self.tensors.insert(name.into(), Stored::new(&backend.to_vec(tensor)?, tensor.shape()));
         Ok(())
     }
 
-    /// Adds every parameter and buffer of a module, each name behind `prefix`.
+    /// Adds every parameter and buffer of a module, each once and its name behind `prefix`.
     pub fn insert_module<B: Backend>(&mut self, backend: &B, prefix: &str, module: &dyn Module<B>) -> Result<()> {
         module.parameters().iter().try_for_each(|(name, param)| self.insert(backend, format!("{prefix}{name}"), &param.value()))
     }
@@ -92,7 +119,7 @@ impl Archive {
     /// The tensor called `name`, which must have `shape`; `path` is for the message.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] that names it where it is missing, has another shape or a type that is not read.
+    /// [`Error::Checkpoint`] that names it where it is missing, has another shape, a type that is not read, or a value that is not finite.
     pub fn tensor<B: Backend>(&self, backend: &B, path: &Path, name: &str, shape: &[usize]) -> Result<Tensor<B>> {
         let fails = |what: String| Error::checkpoint(path, format!("does not belong to this architecture: {name} {what}"));
         let stored = self.tensors.get(name).ok_or_else(|| fails("is missing".into()))?;
@@ -100,42 +127,67 @@ impl Archive {
             return Err(fails(format!("has shape {:?}, the model's has {shape:?}", stored.shape)));
         }
         let values = stored.to_f64().ok_or_else(|| fails(format!("has the type {:?}; f32 and f64 are read", stored.dtype)))?;
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(Error::checkpoint(path, format!("is useless: {name} holds the value {value}; take an earlier one")));
+        }
         backend.from_vec(values.into_iter().map(B::Elem::of).collect(), shape)
     }
 
-    /// Sets every parameter and buffer of a module from the tensors behind `prefix`; on an error nothing is set.
+    /// Sets every parameter and buffer of a module from the tensors behind `prefix`; on an error nothing is set. Of a parameter with
+    /// several names the first one counts; a file may hold the others, too, if they say the same.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] that names the first parameter that differs: missing here, of another shape, or unknown to the module.
+    /// [`Error::Checkpoint`] that names the first parameter that differs: missing here, of another shape, not finite, or unknown to the
+    /// module.
     pub fn load_module<B: Backend>(&self, backend: &B, path: &Path, prefix: &str, module: &dyn Module<B>) -> Result<()> {
-        let parameters = module.parameters();
-        let mut values: Vec<(&Param<B>, Tensor<B>)> = Vec::with_capacity(parameters.len());
-        for (name, param) in &parameters {
-            values.push((param, self.tensor(backend, path, &format!("{prefix}{name}"), param.value().shape())?));
+        let mut values: Vec<(Param<B>, Tensor<B>)> = Vec::new();
+        for (name, param) in module.parameters() {
+            let value = self.tensor(backend, path, &format!("{prefix}{name}"), param.value().shape())?;
+            values.push((param, value));
         }
-        let known = |name: &str| parameters.iter().any(|(own, _)| own == name);
-        if let Some(name) = self.tensors.keys().filter_map(|name| name.strip_prefix(prefix)).find(|name| !known(name)) {
-            return Err(Error::checkpoint(path, format!("does not belong to this architecture: the model has no {name}")));
-        }
+        self.refuse_surplus(path, prefix, &all_names(module))?;
         values.into_iter().try_for_each(|(param, value)| param.set(value))
+    }
+
+    /// Refuses tensors behind `prefix` that are none of a module's, and tied ones that differ.
+    fn refuse_surplus<B: Backend>(&self, path: &Path, prefix: &str, names: &[(String, Param<B>)]) -> Result<()> {
+        let refused = |what: String| Err(Error::checkpoint(path, format!("does not belong to this architecture: {what}")));
+        for (name, stored) in self.tensors.iter().filter_map(|(name, stored)| Some((name.strip_prefix(prefix)?, stored))) {
+            let Some((_, param)) = names.iter().find(|(own, _)| own == name) else {
+                return refused(format!("the model has no {name}"));
+            };
+            let first = names.iter().find(|(_, other)| other.identity() == param.identity()).map_or(name, |(first, _)| first);
+            if self.tensors.get(&format!("{prefix}{first}")) != Some(stored) {
+                return refused(format!("{first} and {name} are one parameter, and the file holds different values"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The prefix behind which the file keeps its module.
+    pub(super) fn prefix(&self, path: &Path) -> Result<String> {
+        Ok(self.note(path)?.get(PREFIX).and_then(Value::as_str).unwrap_or_default().into())
     }
 }
 
-/// Writes all parameters and buffers of a module to a safetensors file, atomically.
+/// Writes all parameters and buffers of a module to a safetensors file, atomically. A model has more to say of itself:
+/// [`Model::save`](super::Model::save).
 ///
 /// # Errors
 /// [`Error::Io`] where the folder cannot be written.
 pub fn save<B: Backend>(backend: &B, module: &dyn Module<B>, path: impl AsRef<Path>) -> Result<()> {
     let mut archive = Archive::default();
-    archive.notes.insert("format".into(), "pspikessm".into());
+    archive.set_note(Map::new());
     archive.insert_module(backend, "", module)?;
     archive.write(path)
 }
 
-/// Reads all parameters and buffers of a module from a file that [`save`] wrote.
+/// Reads all parameters and buffers of a module from a file of this crate's: what [`save`] or [`Model::save`](super::Model::save) wrote, or
+/// the checkpoint of a training run.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Checkpoint`]: see [`Archive::read`] and [`Archive::load_module`].
+/// [`Error::Io`], [`Error::Checkpoint`]: see [`Archive::read`] and [`Archive::load_module`]. On an error nothing is set.
 pub fn load<B: Backend>(backend: &B, module: &dyn Module<B>, path: impl AsRef<Path>) -> Result<()> {
-    Archive::read(&path)?.load_module(backend, path.as_ref(), "", module)
+    let (archive, path) = (Archive::read(&path)?, path.as_ref());
+    archive.load_module(backend, path, &archive.prefix(path)?, module)
 }

@@ -7,18 +7,17 @@ use serde_json::{Map, Value};
 
 use super::Recipe;
 use super::trainer::{State, StepReport, Trainer};
-use crate::backend::{Backend, Tensor};
+use crate::backend::Backend;
 use crate::data::{Dataset, Encoding, Standardization, Vocabulary};
 use crate::error::{Error, Result};
-use crate::nn::store::{Archive, Stored};
-use crate::nn::{Model, Module, Plateau};
+use crate::nn::store::{self, Archive, Stored};
+use crate::nn::{Model, Module, Moments, Param, Plateau};
 
-/// The one note of the file, a JSON object: safetensors writes several notes in random order, and the same run would not give the
-/// same file.
-const NOTE: &str = "pspikessm training";
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 const MODEL: &str = "model.";
 const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
+/// How often each parameter was moved, in the order of the moments' names.
+const MOVED: &str = "moved";
 const RECENT: &str = "recent";
 const PLATEAU: &str = "plateau";
 const BEST: &str = "best";
@@ -85,10 +84,10 @@ type Notes = Map<String, Value>;
 /// Reads a file and makes sure that a training run wrote it.
 fn read(path: &Path) -> Result<(Archive, Notes)> {
     let archive = Archive::read(path)?;
-    let Some(note) = archive.notes.get(NOTE) else {
+    let notes = archive.note(path)?;
+    if !notes.contains_key("format") {
         return Err(Error::checkpoint(path, "was not written by a training run of this crate: take one that was"));
-    };
-    let notes: Notes = serde_json::from_str(note).map_err(|_| damaged(path, NOTE))?;
+    }
     match number(&notes, path, "format")? {
         FORMAT => Ok((archive, notes)),
         other => Err(Error::checkpoint(
@@ -123,13 +122,11 @@ impl<B: Backend> Trainer<B> {
         for (name, value) in [("format", FORMAT), ("step", self.steps_done()), ("validated", self.state.validated)] {
             notes.insert(name.into(), value.into());
         }
-        archive.notes.insert(NOTE.into(), Value::Object(notes).to_string());
+        store::describe_prefix(&mut notes, MODEL);
+        self.model.config().describe(&mut notes)?;
+        archive.set_note(notes);
         archive.insert_module(&self.backend, MODEL, &self.model)?;
-        for (name, moments) in &self.optimizer.moments {
-            for (prefix, moment) in MOMENTS.iter().zip(moments) {
-                archive.insert(&self.backend, format!("{prefix}{name}"), moment)?;
-            }
-        }
+        self.store_moments(&mut archive)?;
         let recent: Vec<f64> = self.state.recent.iter().flat_map(|r| [r.loss, r.accuracy]).collect();
         archive.tensors.insert(RECENT.into(), Stored::new(&recent, &[recent.len() / 2, 2]));
         if let Some(Plateau { factor, best, waited, .. }) = self.state.plateau {
@@ -157,13 +154,7 @@ impl<B: Backend> Trainer<B> {
             return Err(Error::checkpoint(path, help));
         }
         self.rewind_data();
-        self.optimizer.step = step;
-        self.optimizer.moments.clear();
-        for (name, param) in self.model.parameters().into_iter().filter(|(_, param)| param.is_trained()) {
-            if let Some(moments) = self.stored_moments(&archive, path, &name, param.value().shape())? {
-                self.optimizer.moments.insert(name, moments);
-            }
-        }
+        self.optimizer.restore(step, self.stored_moments(&archive, path)?)?;
         self.state = State {
             validated: number(&notes, path, "validated")?,
             best: stored_best(&archive, path)?,
@@ -182,14 +173,34 @@ impl<B: Backend> Trainer<B> {
         Ok(self)
     }
 
-    /// The two moments of a parameter; `None` where it never had a gradient.
-    fn stored_moments(&self, archive: &Archive, path: &Path, name: &str, shape: &[usize]) -> Result<Option<[Tensor<B>; 2]>> {
-        let names = MOMENTS.map(|prefix| format!("{prefix}{name}"));
-        if names.iter().all(|name| !archive.tensors.contains_key(name)) {
-            return Ok(None);
+    /// Writes what the optimiser remembers, by the parameters' names.
+    fn store_moments(&self, archive: &mut Archive) -> Result<()> {
+        let mut moved = Vec::new();
+        for (name, param) in self.model.parameters() {
+            let Some(moments) = self.optimizer.moments(&param) else { continue };
+            moved.push(moments.step as f64);
+            for (prefix, moment) in MOMENTS.iter().zip([&moments.first, &moments.second]) {
+                archive.insert(&self.backend, format!("{prefix}{name}"), moment)?;
+            }
         }
-        let [first, second] = names.map(|name| archive.tensor(&self.backend, path, &name, shape));
-        Ok(Some([first?, second?]))
+        archive.tensors.insert(MOVED.into(), Stored::new(&moved, &[moved.len()]));
+        Ok(())
+    }
+
+    /// What [`store_moments`](Self::store_moments) wrote; a parameter that never had a gradient has none.
+    fn stored_moments(&self, archive: &Archive, path: &Path) -> Result<Vec<(Param<B>, Moments<B>)>> {
+        let mut moved = archive.tensors.get(MOVED).and_then(Stored::to_f64).ok_or_else(|| damaged(path, MOVED))?.into_iter();
+        let mut found = Vec::new();
+        for (name, param) in self.model.parameters() {
+            let names = MOMENTS.map(|prefix| format!("{prefix}{name}"));
+            if names.iter().all(|name| !archive.tensors.contains_key(name)) {
+                continue;
+            }
+            let [first, second] = names.map(|name| archive.tensor(&self.backend, path, &name, param.value().shape()));
+            let step = moved.next().ok_or_else(|| damaged(path, MOVED))? as u64;
+            found.push((param, Moments { step, first: first?, second: second? }));
+        }
+        Ok(found)
     }
 
     /// Refuses a run that differs in what must be the same before and after an interruption.

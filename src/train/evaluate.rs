@@ -8,7 +8,7 @@ use crate::autodiff::{Tape, Var};
 use crate::backend::{Backend, Key, Real, SpikeMode};
 use crate::data::{Batch, Dataset, Inputs};
 use crate::error::{Error, Result};
-use crate::nn::{Context, Input, Model, Noises, Site, SpikeMeter};
+use crate::nn::{Context, Input, Model, Site, SpikeMeter};
 
 /// What came of running a model over a data set.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,10 +41,10 @@ pub struct LayerRate {
 /// The logits of a batch, as [`Model::forward`] gives them.
 pub fn logits<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch) -> Result<Var<B>> {
     let input = match &batch.inputs {
-        Inputs::Tokens(tokens) => Input::Tokens(tokens),
-        Inputs::Values { values, .. } => Input::Values(values),
+        Inputs::Tokens(tokens) => Input::tokens(tokens, batch.batch),
+        Inputs::Values { values, .. } => Input::values(values, batch.batch),
     };
-    model.forward(cx, input, batch.batch, Some(&batch.lengths), &Noises::Stream)
+    model.forward(cx, input.lengths(&batch.lengths))
 }
 
 /// The class with the largest logit of every row; the first of equal ones counts as the largest.
@@ -88,7 +88,7 @@ struct Tally {
 impl<B: Backend> Evaluator<'_, B> {
     /// Goes through `set` in its order, `passes` times; all spikes come from `key`. `None` where `stop` was set meanwhile.
     ///
-    /// The model is left as it is. (One that was never run forward makes C~ of its kernels, as any first forward does.)
+    /// The model is left as it is.
     ///
     /// # Errors
     /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty, or nothing in it can be read; what

@@ -116,7 +116,7 @@ impl<B: Backend> Trainer<B> {
 
     /// Steps taken so far.
     pub fn steps_done(&self) -> u64 {
-        self.optimizer.step
+        self.optimizer.steps()
     }
 
     /// Steps of the whole run.
@@ -207,6 +207,8 @@ impl<B: Backend> Trainer<B> {
 
     /// What came of a part of a batch, and the gradients of `share` times its loss.
     fn differentiate(&self, part: &Batch, share: f64, key: Key) -> Result<(StepReport, Gradients<B>)> {
+        // As the official code does: C~ is made for the first length that is trained, and doubled for longer ones.
+        self.model.prepare(&self.backend, part.length)?;
         let tape = Tape::new(&self.backend);
         let logits = logits(&self.model, &Context::training(&tape, key), part)?;
         let accuracy = correct(&logits, &part.labels)? as f64 / part.labels.len() as f64;
@@ -280,7 +282,7 @@ impl<B: Backend> Trainer<B> {
                 let (splits, recipe) = (self.splits.clone(), self.recipe.clone());
                 let mut cutter = Cutter { splits, recipe, order: Vec::new(), epoch: None };
                 let threads = feeder::threads(&self.splits.train);
-                self.feeder.insert(Feeder::spawn(self.optimizer.step, threads, move |step| Some(cutter.parts(step)))?)
+                self.feeder.insert(Feeder::spawn(self.optimizer.steps(), threads, move |step| Some(cutter.parts(step)))?)
             }
         };
         let ended = || Err(Error::value("Trainer", "the thread that makes the batches has ended"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::test_runner::{Config, RngSeed};
 use pspikessm::autodiff::Gradients;
 use pspikessm::backend::{Backend, Real, Tensor};
-use pspikessm::nn::{Module, Param};
+use pspikessm::nn::{Module, Moments, Optimizer, Param};
 use serde_json::Value;
 
 /// A property's configuration: so many cases, always the same ones.
@@ -105,6 +105,11 @@ pub fn host<B: Backend>(backend: &B, x: &Tensor<B>) -> Vec<f64> {
 /// The gradient of a parameter, in f64.
 pub fn gradient<B: Backend>(backend: &B, gradients: &Gradients<B>, param: &Param<B>) -> Vec<f64> {
     host(backend, gradients.of_parameter(param.identity()).expect("every parameter has a gradient"))
+}
+
+/// What the optimiser remembers of every parameter that had a gradient, under its name.
+pub fn moments<B: Backend>(module: &dyn Module<B>, optimizer: &Optimizer<B>) -> Vec<(String, Moments<B>)> {
+    module.parameters().into_iter().filter_map(|(name, param)| Some((name, optimizer.moments(&param)?.clone()))).collect()
 }
 
 /// The parameter of this name.

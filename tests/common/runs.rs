@@ -155,7 +155,10 @@ pub fn bits(trainer: &Trainer<Cpu<f32>>) -> Vec<(String, Vec<u32>)> {
     let cpu = Cpu::<f32>::new();
     let of = |tensor: &Tensor<_>| cpu.to_vec(tensor).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
     let values = trainer.model().parameters().into_iter().map(|(name, param)| (name, of(&param.value())));
-    let moments = trainer.optimizer().moments.iter().map(|(name, [m, v])| (format!("moments of {name}"), [of(m), of(v)].concat()));
+    let moments = trainer.model().parameters().into_iter().filter_map(|(name, param)| {
+        let moments = trainer.optimizer().moments(&param)?;
+        Some((format!("moments of {name}"), [of(&moments.first), of(&moments.second), vec![moments.step as u32]].concat()))
+    });
     values.chain(moments).collect()
 }
 

@@ -14,8 +14,8 @@ use pspikessm::data::listops::{self, Rules};
 use pspikessm::data::{Batch, Splits};
 use pspikessm::nn::hippo::Measure;
 use pspikessm::nn::{
-    BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind, Param, Pooling, SpikeMeter, SpikeSource, Ssm,
-    SsmConfig, SsmInit, store,
+    BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Param, SpikeMeter, SpikeSource, Ssm, SsmConfig, SsmInit,
+    store,
 };
 use pspikessm::train::tasks::{ListOps, Task};
 use pspikessm::train::{Evaluator, Recipe, Trainer, load_weights, logits};
@@ -69,7 +69,8 @@ impl Run {
         for (name, now) in values(device, trained(run.model())) {
             moved.get_mut(&name).unwrap().iter_mut().zip(now).for_each(|(value, now)| *value = now - *value);
         }
-        let gradients = run.optimizer().moments.iter().map(|(name, [first, _])| (name.clone(), host(device, first))).collect();
+        let moments = common::moments(run.model(), run.optimizer()).into_iter();
+        let gradients = moments.map(|(name, moments)| (name, host(device, &moments.first))).collect();
         Run { losses, moved, gradients }
     }
 }
@@ -115,7 +116,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn all_bits(device: &Wgpu, run: &Trainer<Wgpu>) -> Vec<(String, Vec<u32>)> {
     let of = |tensor: &Tensor<_>| bits(&device.to_vec(tensor).unwrap());
     let values = run.model().parameters().into_iter().map(|(name, param)| (name, of(&param.value())));
-    let moments = run.optimizer().moments.iter().map(|(name, [m, v])| (format!("moments of {name}"), [of(m), of(v)].concat()));
+    let moments = common::moments(run.model(), run.optimizer()).into_iter();
+    let moments = moments.map(|(name, moments)| (format!("moments of {name}"), [of(&moments.first), of(&moments.second)].concat()));
     values.chain(moments).collect()
 }
 
@@ -273,7 +275,7 @@ fn stepping_is_the_convolution() {
     use pspikessm::nn::hippo::DiagInit;
     let device = gpu();
     for init in [SsmInit::Dplr(Measure::LegS), SsmInit::Diag(DiagInit::Lin, Zoh), SsmInit::Diag(DiagInit::Inv, Bilinear)] {
-        let config = SsmConfig { init, bidirectional: false, n_ssm: Some(3), dt_transform: DtTransform::Exp, ..SsmConfig::new(6, 8) };
+        let config = SsmConfig::new(6, 8).init(init).n_ssm(3).dt_transform(DtTransform::Exp).causal();
         let layer = Ssm::new(&device, Key::new(3), &config).unwrap();
         let u = Array::new(&[1, 6, 90], host(&device, &device.normal(Key::new(4), &[1, 6, 90]).unwrap()));
         let tape = Tape::off(&device);
@@ -291,12 +293,13 @@ fn stepping_is_the_convolution() {
 /// Logits and gradients of one pass, each spike replaced by its expectation: no draw can flip.
 fn pass<B: Backend>(device: &B, config: &ModelConfig, batch: usize, length: usize) -> Vec<(String, Vec<f64>)> {
     let model = Model::new(device, Key::new(1), config).unwrap();
+    model.prepare(device, length).unwrap();
     let tape = Tape::new(device);
     let tokens: Vec<u32> = (0..batch * length).map(|i| (i * i % 7 + i % 5) as u32).collect();
     let lengths: Vec<usize> = (0..batch).map(|b| length - b * length / (2 * batch)).collect();
     let labels: Vec<usize> = (0..batch).map(|b| b % 3).collect();
     let cx = Context::training(&tape, Key::new(2)).expected();
-    let logits = model.forward(&cx, Input::Tokens(&tokens), batch, Some(&lengths), &Noises::Stream).unwrap();
+    let logits = model.forward(&cx, Input::tokens(&tokens, batch).lengths(&lengths)).unwrap();
     let first = ("logits".into(), host(device, logits.value()));
     let gradients = logits.cross_entropy(&labels).unwrap().backward().unwrap();
     let grads = trained(&model).map(|(name, param)| (name, common::gradient(device, &gradients, &param)));
@@ -308,9 +311,9 @@ fn every_shape_gives_what_the_cpu_gives() {
     for (batch, d_model, length) in
         [(1, 1, 1), (3, 5, 1), (1, 3, 2), (2, 1, 17), (5, 7, 129), (300, 2, 5), (2, 130, 20), (1, 2, 4096), (2, 3, 4097), (1, 2, 9001)]
     {
-        let ssm = SsmConfig { dropout: 0.1, ..SsmConfig::new(d_model, 2 * (1 + length % 4)) };
-        let block = BlockConfig { dropout: 0.1, norm: Some(NormKind::Layer).filter(|_| d_model > 1), ..BlockConfig::new(ssm) };
-        let config = ModelConfig { encoder: Encoder::Tokens(11), block, layers: 1, pooling: Pooling::Mean, classes: 3, retrieval: false };
+        let ssm = SsmConfig::new(d_model, 2 * (1 + length % 4)).dropout(0.1);
+        let block = BlockConfig::new(ssm).dropout(0.1).norm(Some(NormKind::Layer).filter(|_| d_model > 1));
+        let config = ModelConfig::new(Encoder::Tokens(11), block, 3).layers(1);
         let (there, here) = (pass(&gpu(), &config, batch, length), pass(&Cpu::<f64>::new(), &config, batch, length));
         for ((name, got), (_, want)) in there.iter().zip(&here) {
             let off = largest(&got.iter().zip(want).map(|(g, w)| g - w).collect::<Vec<_>>());

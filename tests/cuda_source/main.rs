@@ -17,9 +17,7 @@ use pspikessm::autodiff::Tape;
 use pspikessm::backend::cube::cuda::Guarded;
 use pspikessm::backend::cube::{Cube, Scalar};
 use pspikessm::backend::*;
-use pspikessm::nn::{
-    AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Noises, NormKind, Optimizer, Pooling, SsmConfig, ssm::SsmKernel,
-};
+use pspikessm::nn::{AdamWConfig, BlockConfig, Context, Encoder, Input, Model, ModelConfig, NormKind, Optimizer, SsmConfig};
 use rayon::prelude::*;
 use suite::harness::{Lab, Tolerance};
 
@@ -52,20 +50,16 @@ fn training_steps<E: Scalar>(device: usize) {
         (512, 64, 1024, NormKind::Layer, true, false),
         (16, 4, 16_384, NormKind::Layer, true, true),
     ] {
-        let ssm = SsmConfig { l_max: Some(length), dropout: 0.1, ..SsmConfig::new(d_model, d_state) };
-        let block = BlockConfig { norm: Some(norm), bidirectional, prenorm, dropout: 0.1, ..BlockConfig::new(ssm) };
-        let config = ModelConfig { encoder: Encoder::Tokens(18), block, layers: 2, pooling: Pooling::Mean, classes: 10, retrieval: false };
-        SsmKernel::new(&backend, Key::new(0), &config.block.ssm).unwrap().prepare(&backend, length).unwrap();
-        // The model asks the device for the length that its kernels were prepared for.
-        dry::answer(device, E::as_bytes(&[E::of(length as f64)]));
+        let ssm = SsmConfig::new(d_model, d_state).l_max(length).dropout(0.1);
+        let block = BlockConfig::new(ssm).norm(norm).bidirectional(bidirectional).prenorm(prenorm).dropout(0.1);
+        let config = ModelConfig::new(Encoder::Tokens(18), block, 10).layers(2);
         let model = Model::new(&backend, Key::new(0), &config).unwrap();
         let mut optimizer = Optimizer::new(AdamWConfig::new(1e-3, 0.01)).unwrap();
         let tokens = vec![3; 4 * length];
-        let logits = |cx: &Context<_>| model.forward(cx, Input::Tokens(&tokens), 4, Some(&[length; 4]), &Noises::Stream).unwrap();
+        let logits = |cx: &Context<_>| model.forward(cx, Input::tokens(&tokens, 4).lengths(&[length; 4])).unwrap();
         logits(&Context::evaluation(&Tape::off(&backend), Key::new(1)));
         let gradients = logits(&Context::training(&Tape::new(&backend), Key::new(1))).cross_entropy(&[0; 4]).unwrap().backward().unwrap();
         optimizer.update(&backend, &model, &gradients, 1.0).unwrap();
-        dry::answer(device, &[0]);
     }
 }
 

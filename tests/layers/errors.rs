@@ -5,8 +5,8 @@ use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::*;
 use pspikessm::nn::store::{Archive, load, save};
 use pspikessm::nn::{
-    Activation, AdamWConfig, Block, BlockConfig, BlockNoise, Context, Embedding, Encoder, Input, Linear, Model, ModelConfig, Module,
-    Noises, Norm, NormKind, Optimizer, Param, ParamOptions, Pooling, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig,
+    Activation, AdamWConfig, Block, BlockConfig, Context, Embedding, Encoder, Input, Linear, Model, ModelConfig, Module, Norm, NormKind,
+    Optimizer, Param, ParamOptions, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig,
 };
 use pspikessm::{Error, Result};
 
@@ -20,7 +20,7 @@ fn says<T>(result: Result<T>, parts: &[&str]) -> String {
 }
 
 fn tokens(block: BlockConfig) -> ModelConfig {
-    ModelConfig { encoder: Encoder::Tokens(7), block, layers: 1, pooling: Pooling::Mean, classes: 3, retrieval: false }
+    ModelConfig::new(Encoder::Tokens(7), block, 3).layers(1)
 }
 
 fn small() -> BlockConfig {
@@ -44,7 +44,7 @@ fn refuses(config: &SsmConfig, name: &str, parts: &[&str]) {
         Block::new(&cpu, Key::new(0), &block).map(drop),
         Model::new(&cpu, Key::new(0), &tokens(block.clone())).map(drop),
         // A model without blocks checks its configuration all the same.
-        Model::new(&cpu, Key::new(0), &ModelConfig { layers: 0, ..tokens(block) }).map(drop),
+        Model::new(&cpu, Key::new(0), &tokens(block).layers(0)).map(drop),
     ];
     for attempt in attempts {
         assert!(matches!(&attempt, Err(Error::Config { name: own, .. }) if *own == name), "{name}: {attempt:?}");
@@ -57,30 +57,30 @@ fn a_configuration_that_makes_no_sense_is_named() {
     let good = SsmConfig::new(12, 8);
     good.check().unwrap();
     for d_state in [0, 1, 7, 63] {
-        refuses(&SsmConfig { d_state, ..good.clone() }, "d_state", &[&format!("d_state = {d_state}"), "even", "conjugate pairs"]);
+        refuses(&good.clone().d_state(d_state), "d_state", &[&format!("d_state = {d_state}"), "even", "conjugate pairs"]);
     }
     for n_ssm in [0, 5, 24] {
-        refuses(&SsmConfig { n_ssm: Some(n_ssm), ..good.clone() }, "n_ssm", &[&format!("n_ssm = {n_ssm}"), "divide d_model = 12"]);
+        refuses(&good.clone().n_ssm(n_ssm), "n_ssm", &[&format!("n_ssm = {n_ssm}"), "divide d_model = 12"]);
     }
     for (dt_min, dt_max) in [(0.2, 0.1), (0.0, 0.1), (-0.1, 0.1), (f64::NAN, 0.1), (0.1, f64::NAN), (0.1, f64::INFINITY)] {
         let given = format!("[{dt_min}, {dt_max}]");
-        refuses(&SsmConfig { dt_min, dt_max, ..good.clone() }, "[dt_min, dt_max]", &[&given, "0 < dt_min <= dt_max"]);
+        refuses(&good.clone().dt_min(dt_min).dt_max(dt_max), "[dt_min, dt_max]", &[&given, "0 < dt_min <= dt_max"]);
     }
     for dropout in [1.0, 1.5, -0.1, f64::NAN] {
-        refuses(&SsmConfig { dropout, ..good.clone() }, "dropout", &[&format!("dropout = {dropout}"), "[0, 1)"]);
-        let block = BlockConfig { dropout, ..BlockConfig::new(good.clone()) };
+        refuses(&good.clone().dropout(dropout), "dropout", &[&format!("dropout = {dropout}"), "[0, 1)"]);
+        let block = BlockConfig::new(good.clone()).dropout(dropout);
         says(Block::new(&B::new(), Key::new(0), &block), &["dropout", "[0, 1)"]);
     }
-    refuses(&SsmConfig { l_max: Some(0), ..good.clone() }, "l_max", &["l_max = 0", "at least 1"]);
-    refuses(&SsmConfig { d_model: 0, ..good }, "d_model", &["d_model = 0", "at least 1"]);
+    refuses(&good.clone().l_max(0), "l_max", &["l_max = 0", "at least 1"]);
+    refuses(&good.d_model(0), "d_model", &["d_model = 0", "at least 1"]);
 }
 
 #[test]
 fn layers_without_size_are_refused() {
     let cpu = B::new();
-    says(Model::new(&cpu, Key::new(0), &ModelConfig { classes: 0, ..tokens(small()) }), &["classes = 0", "at least 1"]);
+    says(Model::new(&cpu, Key::new(0), &tokens(small()).classes(0)), &["classes = 0", "at least 1"]);
     for encoder in [Encoder::Tokens(0), Encoder::Values(0)] {
-        says(Model::new(&cpu, Key::new(0), &ModelConfig { encoder, ..tokens(small()) }), &["at least 1", "0"]);
+        says(Model::new(&cpu, Key::new(0), &tokens(small()).encoder(encoder)), &["at least 1", "0"]);
     }
     says(Linear::new(&cpu, Key::new(0), 3, 0), &["Linear", "3 -> 0"]);
     says(Embedding::new(&cpu, Key::new(0), 0, 3), &["Embedding", "(0, 3)"]);
@@ -92,13 +92,13 @@ fn layers_without_size_are_refused() {
 fn an_optimiser_refuses_numbers_that_cannot_train() {
     let good = AdamWConfig::new(1e-3, 0.01);
     for bad in [-1e-3, f64::NAN, f64::INFINITY] {
-        says(Optimizer::<B>::new(AdamWConfig { lr: bad, ..good }), &["lr", "at least 0"]);
-        says(Optimizer::<B>::new(AdamWConfig { weight_decay: bad, ..good }), &["weight_decay", "at least 0"]);
-        says(Optimizer::<B>::new(AdamWConfig { eps: bad, ..good }), &["eps", "at least 0"]);
-        says(Optimizer::<B>::new(AdamWConfig { beta1: bad, ..good }), &["beta1", "[0, 1)"]);
-        says(Optimizer::<B>::new(AdamWConfig { beta2: bad, ..good }), &["beta2", "[0, 1)"]);
+        says(Optimizer::<B>::new(good.lr(bad)), &["lr", "at least 0"]);
+        says(Optimizer::<B>::new(good.weight_decay(bad)), &["weight_decay", "at least 0"]);
+        says(Optimizer::<B>::new(good.eps(bad)), &["eps", "at least 0"]);
+        says(Optimizer::<B>::new(good.beta1(bad)), &["beta1", "[0, 1)"]);
+        says(Optimizer::<B>::new(good.beta2(bad)), &["beta2", "[0, 1)"]);
     }
-    says(Optimizer::<B>::new(AdamWConfig { beta1: 1.0, ..good }), &["beta1 = 1", "[0, 1)"]);
+    says(Optimizer::<B>::new(good.beta1(1.0)), &["beta1 = 1", "[0, 1)"]);
 }
 
 #[test]
@@ -110,10 +110,10 @@ fn surrogates_and_neurons_are_checked_when_they_are_used() {
         (lif(1.5, 2.0), ["decay = 1.5", "[0, 1]"]),
         (lif(0.5, -1.0), ["alpha = -1", "positive"]),
     ] {
-        let block = Block::new(&cpu, Key::new(0), &BlockConfig { source, ..small() }).unwrap();
+        let block = Block::new(&cpu, Key::new(0), &small().source(source)).unwrap();
         let tape = Tape::off(&cpu);
         let x = tape.constant(&full(&cpu, &[1, 4, 5], 0.5));
-        says(block.forward(&Context::training(&tape, Key::new(0)), &x, None, &BlockNoise::Stream), &parts);
+        says(block.forward(&Context::training(&tape, Key::new(0)), &x, None), &parts);
     }
 }
 
@@ -126,7 +126,7 @@ fn shapes_that_do_not_fit_are_named_with_their_axis() {
     let cx = Context::training(&tape, Key::new(0));
     let x = |shape: &[usize]| tape.constant(&full(&cpu, shape, 0.5));
     let block = Block::new(&cpu, Key::new(0), &small()).unwrap();
-    let forward = |shape: &[usize]| block.forward(&cx, &x(shape), None, &BlockNoise::Stream);
+    let forward = |shape: &[usize]| block.forward(&cx, &x(shape), None);
     says(forward(&[2, 5, 9]), &["Block", "axis 1", "[2, 4, 9]", "[2, 5, 9]"]);
     says(forward(&[2, 4]), &["Block", "[2, 4]", "batch, channels, length"]);
     for empty in [[0, 4, 9], [2, 0, 9], [2, 4, 0]] {
@@ -169,16 +169,16 @@ fn one_value_a_channel_has_no_statistics() {
 
 // ---------------------------------------------------------------- inputs of a model
 
-fn run(model: &Model<B>, input: Input<'_>, batch: usize, lengths: Option<&[usize]>) -> Result<Var<B>> {
+fn run(model: &Model<B>, input: Input<'_, B>) -> Result<Var<B>> {
     let cpu = B::new();
     let tape = Tape::off(&cpu);
-    model.forward(&Context::evaluation(&tape, Key::new(0)), input, batch, lengths, &Noises::Stream)
+    model.forward(&Context::evaluation(&tape, Key::new(0)), input)
 }
 
 #[test]
 fn tokens_that_do_not_fit_are_named() {
     let model = Model::new(&B::new(), Key::new(0), &tokens(small())).unwrap();
-    let forward = |tokens: &[u32], batch| run(&model, Input::Tokens(tokens), batch, None);
+    let forward = |tokens: &[u32], batch| run(&model, Input::tokens(tokens, batch));
     forward(&[0, 6, 1, 2], 2).unwrap();
     says(forward(&[0, 6, 1, 7], 2), &["token 7", "position 1 of sequence 1", "vocabulary of 7"]);
     says(forward(&[0, u32::MAX], 1), &["token 4294967295", "vocabulary of 7"]);
@@ -186,14 +186,14 @@ fn tokens_that_do_not_fit_are_named() {
     says(forward(&[1, 2], 0), &["Model", "batch is empty"]);
     says(forward(&[], 2), &["0 tokens", "2 sequences"]);
     says(forward(&[1, 2, 3], 2), &["3 tokens", "2 sequences", "pad"]);
-    says(run(&model, Input::Values(&[0.5]), 1, None), &["reads tokens", "values were given"]);
+    says(run(&model, Input::values(&[0.5], 1)), &["reads tokens", "values were given"]);
 }
 
 #[test]
 fn values_that_do_not_fit_are_named() {
-    let config = ModelConfig { encoder: Encoder::Values(2), ..tokens(small()) };
+    let config = tokens(small()).encoder(Encoder::Values(2));
     let model = Model::new(&B::new(), Key::new(0), &config).unwrap();
-    let forward = |values: &[f32], batch| run(&model, Input::Values(values), batch, None);
+    let forward = |values: &[f32], batch| run(&model, Input::values(values, batch));
     let good: Vec<f32> = (0..12).map(|i| i as f32 / 12.0).collect();
     assert_eq!(forward(&good, 2).unwrap().shape(), [2, 3]);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -205,15 +205,15 @@ fn values_that_do_not_fit_are_named() {
     says(forward(&good[..2], 2), &["2 values", "2 sequences"]);
     says(forward(&[], 2), &["0 values"]);
     says(forward(&[], 0), &["batch is empty"]);
-    says(run(&model, Input::Tokens(&[1]), 1, None), &["reads values", "tokens were given"]);
+    says(run(&model, Input::tokens(&[1], 1)), &["reads values", "tokens were given"]);
 }
 
 #[test]
 fn lengths_that_do_not_fit_are_named() {
     let cpu = B::new();
     let model = Model::new(&cpu, Key::new(0), &tokens(small())).unwrap();
-    let bare = Model::new(&cpu, Key::new(0), &ModelConfig { layers: 0, ..tokens(small()) }).unwrap();
-    let block = Block::new(&cpu, Key::new(0), &BlockConfig { flip_reverse: true, ..small() }).unwrap();
+    let bare = Model::new(&cpu, Key::new(0), &tokens(small()).layers(0)).unwrap();
+    let block = Block::new(&cpu, Key::new(0), &small().flip_reverse(true)).unwrap();
     let ssm = Ssm::new(&cpu, Key::new(0), &SsmConfig::new(4, 6)).unwrap();
     let tape = Tape::off(&cpu);
     let cx = Context::training(&tape, Key::new(0));
@@ -225,48 +225,48 @@ fn lengths_that_do_not_fit_are_named() {
         (&[3, 3, 3], &["[2]", "[3]", "one true length for every sequence"]),
         (&[], &["[2]", "[0]", "one true length for every sequence"]),
     ] {
-        says(run(&model, Input::Tokens(&[1, 2, 3, 4, 5, 6]), 2, Some(lengths)), parts);
-        says(run(&bare, Input::Tokens(&[1, 2, 3, 4, 5, 6]), 2, Some(lengths)), parts);
-        says(block.forward(&cx, &x, Some(lengths), &BlockNoise::Stream), parts);
+        says(run(&model, Input::tokens(&[1, 2, 3, 4, 5, 6], 2).lengths(lengths)), parts);
+        says(run(&bare, Input::tokens(&[1, 2, 3, 4, 5, 6], 2).lengths(lengths)), parts);
+        says(block.forward(&cx, &x, Some(lengths)), parts);
         says(ssm.forward(&cx, &x, Some(lengths)), parts);
     }
 }
 
 #[test]
 fn documents_come_in_pairs() {
-    let model = Model::new(&B::new(), Key::new(0), &ModelConfig { retrieval: true, ..tokens(small()) }).unwrap();
-    assert_eq!(run(&model, Input::Tokens(&[1, 2, 3, 4]), 2, None).unwrap().shape(), [1, 3]);
-    says(run(&model, Input::Tokens(&[1, 2, 3, 4, 5, 6]), 3, None), &["3 documents", "pairs", "first ones"]);
+    let model = Model::new(&B::new(), Key::new(0), &tokens(small()).retrieval(true)).unwrap();
+    assert_eq!(run(&model, Input::tokens(&[1, 2, 3, 4], 2)).unwrap().shape(), [1, 3]);
+    says(run(&model, Input::tokens(&[1, 2, 3, 4, 5, 6], 3)), &["3 documents", "pairs", "first ones"]);
 }
 
 #[test]
 fn noise_must_suffice_and_fit() {
     let cpu = B::new();
-    let model = Model::new(&cpu, Key::new(0), &ModelConfig { layers: 2, ..tokens(small()) }).unwrap();
+    let model = Model::new(&cpu, Key::new(0), &tokens(small()).layers(2)).unwrap();
     let tape = Tape::off(&cpu);
     let cx = Context::training(&tape, Key::new(0));
     let given = |count, shape: &[usize]| {
         let draws = vec![full(&cpu, shape, 0.5); count];
-        model.forward(&cx, Input::Tokens(&[1, 2, 3, 4, 5, 6]), 2, None, &Noises::Given(draws))
+        model.forward(&cx.clone().given(&draws), Input::tokens(&[1, 2, 3, 4, 5, 6], 2))
     };
     given(4, &[2, 4, 3]).unwrap();
     for count in [0, 1, 3] {
         says(given(count, &[2, 4, 3]), &[&format!("{count} draws"), "4 are needed"]);
     }
     says(given(4, &[2, 3, 4]), &["noise", "axis 1", "[2, 4, 3]", "[2, 3, 4]"]);
-    for (config, needed) in [(small(), 2), (BlockConfig { own_noise: true, ..small() }, 4)] {
+    for (config, needed) in [(small(), 2), (small().own_noise(true), 4)] {
         let block = Block::new(&cpu, Key::new(0), &config).unwrap();
         let x = tape.constant(&full(&cpu, &[2, 4, 3], 0.5));
         let draws = vec![full(&cpu, &[2, 4, 3], 0.5); needed - 1];
         let help = [format!("{} draws", needed - 1), format!("{needed} are needed")];
-        says(block.forward(&cx, &x, None, &BlockNoise::Given(draws)), &[&help[0], &help[1]]);
+        says(block.forward(&cx.clone().given(&draws), &x, None), &[&help[0], &help[1]]);
     }
 }
 
 #[test]
 fn labels_must_be_classes() {
     let model = Model::new(&B::new(), Key::new(0), &tokens(small())).unwrap();
-    let logits = run(&model, Input::Tokens(&[1, 2, 3, 4]), 2, None).unwrap();
+    let logits = run(&model, Input::tokens(&[1, 2, 3, 4], 2)).unwrap();
     says(logits.cross_entropy(&[0, 3]), &["label 3 of sample 1", "3 classes"]);
     says(logits.cross_entropy(&[0]), &["labels", "[2]", "[1]"]);
 }
@@ -274,7 +274,7 @@ fn labels_must_be_classes() {
 // ---------------------------------------------------------------- recordings
 
 #[test]
-fn a_kernel_does_not_grow_under_a_recording_that_used_it() {
+fn a_recording_wants_a_prepared_kernel() {
     let cpu = B::new();
     let ssm = Ssm::new(&cpu, Key::new(0), &SsmConfig::new(4, 6)).unwrap();
     let forward = |tape: &Tape<B>, length: usize| {
@@ -282,21 +282,25 @@ fn a_kernel_does_not_grow_under_a_recording_that_used_it() {
         ssm.forward(&Context::training(tape, Key::new(0)), &u, None)
     };
     let tape = Tape::new(&cpu);
+    says(forward(&tape, 5), &["C~ is not made yet", "prepare(&backend, 5)"]);
+    assert_eq!(ssm.kernel.l_kernel(&cpu).unwrap(), 0, "the refused request changed C~");
+    ssm.prepare(&cpu, 5).unwrap();
     let first = forward(&tape, 5).unwrap();
     let refused = forward(&tape, 9);
     assert!(matches!(refused, Err(Error::NotDifferentiable { op: "SsmKernel", .. })));
-    says(refused, &["C~", "prepare(9)"]);
+    says(refused, &["C~ is made for kernels up to 5", "prepare(&backend, 9)"]);
     assert_eq!(ssm.kernel.l_kernel(&cpu).unwrap(), 5, "the refused request changed C~");
     // What was recorded is still sound, and shorter sequences are welcome.
     let second = forward(&tape, 3).unwrap();
     first.sum().unwrap().add(&second.sum().unwrap()).unwrap().backward().unwrap();
     // The way out that the message names.
-    ssm.kernel.prepare(&cpu, 9).unwrap();
+    ssm.prepare(&cpu, 9).unwrap();
     let tape = Tape::new(&cpu);
     forward(&tape, 5).unwrap();
     forward(&tape, 9).unwrap();
-    // Without a recording there is nothing to spoil.
+    // Without a recording a C~ is derived, and the stored one stays.
     forward(&Tape::off(&cpu), 30).unwrap();
+    assert_eq!(ssm.kernel.l_kernel(&cpu).unwrap(), 10);
 }
 
 #[test]
@@ -304,6 +308,7 @@ fn a_value_of_another_recording_is_refused() {
     let cpu = B::new();
     let ssm = Ssm::new(&cpu, Key::new(0), &SsmConfig::new(4, 6)).unwrap();
     let (one, other) = (Tape::new(&cpu), Tape::new(&cpu));
+    ssm.prepare(&cpu, 5).unwrap();
     let u = one.leaf(&full(&cpu, &[1, 4, 5], 0.5));
     says(ssm.forward(&Context::training(&other, Key::new(0)), &u, None), &["another tape", "one tape"]);
 }

@@ -7,7 +7,7 @@ use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::{Backend, Cpu, Key};
 use pspikessm::nn::official::import;
 use pspikessm::nn::store::{Archive, Stored};
-use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, Noises, NormKind, Pooling, SpikeMeter, SsmConfig};
+use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, SpikeMeter, SsmConfig};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::Value;
 
@@ -20,19 +20,19 @@ const TASKS: [&str; 4] = ["listops", "aan", "cifar", "mnist"];
 
 /// The task's row of the recipes, in small.
 fn config(task: &str, l_max: usize) -> ModelConfig {
-    let base = BlockConfig::new(SsmConfig { l_max: Some(l_max), ..SsmConfig::new(8, 8) });
+    let base = BlockConfig::new(SsmConfig::new(8, 8).l_max(l_max));
     let (encoder, block, classes) = match task {
         "listops" => (Encoder::Tokens(18), base, 10),
-        "aan" => (Encoder::Tokens(98), BlockConfig { prenorm: true, ..base }, 2),
+        "aan" => (Encoder::Tokens(98), base.prenorm(true), 2),
         // Its l_max is not set: the first length seen.
         "cifar" => {
-            let ssm = SsmConfig { l_max: None, ..base.ssm.clone() };
-            (Encoder::Values(1), BlockConfig { ssm, norm: Some(NormKind::Layer), ..base }, 10)
+            let ssm = base.ssm.clone().l_max(None);
+            (Encoder::Values(1), base.ssm(ssm).norm(NormKind::Layer), 10)
         }
-        "mnist" => (Encoder::Values(1), BlockConfig { prenorm: true, bidirectional: false, residual: false, ..base }, 10),
+        "mnist" => (Encoder::Values(1), base.prenorm(true).bidirectional(false).residual(false), 10),
         _ => panic!("no task {task}"),
     };
-    ModelConfig { encoder, block, layers: 2, pooling: Pooling::Mean, classes, retrieval: task == "aan" }
+    ModelConfig::new(encoder, block, classes).layers(2).retrieval(task == "aan")
 }
 
 /// A model of random weights, from which an import must take over everything.
@@ -49,13 +49,15 @@ fn weights(task: &str) -> std::path::PathBuf {
 fn logits<C: Backend>(model: &Model<C>, cx: &Context<'_, C>, fixture: &Value, pass: &str) -> Var<C> {
     let input = Array::read(&fixture["input"]);
     let lengths = whole_numbers(&fixture["lengths"]);
-    let draws = fixture[pass]["uniforms"].as_array().unwrap().iter().map(|u| Array::read(u).sequence().tensor(cx.backend())).collect();
+    let draws: Vec<_> =
+        fixture[pass]["uniforms"].as_array().unwrap().iter().map(|u| Array::read(u).sequence().tensor(cx.backend())).collect();
     let (tokens, values): (Vec<u32>, Vec<f32>) = input.values.iter().map(|&v| (v as u32, v as f32)).unzip();
     let input_of = match model.config().encoder {
-        Encoder::Tokens(_) => Input::Tokens(&tokens),
-        Encoder::Values(_) => Input::Values(&values),
+        Encoder::Tokens(_) => Input::tokens(&tokens, input.shape[0]),
+        _ => Input::values(&values, input.shape[0]),
     };
-    model.forward(cx, input_of, input.shape[0], lengths.as_deref(), &Noises::Given(draws)).unwrap()
+    let input_of = if let Some(lengths) = &lengths { input_of.lengths(lengths) } else { input_of };
+    model.forward(&cx.clone().given(&draws), input_of).unwrap()
 }
 
 /// Panics unless the gradient's norm is the official one to `relative`, give or take round-off of 1e-6.

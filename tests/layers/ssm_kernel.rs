@@ -24,7 +24,7 @@ const OFFICIAL_F32: f64 = 5e-6;
 fn official_kernel<C: Backend>(device: &C, fixture: &Value, params: &str, init: SsmInit) -> (SsmKernel<C>, usize) {
     let size = |name: &str| fixture[name].as_u64().unwrap() as usize;
     let copies = numbers(&fixture[params]["A_real"]["shape"])[0] as usize;
-    let config = SsmConfig { n_ssm: Some(copies), init, ..SsmConfig::new(size("H"), size("N")) };
+    let config = SsmConfig::new(size("H"), size("N")).n_ssm(copies).init(init);
     let kernel = SsmKernel::new(device, Key::new(0), &config).unwrap();
     for (name, param) in kernel.parameters().into_iter().filter(|(name, _)| name != "l_kernel") {
         let value = Array::read(&fixture[params][&name]).parameter(&format!("kernel.{name}"), param.value().shape());
@@ -59,8 +59,13 @@ fn check_official_dplr<C: Backend>(device: &C, tolerance: f64) {
         check_official_gradients(device, tolerance, &fixture, &kernel, (what, length));
 
         let longer = fixture["L_double"].as_u64().unwrap() as usize;
-        let k = kernel.forward(&Context::evaluation(&Tape::off(device), Key::new(0)), longer).unwrap();
+        let k_of_twice = || kernel.forward(&Context::evaluation(&Tape::off(device), Key::new(0)), longer).unwrap();
+        let derived = host(device, k_of_twice().value());
+        assert_eq!(kernel.l_kernel(device).unwrap(), length, "an evaluation changed C~");
+        kernel.prepare(device, longer).unwrap();
         assert_eq!(kernel.l_kernel(device).unwrap(), 2 * length);
+        let k = k_of_twice();
+        assert_eq!(derived, host(device, k.value()), "what is derived is what is prepared");
         let c = host(device, &kernel.c.value());
         assert_close(&format!("{what} C~ of twice the length"), &c, &c_tilde("C_tilde_double"), tolerance);
         let want = Array::read(&fixture["K_double"]);
@@ -229,7 +234,7 @@ fn configs(inits: Vec<SsmInit>) -> impl Strategy<Value = SsmConfig> {
         |((repeats, copies, half_state, own_copies), init, dt_transform, bidirectional)| {
             let d_model = repeats * copies;
             let n_ssm = if own_copies { None } else { Some(copies) };
-            SsmConfig { n_ssm, init, dt_transform, bidirectional, ..SsmConfig::new(d_model, 2 * half_state) }
+            SsmConfig::new(d_model, 2 * half_state).n_ssm(n_ssm).init(init).dt_transform(dt_transform).bidirectional(bidirectional)
         },
     )
 }
@@ -277,10 +282,18 @@ proptest! {
         let kernel = SsmKernel::new(&cpu, Key::new(seed), &config).unwrap();
         train(&cpu, &kernel, seed);
         let want = dense_kernel(&cpu, &kernel, lk + more);
-        assert_close("K", &kernel_values(&cpu, &kernel, lk), &heads(&want, lk + more, lk), 1e-10);
+        let fresh = kernel_values(&cpu, &kernel, lk);
+        assert_close("K", &fresh, &heads(&want, lk + more, lk), 1e-10);
+        assert_eq!(kernel.l_kernel(&cpu).unwrap(), 0, "an evaluation made C~");
+        kernel.prepare(&cpu, lk).unwrap();
+        assert_eq!(kernel_values(&cpu, &kernel, lk), fresh);
         // A longer one doubles C~ until it suffices; shorter ones are its beginning.
+        let derived = kernel_values(&cpu, &kernel, lk + more);
+        assert_close("K after doubling", &derived, &want, 1e-10);
+        assert_eq!(kernel.l_kernel(&cpu).unwrap(), lk, "an evaluation doubled C~");
+        kernel.prepare(&cpu, lk + more).unwrap();
         let whole = kernel_values(&cpu, &kernel, lk + more);
-        assert_close("K after doubling", &whole, &want, 1e-10);
+        assert_eq!(whole, derived);
         let doubled = kernel.l_kernel(&cpu).unwrap();
         assert!(doubled >= lk + more && doubled.is_multiple_of(lk) && (doubled / lk).is_power_of_two());
         assert_eq!(kernel_values(&cpu, &kernel, lk), heads(&whole, lk + more, lk));
@@ -301,12 +314,15 @@ proptest! {
 #[test]
 fn l_max_sets_the_length_of_c_tilde() {
     let cpu = B::new();
-    let config = SsmConfig { l_max: Some(33), ..SsmConfig::new(4, 8) };
+    let config = SsmConfig::new(4, 8).l_max(33);
+    let plain = SsmKernel::new(&cpu, Key::new(3), &config.clone().l_max(None)).unwrap();
+    let want = dense_kernel(&cpu, &plain, 80);
     let kernel = SsmKernel::new(&cpu, Key::new(3), &config).unwrap();
-    let want = dense_kernel(&cpu, &kernel, 80);
-    assert_close("K below l_max", &kernel_values(&cpu, &kernel, 10), &heads(&want, 80, 10), 1e-10);
     assert_eq!(kernel.l_kernel(&cpu).unwrap(), 33);
+    assert_close("K below l_max", &kernel_values(&cpu, &kernel, 10), &heads(&want, 80, 10), 1e-10);
     assert_close("K above twice l_max", &kernel_values(&cpu, &kernel, 80), &want, 1e-10);
+    assert_eq!(kernel.l_kernel(&cpu).unwrap(), 33);
+    kernel.prepare(&cpu, 80).unwrap();
     assert_eq!(kernel.l_kernel(&cpu).unwrap(), 132);
 }
 
@@ -351,7 +367,7 @@ proptest! {
         seed in 0_u64..1000,
     ) {
         let cpu = B::new();
-        let layer = Ssm::new(&cpu, Key::new(seed), &SsmConfig { l_max, ..config.clone() }).unwrap();
+        let layer = Ssm::new(&cpu, Key::new(seed), &config.clone().l_max(l_max)).unwrap();
         let shape = [batch, config.d_model, length];
         let u = Array::new(&shape, host(&cpu, &cpu.normal(Key::new(seed + 1), &shape).unwrap()));
         let lengths: Vec<usize> = (0..batch).map(|b| 1 + (seed as usize + 13 * b) % length).collect();
@@ -384,13 +400,13 @@ proptest! {
         seed in 0_u64..1000,
     ) {
         let cpu = B::new();
-        let config = SsmConfig { bidirectional: false, ..config };
+        let config = config.bidirectional(false);
         let layer = Ssm::new(&cpu, Key::new(seed), &config).unwrap();
         train(&cpu, &layer.kernel, seed);
         let u = Array::new(&[config.d_model, length], host(&cpu, &cpu.normal(Key::new(seed + 1), &[config.d_model, length]).unwrap()));
         let plain = stepped(&cpu, &layer, &u);
         // Whatever length C~ was first made for, and whether it was doubled since.
-        kernel_values(&cpu, &layer.kernel, early);
+        layer.prepare(&cpu, early).unwrap();
         let tape = Tape::off(&cpu);
         let input = tape.constant(&u.clone().reshape(&[1, config.d_model, length]).tensor(&cpu));
         let want = layer.convolve(&Context::evaluation(&tape, Key::new(0)), &input, None).unwrap().to_vec().unwrap();
@@ -407,7 +423,7 @@ fn a_layer_that_looks_ahead_has_no_step_form() {
     assert!(matches!(refused, Err(Error::Config { name: "bidirectional", .. })));
     let message = refused.err().unwrap().to_string();
     assert!(message.contains("anticausal") && message.contains("bidirectional = false"), "{message}");
-    let causal = Ssm::new(&cpu, Key::new(0), &SsmConfig { bidirectional: false, ..SsmConfig::new(4, 8) }).unwrap();
+    let causal = Ssm::new(&cpu, Key::new(0), &SsmConfig::new(4, 8).bidirectional(false)).unwrap();
     let message = causal.stepper(&cpu).unwrap().step(&[0.0; 3]).unwrap_err().to_string();
     assert!(message.contains("[4]") && message.contains("[3]"), "{message}");
 }

@@ -8,7 +8,7 @@ use pspikessm::Result;
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Cpu, Key, SpikeMode};
 use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
-use pspikessm::nn::{Context, Input, Model, Noises};
+use pspikessm::nn::{Context, Input, Model};
 use pspikessm::train::{Evaluation, Evaluator, Origin, Preset, Recipe, Task, load_weights, logits};
 
 // Counting.
@@ -79,7 +79,7 @@ fn probabilities(model: &Model<Cpu<f32>>, ids: &[u8]) -> Vec<f64> {
     let tape = Tape::off(&cpu);
     let tokens: Vec<u32> = ids.iter().copied().map(u32::from).collect();
     let cx = Context::evaluation(&tape, Key::new(99)).expected();
-    let logits = host(&cpu, model.forward(&cx, Input::Tokens(&tokens), 1, None, &Noises::Stream).unwrap().value());
+    let logits = host(&cpu, model.forward(&cx, Input::tokens(&tokens, 1)).unwrap().value());
     let weights: Vec<f64> = logits.iter().map(|logit| logit.exp()).collect();
     weights.iter().map(|weight| weight / weights.iter().sum::<f64>()).collect()
 }

@@ -105,34 +105,29 @@ fn the_paper_recipes_have_the_official_numbers() {
         let recipe = named(paper.file);
         let [d_model, layers, d_state] = paper.size;
         let [bidirectional, residual, prenorm] = paper.shape;
-        let ssm = SsmConfig {
-            d_model,
-            d_state,
-            n_ssm: paper.n_ssm,
-            init: SsmInit::Dplr(Measure::LegS),
-            dt_min: 1e-3,
-            dt_max: 1e-1,
-            dt_transform: DtTransform::Softplus,
-            l_max: paper.l_max,
-            bidirectional: true,
-            dropout: paper.dropout,
-            gelu: true,
-            lr: Some(1e-3),
-            lr_for_all: paper.ssm_lr_for_all,
-        };
-        let block = BlockConfig {
-            ssm,
-            bidirectional,
-            residual,
-            norm: Some(paper.norm),
-            prenorm,
-            dropout: paper.dropout,
-            activation: Activation::Gelu,
-            source: SpikeSource::Probability(Surrogate::Clamp),
-            own_noise: false,
-            flip_reverse: false,
-            clamp_residual: false,
-        };
+        let ssm = SsmConfig::new(d_model, d_state)
+            .n_ssm(paper.n_ssm)
+            .init(SsmInit::Dplr(Measure::LegS))
+            .dt_min(1e-3)
+            .dt_max(1e-1)
+            .dt_transform(DtTransform::Softplus)
+            .l_max(paper.l_max)
+            .bidirectional(true)
+            .dropout(paper.dropout)
+            .gelu(true)
+            .lr(1e-3)
+            .lr_for_all(paper.ssm_lr_for_all);
+        let block = BlockConfig::new(ssm)
+            .bidirectional(bidirectional)
+            .residual(residual)
+            .norm(paper.norm)
+            .prenorm(prenorm)
+            .dropout(paper.dropout)
+            .activation(Activation::Gelu)
+            .source(SpikeSource::Probability(Surrogate::Clamp))
+            .own_noise(false)
+            .flip_reverse(false)
+            .clamp_residual(false);
         let [lr, weight_decay] = paper.rates;
         let want = Recipe {
             name: recipe.name.clone(),
@@ -143,7 +138,7 @@ fn the_paper_recipes_have_the_official_numbers() {
             retrieval: paper.file.starts_with("retrieval"),
             batch: paper.batch,
             accumulate: 1,
-            optimizer: AdamWConfig { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay },
+            optimizer: AdamWConfig::new(lr, weight_decay).beta1(0.9).beta2(0.999).eps(1e-8),
             clip: None,
             schedule: paper.schedule,
             length: Length::Epochs(paper.epochs),
@@ -174,8 +169,8 @@ fn the_paper_models_have_the_official_number_of_parameters() {
 fn the_digits_are_those_of_the_learning_curve() {
     // d_model 64, 2 layers, d_state 16, lr 2e-3, decay .01, psMNIST's block, l_max 64, dropout .1, batch 64, 400 steps, warm-up 40.
     let (digits, psmnist) = (named("psmnist-digits"), named("psmnist-paper"));
-    let ssm = SsmConfig { l_max: Some(64), dropout: 0.1, ..SsmConfig::new(64, 16) };
-    assert_eq!(digits.block, BlockConfig { ssm, ..psmnist.block });
+    let ssm = SsmConfig::new(64, 16).l_max(64).dropout(0.1);
+    assert_eq!(digits.block, psmnist.block.ssm(ssm));
     assert_eq!((digits.layers, digits.batch, digits.optimizer), (2, 64, AdamWConfig::new(2e-3, 0.01)));
     assert_eq!((digits.schedule, digits.length), (cosine(40, 400), Length::Steps(400)));
 }
@@ -205,7 +200,8 @@ fn any_ssm() -> impl Strategy<Value = SsmConfig> {
         let (bidirectional, dropout, gelu, lr, lr_for_all) = rest;
         let n_ssm = if copies { None } else { Some(1) };
         let d_state = 2 * half;
-        SsmConfig { d_model, d_state, n_ssm, init, dt_min, dt_max, dt_transform, l_max, bidirectional, dropout, gelu, lr, lr_for_all }
+        let config = SsmConfig::new(d_model, d_state).n_ssm(n_ssm).init(init).dt_min(dt_min).dt_max(dt_max).dt_transform(dt_transform);
+        config.l_max(l_max).bidirectional(bidirectional).dropout(dropout).gelu(gelu).lr(lr).lr_for_all(lr_for_all)
     })
 }
 
@@ -228,19 +224,9 @@ fn any_block() -> impl Strategy<Value = BlockConfig> {
     let activation = prop_oneof![Just(Activation::Gelu), Just(Activation::Relu)];
     (any_ssm(), any_source(), norm, activation, 0.0f64..1.0, any::<[bool; 6]>()).prop_map(
         |(ssm, source, norm, activation, dropout, [bidirectional, residual, prenorm, own_noise, flip_reverse, clamp_residual])| {
-            BlockConfig {
-                ssm,
-                bidirectional,
-                residual,
-                norm,
-                prenorm,
-                dropout,
-                activation,
-                source,
-                own_noise,
-                flip_reverse,
-                clamp_residual,
-            }
+            let config = BlockConfig::new(ssm).bidirectional(bidirectional).residual(residual).norm(norm).prenorm(prenorm).dropout(dropout);
+            let config = config.activation(activation).source(source).own_noise(own_noise);
+            config.flip_reverse(flip_reverse).clamp_residual(clamp_residual)
         },
     )
 }
@@ -260,7 +246,7 @@ fn any_recipe() -> impl Strategy<Value = Recipe> {
         |((name, data), block, (layers, accumulate, more, early_stop, seed), rates, schedule, length, (last, retrieval))| {
             let (lr, weight_decay, beta1, eps, beta2, clip) = rates;
             let pooling = if last { Pooling::Last } else { Pooling::Mean };
-            let optimizer = AdamWConfig { lr, beta1, beta2, eps, weight_decay };
+            let optimizer = AdamWConfig::new(lr, weight_decay).beta1(beta1).beta2(beta2).eps(eps);
             let batch = accumulate + more;
             Recipe { name, data, block, layers, pooling, retrieval, batch, accumulate, optimizer, clip, schedule, length, early_stop, seed }
         },

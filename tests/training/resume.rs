@@ -299,8 +299,9 @@ fn a_damaged_checkpoint_is_an_error() {
     mentions(&refused(&|a| rewrite(a, "\"task\"", "\"tasks\"")), &["damaged", "task"]);
     mentions(&refused(&|a| rewrite(a, "\"recipe\"", "\"recipes\"")), &["damaged", "recipe"]);
     mentions(&refused(&|a| rewrite(a, "seed = 0", "seed = []")), &["at.safetensors:", "invalid type"]);
-    mentions(&refused(&|a| rewrite(a, "{", "[")), &["damaged", "training"]);
-    mentions(&refused(&|a| rewrite(a, "\"format\":2", "\"format\":3")), &["format 3", "reads 2"]);
+    mentions(&refused(&|a| rewrite(a, "{", "[")), &["damaged", "note"]);
+    mentions(&refused(&|a| rewrite(a, "\"format\":3", "\"format\":4")), &["format 4", "reads 3"]);
+    mentions(&refused(&|a| drop(a.tensors.remove("moved"))), &["damaged", "moved"]);
     mentions(&refused(&|a| drop(a.tensors.remove("recent"))), &["damaged", "recent"]);
     mentions(&refused(&|a| drop(a.tensors.insert("best".into(), store::Stored::new(&[1.0], &[1])))), &["damaged", "best"]);
     mentions(&refused(&|a| drop(a.tensors.remove("second_moment.encoder.weight"))), &["second_moment.encoder.weight", "missing"]);

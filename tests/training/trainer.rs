@@ -9,7 +9,7 @@ use crate::runs::{
 use pspikessm::Error;
 use pspikessm::backend::*;
 use pspikessm::data::{Dataset, Splits, Vocabulary};
-use pspikessm::nn::{AdamWConfig, Cosine, NormKind, SpikeSource};
+use pspikessm::nn::{AdamWConfig, Cosine, Module, NormKind, SpikeSource};
 use pspikessm::train::{Ending, FitOptions, Length, Origin, Output, Recipe, Schedule, Trainer, fit};
 
 // What is learnt.
@@ -75,7 +75,8 @@ fn exact(recipe: Recipe) -> Trainer<Cpu<f64>> {
 fn first_gradients(trainer: &Trainer<Cpu<f64>>) -> BTreeMap<String, Vec<f64>> {
     assert_eq!(trainer.steps_done(), 1);
     let gradient = |m| host(&Cpu::<f64>::new(), m).into_iter().map(|m| m / (1.0 - 0.9)).collect();
-    trainer.optimizer().moments.iter().map(|(name, [m, _])| (name.clone(), gradient(m))).collect()
+    let remembered = |(name, param)| Some((name, gradient(&trainer.optimizer().moments(&param)?.first)));
+    trainer.model().parameters().into_iter().filter_map(remembered).collect()
 }
 
 fn norm(gradients: &BTreeMap<String, Vec<f64>>) -> f64 {

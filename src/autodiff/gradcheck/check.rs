@@ -239,9 +239,9 @@ impl<'a, B: Backend> Check<'a, B> {
         loss = loss.add(&self.paired(&other_output, &cotangents[2])?)?;
         let gradients = loss.backward()?;
         for i in 0..self.inputs.len() {
-            let missing = || self.probe.fail(format!("input {i} got no gradient from two runs"));
-            let twice = self.probe.array(gradients.of(&vars[i]).ok_or_else(missing)?)?.values;
-            let other = self.probe.array(gradients.of(&other_vars[i]).ok_or_else(missing)?)?.values;
+            let missing = |_| self.probe.fail(format!("input {i} got no gradient from two runs"));
+            let twice = self.probe.array(gradients.of(&vars[i]).map_err(missing)?)?.values;
+            let other = self.probe.array(gradients.of(&other_vars[i]).map_err(missing)?)?.values;
             let (sum, scale) = sum(&self.gradients[i], &second[i]);
             self.agree(&format!("the gradient of input {i} from two runs and the sum of each"), &twice, &sum, scale, SAME)?;
             let scale = largest(&want_others[i]);

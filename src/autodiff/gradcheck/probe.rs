@@ -77,7 +77,7 @@ impl<'a, B: Backend> Probe<'a, B> {
         let gradients = output.backward_from(&self.tensor(cotangent)?)?;
         let mut found = Vec::with_capacity(vars.len());
         for (var, input) in vars.iter().zip(inputs) {
-            let Some(gradient) = gradients.of(var) else {
+            let Ok(gradient) = gradients.of(var) else {
                 found.push(None);
                 continue;
             };

@@ -1,6 +1,6 @@
 //! `Mix`: one matrix over the channels of several sequences stacked, with bias, activation, dropout and residual.
 
-use super::dropout;
+use super::{dropout, unary};
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Case, Grads, Needs, Op, Oracle, Var};
 use crate::backend::{Backend, Draw, Key, Mixing, Tensor, Unary, shape};
@@ -46,6 +46,7 @@ impl<B: Backend> Saved<B> {
             let output = [shapes[0][0], self.weight.shape()[0], shapes[0][2]];
             shape::exactly("mix", "the residual (batch, outputs, length)", &output, residual.shape())?;
         }
+        mix.activation.map_or(Ok(()), unary::check_function)?;
         mix.dropout.map_or(Ok(()), |(p, draw)| dropout::check_within(p).and_then(|()| draw.check("mix", shapes[0][0])))
     }
 
@@ -175,8 +176,8 @@ impl<B: Backend> Var<B> {
     /// [`Var::mix`] with what follows it: activation and dropout of `mix`, and the residual (B, H, L).
     ///
     /// # Errors
-    /// As [`Var::mix`]; [`Error::Config`] where dropout is not between 0 and 1, [`Error::Value`] where the sides of its draw do not divide
-    /// the batch.
+    /// As [`Var::mix`]; [`Error::Config`] where dropout is not between 0 and 1, or the activation is a clamp whose ends are out of order;
+    /// [`Error::Value`] where the sides of its draw do not divide the batch.
     pub fn mix_with(parts: &[&Var<B>], weight: &Var<B>, bias: &Var<B>, residual: Option<&Var<B>>, mix: Mix) -> Result<Var<B>> {
         let inputs: Vec<&Var<B>> = parts.iter().copied().chain([weight, bias]).chain(residual).collect();
         weight.tape().apply(Mix { residual: residual.is_some(), ..mix }, &inputs)

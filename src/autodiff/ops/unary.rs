@@ -15,11 +15,7 @@ impl<B: Backend> Op<B> for UnaryOp {
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let [x] = operands("unary", inputs)?;
-        if let Unary::Clamp(low, high) = self.0
-            && (low.is_nan() || high.is_nan() || low > high)
-        {
-            return Err(Error::config("clamp", format!("[{low}, {high}]"), "the lower end must not lie above the upper"));
-        }
+        check_function(self.0)?;
         Ok((backend.unary(self.0, x)?, x.clone()))
     }
 
@@ -60,6 +56,16 @@ impl<B: Backend> Op<B> for UnaryOp {
             }
         }
         cases
+    }
+}
+
+/// The ends of a clamp are in order.
+pub(super) fn check_function(f: Unary) -> Result<()> {
+    match f {
+        Unary::Clamp(low, high) if low.is_nan() || high.is_nan() || low > high => {
+            Err(Error::config("clamp", format!("[{low}, {high}]"), "the lower end must not lie above the upper"))
+        }
+        _ => Ok(()),
     }
 }
 

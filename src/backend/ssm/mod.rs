@@ -11,6 +11,8 @@ pub(crate) mod system;
 pub use params::{DtTransform, SsmParams};
 pub use recurrence::dplr_advance;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Tensor, Transfer};
 use crate::error::Result;
 
@@ -27,7 +29,8 @@ pub trait SsmKernels: Transfer {
 }
 
 /// How a continuous diagonal system becomes a discrete one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Discretisation {
     /// Zero-order hold.
     Zoh,

@@ -1,10 +1,13 @@
 //! The six stored parameters of an SSM layer, whatever holds them: tensors, variables of a tape, slices, gradients.
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::{Real, Tensor, Transfer, shape};
 use crate::error::Result;
 
 /// The step size's transform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DtTransform {
     /// dt = ln(1 + e^inv_dt).
     Softplus,
@@ -54,6 +57,20 @@ impl<T> SsmParams<T> {
         let SsmParams { inv_dt, a_real, a_imag, b, c, p, dt } = self;
         let [inv_dt, a_real, a_imag, b, c] = [f(inv_dt)?, f(a_real)?, f(a_imag)?, f(b)?, f(c)?];
         Ok(SsmParams { inv_dt, a_real, a_imag, b, c, p: p.map(f).transpose()?, dt })
+    }
+
+    /// Each parameter beside another's; P where both have one.
+    pub fn zip<U>(self, other: SsmParams<U>) -> SsmParams<(T, U)> {
+        let SsmParams { inv_dt, a_real, a_imag, b, c, p, dt } = self;
+        SsmParams {
+            inv_dt: (inv_dt, other.inv_dt),
+            a_real: (a_real, other.a_real),
+            a_imag: (a_imag, other.a_imag),
+            b: (b, other.b),
+            c: (c, other.c),
+            p: p.zip(other.p),
+            dt,
+        }
     }
 
     /// The parameters in the order of their names here; P, where there is one, comes last.

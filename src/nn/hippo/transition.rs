@@ -5,6 +5,8 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI, SQRT_2};
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::check_d_state;
 use crate::error::{Error, Result};
 
@@ -19,7 +21,8 @@ use crate::error::{Error, Result};
 /// assert_eq!("fout".parse::<Measure>()?.to_string(), "fourier");
 /// # Ok::<(), pspikessm::error::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// `legs`: scaled Legendre, all of the past evenly. Rank 1. What the recipes use.
     #[default]

@@ -1,11 +1,15 @@
 //! How an SSM layer is configured, and the values its parameters start from.
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::{Discretisation, DtTransform, Key, Real, normal_f64};
 use crate::error::{Error, Result};
 use crate::nn::hippo::{self, CLIP_B, Complex64, DiagInit, Measure};
 
 /// The family of the state matrix and where it starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SsmInit {
     /// Diagonal plus low rank (S4): the normal-plus-low-rank form of a HiPPO matrix, bilinear discretisation.
     Dplr(Measure),
@@ -14,7 +18,9 @@ pub enum SsmInit {
 }
 
 /// The configuration of an SSM layer. [`SsmConfig::new`] gives the recipes' common values.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SsmConfig {
     /// Channels, H.
     pub d_model: usize,
@@ -30,7 +36,7 @@ pub struct SsmConfig {
     pub dt_max: f64,
     /// How the stored inv_dt becomes dt.
     pub dt_transform: DtTransform,
-    /// The length that C~ is made for; kernels are cut to it. `None`: the first length seen, doubled when a longer one comes.
+    /// The length that C~ is made for; kernels are cut to it. `None`: the first one that is prepared, doubled when a longer one comes.
     pub l_max: Option<usize>,
     /// A causal and an anticausal kernel instead of a causal one.
     pub bidirectional: bool,
@@ -42,6 +48,24 @@ pub struct SsmConfig {
     pub lr: Option<f64>,
     /// Whether dt and C learn at `lr` too.
     pub lr_for_all: bool,
+}
+
+setters! {
+    SsmConfig {
+        d_model: usize,
+        d_state: usize,
+        n_ssm: impl Into<Option<usize>>,
+        init: SsmInit,
+        dt_min: f64,
+        dt_max: f64,
+        dt_transform: DtTransform,
+        l_max: impl Into<Option<usize>>,
+        bidirectional: bool,
+        dropout: f64,
+        gelu: bool,
+        lr: impl Into<Option<f64>>,
+        lr_for_all: bool,
+    }
 }
 
 /// One copy's continuous system, half of its conjugate pairs.
@@ -72,6 +96,11 @@ impl SsmConfig {
             lr: Some(1e-3),
             lr_for_all: false,
         }
+    }
+
+    /// The same with the causal kernel alone: no output depends on later inputs, and the layer has a step form.
+    pub fn causal(self) -> Self {
+        self.bidirectional(false)
     }
 
     /// S, the number of copies.

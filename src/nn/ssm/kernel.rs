@@ -1,6 +1,7 @@
 //! SSM kernel generation: the stored parameters of a DPLR or diagonal system, and C~.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::init::{SsmConfig, SsmInit, System, normals};
 use crate::autodiff::Var;
@@ -14,7 +15,9 @@ use crate::nn::{Context, Module, Names, Param, ParamOptions};
 
 /// The parameters from which the convolution kernels of a layer are generated; complex ones planar, (2, ..).
 ///
-/// In a DPLR system C stands for C until the first forward, and for C~ = C (I - Abar^Lk) of length Lk = `l_kernel` from then on.
+/// In a DPLR system C stands for C~ = C (I - Abar^Lk), Lk being `l_kernel`: from the beginning where l_max is given, else from the first
+/// [`prepare`](SsmKernel::prepare) on; before that it is plain. Nothing else changes it. A forward pass that wants longer kernels derives
+/// the C~ that they need, and keeps it beside.
 #[derive(Debug)]
 pub struct SsmKernel<B: Backend> {
     /// (H).
@@ -31,11 +34,41 @@ pub struct SsmKernel<B: Backend> {
     pub p: Option<Param<B>>,
     /// Lk, (1); 0 while C is plain. `None` for a diagonal system.
     pub l_kernel: Option<Param<B>>,
-    /// Lk on the host, and the version of the buffer that it is of: a device is asked once.
-    known: Mutex<Option<(u64, usize)>>,
+    known: Mutex<Known<B>>,
     init: SsmInit,
     dt_transform: DtTransform,
     l_max: Option<usize>,
+}
+
+/// What was found out about the parameters, each with the versions that it holds for. The lock also keeps C and `l_kernel` together: both
+/// change, and are read, under it.
+#[derive(Debug)]
+struct Known<B: Backend> {
+    /// Lk on the host, of this version of the buffer: a device is asked once.
+    l_kernel: Option<(u64, usize)>,
+    /// The latest C~ that were derived for longer kernels, [`DERIVED`] at most.
+    derived: VecDeque<Derived<B>>,
+}
+
+/// A C~ for kernels up to `l_kernel`.
+#[derive(Clone, Debug)]
+struct Derived<B: Backend> {
+    /// Of every parameter that it was derived from.
+    versions: Vec<u64>,
+    l_kernel: usize,
+    c: Tensor<B>,
+}
+
+/// How many derived C~ are kept: enough for threads whose batches have different lengths.
+const DERIVED: usize = 8;
+
+/// The parameters as they were at one moment.
+struct Snapshot<B: Backend> {
+    params: SsmParams<Tensor<B>>,
+    /// Of every parameter.
+    versions: Vec<u64>,
+    /// Lk, the length that C~ belongs to; 0 where C is plain.
+    l_kernel: usize,
 }
 
 /// The longest kernel that is served: twice as much, where doubling can end, is still exact in f32, the buffer's type.
@@ -53,7 +86,7 @@ impl<B: Backend> SsmKernel<B> {
     /// The initial values: HiPPO or S4D for A, B and P; complex normal C with E|C|^2 = 1; dt log-uniform.
     ///
     /// # Errors
-    /// [`Error::Config`] for what [`SsmConfig::check`] refuses.
+    /// [`Error::Config`] for what [`SsmConfig::check`] refuses; as [`prepare`](SsmKernel::prepare), where l_max is given.
     pub fn new(backend: &B, key: Key, config: &SsmConfig) -> Result<Self> {
         config.check()?;
         let System { lambda, b, p } = config.system()?;
@@ -68,7 +101,7 @@ impl<B: Backend> SsmKernel<B> {
         let half = std::f64::consts::FRAC_1_SQRT_2;
         let c = normals(key.fold(1)).map(|z| z * half).take(2 * channels * h * m).collect();
         let rank = p.as_ref().map_or(0, |p| p.len() / m);
-        Ok(SsmKernel {
+        let kernel = SsmKernel {
             inv_dt: make(config.inverse_steps(key.fold(0)), &[h], shared(false))?,
             a_real: make(repeated(|x| x.max(1e-4).ln(), |z| z.re), &[s, m], own)?,
             a_imag: make(repeated(|x| x.max(1e-4), |z| z.im), &[s, m], own)?,
@@ -76,11 +109,14 @@ impl<B: Backend> SsmKernel<B> {
             c: make(c, &[2, channels, h, m], shared(true))?,
             l_kernel: p.as_ref().map(|_| Param::full(backend, &[1], 0.0, ParamOptions::Buffer)).transpose()?,
             p: p.map(|p| make(planar(&p, m, s), &[2, rank, s, m], own)).transpose()?,
-            known: Mutex::default(),
+            // C is plain.
+            known: Mutex::new(Known { l_kernel: Some((0, 0)), derived: VecDeque::new() }),
             init: config.init,
             dt_transform: config.dt_transform,
             l_max: config.l_max,
-        })
+        };
+        config.l_max.map_or(Ok(()), |l_max| kernel.prepare(backend, l_max))?;
+        Ok(kernel)
     }
 
     /// The stored values.
@@ -103,59 +139,132 @@ impl<B: Backend> SsmKernel<B> {
     /// # Errors
     /// [`Error::Value`] where the buffer, out of a checkpoint, holds no length.
     pub fn l_kernel(&self, backend: &B) -> Result<usize> {
+        self.read_l_kernel(backend, &mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known<B>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_l_kernel(&self, backend: &B, known: &mut Known<B>) -> Result<usize> {
         let Some(buffer) = &self.l_kernel else { return Ok(0) };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = buffer.version();
-        if let Some((_, length)) = known.filter(|(of, _)| *of == version) {
+        let (value, version) = buffer.versioned();
+        if let Some((_, length)) = known.l_kernel.filter(|(of, _)| *of == version) {
             return Ok(length);
         }
-        let value = backend.to_vec(&buffer.value())?[0].f64();
+        let value = backend.to_vec(&value)?[0].f64();
         if value.fract() == 0.0 && (0.0..=2.0 * LONGEST as f64).contains(&value) {
-            *known = Some((version, value as usize));
+            known.l_kernel = Some((version, value as usize));
             return Ok(value as usize);
         }
         Err(Error::value("SsmKernel", format!("l_kernel = {value} is no length: the checkpoint it came from is broken")))
     }
 
-    /// Makes C~ for kernels of `length`, outside any recording: C~ = C (I - Abar^Lk) at first, with Lk = l_max or `length`, then
-    /// C~ <- C~ (I + Abar^Lk) and Lk <- 2 Lk until it suffices. Source: official code.
+    /// Makes C~ for kernels up to `length`, once and for all: C~ = C (I - Abar^Lk) at first, with Lk = l_max or `length`, then
+    /// C~ <- C~ (I + Abar^Lk) and Lk <- 2 Lk until it suffices. Training needs it before a recording, since it changes what is trained (as
+    /// the official code does by itself); an evaluation does not. Not between two passes of one recording: it keeps the C~ that it began
+    /// with. A diagonal system needs nothing.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a length beyond 2^23, and as [`SsmKernel::l_kernel`]. On an error nothing is changed.
     pub fn prepare(&self, backend: &B, length: usize) -> Result<()> {
         let Some(buffer) = &self.l_kernel else { return Ok(()) };
-        let wanted = self.l_max.unwrap_or(length).max(length);
-        if wanted > LONGEST {
-            return Err(Error::value(
-                "SsmKernel",
-                format!("a kernel of length {wanted} is longer than {LONGEST}, the longest that is served"),
-            ));
-        }
-        let mut l_kernel = self.l_kernel(backend)?;
-        while l_kernel < length.max(1) {
-            let (steps, join) = if l_kernel == 0 { (self.l_max.unwrap_or(length).max(1), Binary::Sub) } else { (l_kernel, Binary::Add) };
-            let advanced = dplr_advance(backend, &self.params(), steps)?;
-            self.c.set(backend.binary(join, &self.c.value(), &advanced)?)?;
-            l_kernel = if l_kernel == 0 { steps } else { 2 * steps };
-            buffer.set(backend.full(&[1], l_kernel as f64)?)?;
+        let mut known = self.lock();
+        let Snapshot { params, l_kernel, .. } = self.snapshot(backend, &mut known)?;
+        if l_kernel < length.max(1) {
+            let sufficient = self.sufficient_length(l_kernel, length)?;
+            let c = self.lengthened(backend, params, l_kernel, sufficient)?;
+            let l_kernel = backend.full(&[1], sufficient as f64)?;
+            self.c.set(c)?;
+            buffer.set(l_kernel)?;
+            known.l_kernel = Some((buffer.version(), sufficient));
         }
         Ok(())
     }
 
-    /// The kernels of `length`, (c, H, length).
+    /// The parameters, and what is known of them, at one moment.
+    fn snapshot(&self, backend: &B, known: &mut Known<B>) -> Result<Snapshot<B>> {
+        let mut versions = Vec::new();
+        let params = self.stored().map(|param| {
+            let (value, version) = param.versioned();
+            versions.push(version);
+            value
+        });
+        let l_kernel = self.read_l_kernel(backend, known)?;
+        Ok(Snapshot { params, versions, l_kernel })
+    }
+
+    /// Lk of a C~ that suffices for `length`, made from one of `l_kernel`, or from C where that is 0.
+    fn sufficient_length(&self, l_kernel: usize, length: usize) -> Result<usize> {
+        let longest = self.l_max.unwrap_or(length).max(length);
+        if longest > LONGEST {
+            let help = format!("a kernel of length {longest} is longer than {LONGEST}, the longest that is served");
+            return Err(Error::value("SsmKernel", help));
+        }
+        let first = if l_kernel == 0 { self.l_max.unwrap_or(length).max(1) } else { l_kernel };
+        Ok(std::iter::successors(Some(first), |l_kernel| Some(2 * l_kernel)).find(|&l_kernel| l_kernel >= length).unwrap_or(first))
+    }
+
+    /// C~ of this Lk, made from one of `l_kernel`, or from C where that is 0.
+    fn lengthened(&self, backend: &B, mut params: SsmParams<Tensor<B>>, mut l_kernel: usize, wanted: usize) -> Result<Tensor<B>> {
+        let first = self.l_max.unwrap_or(wanted);
+        while l_kernel < wanted {
+            let (steps, join) = if l_kernel == 0 { (first, Binary::Sub) } else { (l_kernel, Binary::Add) };
+            let advanced = dplr_advance(backend, &params, steps)?;
+            params.c = backend.binary(join, &params.c, &advanced)?;
+            l_kernel += steps;
+        }
+        Ok(params.c)
+    }
+
+    /// The parameters with a C~ that suffices for `length`: the stored one, else one that is derived, and kept for the next time. It is
+    /// derived outside the lock: no thread waits for another one's length, and any two derive the same bits.
+    fn sufficient(&self, backend: &B, length: usize) -> Result<Snapshot<B>> {
+        let mut known = self.lock();
+        let mut snapshot = self.snapshot(backend, &mut known)?;
+        if snapshot.l_kernel >= length.max(1) {
+            return Ok(snapshot);
+        }
+        let l_kernel = self.sufficient_length(snapshot.l_kernel, length)?;
+        let of_now = |derived: &Derived<B>| derived.versions == snapshot.versions;
+        known.derived.retain(of_now);
+        let found = known.derived.iter().find(|derived| derived.l_kernel == l_kernel).map(|derived| derived.c.clone());
+        drop(known);
+        let c = match found {
+            Some(c) => c,
+            None => {
+                let c = self.lengthened(backend, snapshot.params.clone(), snapshot.l_kernel, l_kernel)?;
+                let mut known = self.lock();
+                known.derived.truncate(DERIVED - 1);
+                known.derived.push_front(Derived { versions: snapshot.versions.clone(), l_kernel, c: c.clone() });
+                c
+            }
+        };
+        (snapshot.params.c, snapshot.l_kernel) = (c, l_kernel);
+        Ok(snapshot)
+    }
+
+    /// The kernels of `length`, (directions, H, length). Nothing is changed: where the stored C~ does not suffice, one that does is
+    /// derived from it.
     ///
     /// # Errors
-    /// [`Error::NotDifferentiable`] where C~ would have to change in the middle of a recording that already used it: call
-    /// [`SsmKernel::prepare`] with the longest length first.
+    /// [`Error::NotDifferentiable`] where the tape records and the stored C~ does not suffice: what is derived is not what is trained;
+    /// otherwise as [`prepare`](SsmKernel::prepare).
     pub fn forward(&self, cx: &Context<'_, B>, length: usize) -> Result<Var<B>> {
-        let used = cx.tape().has_parameter(self.c.identity());
-        if used && self.l_kernel.is_some() && self.l_kernel(cx.backend())? < length {
-            let help = format!("C~ would change under a recording that used it: call prepare({length}) before the first forward");
-            return Err(Error::NotDifferentiable { op: "SsmKernel", help });
-        }
-        self.prepare(cx.backend(), length)?;
-        let vars = self.stored().map(|param| cx.var(param));
+        let Snapshot { params, l_kernel, .. } = match self.init {
+            SsmInit::Dplr(_) if !cx.tape().is_recording() => self.sufficient(cx.backend(), length)?,
+            _ => self.snapshot(cx.backend(), &mut self.lock())?,
+        };
+        let vars = self.stored().zip(params.as_ref()).map(|(param, value)| cx.var_of(param, value));
         let vars = vars.as_ref();
         match self.init {
-            SsmInit::Dplr(_) => dplr_kernel(vars, self.l_kernel(cx.backend())?, length),
             SsmInit::Diag(_, disc) => diag_kernel(vars, disc, length),
+            SsmInit::Dplr(_) if l_kernel < length.max(1) => {
+                let made = if l_kernel == 0 { "is not made yet".into() } else { format!("is made for kernels up to {l_kernel}") };
+                let help = format!("C~ {made}: before recording, call prepare(&backend, {length}) of the model, or of this layer");
+                Err(Error::NotDifferentiable { op: "SsmKernel", help })
+            }
+            SsmInit::Dplr(_) => dplr_kernel(vars, l_kernel, length),
         }
     }
 }

@@ -10,10 +10,10 @@ pub use step::Stepper;
 
 use std::rc::Rc;
 
-use super::{Context, Module, Names, Param, ParamOptions, Sampler, SpikeSource, dropout, dropout_tied};
+use super::{Context, Module, Names, Param, ParamOptions, SpikeSampler, dropout, dropout_tied};
 use crate::autodiff::Var;
 use crate::autodiff::ops::fire::Fire;
-use crate::backend::{Backend, FiringDropout, Key, Noise, Spike, Tensor};
+use crate::backend::{Backend, FiringDropout, Key, Noise, Tensor};
 use crate::error::Result;
 
 /// dropout_tied(GELU(dropout(conv(u * mask)))), channel by channel.
@@ -46,6 +46,9 @@ impl<B: Backend> Ssm<B> {
     }
 
     /// The convolution alone, of u (B, H, L) with true lengths: y = k * u + D u.
+    ///
+    /// # Errors
+    /// As [`Ssm::forward`].
     pub fn convolve(&self, cx: &Context<'_, B>, u: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
         u.long_conv(&self.kernel(cx, u)?, Some(&cx.var(&self.skip)), lengths)
     }
@@ -53,40 +56,49 @@ impl<B: Backend> Ssm<B> {
     /// (B, H, L) to (B, H, L).
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] where u has another number of channels.
+    /// [`crate::Error::Shape`] where u has another number of channels; as [`SsmKernel::forward`].
     pub fn forward(&self, cx: &Context<'_, B>, u: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
         let y = dropout(&cx.part(0), self.convolve(cx, u, lengths)?, self.config.dropout)?;
         let y = if self.config.gelu { y.gelu()? } else { y };
         dropout_tied(&cx.part(1), y, self.config.dropout)
     }
 
-    /// Spikes of this layer's output: through the sampler's affine, or of the output itself where only a source is given. The same draws
-    /// as [`Ssm::forward`] and the sampler's, but the potentials are never stored.
+    /// The spikes that `sampler` draws of this layer's output. The same draws as [`Ssm::forward`] and the sampler's, but the potentials
+    /// are never stored.
     ///
     /// # Errors
-    /// As [`Ssm::forward`].
+    /// As [`Ssm::forward`] and [`SpikeSampler::forward`].
     pub fn fire(
         &self,
         cx: &Context<'_, B>,
         u: &Var<B>,
         lengths: Option<&[usize]>,
-        sampler: Sampler<'_, B>,
+        sampler: &SpikeSampler<B>,
         noise: Noise<Tensor<B>>,
     ) -> Result<Var<B>> {
-        let SpikeSource::Probability(surrogate) = sampler.source() else {
-            let y = self.forward(cx, u, lengths)?;
-            return sampler.spikes(cx, &y, noise);
+        let Some((spike, affine)) = sampler.draw(cx, &noise) else {
+            return sampler.forward(cx, &self.forward(cx, u, lengths)?, noise);
         };
-        let p = self.config.dropout;
-        let dropout =
-            (cx.training && p > 0.0).then(|| FiringDropout { p, elements: cx.part(0).key.into(), channels: cx.part(1).key.into() });
-        let spike = Spike { noise, mode: cx.mode, surrogate };
+        let [elements, channels] = [0, 1].map(|part| cx.part(part).dropout(self.config.dropout));
+        let dropout = elements.zip(channels).map(|((p, elements), (_, channels))| FiringDropout { p, elements, channels });
         let op = Fire { lengths: lengths.map(Rc::from), gelu: self.config.gelu, dropout, spike };
-        let affine = sampler.affine().map(|layer| (cx.var(&layer.scale), cx.var(&layer.shift)));
         let affine = affine.as_ref().map(|(scale, shift)| (scale, shift));
         let spikes = u.fire(&self.kernel(cx, u)?, &cx.var(&self.skip), affine, op)?;
         cx.count(&spikes)?;
         Ok(spikes)
+    }
+
+    /// Makes C~ for sequences up to `length`: see [`SsmKernel::prepare`].
+    ///
+    /// # Errors
+    /// As [`SsmKernel::prepare`].
+    pub fn prepare(&self, backend: &B, length: usize) -> Result<()> {
+        self.kernel.prepare(backend, self.cut(length))
+    }
+
+    /// The length of the kernels for sequences of `length`.
+    fn cut(&self, length: usize) -> usize {
+        self.config.l_max.map_or(length, |l_max| length.min(l_max))
     }
 
     /// The kernels for u's length.
@@ -100,7 +112,7 @@ impl<B: Backend> Ssm<B> {
     /// # Errors
     /// As [`SsmKernel::forward`].
     pub fn kernels(&self, cx: &Context<'_, B>, length: usize) -> Result<Var<B>> {
-        self.kernel.forward(cx, self.config.l_max.map_or(length, |l_max| length.min(l_max)))
+        self.kernel.forward(cx, self.cut(length))
     }
 
     /// The convolution as a recurrence, one time step at a time, for one sequence.

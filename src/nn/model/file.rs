@@ -1,0 +1,56 @@
+//! A model in a file of its own: weights and buffers as safetensors, the configuration in its note.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{Model, ModelConfig};
+use crate::backend::{Backend, Key};
+use crate::error::{Error, Result};
+use crate::nn::store::Archive;
+
+/// What stands in the note: the configuration.
+const CONFIG: &str = "model";
+
+impl ModelConfig {
+    /// Says in a file's note what its model is.
+    pub(crate) fn describe(&self, note: &mut Map<String, Value>) -> Result<()> {
+        let refused = |error| Error::value("ModelConfig", format!("cannot be written as JSON: {error}"));
+        note.insert(CONFIG.into(), serde_json::to_value(self).map_err(refused)?);
+        Ok(())
+    }
+}
+
+impl<B: Backend> Model<B> {
+    /// Writes the model, configuration, weights and buffers, to a safetensors file: whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub fn save(&self, backend: &B, path: impl AsRef<Path>) -> Result<()> {
+        let (mut archive, mut note) = (Archive::default(), Map::new());
+        self.config.describe(&mut note)?;
+        archive.set_note(note);
+        archive.insert_module(backend, "", self)?;
+        archive.write(path)
+    }
+
+    /// The model of a file that [`Model::save`] wrote, or of a training run's checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read; [`Error::Checkpoint`] where it is broken, or holds no configuration: then it says how its
+    /// weights are loaded.
+    pub fn open(backend: &B, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let archive = Archive::read(path)?;
+        let Some(config) = archive.note(path)?.remove(CONFIG) else {
+            let help = "holds no configuration: make the model with Model::new, and set its weights with nn::store::load, or with \
+                        nn::official::import where the file is the official code's";
+            return Err(Error::checkpoint(path, help));
+        };
+        let refused = |error: &dyn std::fmt::Display| Error::checkpoint(path, format!("has a configuration that cannot be used: {error}"));
+        let config: ModelConfig = serde_json::from_value(config).map_err(|error| refused(&error))?;
+        let model = Model::new(backend, Key::new(0), &config).map_err(|error| refused(&error))?;
+        archive.load_module(backend, path, &archive.prefix(path)?, &model)?;
+        Ok(model)
+    }
+}
