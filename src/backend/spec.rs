@@ -1,5 +1,7 @@
 //! What can be asked of a backend: the vocabulary of its methods.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Backend, Key, Tensor};
 
 /// A function of one number.
@@ -56,9 +58,11 @@ pub enum Noise<B: Backend> {
 }
 
 /// The derivative that stands in for the derivative of a spike.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Surrogate {
     /// 1 where 0 <= y <= 1, else 0: the derivative of the expected spike clamp(y, 0, 1). The official code's.
+    #[default]
     Clamp,
     /// The derivative of sigmoid(alpha (y - u)).
     Sigmoid {
@@ -99,7 +103,8 @@ pub struct Spike<B: Backend> {
 
 /// A leaky integrate-and-fire neuron: `v[t] = decay v[t-1] (1 - s[t-1]) + y[t]` (hard reset) or
 /// `v[t] = decay v[t-1] - threshold s[t-1] + y[t]` (soft reset), `s[t] = v[t] > threshold`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Lif {
     /// The share of the membrane potential that a step keeps, in [0, 1].
     pub decay: f64,
@@ -133,16 +138,19 @@ pub struct Normalized<B: Backend> {
 }
 
 /// The step size's transform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DtTransform {
     /// dt = ln(1 + e^inv_dt).
+    #[default]
     Softplus,
     /// dt = e^inv_dt.
     Exp,
 }
 
 /// How a continuous diagonal system becomes a discrete one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Discretisation {
     /// Zero-order hold.
     Zoh,

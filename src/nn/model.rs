@@ -1,5 +1,7 @@
 //! The whole model: encoder, blocks, decoder.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Block, BlockConfig, BlockNoise, Context, Embedding, Linear, Module, Names, Norm};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Real, Tensor, shape};
@@ -15,9 +17,11 @@ pub enum Encoder {
 }
 
 /// How a sequence becomes one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The mean over the true length.
+    #[default]
     Mean,
     /// The last position of the true length.
     Last,

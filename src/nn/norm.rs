@@ -1,5 +1,7 @@
 //! BatchNorm and LayerNorm of (batch, d_model, length) sequences.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Module, Names, Param, ParamOptions};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Binary, Tensor, Unary, shape};
@@ -9,7 +11,8 @@ const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
 /// Which normalisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NormKind {
     /// Statistics of a channel over batch and length, padding included.
     Batch,

@@ -1,5 +1,7 @@
 //! SpikeMixer: lets the neurons of a layer talk.
 
+use serde::{Deserialize, Serialize};
+
 use super::linear::fan_in_uniform;
 use super::{Context, Module, Names, Param, ParamOptions};
 use crate::autodiff::Var;
@@ -8,7 +10,8 @@ use crate::backend::{Backend, Key, Unary};
 use crate::error::{Error, Result};
 
 /// The non-linearity after the mix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// x Phi(x).
     #[default]

@@ -1,12 +1,15 @@
 //! SpikeSampler: from potentials to spikes, through a per-channel affine map.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Module, Names, Norm, Param, ParamOptions};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Lif, Noise, Spike, Surrogate};
 use crate::error::Result;
 
 /// How potentials become spikes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SpikeSource {
     /// Each y is the probability of its own spike: all time steps at once.
     Probability(Surrogate),

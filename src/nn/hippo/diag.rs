@@ -4,13 +4,16 @@ use std::f64::consts::PI;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{CLIP_B, Complex64, Measure, check_d_state, nplr};
 use crate::error::{Error, Result};
 
 /// Where the eigenvalues of a diagonal model start.
 ///
 /// Parses from `lin`, `inv`, `real`, `legs`, in any case and with or without the `diag-` of configuration files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DiagInit {
     /// `lin`, S4D-Lin: -1/2 - i pi n, the frequencies of a Fourier basis.
     #[default]
@@ -20,6 +23,7 @@ pub enum DiagInit {
     /// `real`, S4D-Real: -(n + 1), no oscillation.
     Real,
     /// `legs`, S4D-LegS: the diagonal of HiPPO-LegS in its normal-plus-low-rank form.
+    #[serde(rename = "legs")]
     LegS,
 }
 

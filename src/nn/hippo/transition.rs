@@ -5,6 +5,8 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI, SQRT_2};
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::check_d_state;
 use crate::error::{Error, Result};
 
@@ -19,14 +21,18 @@ use crate::error::{Error, Result};
 /// assert_eq!("fout".parse::<Measure>()?.to_string(), "fourier");
 /// # Ok::<(), pspikessm::error::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// `legs`: scaled Legendre, all of the past evenly. Rank 1. What the recipes use.
     #[default]
+    #[serde(rename = "legs")]
     LegS,
     /// `legt`: translated Legendre, a sliding window (the Legendre memory unit, scaled). Rank 2.
+    #[serde(rename = "legt")]
     LegT,
     /// `lagt`: translated Laguerre, a past that fades exponentially. Rank 1.
+    #[serde(rename = "lagt")]
     LagT,
     /// `fourier` or `fout`: a truncated Fourier basis on a sliding window. Rank 1.
     Fourier,
