@@ -109,12 +109,20 @@ pub struct Lif {
     /// The share of the membrane potential that a step keeps, in [0, 1].
     pub decay: f64,
     /// The potential above which the neuron spikes.
+    #[serde(default = "threshold")]
     pub threshold: f64,
     /// Subtract the threshold instead of setting the potential to zero.
+    #[serde(default)]
     pub soft_reset: bool,
     /// The derivative of a spike by v - threshold, as if u were the threshold; `Clamp` stands for a window of one around it.
     /// The reset itself carries no gradient, as is usual.
+    #[serde(default)]
     pub surrogate: Surrogate,
+}
+
+/// What a file gets that leaves the threshold out.
+fn threshold() -> f64 {
+    1.0
 }
 
 /// Over what a normalisation takes its statistics, for a (batch, channels, length) tensor.

@@ -24,8 +24,8 @@ impl Set {
     /// `Config` for a `url` that is none.
     pub(super) fn addresses(&self, url: Option<&str>) -> Result<Vec<Address>> {
         match url {
-            None => Ok(self.mirrors.iter().map(|mirror| self.address(mirror)).collect()),
-            Some(url) if is_web(url) => Ok(vec![self.address(url)]),
+            None => Ok(self.mirrors.iter().map(|mirror| self.folder(mirror)).collect()),
+            Some(url) if is_web(url) => Ok(vec![self.folder(url)]),
             Some(url) => {
                 let help = "must begin with http:// or https:// and a host; a file that is on this machine goes into the data folder";
                 Err(Error::config("--data-url", url, help))
@@ -34,7 +34,7 @@ impl Set {
     }
 
     /// The folder that `url` is, or, where it is the address of one of the archives, the folder that this lies in.
-    fn address(&self, url: &str) -> Address {
+    fn folder(&self, url: &str) -> Address {
         let url = url.split('#').next().unwrap_or_default();
         let (path, query) = url.split_at(url.find('?').unwrap_or(url.len()));
         let folder = match path.rsplit_once('/') {
