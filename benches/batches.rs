@@ -30,7 +30,7 @@ fn run() -> Result<u64> {
     let (Some(path), Some(name)) = (args.next(), args.next()) else {
         return Err(Error::value("batches", "give a file to write and the name of a task"));
     };
-    let task = tasks::ALL.into_iter().find(|task| task.name() == name);
+    let task = tasks::ALL.iter().copied().find(|task| task.name() == name);
     let task = task.ok_or_else(|| Error::config("the task", &name, "there is no such task"))?;
     let Command::Run(flags) = Flags::parse(args)? else { return Err(Error::value("batches", "give the flags of a training run")) };
     let io = |error| Error::io("write", &path, error);
@@ -47,9 +47,9 @@ fn each(task: &dyn Task, flags: &Flags, mut write: impl FnMut(&[u8]) -> Result<(
     let (steps, per_epoch) = (recipe.steps(set.len()), recipe.steps_per_epoch(set.len()));
     write(&(steps as u32).to_le_bytes())?;
     for step in 0..steps {
-        let order = data::order(set.len(), recipe.seed, step / per_epoch);
-        let start = (step % per_epoch) as usize * recipe.batch;
-        let batch = set.batch(&order[start..order.len().min(start + recipe.batch)])?;
+        let order = data::order(set.len(), recipe.run.seed, step / per_epoch);
+        let start = (step % per_epoch) as usize * recipe.run.batch;
+        let batch = set.batch(&order[start..order.len().min(start + recipe.run.batch)])?;
         write(&bytes(factor(&recipe, step), &batch))?;
     }
     Ok(steps)

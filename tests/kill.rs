@@ -24,7 +24,7 @@ const MANY: u64 = 1_000_000;
 /// With a constant rate, whose longer runs are continuations of shorter ones, and labels that keep the best epoch changing.
 fn line(steps: u64, resume: bool) -> String {
     let resume = if resume { "--resume" } else { "" };
-    format!("{resume} --quiet --steps {steps} --checkpoint-every 2 --set data.variant=hard --set schedule.kind=constant")
+    format!("{resume} --quiet --steps {steps} --checkpoint-every 2 --set data=hard --set schedule=constant")
 }
 
 fn train(dir: &Path, steps: u64) {

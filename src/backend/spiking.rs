@@ -60,10 +60,11 @@ impl<T> Noise<T> {
 }
 
 /// The derivative that stands in for the derivative of a spike.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Surrogate {
     /// 1 where 0 <= y <= 1, else 0: the derivative of the expected spike clamp(y, 0, 1). The official code's.
+    #[default]
     Clamp,
     /// The derivative of sigmoid(alpha (y - u)).
     Sigmoid {
@@ -127,10 +128,18 @@ pub struct Lif {
     /// The share of the membrane potential that a step keeps, in [0, 1].
     pub decay: f64,
     /// The potential above which the neuron spikes.
+    #[serde(default = "threshold")]
     pub threshold: f64,
     /// Subtract the threshold instead of setting the potential to zero.
+    #[serde(default)]
     pub soft_reset: bool,
     /// The derivative of a spike by v - threshold, as if u were the threshold; `Clamp` stands for a window of one around it.
     /// The reset itself carries no gradient, as is usual.
+    #[serde(default)]
     pub surrogate: Surrogate,
+}
+
+/// What a file gets that leaves the threshold out.
+fn threshold() -> f64 {
+    1.0
 }

@@ -6,8 +6,9 @@
 
 pub use super::characters::encode;
 
+use super::archive::Set;
 use super::characters::{Counts, Ids, beginning, readable};
-use super::{Dataset, Faults, Splits, Vocabulary};
+use super::{Dataset, Faults, Splits, Vocabulary, lra};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
@@ -46,6 +47,11 @@ pub fn load(dir: impl AsRef<Path>, longest: usize, faults: &Faults) -> Result<Sp
     let val = encoded(Pairs::read(&val, longest - 1, faults)?)?;
     let test = encoded(Pairs::read(&test, longest - 1, faults)?)?;
     Ok(Splits { train, val, test })
+}
+
+/// The pairs as they are published, `tsv_data` (7.7 GB, for they come in one archive with Pathfinder).
+pub fn archive() -> Set {
+    lra::archive(&["tsv_data", "lra_release/tsv_data", "lra_release/lra_release/tsv_data", FILES[0]])
 }
 
 /// The three files, all of which are there.

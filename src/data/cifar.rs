@@ -1,5 +1,6 @@
 //! CIFAR-10 in grey, a picture of 32 x 32 pixels as a sequence of 1,024: the Image task of the Long Range Arena.
 
+use super::archive::{Archive, Checksum, Content, MIB, Selection, Set, Size, owned};
 use super::luma::luma;
 use super::{Dataset, Encoding, Splits, hold_out};
 use crate::error::{Error, Result};
@@ -34,6 +35,20 @@ pub fn load(dir: impl AsRef<Path>) -> Result<Splits> {
     let test = read([dir.join(TEST)])?;
     let (kept, held) = hold_out(all.len(), (all.len() / 10).max(1), HOLD_OUT_SEED)?;
     Ok(Splits { train: all.subset(&kept)?, val: all.subset(&held)?, test })
+}
+
+/// The binary version as it is published, unpacked to `cifar-10-batches-bin` (170 MB, 184 MB unpacked).
+pub fn archive() -> Set {
+    Set::one(
+        "https://www.cs.toronto.edu/~kriz/",
+        Archive {
+            name: "cifar-10-binary.tar.gz".into(),
+            size: Size::Exactly(170_052_171),
+            checksum: Some(Checksum::Sha256("c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd".into())),
+            there: owned(&[FOLDER, TEST]),
+            content: Content::TarGz { selection: Selection::Folders(owned(&[FOLDER])), max_bytes: 384 * MIB, max_entries: 100 },
+        },
+    )
 }
 
 /// Grey pixels, standardised with the mean 122.6 and the standard deviation 61 of the set.

@@ -5,6 +5,7 @@
 
 pub use super::characters::encode;
 
+use super::archive::{Archive, Checksum, Content, GIB, Selection, Set, Size, owned};
 use super::characters::{Counts, Ids, beginning, place_behind, readable};
 use super::{Dataset, Faults, Splits, Vocabulary};
 use crate::error::{Error, Result};
@@ -17,8 +18,11 @@ pub const CLASSES: usize = 2;
 /// A character seen less often than this is unknown.
 const LEAST: u64 = 15;
 
+/// The folder in the official archive.
+const FOLDER: &str = "aclImdb";
+
 /// The folders of the classes, in the order of the classes.
-const FOLDERS: [&str; CLASSES] = ["neg", "pos"];
+const CLASS_FOLDERS: [&str; CLASSES] = ["neg", "pos"];
 
 /// Reads the reviews in the folder `dir`, which holds aclImdb or is it. A review is cut at `longest - 1` characters, and `<eos>`
 /// appended.
@@ -34,7 +38,7 @@ pub fn load(dir: impl AsRef<Path>, longest: usize, faults: &Faults) -> Result<Sp
     if longest < 2 {
         return Err(Error::config("longest", longest, "must be at least 2: a character and <eos>"));
     }
-    let inner = dir.as_ref().join("aclImdb");
+    let inner = dir.as_ref().join(FOLDER);
     let dir = if inner.is_dir() { &inner } else { dir.as_ref() };
     // All four folders before any review: a missing one is told at once.
     let (train, test) = (reviews(&dir.join("train"))?, reviews(&dir.join("test"))?);
@@ -47,10 +51,24 @@ pub fn load(dir: impl AsRef<Path>, longest: usize, faults: &Faults) -> Result<Sp
     Ok(Splits { train, val: test.clone(), test })
 }
 
+/// The reviews as they are published, unpacked to `aclImdb` (84 MB, about 100,000 small files unpacked).
+pub fn archive() -> Set {
+    Set::one(
+        "https://ai.stanford.edu/~amaas/data/sentiment/",
+        Archive {
+            name: "aclImdb_v1.tar.gz".into(),
+            size: Size::AtMost(GIB),
+            checksum: Some(Checksum::Md5("7c2ac02c03563afcf9b574c7e56c153a".into())),
+            there: owned(&[FOLDER, "train/pos"]),
+            content: Content::TarGz { selection: Selection::Folders(owned(&[FOLDER])), max_bytes: 2 * GIB, max_entries: 250_000 },
+        },
+    )
+}
+
 /// The files of a split with their classes.
 fn reviews(split: &Path) -> Result<Vec<(PathBuf, usize)>> {
     let mut files = Vec::new();
-    for (label, folder) in FOLDERS.into_iter().enumerate() {
+    for (label, folder) in CLASS_FOLDERS.into_iter().enumerate() {
         let folder = split.join(folder);
         let none = |what: &str| {
             let help = "give the folder aclImdb, unpacked, or the one that holds it";

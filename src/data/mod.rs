@@ -18,18 +18,22 @@
 //! ```
 
 pub mod aan;
+pub mod archive;
 mod batch;
 mod characters;
 pub mod cifar;
 mod dataset;
 #[cfg(feature = "data")]
 pub mod digits;
+#[cfg(feature = "download")]
+pub mod download;
 mod encoding;
 mod faults;
 #[cfg(feature = "data")]
 mod idx;
 pub mod imdb;
 pub mod listops;
+mod lra;
 mod luma;
 pub mod pathfinder;
 #[cfg(feature = "data")]

@@ -15,7 +15,7 @@ mod scene;
 mod snake;
 
 #[cfg(feature = "data")]
-pub use archive::{load, read_png};
+pub use archive::{archive, load, read_png};
 pub use rules::Rules;
 pub use scene::Scene;
 pub use snake::Bar;

@@ -1,5 +1,6 @@
 //! Permuted sequential MNIST: pictures of 28 x 28 pixels as sequences of 784 in bit-reversed order.
 
+use super::archive::{Archive, Checksum, Content, MIB, Set, Size, owned};
 use super::{Dataset, Encoding, Splits, hold_out, idx};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,31 @@ pub fn load(dir: impl AsRef<Path>) -> Result<Splits> {
     let test = read(&dir, "t10k")?;
     let (kept, held) = hold_out(all.len(), (all.len() / 10).max(1), HOLD_OUT_SEED)?;
     Ok(Splits { train: all.subset(&kept)?, val: all.subset(&held)?, test })
+}
+
+/// MNIST as it is published: four gzipped files, which are read as they are (12 MB). Those that are there unpacked are not fetched.
+pub fn archive() -> Set {
+    const FILES: [(&str, &str, &str); 4] = [
+        ("train", "images-idx3", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        ("train", "labels-idx1", "d53e105ee54ea40749a09fcbcd1e9432"),
+        ("t10k", "images-idx3", "9fb629c4189551a2d022fa330f9573f3"),
+        ("t10k", "labels-idx1", "ec29112dd5afa0611ce80d1b7f02629c"),
+    ];
+    let archive = |(part, what, md5): (&str, &str, &str)| {
+        let gz = format!("{}.gz", file_name(part, what));
+        let places = FOLDERS.map(|folder| if folder.is_empty() { String::new() } else { format!("{folder}/") });
+        Archive {
+            size: Size::AtMost(16 * MIB),
+            checksum: Some(Checksum::Md5(md5.into())),
+            there: places.iter().flat_map(|place| [format!("{place}{gz}"), format!("{place}{}", file_name(part, what))]).collect(),
+            content: Content::Plain,
+            name: gz,
+        }
+    };
+    Set {
+        mirrors: owned(&["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"]),
+        archives: FILES.map(archive).into(),
+    }
 }
 
 /// Pixels from 0, black, to 1.

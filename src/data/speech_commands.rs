@@ -15,6 +15,7 @@ mod wav;
 
 pub use wav::read as read_wav;
 
+use super::archive::{Archive, Checksum, Content, GIB, Selection, Set, Size, owned};
 use super::{Dataset, Encoding, Faults, Splits};
 use crate::error::{Error, Result};
 use clips::Clips;
@@ -24,6 +25,9 @@ use std::sync::Arc;
 
 /// Samples of a second of sound, and the number of time steps of every sequence.
 pub const LENGTH: usize = 16_000;
+
+/// The folder that the archive is unpacked to.
+const FOLDER: &str = "speech_commands_v0.02";
 
 /// Where an error comes from that no file is to blame for.
 const OP: &str = "speech_commands::load";
@@ -94,9 +98,24 @@ pub fn load(dir: impl AsRef<Path>, classes: Classes, faults: &Faults) -> Result<
     Ok(Splits { train: set("training", Part::Train)?, val: set("validation", Part::Val)?, test: set("the test", Part::Test)? })
 }
 
+/// v0.02 as it is published, unpacked to `speech_commands_v0.02` (2.4 GB, about 106,000 files and 4 GB unpacked).
+pub fn archive() -> Set {
+    Set::one(
+        "http://download.tensorflow.org/data/",
+        Archive {
+            name: "speech_commands_v0.02.tar.gz".into(),
+            size: Size::AtMost(4 * GIB),
+            checksum: Some(Checksum::Sha256("af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58".into())),
+            there: owned(&[FOLDER, "testing_list.txt"]),
+            // Its files are at the top level of the tar.
+            content: Content::TarGz { selection: Selection::Into(FOLDER.into()), max_bytes: 8 * GIB, max_entries: 250_000 },
+        },
+    )
+}
+
 /// The folder that the words are in.
 fn root(dir: &Path, words: &[&str]) -> Result<PathBuf> {
-    let folders = [dir.to_path_buf(), dir.join("speech_commands_v0.02"), dir.join("SpeechCommands").join("speech_commands_v0.02")];
+    let folders = [dir.to_path_buf(), dir.join(FOLDER), dir.join("SpeechCommands").join(FOLDER)];
     let found = folders.into_iter().find(|folder| words.iter().any(|word| folder.join(word).is_dir()));
     found.ok_or_else(|| {
         let help = format!("give the folder that has a folder of WAV files for each word: {}, ..", words[..3].join(", "));

@@ -7,33 +7,47 @@ use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Noise, Real, Tensor, shape};
 use crate::error::{Error, Result};
 
-/// The configuration of a block. [`BlockConfig::new`] gives the official bidirectional one.
+/// The configuration of a block, in a recipe the section `[model.block]`. [`BlockConfig::new`] gives the official bidirectional one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct BlockConfig {
-    /// The SSM of every branch; its d_model is the block's.
-    pub ssm: SsmConfig,
     /// A second branch with its own SSM; the SpikeMixer then mixes both.
+    #[serde(default = "yes")]
     pub bidirectional: bool,
     /// Add the block's input to its output through ClampFuse.
+    #[serde(default = "yes")]
     pub residual: bool,
     /// The normalisation, if any.
     pub norm: Option<NormKind>,
     /// Normalise before the first SpikeSampler instead of after the block.
+    #[serde(default)]
     pub prenorm: bool,
     /// Dropout of the residual branch, tied over the length.
+    #[serde(default)]
     pub dropout: f64,
     /// The SpikeMixer's non-linearity.
+    #[serde(default)]
     pub activation: Activation,
     /// How potentials become spikes.
+    #[serde(default)]
     pub source: SpikeSource,
     /// Own uniform numbers for every draw; the official code uses the first ones again for the spikes that are mixed.
+    #[serde(default)]
     pub own_noise: bool,
     /// Run the second branch backwards in time; the official code runs both in the same order.
+    #[serde(default)]
     pub flip_reverse: bool,
     /// Clamp the residual itself to [0, 1].
+    #[serde(default)]
     pub clamp_residual: bool,
+    /// The SSM of every branch; its d_model is the block's.
+    pub ssm: SsmConfig,
+}
+
+/// What a file gets that leaves out the second branch or the residual.
+fn yes() -> bool {
+    true
 }
 
 impl BlockConfig {

@@ -9,7 +9,7 @@ use crate::autodiff::Gradients;
 use crate::backend::{AdamW, Backend, Tensor, shape};
 use crate::error::{Error, Result};
 
-/// The recipe's numbers.
+/// AdamW's numbers, in a recipe the section `[optimizer]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -17,10 +17,13 @@ pub struct AdamWConfig {
     /// Learning rate of parameters without their own.
     pub lr: f64,
     /// Decay of the first moment.
+    #[serde(default = "default::beta1")]
     pub beta1: f64,
     /// Decay of the second moment.
+    #[serde(default = "default::beta2")]
     pub beta2: f64,
     /// Added to the root of the second moment.
+    #[serde(default = "default::eps")]
     pub eps: f64,
     /// Decoupled weight decay of the parameters that decay.
     pub weight_decay: f64,
@@ -29,7 +32,20 @@ pub struct AdamWConfig {
 impl AdamWConfig {
     /// Betas (0.9, 0.999), eps 1e-8.
     pub fn new(lr: f64, weight_decay: f64) -> Self {
-        AdamWConfig { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay }
+        AdamWConfig { lr, beta1: default::beta1(), beta2: default::beta2(), eps: default::eps(), weight_decay }
+    }
+}
+
+/// What a file that leaves a field out gets.
+mod default {
+    pub(super) fn beta1() -> f64 {
+        0.9
+    }
+    pub(super) fn beta2() -> f64 {
+        0.999
+    }
+    pub(super) fn eps() -> f64 {
+        1e-8
     }
 }
 

@@ -1,9 +1,12 @@
 //! Learning-rate schedules: factors that multiply every group's own rate.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// Linear warm-up from 0, then half a cosine down to 0, where it stays (the official one rises again after the total).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cosine {
     /// Steps of warm-up.
     pub warmup: u64,

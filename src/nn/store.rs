@@ -19,6 +19,7 @@ const NOTE: &str = "pspikessm";
 const PREFIX: &str = "prefix";
 
 /// Says in a file's note that its module's names stand behind `prefix`.
+#[cfg(feature = "train")]
 pub(crate) fn describe_prefix(note: &mut Map<String, Value>, prefix: &str) {
     note.insert(PREFIX.into(), prefix.into());
 }

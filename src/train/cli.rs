@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-#[cfg(feature = "download")]
-use super::download;
 use super::{
-    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, Origin, Output, Recipe, StepReport, Task, Trainer, device, energy, fit,
+    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, StepReport, Task, Trainer, energy, fit,
     interrupt, load_weights, pictures, progress, report,
 };
 use crate::backend::{Backend, Key, SpikeMode};
+#[cfg(feature = "download")]
+use crate::data::download;
 use crate::data::{Faults, Splits};
 use crate::error::{Error, Result};
 use crate::nn::{Model, Module};
@@ -72,7 +72,7 @@ pub fn main(task: &dyn Task) -> ExitCode {
         }
         Err(error) => return fail(2, &error),
     };
-    let outcome = interrupt::on_ctrl_c().and_then(|stop| device::run(task, &flags, stop, &mut io::stdout()));
+    let outcome = interrupt::on_ctrl_c().and_then(|stop| run(task, &flags, stop, &mut io::stdout()));
     match outcome {
         Ok(Outcome::Finished(_) | Outcome::Predicted) => ExitCode::SUCCESS,
         Ok(Outcome::Unfetched) => {
@@ -89,11 +89,35 @@ pub fn main(task: &dyn Task) -> ExitCode {
     }
 }
 
+/// Does what the flags say on the device that they name, in f32, and prints to `out` what a user reads on stdout.
+///
+/// # Errors
+/// Those of [`run_on`]; [`Error::Device`] where the device is not there, [`Error::Config`] where this build lacks its driver.
+pub fn run(task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
+    flags.backend.run(Run { task, flags, stop, out })
+}
+
+/// A run, before its device is known.
+struct Run<'a> {
+    task: &'a dyn Task,
+    flags: &'a Flags,
+    stop: &'a AtomicBool,
+    out: &'a mut dyn Write,
+}
+
+impl OnBackend for Run<'_> {
+    type Output = Outcome;
+
+    fn on<B: Backend>(self, backend: &B) -> Result<Outcome> {
+        run_on(backend, self.task, self.flags, self.stop, self.out)
+    }
+}
+
 /// Does what the flags say on `backend`, whatever `--backend` is, and prints to `out` what a user reads on stdout.
 ///
 /// # Errors
 /// What [`Output::open`], [`Task::load`], [`Trainer::resume`], [`fit`] and, with `--download`, `download::fetch` answer.
-pub fn run<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
+pub fn run_on<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
     if let Some(threads) = flags.threads {
         use_threads(threads)?;
     }
@@ -180,12 +204,12 @@ fn predict<B: Backend>(
 ) -> Result<Outcome> {
     let Origin { mut set, recipe, .. } = Origin::of_task(checkpoint, task.name())?;
     task.push(&recipe, sample, &mut set)?;
-    let model = Model::new(backend, Key::new(0), &recipe.model(&set))?;
+    let model = Model::new(backend, Key::new(0), &recipe.model_for(&set))?;
     load_weights(backend, &model, checkpoint)?;
     let mode = if flags.expected { SpikeMode::Expected } else { SpikeMode::Sampled };
     let evaluator = Evaluator { backend, model: &model, batch: 1, mode, stop };
     let passes = if flags.expected { 1 } else { flags.eval_passes };
-    let found = evaluator.predict(&set, Key::new(flags.seed.unwrap_or(recipe.seed)), passes)?;
+    let found = evaluator.predict(&set, Key::new(flags.seed.unwrap_or(recipe.run.seed)), passes)?;
     let names = task.class_names(&recipe);
     let mut classes: Vec<(usize, f64)> = found.into_iter().flatten().enumerate().collect();
     classes.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -202,8 +226,9 @@ fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, stop: 
     if let (true, Some(dir)) = (flags.download, dir) {
         let none = || Error::config("--download", task.name(), "there is no archive of these data: leave it out");
         let set = task.archive(recipe).ok_or_else(none)?;
-        let options = download::Options { url: flags.data_url.clone(), quiet: flags.quiet, ..download::Options::default() };
-        if download::fetch(&set, dir, &options, stop)? == download::Fetched::Stopped {
+        let options = download::Options { url: flags.data_url.clone(), ..download::Options::default() };
+        let bars = progress::Download::new(flags.quiet);
+        if download::fetch(&set, dir, &options, &|event| bars.show(event), stop)? == download::Fetched::Stopped {
             return Ok(None);
         }
     }

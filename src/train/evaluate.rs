@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use super::classify::{largest, logits};
 use super::feeder::{self, Feeder};
-use crate::autodiff::{Tape, Var};
+use crate::autodiff::Tape;
 use crate::backend::{Backend, Key, Real, SpikeMode};
-use crate::data::{Batch, Dataset, Inputs};
+use crate::data::{Batch, Dataset};
 use crate::error::{Error, Result};
-use crate::nn::{Context, Input, Model, Site, SpikeMeter};
+use crate::nn::{Context, Model, Site, SpikeMeter};
 
 /// What came of running a model over a data set.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,28 +37,6 @@ pub struct LayerRate {
     pub site: Site,
     /// The share of ones among the spikes.
     pub rate: f64,
-}
-
-/// The logits of a batch, as [`Model::forward`] gives them.
-pub fn logits<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch) -> Result<Var<B>> {
-    let input = match &batch.inputs {
-        Inputs::Tokens(tokens) => Input::tokens(tokens, batch.batch),
-        Inputs::Values { values, .. } => Input::values(values, batch.batch),
-    };
-    model.forward(cx, input.lengths(&batch.lengths))
-}
-
-/// The class with the largest logit of every row; the first of equal ones counts as the largest.
-fn largest<B: Backend>(logits: &Var<B>) -> Result<Vec<usize>> {
-    let values = logits.to_vec()?;
-    let classes = logits.shape().last().map_or(1, |&classes| classes.max(1));
-    let largest = |row: &[B::Elem]| (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
-    Ok(values.chunks_exact(classes).map(largest).collect())
-}
-
-/// How many rows of the logits are largest at their label.
-pub(super) fn correct<B: Backend>(logits: &Var<B>, labels: &[usize]) -> Result<usize> {
-    Ok(largest(logits)?.iter().zip(labels).filter(|(class, label)| class == label).count())
 }
 
 /// Runs a model over data sets.

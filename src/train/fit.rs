@@ -97,11 +97,12 @@ mod tests {
     use crate::train::Recipe;
 
     const RECIPE: &str = r#"name = "tiny"
-data.variant = "tiny"
-run = { seed = 0, batch = 2, steps = 9 }
-optimizer = { lr = 1e-2, weight_decay = 0.01, ssm_lr = 1e-3 }
-schedule = { kind = "cosine", warmup = 1, total = 9 }
-model = { d_model = 4, layers = 1, d_state = 2, l_max = 8, residual = true, norm = "batch", prenorm = false }
+data = "tiny"
+run = { seed = 0, batch = 2, length = { steps = 9 } }
+optimizer = { lr = 1e-2, weight_decay = 0.01 }
+schedule = { cosine = { warmup = 1, total = 9 } }
+model.layers = 1
+model.block = { norm = "batch", ssm = { d_model = 4, d_state = 2, n_ssm = 1, l_max = 8, lr = 1e-3 } }
 "#;
 
     fn trainer<B: Backend>(backend: &B) -> Trainer<B> {

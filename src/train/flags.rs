@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use super::checkpoint::Origin;
-use super::device::Choice;
-use super::{Recipe, Task};
+use super::{BackendChoice, Recipe, Task};
 use crate::backend::devices;
 use crate::data::Faults;
 use crate::error::{Error, Result};
@@ -16,7 +15,7 @@ const USAGE: &str = "
 recipe
   --preset NAME         one of the task's recipes; the first is the default
   --recipe FILE         a recipe in TOML instead
-  --set KEY=VALUE       change a value of the recipe, as in model.d_model=64 (may come several times)
+  --set KEY=VALUE       change a value of the recipe, as in model.layers=3 (may come several times)
   --steps N             training steps; a cosine schedule gets this length too
   --batch-size N        samples a step
   --seed N              of all random numbers of the run
@@ -85,7 +84,7 @@ pub struct Flags {
     /// `--skip-bad`
     pub skip_bad: bool,
     /// `--backend`
-    pub backend: Choice,
+    pub backend: BackendChoice,
     /// `--threads`
     pub threads: Option<usize>,
     /// `--out`
@@ -123,7 +122,7 @@ impl Default for Flags {
             download: false,
             data_url: None,
             skip_bad: false,
-            backend: Choice::default(),
+            backend: BackendChoice::default(),
             threads: None,
             out: None,
             checkpoint_every: 100,
@@ -160,7 +159,7 @@ impl Flags {
                 Long("download") => flags.download = true,
                 Long("data-url") => flags.data_url = Some(text(&mut parser)?),
                 Long("skip-bad") => flags.skip_bad = true,
-                Long("backend") => flags.backend = Choice::named(&text(&mut parser)?)?,
+                Long("backend") => flags.backend = BackendChoice::named(&text(&mut parser)?)?,
                 Long("threads") => flags.threads = Some(positive(&mut parser, "--threads")? as usize),
                 Long("out") => flags.out = Some(path(&mut parser)?),
                 Long("checkpoint-every") => flags.checkpoint_every = positive(&mut parser, "--checkpoint-every")?,
@@ -257,8 +256,8 @@ impl Flags {
         if let Some(steps) = self.steps {
             recipe = recipe.with_steps(steps);
         }
-        recipe.batch = self.batch_size.unwrap_or(recipe.batch);
-        recipe.seed = self.seed.unwrap_or(recipe.seed);
+        recipe.run.batch = self.batch_size.unwrap_or(recipe.run.batch);
+        recipe.run.seed = self.seed.unwrap_or(recipe.run.seed);
         recipe.check()?;
         Ok(recipe)
     }
@@ -282,7 +281,7 @@ fn path(parser: &mut lexopt::Parser) -> Result<PathBuf> {
 }
 
 fn assignment(text: &str) -> Result<(String, String)> {
-    let (key, value) = text.split_once('=').ok_or_else(|| Error::config("--set", text, "write key=value, as in model.d_model=64"))?;
+    let (key, value) = text.split_once('=').ok_or_else(|| Error::config("--set", text, "write key=value, as in model.layers=3"))?;
     Ok((key.trim().into(), value.trim().into()))
 }
 

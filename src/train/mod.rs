@@ -14,7 +14,7 @@
 //!
 //! let rules = Rules { max_depth: 2, min_tokens: 4, max_tokens: 7, train: 40, val: 10, test: 10, ..Rules::small() };
 //! let mut recipe = ListOps.recipe(Some("quick"))?.with_steps(2);
-//! (recipe.batch, recipe.block.ssm.d_model) = (4, 8);
+//! (recipe.run.batch, recipe.model.block.ssm.d_model) = (4, 8);
 //! let mut trainer = Trainer::new(&Cpu::<f32>::new(), "listops", recipe, listops::generate(&rules, 0)?)?;
 //! while !trainer.is_finished() {
 //!     let report = trainer.step()?;
@@ -26,11 +26,10 @@
 //! # Ok::<(), pspikessm::Error>(())
 //! ```
 
+mod backend_choice;
 mod checkpoint;
+mod classify;
 pub mod cli;
-pub mod device;
-#[cfg(feature = "download")]
-pub mod download;
 pub mod energy;
 mod evaluate;
 mod feeder;
@@ -46,11 +45,13 @@ pub mod report;
 pub mod tasks;
 mod trainer;
 
+pub use backend_choice::{BackendChoice, OnBackend};
 pub use checkpoint::{Origin, load_weights};
-pub use evaluate::{Evaluation, Evaluator, LayerRate, logits};
+pub use classify::logits;
+pub use evaluate::{Evaluation, Evaluator, LayerRate};
 pub use fit::{Ending, FitOptions, fit};
 pub use flags::{Command, Flags};
 pub use output::Output;
-pub use recipe::{Length, Recipe, Schedule};
+pub use recipe::{Length, ModelRecipe, Recipe, RunConfig, Schedule};
 pub use tasks::{Preset, Task};
 pub use trainer::{StepReport, Trainer};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::evaluate::logits;
+use super::classify::logits;
 use super::report::{Kernel, Panel, Raster, kernels_svg, raster_svg};
 use super::trainer::Trainer;
 use crate::autodiff::Tape;
@@ -30,7 +30,7 @@ fn raster<B: Backend>(trainer: &Trainer<B>) -> Result<Raster> {
     // One that cannot be read may be left out.
     let readable = (0..test.len()).find_map(|sample| test.try_batch(&[sample]).transpose());
     let Some(batch) = readable.transpose()? else { return Err(Error::value("Report", "no sample of the test set can be read")) };
-    logits(trainer.model(), &Context::evaluation(&tape, Key::new(trainer.recipe().seed)).metered(&meter), &batch)?;
+    logits(trainer.model(), &Context::evaluation(&tape, Key::new(trainer.recipe().run.seed)).metered(&meter), &batch)?;
     let panel =
         |((layer, site), rows): ((usize, Site), _)| Panel { title: format!("layer {layer}, {}", site.to_string().replace('_', " ")), rows };
     Ok(Raster {

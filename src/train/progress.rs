@@ -1,16 +1,25 @@
-//! Progress bars, of the epoch, of the run and of evaluations: on stderr, where that is a terminal.
+//! Progress bars, of the epoch, of the run, of evaluations and of downloads: on stderr, where that is a terminal.
 
-use std::fmt::Write;
+use std::fmt;
+#[cfg(feature = "download")]
+use std::io::{self, Write};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::trainer::StepReport;
+#[cfg(feature = "download")]
+use crate::data::download::Event;
 
 // What stands right of the bars is equally wide, and so the bars are.
 const EPOCH: &str = "{prefix:>12} {wide_bar} {pos:>6}/{len:<6} {msg:35}";
 const RUN: &str = "{prefix:>12} {wide_bar} {pos:>6}/{len:<6} {speed:>9} {eta:>4} left {msg:15}";
 
 const EVALUATION: &str = "{prefix:>12} {wide_bar} {pos:>6}/{len:<6} {speed:>9} {eta:>4} left                ";
+
+#[cfg(feature = "download")]
+const BYTES: &str = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+#[cfg(feature = "download")]
+const BYTES_WITHOUT_END: &str = "{prefix} {spinner} {bytes} {bytes_per_sec}";
 
 /// Where a run is, for someone who watches.
 #[derive(Debug)]
@@ -77,6 +86,49 @@ impl Drop for Evaluation {
     }
 }
 
+/// How far a download is, in bytes, and what it says.
+#[cfg(feature = "download")]
+pub(super) struct Download {
+    quiet: bool,
+    /// Of the present piece of work; gone when it ends.
+    bar: std::cell::RefCell<Option<ProgressBar>>,
+}
+
+#[cfg(feature = "download")]
+impl Download {
+    /// Bars and lines, or, where it is `quiet`, neither.
+    pub fn new(quiet: bool) -> Self {
+        Download { quiet, bar: None.into() }
+    }
+
+    /// Shows what happens.
+    pub fn show(&self, event: Event<'_>) {
+        if self.quiet {
+            return;
+        }
+        match event {
+            // Where stderr cannot be written to, there is nobody who reads it.
+            Event::Line(line) => drop(writeln!(io::stderr(), "{line}")),
+            Event::Begin { what, done, total } => drop(self.bar.replace(Some(bytes(what, done, total)))),
+            Event::Done(done) => self.bar.borrow().iter().for_each(|bar| bar.set_position(done)),
+            // What is printed next has a line of its own.
+            Event::End => self.bar.take().iter().for_each(ProgressBar::finish_and_clear),
+        }
+    }
+}
+
+/// A bar of `total` bytes, of which `done` are done.
+#[cfg(feature = "download")]
+fn bytes(what: &str, done: u64, total: Option<u64>) -> ProgressBar {
+    let template = if total.is_some() { BYTES } else { BYTES_WITHOUT_END };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+    let bar = bar.with_style(style).with_prefix(what.to_string()).with_position(done);
+    // What was done in an earlier run says nothing about the speed of this one.
+    bar.reset_eta();
+    bar
+}
+
 /// A place for bars.
 fn group(quiet: bool) -> MultiProgress {
     // Where stderr is no terminal, indicatif shows nothing either.
@@ -89,7 +141,7 @@ fn bar(bars: &MultiProgress, length: u64, template: &str, prefix: &str) -> Progr
 }
 
 /// Steps, or samples, a second.
-fn speed(state: &ProgressState, out: &mut dyn Write) {
+fn speed(state: &ProgressState, out: &mut dyn fmt::Write) {
     // A bar has nobody to tell of an error.
     let _ = write!(out, "{:.*}/s", if state.per_sec() < 10.0 { 2 } else { 0 }, state.per_sec());
 }

@@ -1,18 +1,72 @@
-//! Recipe: every number that a training run is made of, apart from its data.
+//! Recipe: every number that a training run is made of, apart from its data. The structs are the file's format: serde names their fields.
 
-mod file;
 mod text;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use crate::backend::Cpu;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{AdamWConfig, BlockConfig, Cosine, Encoder, ModelConfig, Optimizer, Plateau, Pooling};
 
+/// What a training run is made of, apart from its data: in TOML a table for each struct below, with its fields.
+/// `src/train/tasks/listops/quick.toml` is one with comments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Recipe {
+    /// What it is called in the result line.
+    #[serde(default = "default::name")]
+    pub name: String,
+    /// Which of the task's data sets: the task says which there are.
+    pub data: String,
+    /// How the data are gone through.
+    pub run: RunConfig,
+    /// Learning rate, weight decay and the rest of AdamW. The SSMs have a learning rate of their own.
+    pub optimizer: AdamWConfig,
+    /// How the learning rates change.
+    pub schedule: Schedule,
+    /// The model, as far as the data do not settle it.
+    pub model: ModelRecipe,
+}
+
+/// How the data are gone through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RunConfig {
+    /// From which every random number of the run comes.
+    pub seed: u64,
+    /// Samples a step.
+    pub batch: usize,
+    /// Parts at most that a batch is computed in, one after the other, for less memory. The step is that of the whole batch, but each part
+    /// has spikes and a BatchNorm's statistics of its own.
+    #[serde(default = "default::accumulate")]
+    pub accumulate: usize,
+    /// How long the run is.
+    pub length: Length,
+    /// Epochs without a new best validation accuracy after which the run ends.
+    pub early_stop: Option<u64>,
+    /// The largest L2 norm of all gradients together; a larger one is scaled down to it.
+    pub clip: Option<f64>,
+}
+
+/// How long a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// Optimiser steps.
+    Steps(u64),
+    /// Passes over the training set.
+    Epochs(u64),
+}
+
 /// How the learning rates of all parameter groups change together.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
     /// Not at all.
     Constant,
@@ -21,61 +75,54 @@ pub enum Schedule {
     /// Down when the validation accuracy has not risen for some epochs.
     Plateau {
         /// What the rates are multiplied by.
+        #[serde(default = "default::decay")]
         decay: f64,
         /// Epochs without a new best that are tolerated.
+        #[serde(default = "default::patience")]
         patience: u64,
     },
 }
 
-/// How long a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
-    /// Optimiser steps.
-    Steps(u64),
-    /// Passes over the training set.
-    Epochs(u64),
-}
-
-/// What a training run is made of, apart from its data.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
-    /// What it is called in the result line.
-    pub name: String,
-    /// Which of the task's data sets: the task says which there are.
-    pub data: String,
-    /// Every block of the model, and in it the SSM.
-    pub block: BlockConfig,
+/// What a recipe says about a model. A [`ModelConfig`] is this and what only the data know: what is encoded, the number of classes, and
+/// whether a sample is two documents that are compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ModelRecipe {
     /// Blocks.
     pub layers: usize,
     /// What the decoder reads.
+    #[serde(default)]
     pub pooling: Pooling,
-    /// Whether a sample is two documents that are compared.
-    pub retrieval: bool,
-    /// Samples a step.
-    pub batch: usize,
-    /// Parts at most that a batch is computed in, one after the other, for less memory. The step is that of the whole batch, but each part
-    /// has spikes and a BatchNorm's statistics of its own.
-    pub accumulate: usize,
-    /// Learning rate, weight decay and the rest of AdamW.
-    pub optimizer: AdamWConfig,
-    /// The largest L2 norm of all gradients together; a larger one is scaled down to it.
-    pub clip: Option<f64>,
-    /// How the learning rates change.
-    pub schedule: Schedule,
-    /// How long the run is.
-    pub length: Length,
-    /// Epochs without a new best validation accuracy after which the run ends.
-    pub early_stop: Option<u64>,
-    /// From which every random number of the run comes.
-    pub seed: u64,
+    /// Nothing of the model looks ahead in time, whatever the block says of its branches and kernels: one branch, and causal kernels.
+    #[serde(default)]
+    pub causal: bool,
+    /// Every block, and in it the SSM.
+    pub block: BlockConfig,
+}
+
+/// What a file that leaves a field out gets. An optional one is then `None`.
+mod default {
+    pub(super) fn name() -> String {
+        "unnamed".into()
+    }
+    pub(super) fn accumulate() -> usize {
+        1
+    }
+    pub(super) fn decay() -> f64 {
+        0.2
+    }
+    pub(super) fn patience() -> u64 {
+        20
+    }
 }
 
 impl Recipe {
     /// Reads a recipe in TOML, as `--print-recipe` prints it; `path` is what the error calls it.
     ///
     /// # Errors
-    /// [`Error::Data`] with line and column for a field that is unknown, missing or of the wrong type, for fields that do not go together,
-    /// and for what [`Recipe::check`] refuses.
+    /// [`Error::Data`] with line and column for a field that is unknown, missing or of the wrong type, and for what [`Recipe::check`]
+    /// refuses.
     pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Self> {
         text::parse(text, path.as_ref())
     }
@@ -89,8 +136,8 @@ impl Recipe {
         text::parse(&std::fs::read_to_string(path).map_err(|error| Error::io("read the recipe", path, error))?, path)
     }
 
-    /// The recipe with one value changed: `key` is as in "model.d_model", `value` as TOML has it, or `none` for a value that may be
-    /// missing.
+    /// The recipe with one value changed: `key` is as in "model.block.ssm.d_model", `value` as TOML has it, or `none` for a value that may
+    /// be missing.
     ///
     /// # Errors
     /// [`Error::Config`] with both, where there is no such key or the value does not do.
@@ -98,7 +145,7 @@ impl Recipe {
         self.set_all([(key, value)])
     }
 
-    /// The recipe with several values changed together: some go only with others, as `model.lif_decay` with `model.neuron`.
+    /// The recipe with several values changed together: some go only with others, as the parts of a new schedule.
     ///
     /// # Errors
     /// As [`set`](Self::set).
@@ -116,7 +163,7 @@ impl Recipe {
 
     /// The same over `steps` steps. A cosine gets this length too, a tenth of it warm-up.
     pub fn with_steps(mut self, steps: u64) -> Self {
-        self.length = Length::Steps(steps);
+        self.run.length = Length::Steps(steps);
         if let Schedule::Cosine(_) = self.schedule {
             self.schedule = Schedule::Cosine(Cosine { warmup: steps / 10, total: steps });
         }
@@ -129,64 +176,47 @@ impl Recipe {
     /// [`Error::Config`] with the name of the value: a batch, a length or a number of layers of 0, numbers that TOML has no place for, and
     /// what the block, the optimiser and the schedule refuse.
     pub fn check(&self) -> Result<()> {
-        let length = match self.length {
-            Length::Steps(steps) => ("steps", steps),
-            Length::Epochs(epochs) => ("epochs", epochs),
-        };
-        let counts = [("batch", self.batch as u64), ("accumulate", self.accumulate as u64), length, ("layers", self.layers as u64)];
-        if let Some((name, _)) = counts.into_iter().find(|&(_, value)| value == 0) {
-            return Err(Error::config(name, 0, "must be at least 1"));
-        }
-        if let Some((name, value)) = [length, ("seed", self.seed)].into_iter().find(|&(_, value)| value > i64::MAX as u64) {
-            return Err(Error::config(name, value, "must be below 2^63"));
-        }
-        if self.accumulate > self.batch {
-            return Err(Error::config("accumulate", self.accumulate, format!("a batch of {} has no more parts than samples", self.batch)));
-        }
-        if let Some(clip) = self.clip.filter(|clip| !(*clip > 0.0 && clip.is_finite())) {
-            return Err(Error::config("clip", clip, "must be above 0 and finite, or left out"));
-        }
-        if self.early_stop == Some(0) {
-            return Err(Error::config("early_stop", 0, "must be at least 1, or left out"));
-        }
-        match self.schedule {
-            Schedule::Constant => {}
-            Schedule::Cosine(Cosine { warmup, total }) => drop(Cosine::new(warmup, total)?),
-            Schedule::Plateau { decay, patience } => drop(Plateau::new(decay, patience)?),
-        }
-        if let Some(lr) = self.block.ssm.lr.filter(|lr| !(*lr >= 0.0 && lr.is_finite())) {
-            return Err(Error::config("ssm_lr", lr, "must be finite and at least 0, or left out"));
-        }
-        drop(Optimizer::<Cpu<f32>>::new(self.optimizer)?);
-        self.block.check()
+        self.checks().into_iter().try_for_each(|(_, found)| found)
+    }
+
+    /// What [`check`](Self::check) finds in each of the file's tables.
+    fn checks(&self) -> [(&'static str, Result<()>); 6] {
+        let block = &self.model.block;
+        [
+            ("run", self.run.check()),
+            ("schedule", self.schedule.check()),
+            ("optimizer", Optimizer::<Cpu<f32>>::new(self.optimizer).map(drop)),
+            ("model", at_least_one("layers", self.model.layers as u64)),
+            // Before the block, which checks it too.
+            ("model.block.ssm", check_rate(block.ssm.lr).and_then(|()| block.ssm.check())),
+            ("model.block", block.check()),
+        ]
     }
 
     /// The model for samples as in `set`.
-    pub fn model(&self, set: &Dataset) -> ModelConfig {
+    pub fn model_for(&self, set: &Dataset) -> ModelConfig {
+        let ModelRecipe { layers, pooling, causal, ref block } = self.model;
+        let mut block = block.clone();
+        if causal {
+            (block.bidirectional, block.ssm.bidirectional) = (false, false);
+        }
         let encoder = match (set.vocabulary(), set.d_input()) {
             (Some(vocabulary), _) => Encoder::Tokens(vocabulary.len()),
             (None, d_input) => Encoder::Values(d_input.unwrap_or(0)),
         };
-        ModelConfig {
-            encoder,
-            block: self.block.clone(),
-            layers: self.layers,
-            pooling: self.pooling,
-            classes: set.classes(),
-            retrieval: self.retrieval,
-        }
+        ModelConfig { encoder, block, layers, pooling, classes: set.classes(), retrieval: set.is_paired() }
     }
 
     /// Batches in an epoch of `samples` samples. The last one may be smaller; a single sample that is left over is left out, because
     /// its gradient would count as much as a whole batch's.
     pub fn steps_per_epoch(&self, samples: usize) -> u64 {
-        let (whole, rest) = (samples / self.batch, samples % self.batch);
+        let (whole, rest) = (samples / self.run.batch, samples % self.run.batch);
         whole as u64 + u64::from(rest > 1 || (rest == 1 && whole == 0))
     }
 
     /// The steps of a run on `samples` training samples. It ends where a cosine has reached 0, since nothing is learnt from there on.
     pub fn steps(&self, samples: usize) -> u64 {
-        let steps = match self.length {
+        let steps = match self.run.length {
             Length::Steps(steps) => steps,
             Length::Epochs(epochs) => epochs.saturating_mul(self.steps_per_epoch(samples)),
         };
@@ -199,14 +229,53 @@ impl Recipe {
     /// What a checkpoint must agree with, by the names that are shown where it does not. The length is in it only where the schedule
     /// depends on it, as the cosine's own: otherwise a longer run is the continuation of a shorter one.
     pub(super) fn identity(&self) -> Result<BTreeMap<String, String>> {
-        let sections = text::table(self)?;
-        let mut fields = BTreeMap::new();
-        for (section, table) in sections.iter() {
-            for (field, value) in table.as_table().into_iter().flatten() {
-                fields.insert(format!("{section}.{field}"), value.to_string());
-            }
+        let mut values = text::values(self)?;
+        values.retain(|name, _| !name.starts_with("run.length.") && name != "run.early_stop");
+        Ok(values)
+    }
+}
+
+impl RunConfig {
+    fn check(&self) -> Result<()> {
+        let length = match self.length {
+            Length::Steps(steps) => ("steps", steps),
+            Length::Epochs(epochs) => ("epochs", epochs),
+        };
+        let counts = [("batch", self.batch as u64), ("accumulate", self.accumulate as u64), length];
+        counts.into_iter().try_for_each(|(name, count)| at_least_one(name, count))?;
+        if let Some((name, value)) = [length, ("seed", self.seed)].into_iter().find(|&(_, value)| value > i64::MAX as u64) {
+            return Err(Error::config(name, value, "must be below 2^63"));
         }
-        fields.retain(|name, _| !["run.steps", "run.epochs", "run.early_stop"].contains(&name.as_str()));
-        Ok(fields)
+        if self.accumulate > self.batch {
+            return Err(Error::config("accumulate", self.accumulate, format!("a batch of {} has no more parts than samples", self.batch)));
+        }
+        if self.early_stop == Some(0) {
+            return Err(Error::config("early_stop", 0, "must be at least 1, or left out"));
+        }
+        match self.clip {
+            Some(clip) if !(clip > 0.0 && clip.is_finite()) => Err(Error::config("clip", clip, "must be above 0 and finite, or left out")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Schedule {
+    fn check(self) -> Result<()> {
+        match self {
+            Schedule::Constant => Ok(()),
+            Schedule::Cosine(Cosine { warmup, total }) => Cosine::new(warmup, total).map(drop),
+            Schedule::Plateau { decay, patience } => Plateau::new(decay, patience).map(drop),
+        }
+    }
+}
+
+fn at_least_one(name: &'static str, count: u64) -> Result<()> {
+    if count == 0 { Err(Error::config(name, 0, "must be at least 1")) } else { Ok(()) }
+}
+
+fn check_rate(lr: Option<f64>) -> Result<()> {
+    match lr {
+        Some(lr) if !(lr >= 0.0 && lr.is_finite()) => Err(Error::config("lr", lr, "must be finite and at least 0, or left out")),
+        _ => Ok(()),
     }
 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::evaluate::{Evaluation, Evaluator, Watch, correct, logits};
+use super::classify::{correct, logits};
+use super::evaluate::{Evaluation, Evaluator, Watch};
 use super::feeder::{self, Feeder};
 use super::recipe::{Recipe, Schedule};
 use crate::autodiff::{Gradients, Tape};
@@ -79,7 +80,7 @@ impl<B: Backend> Trainer<B> {
                 return Err(Error::value("Trainer", format!("the {name} set is empty: it must have at least one sample")));
             }
         }
-        let model = Model::new(backend, Key::new(recipe.seed).fold(INIT), &recipe.model(&splits.train))?;
+        let model = Model::new(backend, Key::new(recipe.run.seed).fold(INIT), &recipe.model_for(&splits.train))?;
         let optimizer = Optimizer::new(recipe.optimizer)?;
         let plateau = match recipe.schedule {
             Schedule::Plateau { decay, patience } => Some(Plateau::new(decay, patience)?),
@@ -130,7 +131,7 @@ impl<B: Backend> Trainer<B> {
     }
 
     fn is_stuck(&self) -> bool {
-        match (self.recipe.early_stop, self.state.best) {
+        match (self.recipe.run.early_stop, self.state.best) {
             (Some(patience), Some((best, _))) => self.state.validated >= best + patience,
             _ => false,
         }
@@ -230,7 +231,7 @@ impl<B: Backend> Trainer<B> {
         if let Some(name) = self.first_not_finite(named)? {
             return Err(self.diverged(format!("the gradient of {name}")));
         }
-        if let Some(clip) = self.recipe.clip {
+        if let Some(clip) = self.recipe.run.clip {
             let norm = self.gradient_norm(&gradients)?;
             if norm > clip {
                 gradients.scale(clip / norm)?;
@@ -295,7 +296,7 @@ impl<B: Backend> Trainer<B> {
     }
 
     fn key(&self, purpose: u64) -> Key {
-        Key::new(self.recipe.seed).fold(purpose)
+        Key::new(self.recipe.run.seed).fold(purpose)
     }
 
     /// Whether an epoch has ended that was not validated yet.
@@ -348,7 +349,7 @@ impl<B: Backend> Trainer<B> {
 
     fn evaluator<'a>(&'a self, mode: SpikeMode, stop: &'a AtomicBool) -> Evaluator<'a, B> {
         // As many samples at a time as fit in training.
-        let batch = self.recipe.batch.div_ceil(self.recipe.accumulate);
+        let batch = self.recipe.run.batch.div_ceil(self.recipe.run.accumulate);
         Evaluator { backend: &self.backend, model: &self.model, batch, mode, stop }
     }
 }
@@ -369,10 +370,13 @@ impl Cutter {
         let per_epoch = self.recipe.steps_per_epoch(set.len());
         let epoch = step / per_epoch;
         if self.epoch != Some(epoch) {
-            (self.order, self.epoch) = (data::order(set.len(), self.recipe.seed, epoch), Some(epoch));
+            (self.order, self.epoch) = (data::order(set.len(), self.recipe.run.seed, epoch), Some(epoch));
         }
-        let start = (step % per_epoch) as usize * self.recipe.batch;
-        let indices = &self.order[start..self.order.len().min(start + self.recipe.batch)];
-        indices.chunks(self.recipe.batch.div_ceil(self.recipe.accumulate)).filter_map(|part| set.try_batch(part).transpose()).collect()
+        let start = (step % per_epoch) as usize * self.recipe.run.batch;
+        let indices = &self.order[start..self.order.len().min(start + self.recipe.run.batch)];
+        indices
+            .chunks(self.recipe.run.batch.div_ceil(self.recipe.run.accumulate))
+            .filter_map(|part| set.try_batch(part).transpose())
+            .collect()
     }
 }

@@ -15,41 +15,44 @@ use pspikessm::train::{Command, Flags, Preset, Recipe, Task, Trainer};
 
 /// A tiny model; on [`splits`] six batches an epoch, the last of them of two samples.
 pub const QUICK: &str = r#"name = "quick"
-
-[data]
-variant = "tiny"
+data = "tiny"
 
 [run]
 seed = 0
 batch = 4
-steps = 16
+length = { steps = 16 }
 
 [optimizer]
 lr = 1e-2
 weight_decay = 0.01
-ssm_lr = 1e-3
 
-[schedule]
-kind = "cosine"
+[schedule.cosine]
 warmup = 1
 total = 16
 
 [model]
-d_model = 4
 layers = 2
-d_state = 2
-l_max = 8
+
+[model.block]
 residual = true
 norm = "batch"
 prenorm = false
+
+[model.block.ssm]
+d_model = 4
+d_state = 2
+n_ssm = 1
+l_max = 8
+lr = 1e-3
 "#;
 
 const LONGER: &str = r#"name = "longer"
-data.variant = "tiny"
-run = { seed = 0, batch = 4, steps = 32 }
-optimizer = { lr = 1e-2, weight_decay = 0.01, ssm_lr = 1e-3 }
-schedule = { kind = "cosine", warmup = 3, total = 32 }
-model = { d_model = 4, layers = 2, d_state = 2, l_max = 8, residual = true, norm = "batch", prenorm = false }
+data = "tiny"
+run = { seed = 0, batch = 4, length = { steps = 32 } }
+optimizer = { lr = 1e-2, weight_decay = 0.01 }
+schedule.cosine = { warmup = 3, total = 32 }
+model.layers = 2
+model.block = { norm = "batch", ssm = { d_model = 4, d_state = 2, n_ssm = 1, l_max = 8, lr = 1e-3 } }
 "#;
 
 /// Sequences of 4 to 6 of two symbols; the class is the one that most of them are, or (`hard`) chance.
@@ -81,6 +84,12 @@ pub fn recipe(steps: u64) -> Recipe {
     Recipe::parse(QUICK, "quick.toml").unwrap().with_steps(steps)
 }
 
+/// The recipe with something changed in it.
+pub fn changed(mut recipe: Recipe, change: impl FnOnce(&mut Recipe)) -> Recipe {
+    change(&mut recipe);
+    recipe
+}
+
 pub struct Tiny;
 
 impl Task for Tiny {
@@ -108,11 +117,6 @@ impl Task for Tiny {
         let symbols: Vec<String> = sample.chars().map(String::from).collect();
         let ids = set.vocabulary().unwrap().encode(symbols.iter().map(String::as_str));
         set.push_tokens(&ids, 0)
-    }
-
-    #[cfg(feature = "download")]
-    fn archive(&self, _: &Recipe) -> Option<pspikessm::train::download::Set> {
-        None
     }
 }
 
@@ -176,7 +180,7 @@ pub fn flags(line: &str, out: Option<&Path>) -> Flags {
 /// What a run prints.
 pub fn printed(task: &dyn Task, flags: &Flags) -> String {
     let mut printed = Vec::new();
-    let outcome = cli::run(&Cpu::<f32>::new(), task, flags, &go(), &mut printed).unwrap();
+    let outcome = cli::run_on(&Cpu::<f32>::new(), task, flags, &go(), &mut printed).unwrap();
     assert!(matches!(outcome, Outcome::Finished(_) | Outcome::Predicted));
     String::from_utf8(printed).unwrap()
 }
@@ -193,7 +197,7 @@ pub fn result(task: &dyn Task, flags: &Flags) -> (String, String) {
 }
 
 pub fn run_error(task: &dyn Task, flags: &Flags) -> String {
-    cli::run(&Cpu::<f32>::new(), task, flags, &go(), &mut Vec::new()).unwrap_err().to_string()
+    cli::run_on(&Cpu::<f32>::new(), task, flags, &go(), &mut Vec::new()).unwrap_err().to_string()
 }
 
 #[track_caller]

@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use pspikessm::data::archive::{Archive, Checksum, Size};
+use pspikessm::data::download::Fetched;
 use pspikessm::error::Error;
-use pspikessm::train::download::{Archive, Checksum, Fetched, Size};
 use tempfile::tempdir;
 
 use super::server::{Reply, Server};

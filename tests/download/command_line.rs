@@ -1,13 +1,15 @@
 //! `--download` of the examples.
 
+use std::env;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use pspikessm::backend::Cpu;
+use pspikessm::data::archive::Set;
 use pspikessm::data::{Dataset, Faults, Splits};
 use pspikessm::error::{Error, Result};
 use pspikessm::train::cli::{self, Outcome};
-use pspikessm::train::download::Set;
 use pspikessm::train::tasks::{ListOps, Preset};
 use pspikessm::train::{Flags, Recipe, Task};
 use tempfile::tempdir;
@@ -49,15 +51,19 @@ impl Task for Fetching {
     }
 }
 
-/// A run with `--download` into `dir`, and more flags.
+/// A quiet run with `--download` into `dir`, and more flags.
 fn run(task: &dyn Task, dir: &Path, more: &[&str], stop: bool) -> Result<Outcome> {
-    let args =
-        ["--quiet", "--download", "--data", dir.to_str().unwrap()].into_iter().chain(more.iter().copied()).map(std::ffi::OsString::from);
+    run_aloud(task, dir, &[more, &["--quiet"]].concat(), stop)
+}
+
+/// A run with `--download` into `dir`, and more flags.
+fn run_aloud(task: &dyn Task, dir: &Path, more: &[&str], stop: bool) -> Result<Outcome> {
+    let args = ["--download", "--data", dir.to_str().unwrap()].into_iter().chain(more.iter().copied()).map(std::ffi::OsString::from);
     let flags = match Flags::parse(args)? {
         pspikessm::train::Command::Run(flags) => flags,
         other => panic!("{other:?}"),
     };
-    cli::run(&Cpu::<f32>::new(), task, &flags, &AtomicBool::new(stop), &mut Vec::new())
+    cli::run_on(&Cpu::<f32>::new(), task, &flags, &AtomicBool::new(stop), &mut Vec::new())
 }
 
 #[test]
@@ -71,6 +77,34 @@ fn data_are_fetched_before_they_are_loaded() {
     let error = run(&task, &dir.path().join("b"), &["--data-url", &other.url("/data.bin")], false).unwrap_err();
     assert!(error.to_string().contains("200000 bytes are there"), "{error}");
     assert_eq!((server.requests().len(), other.requests().len()), (1, 1));
+}
+
+const FOLDER: &str = "PSPIKESSM_TEST_FOLDER";
+const ADDRESS: &str = "PSPIKESSM_TEST_ADDRESS";
+const FLAGS: &str = "PSPIKESSM_TEST_FLAGS";
+
+/// The other process: does nothing unless it is told to.
+#[test]
+fn other_process() {
+    let (Ok(folder), Ok(address), Ok(flags)) = (env::var(FOLDER), env::var(ADDRESS), env::var(FLAGS)) else { return };
+    let more: Vec<&str> = flags.split_whitespace().collect();
+    run_aloud(&Fetching(address), Path::new(&folder), &more, false).unwrap_err();
+}
+
+#[test]
+fn the_address_is_said_on_stderr_unless_it_is_to_be_quiet() {
+    let server = Server::of(&[("/data.bin", &data())]);
+    let stderr = |flags: &str| {
+        let dir = tempdir().unwrap();
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", "command_line::other_process", "--nocapture"]);
+        let output = command.env(FOLDER, dir.path()).env(ADDRESS, server.url("")).env(FLAGS, flags).output().unwrap();
+        assert!(output.status.success() && dir.path().join("data.bin").exists(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let text = stderr("");
+    assert!(text.contains(&server.url("/data.bin")), "{text}");
+    assert_eq!(stderr("--quiet"), "");
 }
 
 #[test]

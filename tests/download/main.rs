@@ -1,6 +1,7 @@
 //! Fetching archives: against a server on the loopback that behaves well and badly.
 #![cfg(feature = "download")]
 
+mod archives;
 mod checks;
 mod command_line;
 mod places;
@@ -16,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use pspikessm::data::archive::{Archive, Checksum, Content, Selection, Set, Size};
+use pspikessm::data::download::{self, Fetched, Options};
 use pspikessm::error::{Error, Result};
-use pspikessm::train::download::{self, Archive, Checksum, Content, Fetched, Options, Selection, Set, Size};
 
 /// The checksums of [`data`], computed elsewhere.
 const MD5: &str = "440fe46aab23b702c494c53197bb3c21";
@@ -59,14 +61,14 @@ fn set(mirrors: &[String], archives: &[Archive]) -> Set {
     Set { mirrors: mirrors.into(), archives: archives.into() }
 }
 
-/// Quiet, with three tries and no pause to speak of.
+/// Three tries, and no pause to speak of.
 fn options() -> Options {
-    Options { quiet: true, tries: 3, pause: Duration::from_millis(1), ..Options::default() }
+    Options { tries: 3, pause: Duration::from_millis(1), ..Options::default() }
 }
 
 /// Fetches with nobody to stop it.
 fn fetch(set: &Set, dir: &Path) -> Result<Fetched> {
-    download::fetch(set, dir, &options(), &AtomicBool::new(false))
+    download::fetch(set, dir, &options(), &|_| (), &AtomicBool::new(false))
 }
 
 /// The text of the error of [`fetch`], which must be one of the network.

@@ -3,8 +3,9 @@
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
+use pspikessm::data::archive::Archive;
+use pspikessm::data::download::{self, Fetched, Options};
 use pspikessm::error::Error;
-use pspikessm::train::download::{self, Archive, Fetched, Options};
 use tempfile::tempdir;
 
 use super::server::{Reply, Server};
@@ -76,7 +77,7 @@ fn a_given_address_is_of_the_folder_or_of_the_file() {
         let set = set(&[mirror.url("")], &[plain(), other.clone()]);
         let options = Options { url: Some(server.url(url)), ..options() };
         let dir = tempdir().unwrap();
-        let fetched = download::fetch(&set, dir.path(), &options, &AtomicBool::new(false)).unwrap();
+        let fetched = download::fetch(&set, dir.path(), &options, &|_| (), &AtomicBool::new(false)).unwrap();
         assert_eq!(fetched, Fetched::Complete, "{url}");
         assert_eq!(server.paths(), [first, second], "{url}");
         assert!(mirror.requests().is_empty(), "{url}");
@@ -88,7 +89,7 @@ fn a_given_address_that_is_none_is_refused() {
     for url in ["", "data", "/srv/data", "file:///srv/data", "ftp://127.0.0.1/data", "http://", "https:///data.bin"] {
         let options = Options { url: Some(url.into()), ..options() };
         let dir = tempdir().unwrap();
-        let error = download::fetch(&set(&[], &[plain()]), dir.path(), &options, &AtomicBool::new(false)).unwrap_err();
+        let error = download::fetch(&set(&[], &[plain()]), dir.path(), &options, &|_| (), &AtomicBool::new(false)).unwrap_err();
         assert!(matches!(error, Error::Config { name: "--data-url", .. }), "{url}: {error:?}");
     }
 }

@@ -1,49 +1,36 @@
-//! What a fetch says on stderr: as seen from outside, in a process of its own.
+//! What a fetch tells whoever watches it.
 
-use std::env;
-use std::path::Path;
-use std::process::Command;
+use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
 
-use pspikessm::train::download::{self, Fetched, Options};
+use pspikessm::data::download::{self, Event, Fetched};
 use tempfile::tempdir;
 
 use super::server::Server;
 use super::tape::Tape;
-use super::{listing, options, set, words};
+use super::{options, set, words};
 
-const FOLDER: &str = "PSPIKESSM_TEST_FOLDER";
-const ADDRESS: &str = "PSPIKESSM_TEST_ADDRESS";
-const QUIET: &str = "PSPIKESSM_TEST_QUIET";
-
-/// The other process: does nothing unless it is told to.
 #[test]
-fn other_process() {
-    let (Ok(folder), Ok(address)) = (env::var(FOLDER), env::var(ADDRESS)) else { return };
-    let options = Options { quiet: env::var_os(QUIET).is_some(), ..options() };
-    let fetched = download::fetch(&set(&[address], &[words()]), Path::new(&folder), &options, &AtomicBool::new(false)).unwrap();
+fn every_piece_of_work_is_told_from_its_beginning_to_its_end_and_that_there_is_no_checksum() {
+    let gz = Tape::default().file("1", b"1").gz();
+    let (server, dir) = (Server::of(&[("/words.tar.gz", &gz)]), tempdir().unwrap());
+    let (lines, work) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+    let watch = |event: Event<'_>| match event {
+        Event::Line(line) => lines.borrow_mut().push(line.to_string()),
+        Event::Begin { what, done, total } => work.borrow_mut().push((what.to_string(), done, total, false)),
+        Event::Done(done) => work.borrow_mut().last_mut().unwrap().1 = done,
+        Event::End => work.borrow_mut().last_mut().unwrap().3 = true,
+    };
+    let fetched = download::fetch(&set(&[server.url("")], &[words()]), dir.path(), &options(), &watch, &AtomicBool::new(false)).unwrap();
     assert_eq!(fetched, Fetched::Complete);
-}
-
-/// The stderr of a process that fetches `words`, which have no checksum, from `address`.
-fn stderr(address: &str, quiet: bool) -> String {
-    let dir = tempdir().unwrap();
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", "talk::other_process", "--nocapture"]).env(FOLDER, dir.path()).env(ADDRESS, address);
-    if quiet {
-        command.env(QUIET, "1");
-    }
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(listing(dir.path()), ["words/", "words/1"]);
-    String::from_utf8(output.stderr).unwrap()
-}
-
-#[test]
-fn the_address_is_said_and_that_there_is_no_checksum_unless_it_is_to_be_quiet() {
-    let server = Server::of(&[("/words.tar.gz", &Tape::default().file("1", b"1").gz())]);
-    let text = stderr(&server.url(""), false);
-    assert!(text.contains(&server.url("/words.tar.gz")), "{text}");
-    assert!(text.contains("words.tar.gz: no checksum of it is published"), "{text}");
-    assert_eq!(stderr(&server.url(""), true), "");
+    let all = gz.len() as u64;
+    let done = |what: &str| (format!("{what} words.tar.gz"), all, Some(all), true);
+    // Without a checksum nothing is gone through, and the check is over as it begins.
+    let (fetching, unpacking) = (done("fetching"), done("unpacking"));
+    let work = work.into_inner();
+    assert_eq!((work.first(), work.last()), (Some(&fetching), Some(&unpacking)));
+    assert!(work.iter().all(|(.., ended)| *ended), "{work:?}");
+    let lines = lines.into_inner();
+    assert!(lines[0].contains(&server.url("/words.tar.gz")), "{lines:?}");
+    assert!(lines[1].contains("words.tar.gz: no checksum of it is published"), "{lines:?}");
 }

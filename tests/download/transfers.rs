@@ -6,8 +6,9 @@ use std::net::TcpListener;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use pspikessm::data::archive::{Archive, Checksum, Size};
+use pspikessm::data::download::{self, Fetched, Options};
 use pspikessm::error::Error;
-use pspikessm::train::download::{self, Archive, Checksum, Fetched, Options, Size};
 use tempfile::tempdir;
 
 use super::server::{Reply, Request, Server};
@@ -229,7 +230,7 @@ fn a_server_that_falls_silent_counts_as_cut() {
     let dir = tempdir().unwrap();
     let server = Server::new(|_, request| Reply::ranged(request, &data()).cut(300).hanging());
     let set = set(&[server.url("")], &[plain()]);
-    let error = download::fetch(&set, dir.path(), &impatient, &AtomicBool::new(false)).unwrap_err().to_string();
+    let error = download::fetch(&set, dir.path(), &impatient, &|_| (), &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("timeout"), "{error}");
     assert_eq!(fs::read(dir.path().join("data.bin.part")).unwrap(), &data()[..300]);
 }
@@ -245,7 +246,8 @@ fn an_address_with_https_is_spoken_to_in_tls() {
     });
     let dir = tempdir().unwrap();
     let once = Options { tries: 1, ..options() };
-    let error = download::fetch(&set(std::slice::from_ref(&url), &[plain()]), dir.path(), &once, &AtomicBool::new(false)).unwrap_err();
+    let error =
+        download::fetch(&set(std::slice::from_ref(&url), &[plain()]), dir.path(), &once, &|_| (), &AtomicBool::new(false)).unwrap_err();
     assert!(matches!(error, Error::Network { .. }) && error.to_string().contains(&url), "{error:?}");
     // A handshake record of TLS 1.0 or later.
     assert_eq!(server.join().unwrap()[..2], [22, 3]);

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use pspikessm::data::archive::{Archive, Content, Selection};
+use pspikessm::data::download::Fetched;
 use pspikessm::error::Error;
-use pspikessm::train::download::{Archive, Content, Fetched, Selection};
 use tempfile::{TempDir, tempdir};
 
 use super::server::Server;

@@ -193,7 +193,7 @@ fn a_prediction_is_the_softmax_of_the_model() {
     let (dir, _) = finished("--steps 60");
     let path = dir.path().join("checkpoint.safetensors");
     let Origin { recipe, set, .. } = Origin::read(&path).unwrap();
-    let model = Model::new(&Cpu::<f32>::new(), Key::new(1), &recipe.model(&set)).unwrap();
+    let model = Model::new(&Cpu::<f32>::new(), Key::new(1), &recipe.model_for(&set)).unwrap();
     load_weights(&Cpu::<f32>::new(), &model, &path).unwrap();
     let want = probabilities(&model, &set.vocabulary().unwrap().encode(["b", "b", "a", "b"]));
     let text = printed(&Tiny, &flags(&of_checkpoint("--expected --predict bbab", dir.path()), None));
@@ -244,11 +244,6 @@ impl Task for Other {
 
     fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
         Tiny.push(recipe, sample, set)
-    }
-
-    #[cfg(feature = "download")]
-    fn archive(&self, _: &Recipe) -> Option<pspikessm::train::download::Set> {
-        None
     }
 }
 

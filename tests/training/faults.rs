@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::runs::{bits, figures, flags, go, mentions, printed, recipe, run_error, take};
+use crate::runs::{bits, changed, figures, flags, go, mentions, printed, recipe, run_error, take};
 use pspikessm::backend::{Cpu, Key, SpikeMode};
 use pspikessm::data::{Dataset, Encoding, Faults, Source, Splits};
 use pspikessm::train::{Evaluator, FitOptions, Preset, Recipe, Task, Trainer, fit};
@@ -84,11 +84,6 @@ impl Task for Remote {
     fn push(&self, _: &Recipe, _: &str, set: &mut Dataset) -> Result<()> {
         set.push_values(&[0.0; 5], 0)
     }
-
-    #[cfg(feature = "download")]
-    fn archive(&self, _: &Recipe) -> Option<pspikessm::train::download::Set> {
-        None
-    }
 }
 
 fn trainer(recipe: Recipe, bad: Bad, faults: &Faults) -> Trainer<Cpu<f32>> {
@@ -163,7 +158,7 @@ fn a_batch_of_bad_samples_only_is_left_out_of_an_evaluation() {
 fn a_part_of_bad_samples_only_is_left_out_of_a_step() {
     let order = pspikessm::data::order(22, 0, 0);
     let first: &'static [usize] = Vec::leak(order[..2].to_vec());
-    let recipe = Recipe { accumulate: 2, ..recipe(16) };
+    let recipe = changed(recipe(16), |r| r.run.accumulate = 2);
     let faults = Faults::skipped();
     let mut skipping = trainer(recipe.clone(), [first, &[], &[]], &faults);
     assert!(skipping.step().unwrap().loss.is_finite());

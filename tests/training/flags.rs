@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use crate::runs::{QUICK, Tiny, flags, go, halt, mentions, metrics, parse, result, run_error, without_seconds};
+use crate::runs::{QUICK, Tiny, changed, flags, go, halt, mentions, metrics, parse, result, run_error, without_seconds};
 use pspikessm::Error;
 use pspikessm::backend::{Cpu, Driver};
 use pspikessm::train::cli::{self, Outcome};
-use pspikessm::train::device::{self, Choice};
 use pspikessm::train::tasks::ListOps;
-use pspikessm::train::{Command, Flags, Length, Origin, Recipe, Schedule, Task};
+use pspikessm::train::{BackendChoice, Command, Flags, Length, Origin, Schedule, Task};
 
 // Reading.
 
@@ -72,7 +71,7 @@ fn flags_are_read() {
         download: false,
         data_url: None,
         skip_bad: true,
-        backend: Choice::Device(Driver::Cpu, 0),
+        backend: BackendChoice::Device(Driver::Cpu, 0),
         threads: Some(2),
         out: Some("o".into()),
         checkpoint_every: 5,
@@ -134,13 +133,13 @@ fn the_help_text_names_every_flag_preset_and_device() {
 #[test]
 fn a_backend_is_named_with_or_without_an_index() {
     let choice = |line: &str| parse(line).map(|command| if let Command::Run(flags) = command { flags.backend } else { panic!("{line}") });
-    assert_eq!((choice("").unwrap(), choice("--backend auto").unwrap()), (Choice::Auto, Choice::Auto));
-    assert_eq!(choice("--backend cpu").unwrap(), Choice::Device(Driver::Cpu, 0));
-    assert_eq!(choice("--backend=cpu:2 --threads 3").unwrap(), Choice::Device(Driver::Cpu, 2));
+    assert_eq!((choice("").unwrap(), choice("--backend auto").unwrap()), (BackendChoice::Auto, BackendChoice::Auto));
+    assert_eq!(choice("--backend cpu").unwrap(), BackendChoice::Device(Driver::Cpu, 0));
+    assert_eq!(choice("--backend=cpu:2 --threads 3").unwrap(), BackendChoice::Device(Driver::Cpu, 2));
     for (name, driver, built) in [("wgpu", Driver::Wgpu, cfg!(feature = "wgpu")), ("cuda", Driver::Cuda, cfg!(feature = "cuda"))] {
         for (index, line) in [(0, format!("--backend {name}")), (1, format!("--backend {name}:1"))] {
             match choice(&line) {
-                Ok(choice) => assert!(built && choice == Choice::Device(driver, index)),
+                Ok(choice) => assert!(built && choice == BackendChoice::Device(driver, index)),
                 Err(error) => {
                     assert!(!built && matches!(error, Error::Config { .. }));
                     mentions(&error.to_string(), &["--backend", &format!("build with --features {name}")]);
@@ -158,13 +157,13 @@ fn flags_change_the_recipe() {
     let paper = ListOps.recipe(Some("paper")).unwrap();
     assert_eq!(of(""), ListOps.recipe(Some("quick")).unwrap());
     assert_eq!(of("--preset paper"), paper);
-    let changed = of("--preset paper --steps=50 --batch-size 7 --seed 11 --set model.d_model=64 --set run.early_stop=3");
-    let mut want = Recipe { batch: 7, seed: 11, early_stop: Some(3), ..paper.with_steps(50) };
-    want.block.ssm.d_model = 64;
-    assert_eq!(changed, want);
+    let found = of("--preset paper --steps=50 --batch-size 7 --seed 11 --set model.block.ssm.d_model=64 --set run.early_stop=3");
+    let mut want = changed(paper.with_steps(50), |r| (r.run.batch, r.run.seed, r.run.early_stop) = (7, 11, Some(3)));
+    want.model.block.ssm.d_model = 64;
+    assert_eq!(found, want);
     let fails = |line: &str| flags(line, None).recipe(&ListOps).unwrap_err().to_string();
     mentions(&fails("--preset huge"), &["--preset = huge", "listops has quick, paper"]);
-    mentions(&fails("--set model.d_modell=3"), &["--set = model.d_modell=3", "unknown field"]);
+    mentions(&fails("--set model.block.ssm.d_modell=3"), &["--set = model.block.ssm.d_modell=3", "unknown field"]);
     mentions(&fails("--batch-size 2 --set run.accumulate=3"), &["accumulate = 3"]);
     mentions(&fails("--seed 18446744073709551615"), &["seed = 18446744073709551615", "2^63"]);
 }
@@ -173,14 +172,14 @@ fn flags_change_the_recipe() {
 fn a_recipe_that_was_printed_is_the_recipe_of_another_run() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mine.toml");
-    let change = "--set schedule.kind=plateau --set run.epochs=3 --set optimizer.clip=0.5 --seed 4";
+    let change = "--set schedule.plateau={} --set run.length.epochs=3 --set run.clip=0.5 --seed 4";
     fs::write(&path, flags(change, None).recipe(&Tiny).unwrap().to_toml().unwrap()).unwrap();
     let line = format!("--recipe {}", path.display());
     let recipe = flags(&line, None).recipe(&Tiny).unwrap();
-    assert_eq!((recipe.schedule, recipe.length), (Schedule::Plateau { decay: 0.2, patience: 20 }, Length::Epochs(3)));
+    assert_eq!((recipe.schedule, recipe.run.length), (Schedule::Plateau { decay: 0.2, patience: 20 }, Length::Epochs(3)));
     assert_eq!(result(&Tiny, &flags(&line, None)).1, result(&Tiny, &flags(change, None)).1);
     fs::write(&path, QUICK.replace("batch = 4", "badge = 4")).unwrap();
-    mentions(&run_error(&Tiny, &flags(&line, None)), &["mine.toml:8:1: unknown field `badge`"]);
+    mentions(&run_error(&Tiny, &flags(&line, None)), &["mine.toml:6:1: unknown field `badge`"]);
     fs::remove_file(&path).unwrap();
     mentions(&run_error(&Tiny, &flags(&line, None)), &["could not read the recipe", "mine.toml"]);
 }
@@ -188,7 +187,7 @@ fn a_recipe_that_was_printed_is_the_recipe_of_another_run() {
 #[test]
 fn a_resumed_run_has_the_recipe_of_its_checkpoint() {
     let (dir, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let own = "--seed 6 --set optimizer.lr=3e-3 --set schedule.kind=constant";
+    let own = "--seed 6 --set optimizer.lr=3e-3 --set schedule=constant";
     result(&Tiny, &flags(&format!("{own} --steps 7"), Some(dir.path())));
     let resumed = flags("--resume --steps 15", Some(dir.path()));
     assert_eq!(
@@ -212,7 +211,7 @@ fn checkpoints_come_as_often_as_asked() {
     // A run whose rate breaks it keeps the last of them.
     let kept = |every: &str| {
         let dir = tempfile::tempdir().unwrap();
-        let line = format!("{every} --set optimizer.lr=1e37 --set schedule.warmup=9 --steps 10");
+        let line = format!("{every} --set optimizer.lr=1e37 --set schedule.cosine.warmup=9 --steps 10");
         mentions(&run_error(&Tiny, &flags(&line, Some(dir.path()))), &["is not finite", "last good checkpoint"]);
         Origin::read(dir.path().join("checkpoint.safetensors")).map(|origin| origin.step).ok()
     };
@@ -229,7 +228,7 @@ fn a_folder_that_cannot_be_written_is_an_error_before_anything_is_done() {
     fs::write(&file, "mine").unwrap();
     for out in [file.clone(), file.join("below")] {
         let mut printed = Vec::new();
-        let error = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("", Some(&out)), &go(), &mut printed).unwrap_err();
+        let error = cli::run_on(&Cpu::<f32>::new(), &Tiny, &flags("", Some(&out)), &go(), &mut printed).unwrap_err();
         assert!(matches!(error, Error::Io { .. }));
         mentions(&error.to_string(), &["could not", "file"]);
         assert!(printed.is_empty());
@@ -268,7 +267,7 @@ fn listops_has_its_variants_and_reads_an_expression() {
         fs::write(data.join(format!("basic_{part}.tsv")), row).unwrap();
     }
     let of = |line: &str| Flags { data: Some(data.clone()), ..flags(&format!("--steps 1 --batch-size 2 {line}"), Some(&out)) };
-    mentions(&run_error(&ListOps, &of("--set data.variant=huge")), &["data.variant = huge", "small and official"]);
+    mentions(&run_error(&ListOps, &of("--set data=huge")), &["data = huge", "small and official"]);
     result(&ListOps, &of("--quiet"));
     let predict =
         |sample: &str| Flags { predict: Some(sample.into()), checkpoint: Some(out.join("checkpoint.safetensors")), ..Flags::default() };
@@ -286,7 +285,7 @@ fn listops_has_its_variants_and_reads_an_expression() {
 /// What a run on the device that the flags name prints last.
 fn result_on_device(task: &dyn Task, flags: &Flags) -> String {
     let mut printed = Vec::new();
-    let outcome = device::run(task, flags, &go(), &mut printed).unwrap();
+    let outcome = cli::run(task, flags, &go(), &mut printed).unwrap();
     assert!(matches!(outcome, Outcome::Finished(_)));
     crate::runs::figures(&String::from_utf8(printed).unwrap())
 }
@@ -311,10 +310,10 @@ fn the_cpu_by_name_is_the_cpu_bit_for_bit() {
 
 #[test]
 fn a_device_that_is_not_there_is_an_error_of_the_device() {
-    let error = |flags| device::run(&Tiny, &flags, &halt(), &mut Vec::new()).unwrap_err();
+    let error = |flags| cli::run(&Tiny, &flags, &halt(), &mut Vec::new()).unwrap_err();
     for (driver, built) in [(Driver::Cpu, true), (Driver::Wgpu, cfg!(feature = "wgpu")), (Driver::Cuda, cfg!(feature = "cuda"))] {
         let count = pspikessm::devices().iter().filter(|device| device.driver == driver).count();
-        let error = error(Flags { backend: Choice::Device(driver, count), ..Flags::default() });
+        let error = error(Flags { backend: BackendChoice::Device(driver, count), ..Flags::default() });
         // Where the flags come from elsewhere than the command line, a driver may be unknown to this build.
         assert_eq!(matches!(error, Error::Config { .. }), !built, "{error}");
         assert_eq!(matches!(error, Error::Device { .. }), built, "{error}");

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::pinned;
-use crate::runs::{QUICK, mentions};
+use crate::runs::{QUICK, changed, mentions};
 use proptest::prelude::*;
+use proptest::sample::select;
 use pspikessm::Error;
 use pspikessm::backend::{Cpu, Discretisation, DtTransform, Key, Lif, Surrogate};
 use pspikessm::data::{Dataset, Vocabulary};
@@ -14,12 +15,18 @@ use pspikessm::nn::hippo::{DiagInit, Measure};
 use pspikessm::nn::{Activation, AdamWConfig, BlockConfig, Cosine, Model, Module, NormKind, Pooling, SpikeSource, SsmConfig, SsmInit};
 use pspikessm::train::{Length, Recipe, Schedule, tasks};
 
-/// Every recipe of the crate under its file's name.
+/// Every recipe of the crate under its task and its file's name, as in "listops-quick".
 fn embedded() -> BTreeMap<String, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/train/recipes");
-    let text = |path: &Path| fs::read_to_string(path).unwrap();
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.map(|path| (path.file_stem().unwrap().to_str().unwrap().to_string(), text(&path))).collect()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/train/tasks");
+    let paths = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_string();
+    let mut all = BTreeMap::new();
+    for task in paths(&folder).into_iter().filter(|path| path.is_dir()) {
+        for file in paths(&task).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
+            all.insert(format!("{}-{}", stem(&task), stem(&file)), fs::read_to_string(&file).unwrap());
+        }
+    }
+    all
 }
 
 fn named(name: &str) -> Recipe {
@@ -29,23 +36,26 @@ fn named(name: &str) -> Recipe {
 #[test]
 fn every_recipe_is_read_printed_and_read_again() {
     let all = embedded();
-    assert_eq!(all.len(), 17);
     for (name, text) in &all {
         let recipe = Recipe::parse(text, name).unwrap();
         assert_eq!(name.split_once('-').unwrap().1, recipe.name);
         let printed = recipe.to_toml().unwrap();
         assert_eq!(Recipe::parse(&printed, name).unwrap(), recipe, "{printed}");
     }
-    // What a task offers is among them.
+    // They are those that the tasks offer.
+    let mut offered = Vec::new();
     for task in tasks::ALL {
         for preset in task.presets() {
             let recipe = task.recipe(Some(preset.name)).unwrap();
-            assert_eq!(recipe, named(&format!("{}-{}", task.name(), preset.name)));
+            offered.push(format!("{}-{}", task.name(), preset.name));
+            assert_eq!(recipe, named(offered.last().unwrap()));
             assert_eq!(recipe.name, preset.name);
         }
         assert_eq!(task.recipe(None).unwrap().name, task.presets()[0].name);
         mentions(&task.recipe(Some("huge")).unwrap_err().to_string(), &["--preset = huge", task.presets()[0].name]);
     }
+    offered.sort();
+    assert_eq!(all.into_keys().collect::<Vec<_>>(), offered);
 }
 
 /// What the published configurations say, one line a recipe.
@@ -105,46 +115,17 @@ fn the_paper_recipes_have_the_official_numbers() {
         let recipe = named(paper.file);
         let [d_model, layers, d_state] = paper.size;
         let [bidirectional, residual, prenorm] = paper.shape;
-        let ssm = SsmConfig::new(d_model, d_state)
-            .n_ssm(paper.n_ssm)
-            .init(SsmInit::Dplr(Measure::LegS))
-            .dt_min(1e-3)
-            .dt_max(1e-1)
-            .dt_transform(DtTransform::Softplus)
-            .l_max(paper.l_max)
-            .bidirectional(true)
-            .dropout(paper.dropout)
-            .gelu(true)
-            .lr(1e-3)
-            .lr_for_all(paper.ssm_lr_for_all);
-        let block = BlockConfig::new(ssm)
-            .bidirectional(bidirectional)
-            .residual(residual)
-            .norm(paper.norm)
-            .prenorm(prenorm)
-            .dropout(paper.dropout)
-            .activation(Activation::Gelu)
-            .source(SpikeSource::Probability(Surrogate::Clamp))
-            .own_noise(false)
-            .flip_reverse(false)
-            .clamp_residual(false);
+        let mut ssm = SsmConfig::new(d_model, d_state);
+        (ssm.n_ssm, ssm.l_max, ssm.dropout, ssm.lr_for_all) = (paper.n_ssm, paper.l_max, paper.dropout, paper.ssm_lr_for_all);
+        let mut block = BlockConfig::new(ssm);
+        (block.bidirectional, block.residual, block.prenorm) = (bidirectional, residual, prenorm);
+        (block.norm, block.dropout) = (Some(paper.norm), paper.dropout);
         let [lr, weight_decay] = paper.rates;
-        let want = Recipe {
-            name: recipe.name.clone(),
-            data: recipe.data.clone(),
-            block,
-            layers,
-            pooling: Pooling::Mean,
-            retrieval: paper.file.starts_with("retrieval"),
-            batch: paper.batch,
-            accumulate: 1,
-            optimizer: AdamWConfig::new(lr, weight_decay).beta1(0.9).beta2(0.999).eps(1e-8),
-            clip: None,
-            schedule: paper.schedule,
-            length: Length::Epochs(paper.epochs),
-            early_stop: None,
-            seed: paper.seed,
-        };
+        let mut want = recipe.clone();
+        (want.model.block, want.model.layers, want.model.pooling, want.model.causal) = (block, layers, Pooling::Mean, false);
+        (want.optimizer, want.schedule) = (AdamWConfig::new(lr, weight_decay), paper.schedule);
+        (want.run.batch, want.run.length, want.run.seed) = (paper.batch, Length::Epochs(paper.epochs), paper.seed);
+        (want.run.accumulate, want.run.early_stop, want.run.clip) = (1, None, None);
         assert_eq!(recipe, want, "{}", paper.file);
     }
 }
@@ -158,7 +139,7 @@ fn the_paper_models_have_the_official_number_of_parameters() {
             Some(count) => Dataset::tokens(symbols(count), paper.classes),
             None => Dataset::values(1, paper.classes).unwrap(),
         };
-        let model = Model::new(&Cpu::<f32>::new(), Key::new(0), &named(paper.file).model(&set)).unwrap();
+        let model = Model::new(&Cpu::<f32>::new(), Key::new(0), &named(paper.file).model_for(&set)).unwrap();
         assert_eq!(model.num_parameters(), paper.parameters, "{}", paper.file);
     }
     let listops = named("listops-paper");
@@ -169,27 +150,38 @@ fn the_paper_models_have_the_official_number_of_parameters() {
 fn the_digits_are_those_of_the_learning_curve() {
     // d_model 64, 2 layers, d_state 16, lr 2e-3, decay .01, psMNIST's block, l_max 64, dropout .1, batch 64, 400 steps, warm-up 40.
     let (digits, psmnist) = (named("psmnist-digits"), named("psmnist-paper"));
-    let ssm = SsmConfig::new(64, 16).l_max(64).dropout(0.1);
-    assert_eq!(digits.block, psmnist.block.ssm(ssm));
-    assert_eq!((digits.layers, digits.batch, digits.optimizer), (2, 64, AdamWConfig::new(2e-3, 0.01)));
-    assert_eq!((digits.schedule, digits.length), (cosine(40, 400), Length::Steps(400)));
+    let mut block = psmnist.model.block;
+    block.ssm = SsmConfig::new(64, 16);
+    (block.ssm.l_max, block.ssm.dropout) = (Some(64), 0.1);
+    assert_eq!(digits.model.block, block);
+    assert_eq!((digits.model.layers, digits.run.batch, digits.optimizer), (2, 64, AdamWConfig::new(2e-3, 0.01)));
+    assert_eq!((digits.schedule, digits.run.length), (cosine(40, 400), Length::Steps(400)));
 }
 
 #[test]
 fn steps_set_the_length_of_a_cosine_and_a_tenth_of_warm_up() {
     let short = named("listops-paper").with_steps(50);
-    assert_eq!((short.schedule, short.length), (cosine(5, 50), Length::Steps(50)));
+    assert_eq!((short.schedule, short.run.length), (cosine(5, 50), Length::Steps(50)));
     assert_eq!(named("listops-quick").schedule, cosine(60, 600));
-    let constant = Recipe { schedule: Schedule::Constant, ..short }.with_steps(7);
-    assert_eq!((constant.schedule, constant.length), (Schedule::Constant, Length::Steps(7)));
+    let constant = changed(short, |r| r.schedule = Schedule::Constant).with_steps(7);
+    assert_eq!((constant.schedule, constant.run.length), (Schedule::Constant, Length::Steps(7)));
+}
+
+#[test]
+fn one_key_makes_a_model_causal() {
+    let mut set = Dataset::values(1, 2).unwrap();
+    set.push_values(&[0.0, 1.0], 0).unwrap();
+    let config = |recipe: Recipe| recipe.model_for(&set).block;
+    let both = config(Recipe::parse(QUICK, "").unwrap());
+    assert!(both.bidirectional && both.ssm.bidirectional);
+    let causal = config(Recipe::parse(QUICK, "").unwrap().set("model.causal", "true").unwrap());
+    assert!(!causal.bidirectional && !causal.ssm.bidirectional);
 }
 
 // There and back.
 
 fn any_ssm() -> impl Strategy<Value = SsmConfig> {
-    let measure =
-        prop_oneof![Just(Measure::LegS), Just(Measure::LegT), Just(Measure::LagT), Just(Measure::Fourier), Just(Measure::FourierDecay)];
-    let diagonal = prop_oneof![Just(DiagInit::Lin), Just(DiagInit::Inv), Just(DiagInit::Real), Just(DiagInit::LegS)];
+    let (measure, diagonal) = (select(&Measure::ALL[..]), select(&DiagInit::ALL[..]));
     let discretisation = prop_oneof![Just(Discretisation::Zoh), Just(Discretisation::Bilinear)];
     let init = prop_oneof![measure.prop_map(SsmInit::Dplr), (diagonal, discretisation).prop_map(|(init, how)| SsmInit::Diag(init, how))];
     let transform = prop_oneof![Just(DtTransform::Softplus), Just(DtTransform::Exp)];
@@ -199,9 +191,10 @@ fn any_ssm() -> impl Strategy<Value = SsmConfig> {
     (sizes, init, steps, rest).prop_map(|((d_model, half, copies, l_max), init, (dt_min, dt_max, dt_transform), rest)| {
         let (bidirectional, dropout, gelu, lr, lr_for_all) = rest;
         let n_ssm = if copies { None } else { Some(1) };
-        let d_state = 2 * half;
-        let config = SsmConfig::new(d_model, d_state).n_ssm(n_ssm).init(init).dt_min(dt_min).dt_max(dt_max).dt_transform(dt_transform);
-        config.l_max(l_max).bidirectional(bidirectional).dropout(dropout).gelu(gelu).lr(lr).lr_for_all(lr_for_all)
+        let mut ssm = SsmConfig::new(d_model, 2 * half);
+        (ssm.n_ssm, ssm.init, ssm.dt_min, ssm.dt_max, ssm.dt_transform, ssm.l_max) = (n_ssm, init, dt_min, dt_max, dt_transform, l_max);
+        (ssm.bidirectional, ssm.dropout, ssm.gelu, ssm.lr, ssm.lr_for_all) = (bidirectional, dropout, gelu, lr, lr_for_all);
+        ssm
     })
 }
 
@@ -224,9 +217,11 @@ fn any_block() -> impl Strategy<Value = BlockConfig> {
     let activation = prop_oneof![Just(Activation::Gelu), Just(Activation::Relu)];
     (any_ssm(), any_source(), norm, activation, 0.0f64..1.0, any::<[bool; 6]>()).prop_map(
         |(ssm, source, norm, activation, dropout, [bidirectional, residual, prenorm, own_noise, flip_reverse, clamp_residual])| {
-            let config = BlockConfig::new(ssm).bidirectional(bidirectional).residual(residual).norm(norm).prenorm(prenorm).dropout(dropout);
-            let config = config.activation(activation).source(source).own_noise(own_noise);
-            config.flip_reverse(flip_reverse).clamp_residual(clamp_residual)
+            let mut block = BlockConfig::new(ssm);
+            (block.bidirectional, block.residual, block.norm, block.prenorm) = (bidirectional, residual, norm, prenorm);
+            (block.dropout, block.activation, block.source) = (dropout, activation, source);
+            (block.own_noise, block.flip_reverse, block.clamp_residual) = (own_noise, flip_reverse, clamp_residual);
+            block
         },
     )
 }
@@ -243,12 +238,18 @@ fn any_recipe() -> impl Strategy<Value = Recipe> {
     let rates = (0.0f64..1.0, 0.0f64..1.0, 0.0f64..1.0, 0.0f64..1e-3, 0.0f64..0.99, prop::option::of(1e-6f64..1e6));
     let rest = (any::<bool>(), any::<bool>());
     (names, any_block(), counts, rates, schedule, length, rest).prop_map(
-        |((name, data), block, (layers, accumulate, more, early_stop, seed), rates, schedule, length, (last, retrieval))| {
+        |((name, data), block, (layers, accumulate, more, early_stop, seed), rates, schedule, length, (last, causal))| {
             let (lr, weight_decay, beta1, eps, beta2, clip) = rates;
+            let mut recipe = Recipe::parse(QUICK, "").unwrap();
+            (recipe.name, recipe.data, recipe.schedule) = (name, data, schedule);
+            let mut optimizer = AdamWConfig::new(lr, weight_decay);
+            (optimizer.beta1, optimizer.beta2, optimizer.eps) = (beta1, beta2, eps);
+            recipe.optimizer = optimizer;
             let pooling = if last { Pooling::Last } else { Pooling::Mean };
-            let optimizer = AdamWConfig::new(lr, weight_decay).beta1(beta1).beta2(beta2).eps(eps);
-            let batch = accumulate + more;
-            Recipe { name, data, block, layers, pooling, retrieval, batch, accumulate, optimizer, clip, schedule, length, early_stop, seed }
+            (recipe.model.layers, recipe.model.pooling, recipe.model.causal, recipe.model.block) = (layers, pooling, causal, block);
+            (recipe.run.batch, recipe.run.accumulate, recipe.run.clip) = (accumulate + more, accumulate, clip);
+            (recipe.run.length, recipe.run.early_stop, recipe.run.seed) = (length, early_stop, seed);
+            recipe
         },
     )
 }
@@ -271,56 +272,62 @@ fn a_recipe_file_is_read_and_one_that_is_not_there_is_an_error() {
     fs::write(&path, QUICK).unwrap();
     assert_eq!(Recipe::read(&path).unwrap(), Recipe::parse(QUICK, "").unwrap());
     fs::write(&path, QUICK.replace("batch = 4", "batch = 0")).unwrap();
-    mentions(&Recipe::read(&path).unwrap_err().to_string(), &["mine.toml:8:1: batch = 0", "at least 1"]);
+    mentions(&Recipe::read(&path).unwrap_err().to_string(), &["mine.toml:6:1: batch = 0", "at least 1"]);
 }
 
 // Mistakes.
 
 #[test]
 fn a_mistake_in_a_file_is_shown_with_line_and_column() {
-    // QUICK: [data] is line 3, [run] 6, seed 7, batch 8, steps 9, [optimizer] 11, lr 12, [schedule] 16, kind 17, [model] 21, d_model 22.
+    // QUICK: data is line 2, [run] 4, seed 5, batch 6, length 7, [optimizer] 9, lr 10, [schedule.cosine] 13, warmup 14, [model] 17,
+    // [model.block] 20, residual 21, norm 22, [model.block.ssm] 25, d_model 26, d_state 27, n_ssm 28, l_max 29, lr 30.
     for (from, to, place, parts) in [
         // Unknown.
-        ("batch = 4", "batch_size = 4", "8:1", &["unknown field `batch_size`", "`batch`"][..]),
-        ("[data]", "[date]", "3:2", &["unknown field `date`", "`data`"]),
-        ("variant = \"tiny\"", "variant = \"tiny\"\n  colour = 1", "5:3", &["unknown field `colour`"]),
-        ("norm = \"batch\"", "norm = \"group\"", "27:8", &["unknown variant `group`", "`layer`"]),
-        ("kind = \"cosine\"", "kind = \"linear\"", "17:8", &["unknown variant `linear`", "`plateau`"]),
+        ("batch = 4", "batch_size = 4", "6:1", &["unknown field `batch_size`", "`batch`"][..]),
+        ("data = ", "date = ", "2:1", &["unknown field `date`", "`data`"]),
+        ("[model.block.ssm]", "  colour = 1\n[model.block.ssm]", "25:3", &["unknown field `colour`", "`clamp_residual`"]),
+        ("d_model = 4", "d_modell = 4", "26:1", &["unknown field `d_modell`", "`d_model`"]),
+        ("norm = \"batch\"", "norm = \"group\"", "22:8", &["unknown variant `group`", "`layer`"]),
+        ("[schedule.cosine]", "[schedule.linear]", "13:11", &["unknown variant `linear`", "`plateau`"]),
+        ("warmup = 1", "warm = 1", "14:1", &["unknown field `warm`", "`warmup`"]),
+        ("l_max = 8", "init.dplr = \"hermite\"", "29:13", &["unknown variant `hermite`", "`legs`"]),
+        ("{ steps = 16 }", "{ days = 3 }", "7:12", &["unknown variant `days`", "`epochs`"]),
+        ("prenorm = false", "source.lif = { decay = 0.5, threshold = 1.0, sof = 1 }", "23:46", &["unknown field `sof`", "`soft_reset`"]),
         // Of the wrong type.
-        ("seed = 0", "seed = \"zero\"", "7:8", &["invalid type: string \"zero\"", "u64"]),
-        ("batch = 4", "batch = -4", "8:9", &["invalid value: integer `-4`"]),
-        ("lr = 1e-2", "lr = true", "12:6", &["invalid type: boolean `true`", "f64"]),
-        ("residual = true", "residual = 1", "26:12", &["invalid type: integer `1`", "boolean"]),
-        ("variant = \"tiny\"", "variant = 3", "4:11", &["invalid type: integer `3`", "string"]),
+        ("seed = 0", "seed = \"zero\"", "5:8", &["invalid type: string \"zero\"", "u64"]),
+        ("batch = 4", "batch = -4", "6:9", &["invalid value: integer `-4`"]),
+        ("lr = 1e-2", "lr = true", "10:6", &["invalid type: boolean `true`", "f64"]),
+        ("residual = true", "residual = 1", "21:12", &["invalid type: integer `1`", "boolean"]),
+        ("data = \"tiny\"", "data = 3", "2:8", &["invalid type: integer `3`", "string"]),
         // Missing.
-        ("batch = 4\n", "", "6:1", &["missing field `batch`"]),
-        ("lr = 1e-2\nweight", "weight", "11:1", &["missing field `lr`"]),
-        ("d_model = 4\n", "", "21:1", &["missing field `d_model`"]),
-        ("steps = 16\n", "", "6:2", &["run.steps = missing", "run.epochs"]),
+        ("batch = 4\n", "", "4:1", &["missing field `batch`"]),
+        ("lr = 1e-2\n", "", "9:1", &["missing field `lr`"]),
+        ("d_model = 4\n", "", "25:1", &["missing field `d_model`"]),
+        ("length = { steps = 16 }\n", "", "4:1", &["missing field `length`"]),
+        ("prenorm = false", "source.probability.atan = {}", "23:27", &["missing field `alpha`"]),
+        ("prenorm = false", "source.lif = {}", "23:14", &["missing field `decay`"]),
         // Two lengths.
-        ("steps = 16\n", "steps = 16\nepochs = 3\n", "10:1", &["run.epochs", "one length"]),
+        ("{ steps = 16 }", "{ steps = 16, epochs = 3 }", "7:10", &["steps"]),
         // Not TOML.
-        ("seed = 0", "seed 0", "7:6", &["expected"]),
-        ("[model]", "[model", "21:7", &["table"]),
-        ("batch = 4", "batch = 4\nbatch = 4", "9:1", &["duplicate key"]),
+        ("seed = 0", "seed 0", "5:6", &["expected"]),
+        ("[model]", "[model", "17:7", &["table"]),
+        ("batch = 4", "batch = 4\nbatch = 4", "7:1", &["duplicate key"]),
         // Values that make no sense.
-        ("batch = 4", "accumulate = 9\nbatch = 4", "8:1", &["accumulate = 9", "batch of 4"]),
-        ("seed = 0", "seed = 0\nearly_stop = 0", "8:1", &["early_stop = 0"]),
-        ("lr = 1e-2\nweight", "clip = -1.0\nlr = 1e-2\nweight", "12:1", &["clip = -1"]),
-        ("lr = 1e-2\nweight", "lr = -1e-2\nweight", "12:1", &["lr = -0.01"]),
-        ("ssm_lr = 1e-3", "ssm_lr = inf", "14:1", &["ssm_lr = inf"]),
-        ("lr = 1e-2\nweight", "beta2 = 1.0\nlr = 1e-2\nweight", "12:1", &["beta2 = 1"]),
-        ("warmup = 1\n", "warmup = 17\n", "18:1", &["warmup = 17", "total of 16"]),
-        ("d_state = 2", "d_state = 3", "24:1", &["d_state = 3", "even"]),
-        ("d_state = 2", "d_state = 2\nn_ssm = 3", "25:1", &["n_ssm = 3", "divide"]),
-        ("d_state = 2", "d_state = 2\ndt_min = 0.5", "25:1", &["[dt_min, dt_max] = [0.5, 0.1]"]),
-        ("l_max = 8", "dropout = 1.0", "25:1", &["dropout = 1"]),
-        ("l_max = 8", "\u{e4} = 1", "25:1", &[""]),
-        // Values that would be ignored, or lack another one.
-        ("l_max = 8", "lif_decay = 0.5", "25:1", &["model.lif_decay = 0.5", "neuron"]),
-        ("l_max = 8", "surrogate_alpha = 0.5", "25:1", &["model.surrogate_alpha = 0.5", "clamp"]),
-        ("l_max = 8", "surrogate = \"atan\"", "21:2", &["model.surrogate_alpha = missing", "steepness"]),
-        ("l_max = 8", "neuron = \"lif\"", "21:2", &["model.lif_decay = missing", "LIF"]),
+        ("batch = 4", "accumulate = 9\nbatch = 4", "6:1", &["accumulate = 9", "batch of 4"]),
+        ("seed = 0", "seed = 0\nearly_stop = 0", "6:1", &["early_stop = 0"]),
+        ("seed = 0", "seed = 0\nclip = -1.0", "6:1", &["clip = -1"]),
+        ("steps = 16", "steps = 0", "7:12", &["steps = 0"]),
+        ("lr = 1e-2", "lr = -1e-2", "10:1", &["lr = -0.01"]),
+        ("lr = 1e-3", "lr = inf", "30:1", &["lr = inf"]),
+        ("lr = 1e-2", "beta2 = 1.0\nlr = 1e-2", "10:1", &["beta2 = 1"]),
+        ("warmup = 1\n", "warmup = 17\n", "14:1", &["warmup = 17", "total of 16"]),
+        ("d_state = 2", "d_state = 3", "27:1", &["d_state = 3", "even"]),
+        ("n_ssm = 1", "n_ssm = 3", "28:1", &["n_ssm = 3", "divide"]),
+        ("d_state = 2", "d_state = 2\ndt_min = 0.5", "28:1", &["[dt_min, dt_max] = [0.5, 0.1]"]),
+        ("layers = 2", "layers = 0", "18:1", &["layers = 0"]),
+        ("l_max = 8", "dropout = 1.0", "29:1", &["dropout = 1"]),
+        ("prenorm = false", "dropout = 1.0", "23:1", &["dropout = 1"]),
+        ("l_max = 8", "\u{e4} = 1", "29:1", &[""]),
     ] {
         let text = QUICK.replacen(from, to, 1);
         assert_ne!(text, QUICK, "{from} is not there");
@@ -338,37 +345,47 @@ fn a_mistake_in_a_file_is_shown_with_line_and_column() {
 fn every_kind_of_value_can_be_set() {
     let base = || Recipe::parse(QUICK, "").unwrap();
     type Change = fn(&mut Recipe);
-    let cases: [(&str, &str, Change); 30] = [
-        ("data.variant", "other", |r| r.data = "other".into()),
-        ("data.variant", "\"35\"", |r| r.data = "35".into()),
-        ("run.seed", "7", |r| r.seed = 7),
-        ("run.batch", "1_000", |r| r.batch = 1000),
-        ("run.accumulate", "4", |r| r.accumulate = 4),
-        ("run.steps", "9", |r| r.length = Length::Steps(9)),
-        ("run.epochs", "3", |r| r.length = Length::Epochs(3)),
-        ("run.early_stop", "2", |r| r.early_stop = Some(2)),
-        ("run.early_stop", "none", |r| r.early_stop = None),
+    let cases: [(&str, &str, Change); 36] = [
+        ("data", "other", |r| r.data = "other".into()),
+        ("data", "35", |r| r.data = "35".into()),
+        ("data", "\"35\"", |r| r.data = "35".into()),
+        ("run.seed", "7", |r| r.run.seed = 7),
+        ("run.batch", "1_000", |r| r.run.batch = 1000),
+        ("run.accumulate", "4", |r| r.run.accumulate = 4),
+        ("run.length.steps", "9", |r| r.run.length = Length::Steps(9)),
+        ("run.length.epochs", "3", |r| r.run.length = Length::Epochs(3)),
+        ("run.length", "{ epochs = 3 }", |r| r.run.length = Length::Epochs(3)),
+        ("run.early_stop", "2", |r| r.run.early_stop = Some(2)),
+        ("run.early_stop", "none", |r| r.run.early_stop = None),
+        ("run.clip", "1.5", |r| r.run.clip = Some(1.5)),
         ("optimizer.lr", "1", |r| r.optimizer.lr = 1.0),
         ("optimizer.weight_decay", "5e-2", |r| r.optimizer.weight_decay = 0.05),
         ("optimizer.beta1", "0.8", |r| r.optimizer.beta1 = 0.8),
-        ("optimizer.clip", "1.5", |r| r.clip = Some(1.5)),
-        ("optimizer.ssm_lr", "none", |r| r.block.ssm.lr = None),
-        ("optimizer.ssm_lr_for_all", "true", |r| r.block.ssm.lr_for_all = true),
-        ("schedule.total", "40", |r| r.schedule = cosine(1, 40)),
-        ("schedule.kind", "constant", |r| r.schedule = Schedule::Constant),
-        ("schedule.kind", "plateau", |r| r.schedule = PLATEAU),
-        ("schedule.kind", "cosine", |_| {}),
-        ("model.d_model", "64", |r| r.block.ssm.d_model = 64),
-        ("model.l_max", "none", |r| r.block.ssm.l_max = None),
-        ("model.n_ssm", "0", |r| r.block.ssm.n_ssm = None),
-        ("model.norm", "none", |r| r.block.norm = None),
-        ("model.norm", "layer", |r| r.block.norm = Some(NormKind::Layer)),
-        ("model.residual", "false", |r| r.block.residual = false),
-        ("model.init", "diag-inv", |r| r.block.ssm.init = SsmInit::Diag(DiagInit::Inv, Discretisation::Zoh)),
-        ("model.init", "fourier-decay", |r| r.block.ssm.init = SsmInit::Dplr(Measure::FourierDecay)),
-        ("model.pooling", "last", |r| r.pooling = Pooling::Last),
-        ("model.dt_transform", "exp", |r| r.block.ssm.dt_transform = DtTransform::Exp),
-        ("model.activation", "\"relu\"", |r| r.block.activation = Activation::Relu),
+        ("schedule.cosine.total", "40", |r| r.schedule = cosine(1, 40)),
+        ("schedule", "constant", |r| r.schedule = Schedule::Constant),
+        ("schedule.plateau", "{}", |r| r.schedule = PLATEAU),
+        ("schedule.plateau.patience", "3", |r| r.schedule = Schedule::Plateau { decay: 0.2, patience: 3 }),
+        ("model.layers", "3", |r| r.model.layers = 3),
+        ("model.pooling", "last", |r| r.model.pooling = Pooling::Last),
+        ("model.causal", "true", |r| r.model.causal = true),
+        ("model.block.norm", "none", |r| r.model.block.norm = None),
+        ("model.block.norm", "layer", |r| r.model.block.norm = Some(NormKind::Layer)),
+        ("model.block.residual", "false", |r| r.model.block.residual = false),
+        ("model.block.activation", "\"relu\"", |r| r.model.block.activation = Activation::Relu),
+        ("model.block.source.probability.atan.alpha", "3", |r| {
+            r.model.block.source = SpikeSource::Probability(Surrogate::Atan { alpha: 3.0 });
+        }),
+        ("model.block.ssm.d_model", "64", |r| r.model.block.ssm.d_model = 64),
+        ("model.block.ssm.l_max", "none", |r| r.model.block.ssm.l_max = None),
+        ("model.block.ssm.n_ssm", "none", |r| r.model.block.ssm.n_ssm = None),
+        ("model.block.ssm.lr", "none", |r| r.model.block.ssm.lr = None),
+        ("model.block.ssm.lr_for_all", "true", |r| r.model.block.ssm.lr_for_all = true),
+        ("model.block.ssm.init.dplr", "fourier_decay", |r| r.model.block.ssm.init = SsmInit::Dplr(Measure::FourierDecay)),
+        ("model.block.ssm.init.diag", "[\"inv\", \"zoh\"]", |r| {
+            r.model.block.ssm.init = SsmInit::Diag(DiagInit::Inv, Discretisation::Zoh);
+        }),
+        ("model.block.ssm.init", "{ dplr = 'legt' }", |r| r.model.block.ssm.init = SsmInit::Dplr(Measure::LegT)),
+        ("model.block.ssm.dt_transform", "exp", |r| r.model.block.ssm.dt_transform = DtTransform::Exp),
     ];
     for (key, value, change) in cases {
         let mut want = base();
@@ -380,45 +397,51 @@ fn every_kind_of_value_can_be_set() {
 #[test]
 fn values_that_go_together_are_set_together_in_any_order() {
     let base = Recipe::parse(QUICK, "").unwrap();
-    let lif = [("model.lif_decay", "0.5"), ("model.neuron", "lif"), ("model.surrogate", "sigmoid"), ("model.surrogate_alpha", "4")];
+    let lif = [
+        ("model.block.source.lif.decay", "0.5"),
+        ("model.block.source.lif.threshold", "1"),
+        ("model.block.source.lif.soft_reset", "false"),
+        ("model.block.source.lif.surrogate.sigmoid.alpha", "4"),
+    ];
     let source = SpikeSource::Lif(Lif { decay: 0.5, threshold: 1.0, soft_reset: false, surrogate: Surrogate::Sigmoid { alpha: 4.0 } });
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]] {
-        assert_eq!(base.set_all(order.map(|at| lif[at])).unwrap().block.source, source);
+        assert_eq!(base.set_all(order.map(|at| lif[at])).unwrap().model.block.source, source);
     }
-    let epochs = base.set_all([("schedule.kind", "plateau"), ("run.epochs", "5")]).unwrap();
-    assert_eq!((epochs.schedule, epochs.length), (PLATEAU, Length::Epochs(5)));
-    let slower = base.set_all([("schedule.patience", "3"), ("schedule.kind", "plateau")]).unwrap();
-    assert_eq!(slower.schedule, Schedule::Plateau { decay: 0.2, patience: 3 });
-    // A cosine takes its length from the run's steps, which epochs are not.
-    let again = epochs.set_all([("schedule.kind", "cosine"), ("run.steps", "50")]).unwrap();
-    assert_eq!((again.schedule, again.length), (cosine(5, 50), Length::Steps(50)));
-    let named = epochs.set_all([("schedule.total", "90"), ("schedule.warmup", "9"), ("schedule.kind", "cosine")]).unwrap();
-    assert_eq!((named.schedule, named.length), (cosine(9, 90), Length::Epochs(5)));
-    mentions(&epochs.set("schedule.kind", "cosine").unwrap_err().to_string(), &["schedule.kind=cosine", "schedule.total"]);
+    let epochs = base.set_all([("schedule.plateau", "{}"), ("run.length.epochs", "5")]).unwrap();
+    assert_eq!((epochs.schedule, epochs.run.length), (PLATEAU, Length::Epochs(5)));
+    for [first, second] in [[0, 1], [1, 0]] {
+        let parts = [("schedule.plateau.patience", "3"), ("schedule.plateau.decay", "0.5")];
+        assert_eq!(base.set_all([parts[first], parts[second]]).unwrap().schedule, Schedule::Plateau { decay: 0.5, patience: 3 });
+    }
+    let again = epochs.set_all([("schedule.cosine.total", "90"), ("schedule.cosine.warmup", "9")]).unwrap();
+    assert_eq!((again.schedule, again.run.length), (cosine(9, 90), Length::Epochs(5)));
+    mentions(&epochs.set("schedule.cosine.total", "90").unwrap_err().to_string(), &["schedule.cosine.total=90", "missing field `warmup`"]);
 }
 
 #[test]
 fn what_cannot_be_set_is_an_error_that_says_why() {
     let base = Recipe::parse(QUICK, "").unwrap();
     for (key, value, parts) in [
-        ("model.width", "3", &["--set = model.width=3", "unknown field `width`", "d_model"][..]),
-        ("modell.d_model", "3", &["--set = modell.d_model=3", "no section modell", "model"]),
-        ("d_model", "3", &["--set = d_model=3", "section"]),
-        ("model.ssm.d_model", "3", &["--set = model.ssm.d_model=3", "section"]),
-        ("model.d_model", "wide", &["--set = model.d_model=wide", "invalid type: string \"wide\"", "d_model"]),
-        ("model.d_model", "-3", &["model.d_model=-3", "-3"]),
-        ("model.d_model", "1.5", &["model.d_model=1.5", "floating point"]),
-        ("model.d_model", "none", &["model.d_model=none", "missing field `d_model`"]),
+        ("model.width", "3", &["--set = model.width=3", "unknown field `width`", "layers"][..]),
+        ("modell.layers", "3", &["--set = modell.layers=3", "unknown field `modell`", "model"]),
+        ("d_model", "3", &["--set = d_model=3", "unknown field `d_model`"]),
+        ("model.ssm.d_model", "3", &["--set = model.ssm.d_model=3", "unknown field `ssm`"]),
+        ("model.block.ssm.d_model", "wide", &["d_model=wide", "invalid type: string \"wide\"", "d_model"]),
+        ("model.block.ssm.d_model", "-3", &["d_model=-3", "-3"]),
+        ("model.block.ssm.d_model", "1.5", &["d_model=1.5", "floating point"]),
+        ("model.block.ssm.d_model", "none", &["d_model=none", "missing field `d_model`"]),
+        ("model.layers.more", "3", &["model.layers.more=3", "invalid type: map"]),
         ("optimizer.lr", "true", &["optimizer.lr=true", "boolean"]),
-        ("model.residual", "maybe", &["model.residual=maybe", "boolean"]),
-        ("model.norm", "group", &["model.norm=group", "unknown variant `group`"]),
-        ("schedule.kind", "linear", &["schedule.kind=linear", "unknown variant `linear`"]),
-        ("schedule.kind", "none", &["schedule.kind=none", "unknown variant `none`"]),
-        ("schedule.patience", "3", &["schedule.patience=3", "unknown field `patience`"]),
-        ("schedule.total", "none", &["schedule.total=none", "schedule.total"]),
-        ("run.steps", "none", &["run.steps", "run.epochs"]),
+        ("model.block.residual", "maybe", &["residual=maybe", "boolean"]),
+        ("model.block.norm", "group", &["norm=group", "unknown variant `group`"]),
+        ("schedule", "linear", &["schedule=linear", "unknown variant `linear`"]),
+        ("schedule", "none", &["schedule=none", "missing field `schedule`"]),
+        ("schedule", "plateau", &["schedule=plateau", "plateau"]),
+        ("schedule.cosine.patience", "3", &["schedule.cosine.patience=3", "unknown field `patience`"]),
+        ("run.length.days", "3", &["run.length.days=3", "unknown variant `days`", "epochs"]),
+        ("run.length", "none", &["missing field `length`"]),
         ("run.batch", "0", &["batch = 0"]),
-        ("model.lif_decay", "0.5", &["model.lif_decay = 0.5", "neuron"]),
+        ("model.block.source.lif.threshold", "0.5", &["source.lif.threshold=0.5", "missing field `decay`"]),
     ] {
         let error = base.set(key, value).unwrap_err();
         assert!(matches!(error, Error::Config { .. }), "{error:?}");

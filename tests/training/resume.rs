@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::runs::{
-    Tiny, advance, bits, flags, go, halt, hard_splits, mentions, metrics, names, recipe, result, run_error, splits, take, trainer,
+    Tiny, advance, bits, changed, flags, go, halt, hard_splits, mentions, metrics, names, recipe, result, run_error, splits, take, trainer,
     trainer_of, without_seconds,
 };
 use pspikessm::backend::*;
@@ -39,7 +39,7 @@ fn a_resumed_run_is_the_uninterrupted_one_bit_for_bit() {
 fn parts_of_batches_and_clipping_are_resumed_too() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("at.safetensors");
-    let recipe = Recipe { accumulate: 3, clip: Some(0.05), ..recipe(16) };
+    let recipe = changed(recipe(16), |r| (r.run.accumulate, r.run.clip) = (3, Some(0.05)));
     let mut whole = trainer_of(recipe.clone());
     advance(&mut whole, 9);
     whole.save(&path).unwrap();
@@ -53,7 +53,7 @@ fn parts_of_batches_and_clipping_are_resumed_too() {
 fn a_plateau_is_resumed_too() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("at.safetensors");
-    let recipe = Recipe { schedule: Schedule::Plateau { decay: 0.5, patience: 0 }, length: Length::Epochs(3), ..recipe(1) };
+    let recipe = changed(recipe(1), |r| (r.schedule, r.run.length) = (Schedule::Plateau { decay: 0.5, patience: 0 }, Length::Epochs(3)));
     let mut part = trainer_of(recipe.clone());
     advance(&mut part, 13);
     part.save(&path).unwrap();
@@ -63,8 +63,8 @@ fn a_plateau_is_resumed_too() {
     advance(&mut rest, 18);
     assert_eq!((bits(&rest), rest.rate_factor()), (bits(&part), part.rate_factor()));
     // Its steps do not depend on how many there are: a longer run is a continuation, a shorter one makes no sense.
-    trainer_of(Recipe { length: Length::Epochs(5), ..recipe.clone() }).resume(&path).unwrap();
-    let error = trainer_of(Recipe { length: Length::Epochs(1), ..recipe }).resume(&path).unwrap_err();
+    trainer_of(changed(recipe.clone(), |r| r.run.length = Length::Epochs(5))).resume(&path).unwrap();
+    let error = trainer_of(changed(recipe, |r| r.run.length = Length::Epochs(1))).resume(&path).unwrap_err();
     mentions(&error.to_string(), &["from step 13", "ends at step 6"]);
 }
 
@@ -81,7 +81,7 @@ fn a_resumed_run_prints_and_writes_the_same() {
     assert!(line.contains(&format!(" majority={majority:.4} ")));
 
     // Stopped before the first step, then after the ninth, with lines of metrics that the checkpoint knows nothing of.
-    let stopped = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("", Some(parts.path())), &halt(), &mut Vec::new()).unwrap();
+    let stopped = cli::run_on(&Cpu::<f32>::new(), &Tiny, &flags("", Some(parts.path())), &halt(), &mut Vec::new()).unwrap();
     let checkpoint = parts.path().join("checkpoint.safetensors");
     assert_eq!(stopped, Outcome::Stopped(0, Some(checkpoint.clone())));
     let mut part = trainer().resume(&checkpoint).unwrap();
@@ -116,7 +116,7 @@ fn a_stopped_run_saves_what_it_reached() {
     assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &halt()).unwrap(), Ending::Stopped);
     assert!(crate::runs::trainer().resume(output.checkpoint()).unwrap().validation_due());
     // Without a folder there is nothing to save.
-    let stopped = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("", None), &halt(), &mut Vec::new()).unwrap();
+    let stopped = cli::run_on(&Cpu::<f32>::new(), &Tiny, &flags("", None), &halt(), &mut Vec::new()).unwrap();
     assert_eq!(stopped, Outcome::Stopped(0, None));
 }
 
@@ -141,14 +141,14 @@ fn a_validation_that_the_checkpoint_does_not_know_is_written_once() {
 #[test]
 fn a_best_epoch_that_the_checkpoint_does_not_know_comes_again() {
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let flags = |line: &str, dir: &tempfile::TempDir| flags(&format!("{line} --steps 60 --set data.variant=hard"), Some(dir.path()));
+    let flags = |line: &str, dir: &tempfile::TempDir| flags(&format!("{line} --steps 60 --set data=hard"), Some(dir.path()));
     result(&Tiny, &flags("", &whole));
     let best = |dir: &tempfile::TempDir| fs::read(dir.path().join("best.safetensors")).unwrap();
     let epoch = Origin::read(whole.path().join("best.safetensors")).unwrap().step / 6;
     assert!(epoch > 1, "the first epoch is the best one: nothing is tested");
     // Killed between the two files of an epoch: the best one is of the future.
     result(&Tiny, &flags("", &parts));
-    let mut early = Trainer::new(&Cpu::<f32>::new(), "tiny", Recipe { data: "hard".into(), ..recipe(60) }, hard_splits()).unwrap();
+    let mut early = Trainer::new(&Cpu::<f32>::new(), "tiny", changed(recipe(60), |r| r.data = "hard".into()), hard_splits()).unwrap();
     advance(&mut early, 6 * epoch - 1);
     early.save(parts.path().join("checkpoint.safetensors")).unwrap();
     result(&Tiny, &flags("--resume", &parts));
@@ -181,7 +181,7 @@ fn a_new_run_in_an_old_folder_puts_the_old_checkpoints_aside() {
     for name in ["report.html", "raster.svg", "kernels.svg"] {
         fs::write(dir.path().join(name), "of the old run").unwrap();
     }
-    let stopped = cli::run(&Cpu::<f32>::new(), &Tiny, &flags("--seed 5", Some(dir.path())), &halt(), &mut Vec::new()).unwrap();
+    let stopped = cli::run_on(&Cpu::<f32>::new(), &Tiny, &flags("--seed 5", Some(dir.path())), &halt(), &mut Vec::new()).unwrap();
     assert!(matches!(stopped, Outcome::Stopped(0, Some(_))));
     assert_eq!(["checkpoint.previous.safetensors", "best.previous.safetensors"].map(file), old);
     assert_eq!(
@@ -231,7 +231,7 @@ fn a_checkpoint_tells_where_it_comes_from() {
         empty_and_full(levelled, &|set| set.push_levels(&ids, 1).unwrap()),
         empty_and_full(standardized, &|set| set.push_values(&[1.0, 2.0, 3.0], 1).unwrap()),
     ] {
-        let recipe = Recipe { retrieval: full.is_paired(), batch: 2, ..recipe(4) };
+        let recipe = changed(recipe(4), |r| r.run.batch = 2);
         let splits = Splits { train: full.clone(), val: full.clone(), test: full };
         let mut trainer = Trainer::new(&Cpu::<f32>::new(), "some", recipe.clone(), splits).unwrap();
         take(&mut trainer, 2);
@@ -324,24 +324,24 @@ fn a_checkpoint_of_another_run_is_an_error_that_names_the_difference() {
         change(&mut recipe);
         recipe
     };
-    mentions(&refused(with(&|r| r.block.ssm.d_model = 8)), &["architecture", "encoder.weight", "[5, 4]", "[5, 8]"]);
-    mentions(&refused(with(&|r| r.block.ssm.d_state = 4)), &["architecture", "blocks.0.forward.ssm.kernel.A_real"]);
-    mentions(&refused(with(&|r| r.layers = 3)), &["architecture", "blocks.2.forward.sampler.scale", "missing"]);
-    mentions(&refused(with(&|r| r.layers = 1)), &["architecture", "the model has no blocks.1"]);
-    mentions(&refused(with(&|r| r.seed = 1)), &["run.seed = 0", "run.seed = 1"]);
-    mentions(&refused(with(&|r| r.batch = 5)), &["run.batch = 4", "run.batch = 5"]);
-    mentions(&refused(with(&|r| r.accumulate = 2)), &["run.accumulate = 1", "run.accumulate = 2"]);
-    mentions(&refused(recipe(17)), &["schedule.total = 16", "schedule.total = 17"]);
+    mentions(&refused(with(&|r| r.model.block.ssm.d_model = 8)), &["architecture", "encoder.weight", "[5, 4]", "[5, 8]"]);
+    mentions(&refused(with(&|r| r.model.block.ssm.d_state = 4)), &["architecture", "blocks.0.forward.ssm.kernel.A_real"]);
+    mentions(&refused(with(&|r| r.model.layers = 3)), &["architecture", "blocks.2.forward.sampler.scale", "missing"]);
+    mentions(&refused(with(&|r| r.model.layers = 1)), &["architecture", "the model has no blocks.1"]);
+    mentions(&refused(with(&|r| r.run.seed = 1)), &["run.seed = 0", "run.seed = 1"]);
+    mentions(&refused(with(&|r| r.run.batch = 5)), &["run.batch = 4", "run.batch = 5"]);
+    mentions(&refused(with(&|r| r.run.accumulate = 2)), &["run.accumulate = 1", "run.accumulate = 2"]);
+    mentions(&refused(recipe(17)), &["schedule.cosine.total = 16", "schedule.cosine.total = 17"]);
     mentions(&refused(with(&|r| r.optimizer.lr = 0.5)), &["optimizer.lr = 0.01", "optimizer.lr = 0.5"]);
-    mentions(&refused(with(&|r| r.block.residual = false)), &["model.residual = true", "model.residual = false"]);
-    mentions(&refused(with(&|r| r.data = "other".into())), &["data.variant = \"tiny\"", "data.variant = \"other\""]);
+    mentions(&refused(with(&|r| r.model.block.residual = false)), &["model.block.residual = true", "model.block.residual = false"]);
+    mentions(&refused(with(&|r| r.data = "other".into())), &["data = \"tiny\"", "data = \"other\""]);
     // Values that may be missing, on either side.
-    mentions(&refused(with(&|r| r.clip = Some(1.0))), &["optimizer.clip = none", "optimizer.clip = 1"]);
-    trainer_of(with(&|r| r.clip = Some(0.5))).save(&path).unwrap();
-    mentions(&refused(recipe(16)), &["optimizer.clip = 0.5", "optimizer.clip = none"]);
+    mentions(&refused(with(&|r| r.run.clip = Some(1.0))), &["run.clip = none", "run.clip = 1"]);
+    trainer_of(with(&|r| r.run.clip = Some(0.5))).save(&path).unwrap();
+    mentions(&refused(recipe(16)), &["run.clip = 0.5", "run.clip = none"]);
     saved.save(&path).unwrap();
     // What a run may change while it goes on.
-    trainer_of(with(&|r| (r.name, r.early_stop) = ("mine".into(), Some(3)))).resume(&path).unwrap();
+    trainer_of(with(&|r| (r.name, r.run.early_stop) = ("mine".into(), Some(3)))).resume(&path).unwrap();
     let other = |task, splits| -> Result<Trainer<_>> { Trainer::new(&Cpu::<f32>::new(), task, recipe(16), splits)?.resume(&path) };
     mentions(&other("text", splits()).unwrap_err().to_string(), &["task = tiny", "task = text"]);
     mentions(&other("tiny", Splits { train: crate::runs::set(22, 9, false), ..splits() }).unwrap_err().to_string(), &["data = 22 samples"]);

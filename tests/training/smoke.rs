@@ -15,7 +15,7 @@ fn run(task: &dyn Task, line: &str, data: Option<&Path>, more: &[&str]) -> (Stri
     let arguments = line.split_whitespace().map(String::from).chain(data.into_iter().flatten()).chain(more.iter().map(|s| s.to_string()));
     let Command::Run(flags) = Flags::parse(arguments).unwrap() else { panic!("{line} asks for no run") };
     let mut printed = Vec::new();
-    let outcome = cli::run(&Cpu::<f32>::new(), task, &flags, &AtomicBool::new(false), &mut printed).unwrap();
+    let outcome = cli::run_on(&Cpu::<f32>::new(), task, &flags, &AtomicBool::new(false), &mut printed).unwrap();
     (String::from_utf8(printed).unwrap(), outcome)
 }
 
@@ -28,7 +28,7 @@ fn smoke(task: &dyn Task, make: Make, flags: &str, sample: &str) {
     let (data, out) = (dir.path().join("data"), dir.path().join("out"));
     fs::create_dir_all(&data).unwrap();
     make(&data);
-    const SMALL: &str = "--set model.d_model=8 --set model.d_state=4 --steps 20 --batch-size 4 --eval-passes 2 --quiet";
+    const SMALL: &str = "--set model.block.ssm.d_model=8 --set model.block.ssm.d_state=4 --steps 20 --batch-size 4 --eval-passes 2 --quiet";
     let out_text = out.to_str().unwrap();
     let (printed, outcome) = run(task, &format!("{SMALL} {flags}"), Some(&data), &["--out", out_text]);
     let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
@@ -117,14 +117,14 @@ fn digits() {
 
 #[test]
 fn speech_commands() {
-    smoke(&tasks::SpeechCommands, crate::sets::speech_commands, "--set data.variant=10", "yes/0_nohash_0.wav");
+    smoke(&tasks::SpeechCommands, crate::sets::speech_commands, "--set data=10", "yes/0_nohash_0.wav");
 }
 
 #[test]
 fn drawn_pictures_need_no_files_and_path_x_trains() {
     for (preset, length) in [("quick", 1024), ("path-x", 16_384)] {
         let mut recipe = tasks::Pathfinder.recipe(Some(preset)).unwrap().with_steps(2);
-        (recipe.block.ssm.d_model, recipe.block.ssm.d_state, recipe.layers, recipe.batch) = (4, 4, 1, 2);
+        (recipe.model.block.ssm.d_model, recipe.model.block.ssm.d_state, recipe.model.layers, recipe.run.batch) = (4, 4, 1, 2);
         let splits = tasks::Pathfinder.load(&recipe, None, &Faults::refused()).unwrap();
         assert_eq!((splits.train.longest(), splits.train.is_remote()), (length, true));
         let mut trainer = Trainer::new(&Cpu::<f32>::new(), "pathfinder", recipe, splits).unwrap();

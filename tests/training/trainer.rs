@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::common::{assert_close, distance, host, parameter};
 use crate::runs::{
-    Tiny, advance, bits, flags, go, hard_splits, mentions, metrics, names, recipe, result, splits, take, trainer, trainer_of,
+    Tiny, advance, bits, changed, flags, go, hard_splits, mentions, metrics, names, recipe, result, splits, take, trainer, trainer_of,
 };
 use pspikessm::Error;
 use pspikessm::backend::*;
@@ -28,13 +28,13 @@ fn an_easy_task_is_learnt() {
 fn an_epoch_sees_every_sample_but_a_last_single_one() {
     let recipe = recipe(16);
     assert_eq!([1, 3, 4, 5, 6, 8, 9].map(|samples| recipe.steps_per_epoch(samples)), [1, 1, 1, 1, 2, 2, 2]);
-    assert_eq!(Recipe { length: Length::Epochs(3), schedule: Schedule::Constant, ..recipe }.steps(22), 18);
+    assert_eq!(changed(recipe, |r| (r.run.length, r.schedule) = (Length::Epochs(3), Schedule::Constant)).steps(22), 18);
 }
 
 #[test]
 fn a_plateau_lowers_the_rate_after_epochs_without_a_rise() {
     let schedule = Schedule::Plateau { decay: 0.5, patience: 0 };
-    let mut trainer = trainer_of(Recipe { schedule, length: Length::Epochs(4), ..recipe(1) });
+    let mut trainer = trainer_of(changed(recipe(1), |r| (r.schedule, r.run.length) = (schedule, Length::Epochs(4))));
     assert_eq!(trainer.rate_factor(), 1.0);
     // Eight validation samples have few accuracies: in four epochs not all of them rise.
     fit(&mut trainer, None, FitOptions::default(), &go()).unwrap();
@@ -59,10 +59,10 @@ fn an_empty_set_is_an_error() {
 
 /// A recipe without random numbers in a step: LIF neurons, no dropout, and a norm that knows no batch.
 fn certain(batch: usize, accumulate: usize) -> Recipe {
-    let mut recipe = Recipe { batch, accumulate, schedule: Schedule::Constant, ..recipe(6) };
+    let mut recipe = changed(recipe(6), |r| (r.run.batch, r.run.accumulate, r.schedule) = (batch, accumulate, Schedule::Constant));
     let surrogate = Surrogate::Sigmoid { alpha: 4.0 };
-    recipe.block.source = SpikeSource::Lif(Lif { decay: 0.5, threshold: 0.3, soft_reset: false, surrogate });
-    recipe.block.norm = Some(NormKind::Layer);
+    recipe.model.block.source = SpikeSource::Lif(Lif { decay: 0.5, threshold: 0.3, soft_reset: false, surrogate });
+    recipe.model.block.norm = Some(NormKind::Layer);
     recipe
 }
 
@@ -127,8 +127,8 @@ fn every_part_of_a_batch_draws_spikes_of_its_own() {
     // The same sample in every part: with the same spikes too, the mean of two losses would be that of four.
     let loss = |parts: usize| {
         let train = splits().train.subset(&vec![0; parts]).unwrap();
-        let mut recipe = Recipe { accumulate: parts, batch: parts, ..recipe(6) };
-        recipe.block.norm = None;
+        let mut recipe = changed(recipe(6), |r| (r.run.accumulate, r.run.batch) = (parts, parts));
+        recipe.model.block.norm = None;
         Trainer::new(&Cpu::<f64>::new(), "tiny", recipe, Splits { train, ..splits() }).unwrap().step().unwrap().loss
     };
     assert!((loss(2) - loss(4)).abs() > 1e-6, "{} and {}", loss(2), loss(4));
@@ -142,7 +142,7 @@ fn clipping_scales_all_gradients_to_the_limit() {
     plain.step().unwrap();
     let plain = first_gradients(&plain);
     let limit = norm(&plain) / 3.0;
-    let mut clipped = exact(Recipe { clip: Some(limit), ..certain(8, 1) });
+    let mut clipped = exact(changed(certain(8, 1), |r| r.run.clip = Some(limit)));
     clipped.step().unwrap();
     let clipped = first_gradients(&clipped);
     assert!((norm(&clipped) - limit).abs() < 1e-12 * limit, "{} and {limit}", norm(&clipped));
@@ -156,7 +156,7 @@ fn clipping_scales_all_gradients_to_the_limit() {
 
 #[test]
 fn a_norm_below_the_limit_changes_no_bit() {
-    let (mut plain, mut clipped) = (trainer(), trainer_of(Recipe { clip: Some(1e6), ..recipe(16) }));
+    let (mut plain, mut clipped) = (trainer(), trainer_of(changed(recipe(16), |r| r.run.clip = Some(1e6))));
     take(&mut plain, 4);
     take(&mut clipped, 4);
     assert_eq!(bits(&plain), bits(&clipped));
@@ -165,7 +165,7 @@ fn a_norm_below_the_limit_changes_no_bit() {
 // Early stopping.
 
 fn hard(recipe: Recipe) -> Trainer<Cpu<f32>> {
-    Trainer::new(&Cpu::new(), "tiny", Recipe { data: "hard".into(), ..recipe }, hard_splits()).unwrap()
+    Trainer::new(&Cpu::new(), "tiny", changed(recipe, |r| r.data = "hard".into()), hard_splits()).unwrap()
 }
 
 /// A name and bits under it.
@@ -203,7 +203,7 @@ fn a_run_ends_after_epochs_without_a_better_validation() {
     assert!(ends[0].0 < ends[2].0 && ends[2].0 < 12 && ends[2].1 > 1, "{accuracies:?} tell little: {ends:?}");
     for (patience, (end, best)) in (1..).zip(ends) {
         let dir = tempfile::tempdir().unwrap();
-        let recipe = Recipe { early_stop: Some(patience), ..recipe(72) };
+        let recipe = changed(recipe(72), |r| r.run.early_stop = Some(patience));
         let mut output = Output::open(dir.path()).unwrap();
         let mut trainer = hard(recipe.clone());
         assert_eq!(fit(&mut trainer, Some(&mut output), FitOptions::default(), &go()).unwrap(), Ending::Finished);
@@ -287,7 +287,7 @@ fn metrics_and_checkpoints_come_as_often_as_asked() {
 #[test]
 fn a_run_that_breaks_off_leaves_its_last_checkpoint() {
     // A rate that overflows at the peak of the warm-up, after two small steps.
-    let mut recipe = Recipe { schedule: Schedule::Cosine(Cosine { warmup: 9, total: 10 }), ..recipe(10) };
+    let mut recipe = changed(recipe(10), |r| r.schedule = Schedule::Cosine(Cosine { warmup: 9, total: 10 }));
     recipe.optimizer.lr = 1e37;
     let good = |every: u64| {
         let dir = tempfile::tempdir().unwrap();
@@ -319,18 +319,18 @@ fn a_finished_folder_holds_these_files() {
 #[test]
 fn a_recipe_that_makes_no_sense_is_an_error() {
     for (recipe, part) in [
-        (Recipe { batch: 0, ..recipe(2) }, "batch = 0"),
-        (Recipe { accumulate: 0, ..recipe(2) }, "accumulate = 0"),
-        (Recipe { accumulate: 5, ..recipe(2) }, "accumulate = 5"),
-        (Recipe { clip: Some(0.0), ..recipe(2) }, "clip = 0"),
-        (Recipe { clip: Some(f64::NAN), ..recipe(2) }, "clip = NaN"),
-        (Recipe { early_stop: Some(0), ..recipe(2) }, "early_stop = 0"),
-        (Recipe { seed: 1 << 63, ..recipe(2) }, "seed = 9223372036854775808"),
+        (changed(recipe(2), |r| r.run.batch = 0), "batch = 0"),
+        (changed(recipe(2), |r| r.run.accumulate = 0), "accumulate = 0"),
+        (changed(recipe(2), |r| r.run.accumulate = 5), "accumulate = 5"),
+        (changed(recipe(2), |r| r.run.clip = Some(0.0)), "clip = 0"),
+        (changed(recipe(2), |r| r.run.clip = Some(f64::NAN)), "clip = NaN"),
+        (changed(recipe(2), |r| r.run.early_stop = Some(0)), "early_stop = 0"),
+        (changed(recipe(2), |r| r.run.seed = 1 << 63), "seed = 9223372036854775808"),
         (recipe(0), "steps = 0"),
-        (Recipe { length: Length::Epochs(0), schedule: Schedule::Constant, ..recipe(2) }, "epochs = 0"),
-        (Recipe { layers: 0, ..recipe(2) }, "layers = 0"),
-        (Recipe { optimizer: AdamWConfig::new(f64::NAN, 0.0), ..recipe(2) }, "lr = NaN"),
-        (Recipe { schedule: Schedule::Plateau { decay: 2.0, patience: 1 }, ..recipe(2) }, "decay = 2"),
+        (changed(recipe(2), |r| (r.run.length, r.schedule) = (Length::Epochs(0), Schedule::Constant)), "epochs = 0"),
+        (changed(recipe(2), |r| r.model.layers = 0), "layers = 0"),
+        (changed(recipe(2), |r| r.optimizer = AdamWConfig::new(f64::NAN, 0.0)), "lr = NaN"),
+        (changed(recipe(2), |r| r.schedule = Schedule::Plateau { decay: 2.0, patience: 1 }), "decay = 2"),
     ] {
         mentions(&recipe.check().unwrap_err().to_string(), &[part]);
         mentions(&Trainer::new(&Cpu::<f32>::new(), "tiny", recipe, splits()).unwrap_err().to_string(), &[part]);
@@ -339,7 +339,7 @@ fn a_recipe_that_makes_no_sense_is_an_error() {
 
 #[test]
 fn a_learning_rate_out_of_bounds_stops_the_run() {
-    let mut recipe = Recipe { schedule: Schedule::Constant, ..recipe(4) };
+    let mut recipe = changed(recipe(4), |r| r.schedule = Schedule::Constant);
     recipe.optimizer.lr = 1e300;
     let error = fit(&mut trainer_of(recipe), None, FitOptions::default(), &go()).unwrap_err();
     assert!(matches!(error, Error::NonFinite { step: 1, .. }));

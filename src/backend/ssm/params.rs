@@ -6,10 +6,11 @@ use crate::backend::{Real, Tensor, Transfer, shape};
 use crate::error::Result;
 
 /// The step size's transform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DtTransform {
     /// dt = ln(1 + e^inv_dt).
+    #[default]
     Softplus,
     /// dt = e^inv_dt.
     Exp,

@@ -1,7 +1,8 @@
 //! The official archive: which pictures it holds by its metadata, read from their PNG files when a batch wants them.
 
+use super::super::archive::Set;
 use super::super::picture::read_grey;
-use super::super::{Dataset, Encoding, Faults, Source, Splits, hold_out};
+use super::super::{Dataset, Encoding, Faults, Source, Splits, hold_out, lra};
 use super::CLASSES;
 use super::metadata::{Row, rows};
 use crate::error::{Error, Result};
@@ -48,8 +49,15 @@ pub fn load(dir: impl AsRef<Path>, size: usize, faults: &Faults) -> Result<Split
         let help = format!("{} lists no picture that can be read: unpack the archive again", root.join("metadata").display());
         return Err(Error::value("pathfinder::load", help));
     }
-    let source = Arc::new(Archive { root, files, side: size });
+    let source = Arc::new(Pictures { root, files, side: size });
     split(&Dataset::remote(Encoding::Values(1), CLASSES, labels, source, faults.clone())?)
+}
+
+/// The pictures of side `size` (32 or 128) as they are published, `pathfinder32/curv_contour_length_14` (7.7 GB: the archive holds all
+/// tasks of the Long Range Arena).
+pub fn archive(size: usize) -> Set {
+    let set = format!("pathfinder{size}/{SET}");
+    lra::archive(&[&set, &format!("lra_release/{set}"), &format!("lra_release/lra_release/{set}"), SET])
 }
 
 /// The values of a PNG file of side `side`, row by row, from 0 to 1.
@@ -62,14 +70,14 @@ pub fn read_png(path: impl AsRef<Path>, side: usize) -> Result<Vec<f32>> {
 
 /// Pictures in PNG files.
 #[derive(Debug)]
-struct Archive {
+struct Pictures {
     /// The folder that `files` are named from.
     root: PathBuf,
     files: Vec<String>,
     side: usize,
 }
 
-impl Source for Archive {
+impl Source for Pictures {
     fn length(&self) -> usize {
         self.side * self.side
     }

@@ -23,6 +23,7 @@ pub enum DiagInit {
     /// `real`, S4D-Real: -(n + 1), no oscillation.
     Real,
     /// `legs`, S4D-LegS: the diagonal of HiPPO-LegS in its normal-plus-low-rank form.
+    #[serde(rename = "legs")]
     LegS,
 }
 

@@ -26,10 +26,13 @@ use crate::error::{Error, Result};
 pub enum Measure {
     /// `legs`: scaled Legendre, all of the past evenly. Rank 1. What the recipes use.
     #[default]
+    #[serde(rename = "legs")]
     LegS,
     /// `legt`: translated Legendre, a sliding window (the Legendre memory unit, scaled). Rank 2.
+    #[serde(rename = "legt")]
     LegT,
     /// `lagt`: translated Laguerre, a past that fades exponentially. Rank 1.
+    #[serde(rename = "lagt")]
     LagT,
     /// `fourier` or `fout`: a truncated Fourier basis on a sliding window. Rank 1.
     Fourier,

@@ -17,11 +17,12 @@ pub enum Encoder {
 }
 
 /// How a sequence becomes one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Pooling {
     /// The mean over the true length.
+    #[default]
     Mean,
     /// The last position of the true length.
     Last,

@@ -17,7 +17,13 @@ pub enum SsmInit {
     Diag(DiagInit, Discretisation),
 }
 
-/// The configuration of an SSM layer. [`SsmConfig::new`] gives the recipes' common values.
+impl Default for SsmInit {
+    fn default() -> Self {
+        SsmInit::Dplr(Measure::LegS)
+    }
+}
+
+/// The configuration of an SSM layer, in a recipe the section `[model.block.ssm]`. [`SsmConfig::new`] gives the recipes' common values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -29,24 +35,32 @@ pub struct SsmConfig {
     /// Independent copies of A, B and P over the channels: a divisor of d_model, or `None` for one a channel.
     pub n_ssm: Option<usize>,
     /// The state matrix.
+    #[serde(default)]
     pub init: SsmInit,
     /// The smallest initial step size.
+    #[serde(default = "default::dt_min")]
     pub dt_min: f64,
     /// The largest initial step size.
+    #[serde(default = "default::dt_max")]
     pub dt_max: f64,
     /// How the stored inv_dt becomes dt.
+    #[serde(default)]
     pub dt_transform: DtTransform,
     /// The length that C~ is made for; kernels are cut to it. `None`: the first one that is prepared, doubled when a longer one comes.
     pub l_max: Option<usize>,
     /// A causal and an anticausal kernel instead of a causal one.
+    #[serde(default = "default::yes")]
     pub bidirectional: bool,
     /// Dropout before (elementwise) and after (tied) the GELU.
+    #[serde(default)]
     pub dropout: f64,
     /// GELU after the convolution.
+    #[serde(default = "default::yes")]
     pub gelu: bool,
-    /// The learning rate of A, B and P (`None`: the recipe's).
+    /// The learning rate of A, B and P (`None`: the optimiser's).
     pub lr: Option<f64>,
     /// Whether dt and C learn at `lr` too.
+    #[serde(default)]
     pub lr_for_all: bool,
 }
 
@@ -68,6 +82,19 @@ setters! {
     }
 }
 
+/// What a file that leaves a field out gets. An optional one is then `None`.
+mod default {
+    pub(super) fn dt_min() -> f64 {
+        1e-3
+    }
+    pub(super) fn dt_max() -> f64 {
+        1e-1
+    }
+    pub(super) fn yes() -> bool {
+        true
+    }
+}
+
 /// One copy's continuous system, half of its conjugate pairs.
 pub(super) struct System {
     /// (M).
@@ -85,10 +112,10 @@ impl SsmConfig {
             d_model,
             d_state,
             n_ssm: Some(1),
-            init: SsmInit::Dplr(Measure::LegS),
-            dt_min: 1e-3,
-            dt_max: 1e-1,
-            dt_transform: DtTransform::Softplus,
+            init: SsmInit::default(),
+            dt_min: default::dt_min(),
+            dt_max: default::dt_max(),
+            dt_transform: DtTransform::default(),
             l_max: None,
             bidirectional: true,
             dropout: 0.0,

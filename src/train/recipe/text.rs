@@ -1,13 +1,13 @@
-//! A recipe as text: read from TOML with the line of what is wrong, printed, and changed by `--set`.
+//! A recipe as text: read from TOML with the place of what is wrong, printed, and changed by `--set`.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use toml::de::DeTable;
-use toml::{Table, Value};
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
 
 use super::Recipe;
-use super::file::File;
 use crate::error::{Error, Result};
 
 const SET: &str = "--set";
@@ -18,83 +18,74 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Recipe> {
         let (line, column) = place(text, span.map_or(0, |span| span.start));
         Error::Data { path: path.into(), line, column, help }
     };
-    let file: File = toml::from_str(text).map_err(|error| at(error.span(), one_line(error.message())))?;
-    file.recipe().map_err(|error| match error {
-        Error::Config { name, value, help } => at(find(text, name), format!("{name} = {value}: {help}")),
-        other => other,
-    })
+    let recipe: Recipe = toml::from_str(text).map_err(|error| at(error.span(), one_line(error.message())))?;
+    for (table, found) in recipe.checks() {
+        found.map_err(|error| match error {
+            Error::Config { name, value, help } => at(find(text, table, name), format!("{name} = {value}: {help}")),
+            other => other,
+        })?;
+    }
+    Ok(recipe)
 }
 
-/// Where the field is that an error calls `name`, "run.steps" or "batch" or "[dt_min, dt_max]"; where it is missing, its section.
-fn find(text: &str, name: &str) -> Option<Range<usize>> {
-    let (section, field) = name.split_once('.').map_or((None, name), |(section, field)| (Some(section), field));
-    let field = field.trim_start_matches('[').split(',').next()?;
+/// Where the field is that an error calls `name`, "batch" or "[dt_min, dt_max]", in the table that lies at `path`, or in those in it.
+fn find(text: &str, path: &str, name: &str) -> Option<Range<usize>> {
+    let name = name.trim_start_matches('[').split(',').next()?;
     let file = DeTable::parse(text).ok()?.into_inner();
-    let sections = || file.iter().filter(|(key, _)| section.is_none_or(|section| key.get_ref() == section));
-    let fields = sections().filter_map(|(_, value)| value.get_ref().as_table()).flat_map(|table| table.keys());
-    fields
-        .filter(|key| key.get_ref() == field)
-        .chain(sections().map(|(key, _)| key).filter(|_| section.is_some()))
-        .map(|key| key.span())
-        .next()
+    let mut table = &file;
+    for part in path.split('.') {
+        table = table.get(part)?.get_ref().as_table()?;
+    }
+    find_in(table, name)
 }
 
-/// The recipe with the value at each key ("model.d_model") changed, as TOML has it; a word that is no TOML value is a string, and `none`
-/// takes the value away. All are changed before any is looked at, because some go only together.
+fn find_in(table: &DeTable<'_>, name: &str) -> Option<Range<usize>> {
+    let own = table.keys().find(|key| key.get_ref() == name).map(Spanned::span);
+    let inner = || table.values().filter_map(|value: &Spanned<DeValue<'_>>| value.get_ref().as_table());
+    own.or_else(|| inner().find_map(|table| find_in(table, name)))
+}
+
+/// The recipe with the value at each key ("model.block.ssm.d_model") changed, as TOML has it; a word that is no TOML value is a string,
+/// and `none` takes the value away. All are changed before any is looked at, because some go only together.
 pub(super) fn set<'a>(recipe: &Recipe, changes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Recipe> {
-    let mut changes: Vec<(&str, &str)> = changes.into_iter().collect();
-    let all: Vec<String> = changes.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let fails = |help: String| Error::config(SET, all.join(" "), help);
-    let mut table = table(recipe)?;
-    // A schedule's other fields go with its kind, and a cosine's with the length.
-    changes.sort_by_key(|(key, _)| if key.starts_with("run.") { 0 } else { 1 + u8::from(*key != "schedule.kind") });
-    changes.iter().try_for_each(|(key, value)| change(&mut table, key, value))?;
-    if let Some(Value::Table(schedule)) = table.get("schedule")
-        && schedule.get("kind").and_then(Value::as_str) == Some("cosine")
-        && !schedule.contains_key("total")
-    {
-        return Err(fails("a cosine has a length in steps: set run.steps, or schedule.warmup and schedule.total".into()));
-    }
-    table.try_into::<File>().map_err(|error| fails(one_line(&error.to_string())))?.recipe()
+    let changes: Vec<(&str, &str)> = changes.into_iter().collect();
+    let before = table(recipe)?;
+    let mut after = before.clone();
+    changes.iter().for_each(|(key, value)| change(&mut after, &before, key, value));
+    let recipe: Recipe = after.try_into().map_err(|error: toml::de::Error| {
+        let all: Vec<String> = changes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        Error::config(SET, all.join(" "), one_line(&error.to_string()))
+    })?;
+    recipe.check().map(|()| recipe)
 }
 
-fn change(table: &mut Table, key: &str, value: &str) -> Result<()> {
-    let fails = |help: String| Err(Error::config(SET, format!("{key}={value}"), help));
-    let Some((section, field)) = key.split_once('.').filter(|(_, field)| !field.contains('.')) else {
-        return fails("a key has a section and a field, as in model.d_model: --print-recipe shows them".into());
-    };
-    let steps = table.get("run").and_then(|run| run.get("steps")).and_then(Value::as_integer);
-    let Some(Value::Table(section)) = table.get_mut(section) else {
-        return fails(format!("there is no section {section}: there are data, run, optimizer, schedule and model"));
-    };
-    match (key, value) {
-        ("schedule.kind", kind) if section.get(field).and_then(Value::as_str) == Some(kind) => {}
-        ("schedule.kind", kind) => *section = schedule(kind, steps),
-        (_, "none") if key != "model.norm" => drop(section.remove(field)),
+/// Puts a value at a key of `table`, in which `before` was. A table that had one field is a choice, as `{ cosine = .. }` is among the
+/// schedules: whatever else is put into it takes the place of that field.
+fn change(table: &mut Table, before: &Table, key: &str, value: &str) {
+    let (field, rest) = key.split_once('.').map_or((key, None), |(field, rest)| (field, Some(rest)));
+    if before.len() == 1 && !before.contains_key(field) {
+        before.keys().for_each(|old| drop(table.remove(old)));
+    }
+    let Some(rest) = rest else {
         // A word in the place of a word, even one that looks like a number.
-        _ if section.get(field).is_some_and(Value::is_str) && !value.starts_with(['"', '\'']) => {
-            drop(section.insert(field.into(), Value::String(value.into())));
+        let is_word = table.get(field).is_some_and(Value::is_str) && !value.starts_with(['"', '\'', '{']);
+        match value {
+            "none" => drop(table.remove(field)),
+            _ if is_word => drop(table.insert(field.into(), Value::String(value.into()))),
+            _ => drop(table.insert(field.into(), parse_value(value))),
         }
-        _ => drop(section.insert(field.into(), parse_value(value))),
+        return;
+    };
+    let (none, empty) = (Table::new(), || Value::Table(Table::new()));
+    let inner = table.entry(field).or_insert_with(empty);
+    // A choice without fields is a word.
+    if !inner.is_table() {
+        *inner = empty();
     }
-    // A run has one length.
-    match key {
-        "run.steps" => drop(section.remove("epochs")),
-        "run.epochs" => drop(section.remove("steps")),
-        _ => {}
+    let inner_before = before.get(field).and_then(Value::as_table).unwrap_or(&none);
+    if let Value::Table(inner) = inner {
+        change(inner, inner_before, rest, value);
     }
-    Ok(())
-}
-
-/// A schedule of this kind with the recipes' usual values, as far as they are known.
-fn schedule(kind: &str, steps: Option<i64>) -> Table {
-    let mut table = Table::from_iter([("kind".to_string(), Value::from(kind))]);
-    match (kind, steps) {
-        ("cosine", Some(steps)) => table.extend([("warmup".into(), Value::from(steps / 10)), ("total".into(), Value::from(steps))]),
-        ("plateau", _) => table.extend([("decay".into(), Value::from(0.2)), ("patience".into(), Value::from(20))]),
-        _ => {}
-    }
-    table
 }
 
 fn parse_value(text: &str) -> Value {
@@ -102,14 +93,29 @@ fn parse_value(text: &str) -> Value {
     table.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(text.into()))
 }
 
+/// Every value of the recipe by its key, "model.block.ssm.d_model".
+pub(super) fn values(recipe: &Recipe) -> Result<BTreeMap<String, String>> {
+    fn collect(table: &Table, prefix: &str, values: &mut BTreeMap<String, String>) {
+        for (field, value) in table {
+            match value {
+                Value::Table(inner) => collect(inner, &format!("{prefix}{field}."), values),
+                value => drop(values.insert(format!("{prefix}{field}"), value.to_string())),
+            }
+        }
+    }
+    let mut values = BTreeMap::new();
+    collect(&table(recipe)?, "", &mut values);
+    Ok(values)
+}
+
 /// The recipe as a TOML table.
-pub(super) fn table(recipe: &Recipe) -> Result<Table> {
-    Table::try_from(File::of(recipe)).map_err(unprintable)
+fn table(recipe: &Recipe) -> Result<Table> {
+    Table::try_from(recipe).map_err(unprintable)
 }
 
 /// The recipe as a TOML file.
 pub(super) fn print(recipe: &Recipe) -> Result<String> {
-    toml::to_string(&File::of(recipe)).map_err(unprintable)
+    toml::to_string(recipe).map_err(unprintable)
 }
 
 fn unprintable(error: toml::ser::Error) -> Error {

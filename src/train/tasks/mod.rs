@@ -1,29 +1,38 @@
-//! Tasks: for each its recipes and where its data come from, one file a task.
-
-mod image;
-mod listops;
-mod pathfinder;
-mod psmnist;
-mod retrieval;
-mod speech_commands;
-mod text;
+//! Tasks: for each a folder with its recipes, and how its data become samples.
 
 use std::path::{Path, PathBuf};
 
 use super::Recipe;
+use crate::data::archive::Set;
 use crate::data::{Dataset, Faults, Splits, picture};
 use crate::error::{Error, Result};
 
-pub use image::Image;
-pub use listops::ListOps;
-pub use pathfinder::Pathfinder;
-pub use psmnist::PsMnist;
-pub use retrieval::Retrieval;
-pub use speech_commands::SpeechCommands;
-pub use text::Text;
+/// The recipes of a task: the files of these names in its folder.
+macro_rules! presets {
+    ($($name:literal),+) => {
+        &[$($crate::train::Preset { name: $name, recipe: include_str!(concat!($name, ".toml")) }),+]
+    };
+}
 
-/// All tasks.
-pub const ALL: [&dyn Task; 7] = [&Image, &ListOps, &Pathfinder, &PsMnist, &Retrieval, &SpeechCommands, &Text];
+/// Declares every task: its folder, and the type in it.
+macro_rules! tasks {
+    ($($folder:ident::$task:ident),+ $(,)?) => {
+        $(mod $folder; pub use $folder::$task;)+
+
+        /// All tasks.
+        pub const ALL: &[&dyn Task] = &[$(&$task),+];
+    };
+}
+
+tasks! {
+    image::Image,
+    listops::ListOps,
+    pathfinder::Pathfinder,
+    psmnist::PsMnist,
+    retrieval::Retrieval,
+    speech_commands::SpeechCommands,
+    text::Text,
+}
 
 /// One of a task's recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +70,9 @@ pub trait Task: Sync {
     fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()>;
 
     /// The official archive of the data, if there is one to fetch.
-    #[cfg(feature = "download")]
-    fn archive(&self, recipe: &Recipe) -> Option<super::download::Set>;
+    fn archive(&self, _: &Recipe) -> Option<Set> {
+        None
+    }
 
     /// The recipe of the preset called `name`, or of the default.
     ///
@@ -97,9 +107,9 @@ fn needed<'a>(dir: Option<&'a Path>, what: &str) -> Result<&'a Path> {
     }
 }
 
-/// The error of a recipe whose `data.variant` the task does not know.
+/// The error of a recipe whose `data` the task does not know.
 fn no_variant(recipe: &Recipe, known: &str) -> Error {
-    Error::config("data.variant", &recipe.data, format!("there is {known}"))
+    Error::config("data", &recipe.data, format!("there is {known}"))
 }
 
 /// A text for a prediction: of the file that `sample` names, or `sample` itself.

@@ -1,0 +1,60 @@
+//! Retrieval: its recipes and its data.
+
+use std::path::Path;
+
+use super::{Preset, Task, needed, no_variant, text_of};
+use crate::data::archive::Set;
+use crate::data::{Dataset, Faults, Splits, aan};
+use crate::error::{Error, Result};
+use crate::train::Recipe;
+
+/// Retrieval of the Long Range Arena: whether two papers, character by character, cite each other (AAN).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Retrieval;
+
+impl Task for Retrieval {
+    fn name(&self) -> &'static str {
+        "retrieval"
+    }
+
+    fn about(&self) -> &'static str {
+        "Trains P-SpikeSSM on Retrieval: whether one of two papers, character by character, cites the other (AAN).\n\
+         The data folder holds new_aan_pairs.{train,eval,test}.tsv. --predict takes two texts with a tab between them, or a file of such."
+    }
+
+    fn presets(&self) -> &'static [Preset] {
+        presets!["quick", "paper"]
+    }
+
+    fn class_names(&self, _: &Recipe) -> Vec<String> {
+        ["unrelated", "related"].map(String::from).into()
+    }
+
+    fn load(&self, recipe: &Recipe, dir: Option<&Path>, faults: &Faults) -> Result<Splits> {
+        if recipe.data != "aan" {
+            return Err(no_variant(recipe, "aan"));
+        }
+        let dir = needed(dir, &format!("tsv_data, unpacked from {}", aan::archive().address()))?;
+        aan::load(dir, longest(recipe), faults)
+    }
+
+    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+        const OP: &str = "retrieval";
+        let Some(vocabulary) = set.vocabulary() else { return Err(Error::value(OP, "the model does not read characters")) };
+        let text = text_of(sample)?;
+        let Some((first, second)) = text.trim_end_matches(['\r', '\n']).split_once('\t') else {
+            return Err(Error::value(OP, "one text was given: two are compared, give both with a tab between them"));
+        };
+        let [first, second] = [first, second].map(|text| aan::encode(text, vocabulary, longest(recipe)));
+        set.push_pair(&first, &second, 0)
+    }
+
+    fn archive(&self, _: &Recipe) -> Option<Set> {
+        Some(aan::archive())
+    }
+}
+
+/// Characters of a document at most, the mark at its end included.
+fn longest(recipe: &Recipe) -> usize {
+    recipe.model.block.ssm.l_max.unwrap_or(4000)
+}

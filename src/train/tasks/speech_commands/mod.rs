@@ -1,0 +1,56 @@
+//! Speech Commands: its recipes and its data.
+
+use std::path::Path;
+
+use super::{Preset, Task, needed, no_variant};
+use crate::data::archive::Set;
+use crate::data::speech_commands::{self, Classes};
+use crate::data::{Dataset, Faults, Splits};
+use crate::error::Result;
+use crate::train::Recipe;
+
+/// Speech Commands: which word a second of raw sound at 16 kHz is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpeechCommands;
+
+fn classes(recipe: &Recipe) -> Result<Classes> {
+    match recipe.data.as_str() {
+        "35" => Ok(Classes::All35),
+        "10" => Ok(Classes::Ten),
+        _ => Err(no_variant(recipe, "35 and 10")),
+    }
+}
+
+impl Task for SpeechCommands {
+    fn name(&self) -> &'static str {
+        "speech_commands"
+    }
+
+    fn about(&self) -> &'static str {
+        "Trains P-SpikeSSM on Speech Commands: which word a second of raw sound at 16 kHz is.\n\
+         The data folder holds a folder of WAV files for each word, validation_list.txt and testing_list.txt (v0.02).\n\
+         --predict takes a WAV file of 16 kHz, mono, 16 bit."
+    }
+
+    fn presets(&self) -> &'static [Preset] {
+        presets!["quick", "paper", "paper-10"]
+    }
+
+    fn class_names(&self, recipe: &Recipe) -> Vec<String> {
+        classes(recipe).map(speech_commands::class_names).unwrap_or_default()
+    }
+
+    fn load(&self, recipe: &Recipe, dir: Option<&Path>, faults: &Faults) -> Result<Splits> {
+        let classes = classes(recipe)?;
+        let dir = needed(dir, &format!("the words, unpacked from {}", speech_commands::archive().address()))?;
+        speech_commands::load(dir, classes, faults)
+    }
+
+    fn push(&self, _: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+        set.push_values(&speech_commands::read_wav(sample)?, 0)
+    }
+
+    fn archive(&self, _: &Recipe) -> Option<Set> {
+        Some(speech_commands::archive())
+    }
+}
