@@ -10,7 +10,7 @@ use super::launch::constant;
 use super::storage::{Buffer, arg};
 use super::{Cube, Scalar};
 use crate::backend::rng::jump;
-use crate::backend::{Key, Tensor};
+use crate::backend::{Key, Random, Tensor};
 use crate::error::Result;
 
 /// Elements that a unit draws at most.
