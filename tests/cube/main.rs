@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use common::{Array, assert_close, distance, host, largest};
 use pspikessm::autodiff::Tape;
-use pspikessm::backend::{Backend, Cpu, DtTransform, Key, Lif, SpikeMode, Surrogate, Tensor, Wgpu};
+use pspikessm::backend::*;
 use pspikessm::data::listops::{self, Rules};
 use pspikessm::data::{Batch, Splits};
 use pspikessm::nn::hippo::Measure;

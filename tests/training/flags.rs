@@ -325,7 +325,7 @@ fn a_device_that_is_not_there_is_an_error_of_the_device() {
 #[test]
 fn a_run_on_wgpu_goes_on_on_the_cpu() {
     use crate::runs::{advance, bits, recipe, splits, take, trainer};
-    use pspikessm::backend::{Backend, Wgpu};
+    use pspikessm::backend::*;
     use pspikessm::nn::Module;
     use pspikessm::train::Trainer;
     let Some(device) = pspikessm::devices().into_iter().find(|device| device.driver == Driver::Wgpu) else { return };

@@ -71,7 +71,7 @@ fn found() -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
+    use crate::backend::*;
 
     #[test]
     fn what_is_listed_opens_under_its_name_and_no_other_does() {

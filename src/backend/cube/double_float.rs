@@ -202,9 +202,9 @@ pub(super) fn turn<F: Float>(x: DoubleFloat<F>) -> ComplexDoubleFloat<F> {
 
 #[cfg(all(test, feature = "wgpu"))]
 mod tests {
-    use super::super::storage::arg;
     use super::*;
-    use crate::backend::{Backend, Wgpu};
+    use crate::backend::cube::storage::arg;
+    use crate::backend::*;
 
     #[cube]
     fn put<F: Float>(out: &mut Array<F>, row: usize, len: usize, x: DoubleFloat<F>) {

@@ -68,14 +68,14 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
 
 #[cfg(all(test, feature = "wgpu"))]
 mod tests {
-    use crate::backend::{Backend, Wgpu};
+    use crate::backend::*;
 
     #[test]
     fn more_cubes_than_one_axis_has_reach_every_element_once() {
         let cube = Wgpu::new().expect("a device");
         let count = (cube.limits().cubes + 1) * super::UNITS + 4;
         let (x, y) = (cube.full(&[count], 1.0).unwrap(), cube.full(&[1], 1.0).unwrap());
-        let sum = cube.sum_to(&cube.binary(crate::backend::Binary::Mul, &x, &y).unwrap(), &[]).unwrap();
+        let sum = cube.sum_to(&cube.binary(Binary::Mul, &x, &y).unwrap(), &[]).unwrap();
         // Beyond 2^24, f32 holds the even numbers.
         assert_eq!((count % 2, cube.to_vec(&sum).unwrap()), (0, vec![count as f32]));
     }

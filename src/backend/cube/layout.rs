@@ -6,7 +6,7 @@ use super::elementwise::reduce::{offset, sum_cube};
 use super::launch::UNITS;
 use super::storage::arg;
 use super::{Cube, Scalar};
-use crate::backend::Tensor;
+use crate::backend::{Layout, Tensor};
 use crate::error::Result;
 
 /// Positions of a token whose gradients one cube sums.

@@ -6,7 +6,7 @@ use super::elementwise::reduce::sum_cube;
 use super::launch::UNITS;
 use super::storage::arg;
 use super::{Cube, Scalar};
-use crate::backend::{AdamW, Tensor};
+use crate::backend::{AdamW, Learning, Tensor};
 use crate::error::Result;
 
 /// What a method makes.

@@ -10,7 +10,7 @@ use super::products::matmul::matmul;
 use super::random::draw_uniform;
 use super::storage::arg;
 use super::{Cube, Scalar};
-use crate::backend::{Binary, Mixing, Tensor};
+use crate::backend::{Binary, ChannelMixing, Mixing, Tensor};
 use crate::error::Result;
 
 /// The activation f and its numbers.

@@ -9,7 +9,7 @@ use super::channel_sums::{Channels, Cut, sequence, total, totals};
 use super::elementwise::reduce::sum_cube;
 use super::storage::{Pair, Wanted, arg};
 use super::{Cube, Scalar};
-use crate::backend::{NormAxes, Normalized, Tensor};
+use crate::backend::{NormAxes, Normalization, Normalized, Tensor};
 use crate::error::Result;
 
 /// Positions of a cube of a LayerNorm, and groups that its units share the channels out to.

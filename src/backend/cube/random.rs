@@ -10,7 +10,7 @@ use super::launch::constant;
 use super::storage::{Buffer, arg};
 use super::{Cube, Scalar};
 use crate::backend::rng::{GAMMA, MIX, jump};
-use crate::backend::{Draw, Key, Tensor, shape};
+use crate::backend::{Draw, Key, Random, Tensor, shape};
 use crate::error::Result;
 
 /// Elements that a unit draws at most.

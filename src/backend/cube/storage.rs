@@ -166,7 +166,7 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
 #[cfg(all(test, feature = "wgpu"))]
 mod tests {
     use super::*;
-    use crate::backend::{Backend, Wgpu};
+    use crate::backend::*;
 
     /// Asks for more shared memory than any device has.
     #[cube(launch)]

@@ -148,7 +148,7 @@ pub(crate) fn alone() -> Option<(Wgpu, wgpu::Device)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
+    use crate::backend::*;
 
     fn refusal<T>(result: Result<T>) -> String {
         match result {

@@ -238,7 +238,7 @@ impl<R: Runtime, E: Scalar> Job<'_, R, E> {
 
 #[cfg(all(test, feature = "wgpu"))]
 mod tests {
-    use crate::backend::{Backend, Cpu, Key, LongConv, Wgpu};
+    use crate::backend::*;
 
     /// Path-X: 16,384 steps, both kernels, on what a device of 32 KiB a cube has. Against the CPU in f64.
     #[test]

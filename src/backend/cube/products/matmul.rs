@@ -245,7 +245,7 @@ fn add_products<F: Float>(left: &SharedMemory<F>, right: &SharedMemory<F>, sums:
 #[cfg(all(test, feature = "wgpu"))]
 mod tests {
     use super::*;
-    use crate::backend::{Backend, Cpu, Key, Wgpu};
+    use crate::backend::*;
 
     #[test]
     fn tiles_are_the_product() {

@@ -15,7 +15,7 @@ use crate::backend::cube::double_float::{self, split};
 use crate::backend::cube::products::fft;
 use crate::backend::cube::storage::{Buffer, arg};
 use crate::backend::cube::{Cube, Scalar};
-use crate::backend::{Backend, Cpu, DtTransform, SsmParams, Tensor, shape::Ssm};
+use crate::backend::{DtTransform, SsmParams, Tensor, shape::Ssm};
 use crate::error::Result;
 
 /// Units of a cube, where numbers take four bytes; half of them where they take eight.
@@ -321,14 +321,9 @@ pub(crate) fn kernel_grad<R: Runtime, E: Scalar>(
 #[cfg(all(test, feature = "wgpu"))]
 mod tests {
     use super::*;
-    use crate::backend::{Key, Wgpu};
+    use crate::backend::*;
     use crate::nn::hippo::Measure;
     use crate::nn::{SsmConfig, SsmInit, ssm::SsmKernel};
-
-    fn map<A: Backend, B: Backend>(x: &SsmParams<A>, f: impl Fn(&Tensor<A>) -> Tensor<B>) -> SsmParams<B> {
-        let [inv_dt, a_real, a_imag, b, c] = [&x.inv_dt, &x.a_real, &x.a_imag, &x.b, &x.c].map(&f);
-        SsmParams { inv_dt, a_real, a_imag, b, c, p: x.p.as_ref().map(f), dt: x.dt }
-    }
 
     /// The largest difference, relative to the largest entry of `want`.
     fn error(got: &[f32], want: &[f64]) -> f64 {
@@ -344,8 +339,9 @@ mod tests {
             let kernel = SsmKernel::new(&cpu, Key::new(5), &config).unwrap();
             kernel.prepare(&cpu, len).unwrap();
             let narrow = |x: &Tensor<Cpu<f64>>| cpu.to_vec(x).unwrap().into_iter().map(|x| x as f32).collect::<Vec<f32>>();
-            let here = map(&kernel.params(), |x| cube.from_vec(narrow(x), x.shape()).unwrap());
-            let wide = map(&here, |x| cpu.from_vec(cube.to_vec(x).unwrap().into_iter().map(f64::from).collect(), x.shape()).unwrap());
+            let here = kernel.params().map(|x| cube.from_vec(narrow(&x), x.shape()).unwrap());
+            let doubled = |x: &Tensor<Wgpu>| cube.to_vec(x).unwrap().into_iter().map(f64::from).collect();
+            let wide = here.as_ref().map(|x| cpu.from_vec(doubled(x), x.shape()).unwrap());
 
             let got = cube.to_vec(&cube.dplr_kernel(&here, len, len).unwrap()).unwrap();
             let want = cpu.to_vec(&cpu.dplr_kernel(&wide, len, len).unwrap()).unwrap();
@@ -355,8 +351,7 @@ mod tests {
             let g_here = cube.from_vec(g.iter().map(|g| *g as f32).collect(), &[2, 3, len]).unwrap();
             let got = cube.dplr_kernel_grad(&here, len, &g_here).unwrap();
             let want = cpu.dplr_kernel_grad(&wide, len, &cpu.from_vec(g, &[2, 3, len]).unwrap()).unwrap();
-            let pairs = [(&got.inv_dt, &want.inv_dt), (&got.a_real, &want.a_real), (&got.a_imag, &want.a_imag), (&got.b, &want.b)];
-            for (i, (got, want)) in pairs.into_iter().chain([(&got.c, &want.c)]).chain(got.p.as_ref().zip(want.p.as_ref())).enumerate() {
+            for (i, (got, want)) in got.as_ref().in_order().zip(want.as_ref().in_order()).enumerate() {
                 let error = error(&cube.to_vec(got).unwrap(), &cpu.to_vec(want).unwrap());
                 assert!(error < 5e-6, "{measure:?}, parameter {i}: {error:e}");
             }
