@@ -42,6 +42,8 @@ struct Recording<B: Backend> {
     nodes: Vec<Node<B>>,
     /// The leaf of every parameter that was used, so that using it twice gives one gradient.
     parameters: HashMap<u64, Var<B>>,
+    /// The versions of those parameters whose value must not change before the tape runs backwards.
+    versions: HashMap<u64, u64>,
     spent: bool,
 }
 
@@ -76,7 +78,7 @@ impl<B: Backend> Tape<B> {
     pub fn new(backend: &B) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let identity = NEXT.fetch_add(1, Ordering::Relaxed);
-        let recording = Recording { identity, nodes: Vec::new(), parameters: HashMap::new(), spent: false };
+        let recording = Recording { identity, nodes: Vec::new(), parameters: HashMap::new(), versions: HashMap::new(), spent: false };
         Tape { backend: backend.clone(), recording: Some(Rc::new(RefCell::new(recording))) }
     }
 
@@ -128,6 +130,19 @@ impl<B: Backend> Tape<B> {
         let stored = Var { tape: Tape::off(&self.backend), ..var.clone() };
         recording.borrow_mut().parameters.insert(identity, stored);
         var
+    }
+
+    /// [`Tape::parameter`] of a value that has this version.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the parameter was recorded with another version: what else is known of it, as the length of C~, is of one.
+    pub(crate) fn parameter_as_of(&self, identity: u64, version: u64, value: &Tensor<B>) -> Result<Var<B>> {
+        if let Some(recording) = &self.recording
+            && *recording.borrow_mut().versions.entry(identity).or_insert(version) != version
+        {
+            return Err(Error::value("Tape", "a parameter was changed in the middle of a recording that uses it: begin a new tape"));
+        }
+        Ok(self.parameter(identity, value))
     }
 
     /// Runs `op`, and records it where an input needs a gradient: on the tape of that input. Constants carry no history, so those of any
@@ -197,6 +212,7 @@ impl<B: Backend> Tape<B> {
         // Nothing stays borrowed while ops run: they are free to use the tape.
         let mut nodes = std::mem::take(&mut recording.borrow_mut().nodes);
         let parameters = std::mem::take(&mut recording.borrow_mut().parameters);
+        recording.borrow_mut().versions.clear();
         let mut by_node = HashMap::from([(start, seed)]);
         for index in (0..=start).rev() {
             // Popping drops what a node saved as soon as it is used.

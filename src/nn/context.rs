@@ -91,12 +91,8 @@ impl<'a, B: Backend> Context<'a, B> {
 
     /// The variable of a parameter.
     pub fn var(&self, param: &Param<B>) -> Var<B> {
-        self.var_of(param, &param.value())
-    }
-
-    /// The variable of a parameter whose value is at hand.
-    pub(super) fn var_of(&self, param: &Param<B>, value: &Tensor<B>) -> Var<B> {
-        if param.is_trained() { self.tape.parameter(param.identity(), value) } else { self.tape.constant(value) }
+        let value = param.value();
+        if param.is_trained() { self.tape.parameter(param.identity(), &value) } else { self.tape.constant(&value) }
     }
 
     /// What this layer's draw with this index is made of.

@@ -292,9 +292,11 @@ fn a_recording_wants_a_prepared_kernel() {
     assert_eq!(ssm.kernel.l_kernel(&cpu).unwrap(), 5, "the refused request changed C~");
     // What was recorded is still sound, and shorter sequences are welcome.
     let second = forward(&tape, 3).unwrap();
-    first.sum().unwrap().add(&second.sum().unwrap()).unwrap().backward().unwrap();
+    let sum = first.sum().unwrap().add(&second.sum().unwrap()).unwrap();
     // The way out that the message names.
     ssm.prepare(&cpu, 9).unwrap();
+    says(forward(&tape, 5), &["changed in the middle of a recording", "new tape"]);
+    sum.backward().unwrap();
     let tape = Tape::new(&cpu);
     forward(&tape, 5).unwrap();
     forward(&tape, 9).unwrap();

@@ -162,8 +162,7 @@ impl<B: Backend> SsmKernel<B> {
 
     /// Makes C~ for kernels up to `length`, once and for all: C~ = C (I - Abar^Lk) at first, with Lk = l_max or `length`, then
     /// C~ <- C~ (I + Abar^Lk) and Lk <- 2 Lk until it suffices. Training needs it before a recording, since it changes what is trained (as
-    /// the official code does by itself); an evaluation does not. Not between two passes of one recording: it keeps the C~ that it began
-    /// with. A diagonal system needs nothing.
+    /// the official code does by itself); an evaluation does not. A diagonal system needs nothing.
     ///
     /// # Errors
     /// [`Error::Value`] for a length beyond 2^23, and as [`SsmKernel::l_kernel`]. On an error nothing is changed.
@@ -249,21 +248,26 @@ impl<B: Backend> SsmKernel<B> {
     ///
     /// # Errors
     /// [`Error::NotDifferentiable`] where the tape records and the stored C~ does not suffice: what is derived is not what is trained;
-    /// otherwise as [`prepare`](SsmKernel::prepare).
+    /// [`Error::Value`] where it changed since the tape first recorded it; otherwise as [`prepare`](SsmKernel::prepare).
     pub fn forward(&self, cx: &Context<'_, B>, length: usize) -> Result<Var<B>> {
-        let Snapshot { params, l_kernel, .. } = match self.init {
+        let snapshot = match self.init {
             SsmInit::Dplr(_) if !cx.tape().is_recording() => self.sufficient(cx.backend(), length)?,
             _ => self.snapshot(cx.backend(), &mut self.lock())?,
         };
-        let vars = self.stored().zip(params.as_ref()).map(|(param, value)| cx.var_of(param, value));
+        let l_kernel = snapshot.l_kernel;
+        if matches!(self.init, SsmInit::Dplr(_)) && l_kernel < length.max(1) {
+            let made = if l_kernel == 0 { "is not made yet".into() } else { format!("is made for kernels up to {l_kernel}") };
+            let help = format!("C~ {made}: before recording, call prepare(&backend, {length}) of the model, or of this layer");
+            return Err(Error::NotDifferentiable { op: "SsmKernel", help });
+        }
+        let (params, mut versions) = (snapshot.params, snapshot.versions.into_iter());
+        let vars = self.stored().zip(params).try_map(|(param, value)| {
+            let version = versions.next().unwrap_or_default();
+            cx.tape().parameter_as_of(param.identity(), version, &value)
+        })?;
         let vars = vars.as_ref();
         match self.init {
             SsmInit::Diag(_, disc) => diag_kernel(vars, disc, length),
-            SsmInit::Dplr(_) if l_kernel < length.max(1) => {
-                let made = if l_kernel == 0 { "is not made yet".into() } else { format!("is made for kernels up to {l_kernel}") };
-                let help = format!("C~ {made}: before recording, call prepare(&backend, {length}) of the model, or of this layer");
-                Err(Error::NotDifferentiable { op: "SsmKernel", help })
-            }
             SsmInit::Dplr(_) => dplr_kernel(vars, l_kernel, length),
         }
     }
