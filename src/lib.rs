@@ -10,8 +10,8 @@
 //! | [`backend`] | what a device can do: arithmetic and the domain kernels with their adjoints | `error` |
 //! | [`autodiff`] | the tape, the ops, the checker of their gradients | `backend` |
 //! | [`nn`] | HiPPO, SSM kernels, layers, optimiser, safetensors | `autodiff` |
-//! | [`data`] | data sets as plain slices | `error` |
-//! | `train` | recipes, the training loop, checkpoints, reports, downloads (feature `train`) | all |
+//! | [`data`] | data sets as plain slices, and their archives | `error` |
+//! | `train` | recipes, tasks, the training loop, checkpoints, reports (feature `train`) | all |
 //!
 //! # A model
 //!

@@ -114,7 +114,7 @@ impl Dataset {
             }
             Encoding::Standardized(statistics) if statistics.mean.len() != length => {
                 let help = format!("there must be one for each of the {length} time steps");
-                return Err(Error::config("standardisation", format!("{} means", statistics.mean.len()), help));
+                return Err(Error::config("standardization", format!("{} means", statistics.mean.len()), help));
             }
             _ if length == 0 => return Err(Error::config("length", 0, "a sample has at least one time step")),
             _ => {}

@@ -40,7 +40,7 @@ impl Encoding {
             }
             Encoding::Standardized(Standardization { mean, factor }) if mean.len() != factor.len() || mean.is_empty() => {
                 let sizes = format!("{} means and {} factors", mean.len(), factor.len());
-                Err(Error::config("standardisation", sizes, "there is one of each for every time step"))
+                Err(Error::config("standardization", sizes, "there is one of each for every time step"))
             }
             _ => Ok(()),
         }

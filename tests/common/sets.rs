@@ -6,11 +6,49 @@ use std::path::Path;
 
 use flate2::{Compression, write::GzEncoder};
 use pspikessm::backend::Key;
+use pspikessm::train::{Task, tasks};
+
+/// A tiny set and the task that learns it.
+pub struct TinySet {
+    /// The folder it is written to, for runs of the examples themselves.
+    pub name: &'static str,
+    pub task: &'static dyn Task,
+    /// Writes it into a folder.
+    pub make: fn(&Path),
+    /// What chooses it.
+    pub flags: &'static str,
+    /// What can be predicted: a file of the set, or a text.
+    pub sample: &'static str,
+}
+
+/// One for each task at least.
+#[rustfmt::skip]
+pub const ALL: &[TinySet] = &[
+    TinySet { name: "listops", task: &tasks::ListOps, make: |_| (), flags: "", sample: "[MAX 2 9 [MIN 4 7 ] 0 ]" },
+    TinySet { name: "text", task: &tasks::Text, make: imdb, flags: "", sample: "aclImdb/test/pos/3_10.txt" },
+    TinySet { name: "retrieval", task: &tasks::Retrieval, make: aan, flags: "", sample: "one text\tanother text" },
+    TinySet { name: "image", task: &tasks::Image, make: cifar, flags: "", sample: "sample.png" },
+    TinySet { name: "pathfinder", task: &tasks::Pathfinder, make: pathfinder, flags: "", sample: "pathfinder32/curv_contour_length_14/imgs/0/sample_3.png" },
+    TinySet { name: "psmnist", task: &tasks::PsMnist, make: mnist, flags: "", sample: "sample.png" },
+    TinySet { name: "digits", task: &tasks::PsMnist, make: digits, flags: "--preset digits", sample: "sample.png" },
+    TinySet { name: "speech_commands", task: &tasks::SpeechCommands, make: speech_commands, flags: "--set data=10", sample: "yes/0_nohash_0.wav" },
+];
 
 /// Pseudo-random bytes.
 fn noise(seed: u64, count: usize) -> Vec<u8> {
     let mut words = Key::new(seed).words(0);
     std::iter::repeat_with(|| words.next_lanes()).flatten().map(|word| (word >> 24) as u8).take(count).collect()
+}
+
+/// A white square on black as `sample.png`, `side` pixels wide.
+fn square(dir: &Path, side: u32) {
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    let inside = |at: u32| (side / 4..side / 2).contains(&at);
+    let pixels: Vec<u8> = (0..side * side).map(|at| if inside(at / side) && inside(at % side) { 255 } else { 0 }).collect();
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    write(dir.join("sample.png"), png);
 }
 
 fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
@@ -20,7 +58,8 @@ fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
 }
 
 /// The four files of MNIST, the training images compressed: 40 and 10 pictures.
-pub fn mnist(dir: &Path) {
+fn mnist(dir: &Path) {
+    square(dir, 28);
     for (name, count) in [("train", 40), ("t10k", 10)] {
         let labels: Vec<u8> = (0..count).map(|i| (i % 10) as u8).collect();
         let head = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
@@ -38,7 +77,8 @@ pub fn mnist(dir: &Path) {
 }
 
 /// The 8 x 8 digits: 40 and 10 rows.
-pub fn digits(dir: &Path) {
+fn digits(dir: &Path) {
+    square(dir, 8);
     for (name, count) in [("train", 40), ("test", 10)] {
         let rows: String = (0..count)
             .map(|i| {
@@ -51,7 +91,8 @@ pub fn digits(dir: &Path) {
 }
 
 /// The binary version of CIFAR-10: 10 pictures a file.
-pub fn cifar(dir: &Path) {
+fn cifar(dir: &Path) {
+    square(dir, 32);
     let files = (1..=5).map(|i| format!("data_batch_{i}.bin")).chain(["test_batch.bin".into()]);
     for (seed, name) in files.enumerate() {
         let records = (0..10u8).flat_map(|label| [vec![label], noise(seed as u64 * 10 + u64::from(label), 3072)].concat());
@@ -65,7 +106,7 @@ fn text(seed: u64, length: usize) -> String {
 }
 
 /// The IMDB folder: 10 reviews for each split and label.
-pub fn imdb(dir: &Path) {
+fn imdb(dir: &Path) {
     for (number, folder) in ["train/neg", "train/pos", "test/neg", "test/pos"].iter().enumerate() {
         for i in 0..10 {
             let review = text((number * 10 + i) as u64, 40 + 7 * i);
@@ -75,7 +116,7 @@ pub fn imdb(dir: &Path) {
 }
 
 /// The three files of AAN: 20, 6 and 6 pairs.
-pub fn aan(dir: &Path) {
+fn aan(dir: &Path) {
     for (name, count) in [("train", 20u64), ("eval", 6), ("test", 6)] {
         let document = |i: u64| text(i % 7, 30 + (i % 7) as usize * 5);
         let rows: String =
@@ -85,7 +126,7 @@ pub fn aan(dir: &Path) {
 }
 
 /// The folder of Pathfinder-32: 30 pictures.
-pub fn pathfinder(dir: &Path) {
+fn pathfinder(dir: &Path) {
     let dir = dir.join("pathfinder32/curv_contour_length_14");
     let mut rows = String::new();
     for i in 0..30u64 {
@@ -100,7 +141,7 @@ pub fn pathfinder(dir: &Path) {
 }
 
 /// The ten words of Speech Commands, six recordings each.
-pub fn speech_commands(dir: &Path) {
+fn speech_commands(dir: &Path) {
     let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
     for (number, word) in ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"].iter().enumerate() {
         fs::create_dir_all(dir.join(word)).unwrap();

@@ -9,6 +9,8 @@ use pspikessm::data::Faults;
 use pspikessm::train::cli::{self, Outcome};
 use pspikessm::train::{Command, Flags, Task, Trainer, tasks};
 
+use crate::sets::{ALL, TinySet};
+
 /// What a run with these flags prints, and how it ends.
 fn run(task: &dyn Task, line: &str, data: Option<&Path>, more: &[&str]) -> (String, Outcome) {
     let data = data.map(|dir| ["--data".to_string(), dir.to_str().unwrap().to_string()]);
@@ -19,11 +21,9 @@ fn run(task: &dyn Task, line: &str, data: Option<&Path>, more: &[&str]) -> (Stri
     (String::from_utf8(printed).unwrap(), outcome)
 }
 
-/// Writes a set into a folder.
-type Make = fn(&Path);
-
-/// Trains `task` for 20 steps on what `make` writes, evaluates the checkpoint, and predicts `sample`, a file of the set or a text.
-fn smoke(task: &dyn Task, make: Make, flags: &str, sample: &str) {
+/// Trains for 20 steps on what the set writes, evaluates the checkpoint, and predicts the set's sample.
+fn smoke(set: &TinySet) {
+    let TinySet { task, make, flags, sample, .. } = *set;
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (dir.path().join("data"), dir.path().join("out"));
     fs::create_dir_all(&data).unwrap();
@@ -56,68 +56,13 @@ fn smoke(task: &dyn Task, make: Make, flags: &str, sample: &str) {
     assert!(printed.lines().all(|line| names.iter().any(|name| line.ends_with(&format!(" {name}")))), "{printed}");
 }
 
-/// A white square on black, `side` pixels wide.
-fn square(dir: &Path, side: u32) {
-    let mut png = Vec::new();
-    let mut encoder = png::Encoder::new(&mut png, side, side);
-    encoder.set_color(png::ColorType::Grayscale);
-    let inside = |at: u32| (side / 4..side / 2).contains(&at);
-    let pixels: Vec<u8> = (0..side * side).map(|at| if inside(at / side) && inside(at % side) { 255 } else { 0 }).collect();
-    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
-    fs::write(dir.join("sample.png"), png).unwrap();
-}
-
 #[test]
-fn listops() {
-    smoke(&tasks::ListOps, |_| (), "", "[MAX 2 9 [MIN 4 7 ] 0 ]");
-}
-
-#[test]
-fn text() {
-    // A symbol must come 15 times.
-    smoke(&tasks::Text, crate::sets::imdb, "", "aclImdb/test/pos/3_10.txt");
-}
-
-#[test]
-fn retrieval() {
-    smoke(&tasks::Retrieval, crate::sets::aan, "", "one text\tanother text");
-}
-
-#[test]
-fn image() {
-    let make = |dir: &Path| {
-        crate::sets::cifar(dir);
-        square(dir, 32);
-    };
-    smoke(&tasks::Image, make, "", "sample.png");
-}
-
-#[test]
-fn pathfinder() {
-    smoke(&tasks::Pathfinder, crate::sets::pathfinder, "", "pathfinder32/curv_contour_length_14/imgs/0/sample_3.png");
-}
-
-#[test]
-fn psmnist() {
-    let make = |dir: &Path| {
-        crate::sets::mnist(dir);
-        square(dir, 28);
-    };
-    smoke(&tasks::PsMnist, make, "", "sample.png");
-}
-
-#[test]
-fn digits() {
-    let make = |dir: &Path| {
-        crate::sets::digits(dir);
-        square(dir, 8);
-    };
-    smoke(&tasks::PsMnist, make, "--preset digits", "sample.png");
-}
-
-#[test]
-fn speech_commands() {
-    smoke(&tasks::SpeechCommands, crate::sets::speech_commands, "--set data=10", "yes/0_nohash_0.wav");
+fn every_task_trains_from_its_files() {
+    // Side by side: each takes seconds.
+    std::thread::scope(|scope| ALL.iter().for_each(|set| drop(scope.spawn(|| smoke(set)))));
+    for task in tasks::ALL {
+        assert!(ALL.iter().any(|set| set.task.name() == task.name()), "{} has no tiny set", task.name());
+    }
 }
 
 #[test]
@@ -139,17 +84,9 @@ fn drawn_pictures_need_no_files_and_path_x_trains() {
 fn sets_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let root = std::env::var_os("PSPIKESSM_SETS").map_or(dir.path().to_path_buf(), Into::into);
-    let sets: [(&str, Make); 7] = [
-        ("psmnist", crate::sets::mnist),
-        ("digits", crate::sets::digits),
-        ("image", crate::sets::cifar),
-        ("text", crate::sets::imdb),
-        ("retrieval", crate::sets::aan),
-        ("pathfinder", crate::sets::pathfinder),
-        ("speech_commands", crate::sets::speech_commands),
-    ];
-    for (name, make) in sets {
-        make(&root.join(name));
-        assert!(fs::read_dir(root.join(name)).unwrap().count() > 0, "{name}");
+    for set in ALL {
+        let folder = root.join(set.name);
+        fs::create_dir_all(&folder).unwrap();
+        (set.make)(&folder);
     }
 }
