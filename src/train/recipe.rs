@@ -226,11 +226,11 @@ impl Recipe {
         }
     }
 
-    /// What a checkpoint must agree with, by the names that are shown where it does not. The length is in it only where the schedule
-    /// depends on it, as the cosine's own: otherwise a longer run is the continuation of a shorter one.
+    /// What a checkpoint must agree with, by the keys that are shown where it does not. A run may get another name. The length is in it
+    /// only where the schedule depends on it, as the cosine's own: otherwise a longer run is the continuation of a shorter one.
     pub(super) fn identity(&self) -> Result<BTreeMap<String, String>> {
         let mut values = text::values(self)?;
-        values.retain(|name, _| !name.starts_with("run.length.") && name != "run.early_stop");
+        values.retain(|key, _| key != "name" && key != "run.early_stop" && !key.starts_with("run.length."));
         Ok(values)
     }
 }

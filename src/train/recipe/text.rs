@@ -129,6 +129,8 @@ fn place(text: &str, at: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
+/// The parser's message in one line. What it says of a choice that was made twice, or not at all, names no choice.
 fn one_line(message: &str) -> String {
-    message.trim().replace('\n', "; ")
+    let line = message.trim().replace('\n', "; ");
+    if line.contains("exactly 1 element") { format!("this is a choice between fields: give one of them ({line})") } else { line }
 }
