@@ -16,13 +16,7 @@ use crate::file::write_atomically;
 /// the same file.
 const NOTE: &str = "pspikessm";
 /// What stands in the note: the prefix of a module's names, where there is one.
-const PREFIX: &str = "prefix";
-
-/// Says in a file's note that its module's names stand behind `prefix`.
-#[cfg(feature = "train")]
-pub(crate) fn describe_prefix(note: &mut Map<String, Value>, prefix: &str) {
-    note.insert(PREFIX.into(), prefix.into());
-}
+pub(super) const PREFIX: &str = "prefix";
 
 /// Values of one tensor of a file.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use super::trainer::{State, StepReport, Trainer};
 use crate::backend::Backend;
 use crate::data::{Dataset, Encoding, Standardization, Vocabulary};
 use crate::error::{Error, Result};
-use crate::nn::store::{self, Archive, Stored};
+use crate::nn::store::{Archive, Stored};
 use crate::nn::{Model, Module, Moments, Param, Plateau};
 
 const FORMAT: u64 = 3;
@@ -122,8 +122,7 @@ impl<B: Backend> Trainer<B> {
         for (name, value) in [("format", FORMAT), ("step", self.steps_done()), ("validated", self.state.validated)] {
             notes.insert(name.into(), value.into());
         }
-        store::describe_prefix(&mut notes, MODEL);
-        self.model.config().describe(&mut notes)?;
+        self.model.config().describe(&mut notes, MODEL)?;
         archive.set_note(notes);
         archive.insert_module(&self.backend, MODEL, &self.model)?;
         self.store_moments(&mut archive)?;

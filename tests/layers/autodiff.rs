@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use pspikessm::autodiff::ops::mix::Mix;
 use pspikessm::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Tape, Var};
 use pspikessm::backend::*;
 use pspikessm::{Error, Result};
@@ -334,6 +335,18 @@ fn reductions_drop_the_axes_that_are_named() {
 fn says<T>(answer: Result<T>, parts: &[&str]) {
     let message = answer.err().expect("this must be refused").to_string();
     assert!(parts.iter().all(|part| message.contains(part)), "{message:?} lacks one of {parts:?}");
+}
+
+#[test]
+fn a_mix_refuses_a_clamp_whose_ends_are_out_of_order() {
+    let tape = Tape::new(&Host::new());
+    let (x, weight, bias) = (tape.leaf(&tensor(&[1.0], &[1, 1, 1])), leaf(&tape, &[1.0]), leaf(&tape, &[0.0]));
+    let mixed = |low, high| {
+        let mix = Mix { activation: Some(Unary::Clamp(low, high)), ..Mix::default() };
+        Var::mix_with(&[&x], &weight.reshape(&[1, 1])?, &bias, None, mix)
+    };
+    says(mixed(1.0, 0.0), &["clamp = [1, 0]", "must not lie above"]);
+    assert_eq!(mixed(0.0, 0.5).unwrap().item().unwrap(), 0.5);
 }
 
 #[test]

@@ -204,6 +204,12 @@ fn the_weights_of_a_checkpoint_go_into_a_model() {
     load_weights(&cpu, &model, &path).unwrap();
     let values = |model: &Model<_>| model.parameters().iter().map(|(_, p)| cpu.to_vec(&p.value()).unwrap()).collect::<Vec<_>>();
     assert_eq!(values(&model), values(trained.model()));
+    // Without the training half of the crate, too, and without a model to begin with.
+    let other = Model::new(&cpu, Key::new(8), trained.model().config()).unwrap();
+    store::load(&cpu, &other, &path).unwrap();
+    assert_eq!(values(&other), values(trained.model()));
+    let opened = Model::open(&cpu, &path).unwrap();
+    assert_eq!((opened.config(), values(&opened)), (trained.model().config(), values(trained.model())));
 }
 
 #[test]

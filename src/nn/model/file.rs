@@ -7,16 +7,17 @@ use serde_json::{Map, Value};
 use super::{Model, ModelConfig};
 use crate::backend::{Backend, Key};
 use crate::error::{Error, Result};
-use crate::nn::store::Archive;
+use crate::nn::store::{Archive, PREFIX};
 
 /// What stands in the note: the configuration.
 const CONFIG: &str = "model";
 
 impl ModelConfig {
-    /// Says in a file's note what its model is.
-    pub(crate) fn describe(&self, note: &mut Map<String, Value>) -> Result<()> {
+    /// Says in a file's note what its model is, and behind which prefix its names stand.
+    pub(crate) fn describe(&self, note: &mut Map<String, Value>, prefix: &str) -> Result<()> {
         let refused = |error| Error::value("ModelConfig", format!("cannot be written as JSON: {error}"));
         note.insert(CONFIG.into(), serde_json::to_value(self).map_err(refused)?);
+        note.insert(PREFIX.into(), prefix.into());
         Ok(())
     }
 }
@@ -28,7 +29,7 @@ impl<B: Backend> Model<B> {
     /// [`Error::Io`] where it cannot be written.
     pub fn save(&self, backend: &B, path: impl AsRef<Path>) -> Result<()> {
         let (mut archive, mut note) = (Archive::default(), Map::new());
-        self.config.describe(&mut note)?;
+        self.config.describe(&mut note, "")?;
         archive.set_note(note);
         archive.insert_module(backend, "", self)?;
         archive.write(path)
