@@ -432,7 +432,7 @@ fn the_same_key_spikes_the_same_and_another_key_does_not() {
 fn streams_are_the_given_uniform_numbers_of_their_keys() {
     let cpu = B::new();
     for config in [plain(), plain().own_noise(true), plain().bidirectional(false)] {
-        let drawn: Vec<_> = (0..config.draws() as u64).map(|i| cpu.uniform(Key::new(7).fold(i), &SHAPE).unwrap()).collect();
+        let drawn: Vec<_> = (0..config.draws() as u64).map(|i| cpu.draw_uniform(Key::new(7).fold(i).into(), &SHAPE).unwrap()).collect();
         let pass = Pass::run(&cpu, &block(&cpu, &config), 7, &input(&cpu), Some(&LENGTHS), Some(&drawn), &cotangent(&cpu));
         assert_eq!(pass, Pass::streamed(&cpu, &config, 7), "{config:?}");
     }
