@@ -258,7 +258,7 @@ fn another_architecture_is_named_by_its_first_parameter() {
         message.contains("the model has no blocks.0.forward.sampler.scale") || message.contains("the model has no blocks.0."),
         "{message}"
     );
-    let diagonal = SsmInit::Diag(Default::default(), pspikessm::backend::Discretisation::Zoh);
+    let diagonal = SsmInit::Diag(Default::default(), pspikessm::backend::Discretization::Zoh);
     let message = refusal(small(true).block(block(SsmConfig::new(4, 6).init(diagonal))));
     assert!(message.contains("the model has no blocks.0.forward.ssm.kernel.P"), "{message}");
 }

@@ -9,7 +9,7 @@ use crate::runs::{QUICK, changed, mentions};
 use proptest::prelude::*;
 use proptest::sample::select;
 use pspikessm::Error;
-use pspikessm::backend::{Cpu, Discretisation, DtTransform, Key, Lif, Surrogate};
+use pspikessm::backend::{Cpu, Discretization, DtTransform, Key, Lif, Surrogate};
 use pspikessm::data::{Dataset, Vocabulary};
 use pspikessm::nn::hippo::{DiagInit, Measure};
 use pspikessm::nn::{Activation, AdamWConfig, BlockConfig, Cosine, Model, Module, NormKind, Pooling, SpikeSource, SsmConfig, SsmInit};
@@ -182,8 +182,8 @@ fn one_key_makes_a_model_causal() {
 
 fn any_ssm() -> impl Strategy<Value = SsmConfig> {
     let (measure, diagonal) = (select(&Measure::ALL[..]), select(&DiagInit::ALL[..]));
-    let discretisation = prop_oneof![Just(Discretisation::Zoh), Just(Discretisation::Bilinear)];
-    let init = prop_oneof![measure.prop_map(SsmInit::Dplr), (diagonal, discretisation).prop_map(|(init, how)| SsmInit::Diag(init, how))];
+    let discretization = prop_oneof![Just(Discretization::Zoh), Just(Discretization::Bilinear)];
+    let init = prop_oneof![measure.prop_map(SsmInit::Dplr), (diagonal, discretization).prop_map(|(init, how)| SsmInit::Diag(init, how))];
     let transform = prop_oneof![Just(DtTransform::Softplus), Just(DtTransform::Exp)];
     let sizes = (1usize..300, 1usize..40, any::<bool>(), prop::option::of(1usize..20_000));
     let steps = (1e-9f64..1e-3, 1e-3f64..10.0, transform);
@@ -382,7 +382,7 @@ fn every_kind_of_value_can_be_set() {
         ("model.block.ssm.lr_for_all", "true", |r| r.model.block.ssm.lr_for_all = true),
         ("model.block.ssm.init.dplr", "fourier_decay", |r| r.model.block.ssm.init = SsmInit::Dplr(Measure::FourierDecay)),
         ("model.block.ssm.init.diag", "[\"inv\", \"zoh\"]", |r| {
-            r.model.block.ssm.init = SsmInit::Diag(DiagInit::Inv, Discretisation::Zoh);
+            r.model.block.ssm.init = SsmInit::Diag(DiagInit::Inv, Discretization::Zoh);
         }),
         ("model.block.ssm.init", "{ dplr = 'legt' }", |r| r.model.block.ssm.init = SsmInit::Dplr(Measure::LegT)),
         ("model.block.ssm.dt_transform", "exp", |r| r.model.block.ssm.dt_transform = DtTransform::Exp),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Discretisation, DtTransform, Key, Real, normal_f64};
+use crate::backend::{Discretization, DtTransform, Key, Real, normal_f64};
 use crate::error::{Error, Result};
 use crate::nn::hippo::{self, CLIP_B, Complex64, DiagInit, Measure};
 
@@ -11,10 +11,10 @@ use crate::nn::hippo::{self, CLIP_B, Complex64, DiagInit, Measure};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SsmInit {
-    /// Diagonal plus low rank (S4): the normal-plus-low-rank form of a HiPPO matrix, bilinear discretisation.
+    /// Diagonal plus low rank (S4): the normal-plus-low-rank form of a HiPPO matrix, bilinear discretization.
     Dplr(Measure),
     /// Diagonal (S4D).
-    Diag(DiagInit, Discretisation),
+    Diag(DiagInit, Discretization),
 }
 
 impl Default for SsmInit {

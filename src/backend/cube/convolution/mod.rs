@@ -17,14 +17,17 @@ use crate::error::Result;
 
 impl<R: Runtime, E: Scalar> Convolution for Cube<R, E> {
     fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>> {
+        conv.check()?;
         long_conv::long_conv(self, conv)
     }
 
     fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
+        conv.check_grad("long_conv_grad", g)?;
         long_conv::long_conv_grad(self, conv, g, needs)
     }
 
     fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>> {
+        firing.check("fire", conv.check()?)?;
         let job = Job::new(self, "fire", conv)?;
         if job.plan.fits() {
             return job.run(Some(&firing));
@@ -43,6 +46,7 @@ impl<R: Runtime, E: Scalar> Convolution for Cube<R, E> {
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]> {
+        firing.check("fire_grad", conv.check_grad("fire_grad", g)?)?;
         let job = Job::new(self, "fire_grad", conv)?;
         let wanted = Needs { input: needs[0], kernel: needs[1], skip: needs[2] && conv.skip.is_some() };
         let sums = [needs[3], needs[4]].map(|need| need && firing.affine.is_some());
