@@ -127,7 +127,7 @@ impl Default for Samples {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Draw {
-    /// What tells this draw from all others.
+    /// Identifies this draw among all others.
     pub key: Key,
     /// Which samples the batch's rows are.
     pub samples: Samples,

@@ -429,7 +429,7 @@ fn pooled(model: &Model<B>, pooling: Pooling, lengths: &[usize]) -> Vec<Vec<f64>
 
 #[test]
 fn pooling_reads_the_true_length() {
-    for pooling in [Pooling::Mean, Pooling::Last] {
+    for pooling in Pooling::ALL {
         let model = bare(pooling, false);
         for lengths in [[3, 1, 2, 3], [3; 4]] {
             let want: Vec<f64> = pooled(&model, pooling, &lengths).iter().flat_map(|x| apply(&model, "decoder", x)).collect();

@@ -199,12 +199,7 @@ fn any_ssm() -> impl Strategy<Value = SsmConfig> {
 }
 
 fn any_source() -> impl Strategy<Value = SpikeSource> {
-    let surrogate = (0..4, 1e-3f64..1e3).prop_map(|(kind, alpha)| match kind {
-        0 => Surrogate::Clamp,
-        1 => Surrogate::Sigmoid { alpha },
-        2 => Surrogate::Atan { alpha },
-        _ => Surrogate::FastSigmoid { alpha },
-    });
+    let surrogate = (select(Surrogate::ALL.to_vec()), 1e-3f64..1e3).prop_map(|(surrogate, alpha)| surrogate.with_alpha(alpha));
     let lif = prop::option::of((0.0f64..1.0, 0.1f64..3.0, any::<bool>()));
     (surrogate, lif).prop_map(|(surrogate, lif)| match lif {
         None => SpikeSource::Probability(surrogate),
@@ -213,8 +208,8 @@ fn any_source() -> impl Strategy<Value = SpikeSource> {
 }
 
 fn any_block() -> impl Strategy<Value = BlockConfig> {
-    let norm = prop_oneof![Just(None), Just(Some(NormKind::Batch)), Just(Some(NormKind::Layer))];
-    let activation = prop_oneof![Just(Activation::Gelu), Just(Activation::Relu)];
+    let norm = prop::option::of(select(NormKind::ALL.to_vec()));
+    let activation = select(Activation::ALL.to_vec());
     (any_ssm(), any_source(), norm, activation, 0.0f64..1.0, any::<[bool; 6]>()).prop_map(
         |(ssm, source, norm, activation, dropout, [bidirectional, residual, prenorm, own_noise, flip_reverse, clamp_residual])| {
             let mut block = BlockConfig::new(ssm);

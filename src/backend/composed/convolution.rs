@@ -5,7 +5,7 @@ use super::{Grads, add, channel_sums, mul, over_channels, sub, when};
 use crate::backend::{Convolution, Firing, LongConv, Spike, Tensor, Unary};
 use crate::error::Result;
 
-/// u with zeros from the true lengths on: cut and filled up, since what stands there may be no number.
+/// u with zeros from the true lengths on: cut and padded, not multiplied by a mask, because the padding may hold NaN.
 fn masked<B: Convolution>(backend: &B, u: &Tensor<B>, lengths: Option<&[usize]>) -> Result<Tensor<B>> {
     let Some(lengths) = lengths else { return Ok(u.clone()) };
     let cut = |(b, &end)| padded(backend, &backend.slice(&backend.slice(u, 0, b, 1)?, 2, 0, end)?, u.shape()[2]);
@@ -114,7 +114,7 @@ fn kernel_grad<B: Convolution>(backend: &B, conv: LongConv<'_, B>, u: &Tensor<B>
     backend.concat(&[&causal, &anticausal], 0)
 }
 
-/// What stands between a convolution and its spikes, each as it is computed.
+/// The values between a convolution and its spikes, in the order in which they are computed.
 struct Activated<B: Convolution> {
     /// Dropout's masks of elements and of channels.
     masks: Option<[Tensor<B>; 2]>,

@@ -263,12 +263,12 @@ fn run2<E: Real>(x: &[E], y: &[E], out: &mut [E], f: impl Fn(E, E) -> E) {
 /// The sum of x (of shape `from`) over the axes along which `to` is stretched.
 pub fn sum_to<E: Real>(x: &[E], from: &[usize], to: &[usize]) -> Vec<E> {
     let target = |axis: usize| (axis + to.len()).checked_sub(from.len()).map_or(1, |i| to[i]);
-    // Neighbouring axes of the same fate are one axis.
+    // Neighbouring axes that are both summed or both kept are treated as one axis.
     let mut axes: Vec<(usize, bool)> = Vec::new();
     for (axis, &len) in from.iter().enumerate().filter(|&(_, &len)| len != 1) {
         let summed = target(axis) == 1;
         match axes.last_mut() {
-            Some((last, fate)) if *fate == summed => *last *= len,
+            Some((last, both)) if *both == summed => *last *= len,
             _ => axes.push((len, summed)),
         }
     }

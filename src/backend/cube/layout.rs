@@ -59,7 +59,7 @@ fn gather<R: Runtime, E: Scalar>(
     Ok(out)
 }
 
-/// Entries of an axis, and of what lies within one of them.
+/// The length of an axis, and the number of elements within one of its entries.
 fn around(shape: &[usize], axis: usize) -> (usize, usize) {
     (shape[axis], shape[axis + 1..].iter().product())
 }

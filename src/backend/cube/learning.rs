@@ -9,9 +9,6 @@ use super::{Cube, Scalar};
 use crate::backend::{AdamW, Learning, Tensor, shape};
 use crate::error::Result;
 
-/// What a method makes.
-type Made<R, E> = Tensor<Cube<R, E>>;
-
 /// The largest of every unit's `mine`, for all of them; `scratch` holds one number for every unit, a power of two of them.
 #[cube]
 fn max_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {

@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::channel_sums::{Channels, Cut, sequence, total, totals};
 use super::elementwise::reduce::sum_cube;
-use super::storage::{Pair, Wanted, arg};
+use super::storage::arg;
 use super::{Cube, Scalar};
 use crate::backend::normalization::check_moments_grad;
 use crate::backend::{NormAxes, Normalization, Normalized, Tensor, shape};

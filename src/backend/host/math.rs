@@ -1,6 +1,6 @@
 //! Special functions in f32, branch-free so that loops over them vectorise.
 
-/// e^x for x <= 0 (results below 2^-126 come out as 2^-126); relative error 2e-7. NaN is the caller's business.
+/// e^x for x <= 0 (results below 2^-126 come out as 2^-126); relative error 2e-7. The caller handles NaN.
 #[inline(always)]
 pub fn exp_negative_f32(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the mantissa
