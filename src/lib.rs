@@ -85,6 +85,9 @@
 //! brings `data`, the decoders of the official formats (PNG, WAV, gzip). `download`: fetching the official archives.
 //! `wgpu`: GPUs through Vulkan or Metal. `cuda`: NVIDIA's; its libraries are looked for when the program runs.
 
+#[macro_use]
+mod listed;
+
 pub mod autodiff;
 pub mod backend;
 pub mod data;

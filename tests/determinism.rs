@@ -59,17 +59,7 @@ fn some(grads: impl IntoIterator<Item = Option<Values>>) -> Vec<Values> {
 
 #[test]
 fn elementwise_work() {
-    let functions = [
-        Unary::Exp,
-        Unary::Tanh,
-        Unary::Sigmoid,
-        Unary::Softplus,
-        Unary::Gelu,
-        Unary::Relu,
-        Unary::Clamp(-0.5, 0.5),
-        Unary::Linear(1.1, 0.3),
-    ];
-    for f in functions.into_iter().chain([Unary::Neg, Unary::Ln, Unary::Sqrt, Unary::Recip, Unary::Square]) {
+    for f in Unary::ALL {
         one_answer(&format!("{f:?}"), |cpu| {
             let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
             Ok(vec![cpu.unary(f, &x)?, cpu.unary_grad(f, &x, &g)?])
@@ -79,7 +69,7 @@ fn elementwise_work() {
         one_answer(&format!("binary and sum_to with {shape:?}"), |cpu| {
             let (x, y) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, shape)?);
             let mut results = vec![cpu.sum_to(&x, shape)?];
-            for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+            for f in Binary::ALL {
                 results.extend([cpu.binary(f, &x, &y)?, cpu.binary(f, &y, &x)?]);
             }
             Ok(results)
@@ -174,7 +164,7 @@ fn normalisations() {
         let grad = cpu.moments_grad(&x, &moments, &values(cpu, 2, &[2, CHANNELS])?)?;
         Ok(vec![moments, grad, cpu.moments(&drawn(cpu, 3, &SHAPE, 0.2)?)?])
     });
-    for axes in [NormAxes::Batch, NormAxes::Layer] {
+    for axes in NormAxes::ALL {
         one_answer(&format!("{axes:?} norm"), |cpu| {
             let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
             let (gamma, beta) = (values(cpu, 3, &[CHANNELS])?, values(cpu, 4, &[CHANNELS])?);
@@ -187,9 +177,7 @@ fn normalisations() {
 
 #[test]
 fn spikes() {
-    let surrogates =
-        [Surrogate::Clamp, Surrogate::Sigmoid { alpha: 4.0 }, Surrogate::Atan { alpha: 2.0 }, Surrogate::FastSigmoid { alpha: 10.0 }];
-    for (surrogate, mode) in surrogates.into_iter().flat_map(|s| [(s, SpikeMode::Sampled), (s, SpikeMode::Expected)]) {
+    for (surrogate, mode) in Surrogate::ALL.into_iter().flat_map(|surrogate| SpikeMode::ALL.map(|mode| (surrogate, mode))) {
         one_answer(&format!("spike, {mode:?} {surrogate:?}"), |cpu| {
             let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
             let affine = (&values(cpu, 3, &[CHANNELS])?, &values(cpu, 4, &[CHANNELS])?);
@@ -288,7 +276,7 @@ fn kernels() {
             Ok(results.into_iter().chain(cpu.dplr_kernel_grad(&ssm, 1000, &g)?.in_order()).collect())
         });
     }
-    for disc in [Discretisation::Zoh, Discretisation::Bilinear] {
+    for disc in Discretization::ALL {
         one_answer(&format!("diagonal, {disc:?}"), |cpu| {
             let (ssm, g) = (system(cpu, 0)?, values(cpu, 7, &[2, 9, 1001])?);
             let kernel = cpu.diag_kernel(&ssm, disc, 1001)?;

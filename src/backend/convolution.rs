@@ -1,23 +1,35 @@
 //! The long convolution, alone and straight on to the next spikes.
 
-use super::{Draw, Products, Spike, Spiking, Tensor, Transfer, composed};
+use super::{Draw, Products, Spike, Spiking, Tensor, Transfer, composed, shape};
 use crate::error::Result;
 
 /// The long convolution, and what follows it in a layer.
 pub trait Convolution: Products + Spiking {
     /// The long convolution. A channel whose input is all zero comes out exactly zero.
+    ///
+    /// # Errors
+    /// What [`LongConv::check`] refuses.
     fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>> {
         composed::convolution::long_conv(self, conv)
     }
     /// Gradients of input, kernel, skip.
+    ///
+    /// # Errors
+    /// What [`LongConv::check`] refuses; [`Error::Shape`](crate::Error::Shape) where `g` has not the input's shape.
     fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
         composed::convolution::long_conv_grad(self, conv, g, needs)
     }
     /// Spikes of a long convolution's output.
+    ///
+    /// # Errors
+    /// What [`LongConv::check`] and [`Firing::check`] refuse.
     fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>> {
         composed::convolution::fire(self, conv, firing)
     }
     /// Surrogate gradients of input, kernel, skip, and of the firing's scale and shift.
+    ///
+    /// # Errors
+    /// As [`Convolution::fire`]; [`Error::Shape`](crate::Error::Shape) where `g` has not the input's shape.
     fn fire_grad(
         &self,
         conv: LongConv<'_, Self>,
@@ -51,6 +63,24 @@ impl<B: Transfer> Clone for LongConv<'_, B> {
 
 impl<B: Transfer> Copy for LongConv<'_, B> {}
 
+impl<B: Transfer> LongConv<'_, B> {
+    /// (B, H, L), where the operands fit each other.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where the shapes do not fit; [`Error::Value`](crate::Error::Value) where something is empty
+    /// or a length is not in 1..=L.
+    pub fn check(&self) -> Result<[usize; 3]> {
+        shape::long_conv(self.input.shape(), self.kernel.shape(), self.skip.map(Tensor::shape), self.lengths)
+    }
+
+    /// The same, for a gradient `g` of the output.
+    pub(in crate::backend) fn check_grad(&self, op: &'static str, g: &Tensor<B>) -> Result<[usize; 3]> {
+        let sizes = self.check()?;
+        shape::gradient(op, &sizes, g.shape())?;
+        Ok(sizes)
+    }
+}
+
 /// Dropout between a convolution and the next spikes, before and after the activation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FiringDropout {
@@ -81,5 +111,25 @@ impl<T> Firing<T> {
     pub fn map<U>(self, f: impl Fn(T) -> U) -> Firing<U> {
         let affine = self.affine.map(|(scale, shift)| (f(scale), f(shift)));
         Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: self.spike.map(f) }
+    }
+}
+
+impl<B: Transfer> Firing<&Tensor<B>> {
+    /// Whether a convolution's output of shape (B, H, L) can become spikes in this way.
+    ///
+    /// # Errors
+    /// What [`Spike::check`] refuses; [`Error::Shape`](crate::Error::Shape) where scale or shift is not (H);
+    /// [`Error::Config`](crate::Error::Config) where dropout is not between 0 and 1, and [`Error::Value`](crate::Error::Value) where the
+    /// sides of its draws do not divide the batch.
+    pub fn check(&self, op: &'static str, output: [usize; 3]) -> Result<()> {
+        if let Some((scale, shift)) = self.affine {
+            shape::affine(op, &output, scale.shape(), shift.shape())?;
+        }
+        if let Some(FiringDropout { p, elements, channels }) = self.dropout {
+            shape::dropout(p)?;
+            elements.check(op, output[0])?;
+            channels.check(op, output[0])?;
+        }
+        self.spike.check(op, &output)
     }
 }

@@ -5,16 +5,18 @@ use std::fmt;
 #[cfg(any(feature = "wgpu", feature = "cuda", feature = "train"))]
 use crate::error::Error;
 
-/// What drives a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Driver {
-    /// This crate's own code on the processor: [`Cpu`](super::Cpu).
-    Cpu,
-    /// Vulkan or Metal, through wgpu (feature `wgpu`).
-    Wgpu,
-    /// CUDA (feature `cuda`).
-    Cuda,
+listed! {
+    /// What drives a device.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum Driver {
+        /// This crate's own code on the processor: [`Cpu`](super::Cpu).
+        Cpu,
+        /// Vulkan or Metal, through wgpu (feature `wgpu`).
+        Wgpu,
+        /// CUDA (feature `cuda`).
+        Cuda,
+    }
 }
 
 impl fmt::Display for Driver {

@@ -1,62 +1,108 @@
 //! Functions of every element by itself, with broadcasting, and the sums that undo broadcasting.
 
 use super::{Tensor, Transfer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Elementwise arithmetic, with broadcasting.
 pub trait Elementwise: Transfer {
     /// f(x).
+    ///
+    /// # Errors
+    /// What [`Unary::check`] refuses.
     fn unary(&self, f: Unary, x: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// f'(x) g.
+    ///
+    /// # Errors
+    /// What [`Unary::check`] refuses; [`Error::Shape`] where `g` has not x's shape.
     fn unary_grad(&self, f: Unary, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// f(x, y) of the broadcast shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not broadcast.
     fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// The sum of x over the axes along which `shape` broadcasts to x's shape: the adjoint of broadcasting.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `shape` does not broadcast to x's.
     fn sum_to(&self, x: &Tensor<Self>, shape: &[usize]) -> Result<Tensor<Self>>;
-    /// The place of the first of several tensors that holds a NaN or an infinity: one answer of the device for all of them.
+    /// The place of the first of several tensors that holds a NaN or an infinity, by a single transfer from the device for all of them.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the device failed in this or an earlier call.
     fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>>;
 }
 
-/// A function of one number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Unary {
-    /// -x.
-    Neg,
-    /// e^x.
-    Exp,
-    /// ln x.
-    Ln,
-    /// The square root.
-    Sqrt,
-    /// 1 / x.
-    Recip,
-    /// x^2.
-    Square,
-    /// tanh x.
-    Tanh,
-    /// 1 / (1 + e^-x).
-    Sigmoid,
-    /// ln(1 + e^x).
-    Softplus,
-    /// max(x, 0); derivative 0 at 0, as PyTorch.
-    Relu,
-    /// x Phi(x), with the error function (no tanh approximation).
-    Gelu,
-    /// x limited to [low, high]; derivative 1 inside, both ends included.
-    Clamp(f64, f64),
-    /// scale * x + shift.
-    Linear(f64, f64),
+listed! {
+    /// A function of one number.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Unary {
+        /// -x.
+        Neg,
+        /// e^x.
+        Exp,
+        /// ln x.
+        Ln,
+        /// The square root.
+        Sqrt,
+        /// 1 / x.
+        Recip,
+        /// x^2.
+        Square,
+        /// tanh x.
+        Tanh,
+        /// 1 / (1 + e^-x).
+        Sigmoid,
+        /// ln(1 + e^x).
+        Softplus,
+        /// max(x, 0); derivative 0 at 0, as PyTorch.
+        Relu,
+        /// x Phi(x), with the error function (no tanh approximation).
+        Gelu,
+        /// x limited to [low, high]; derivative 1 inside, both ends included.
+        Clamp(f64, f64) = (-0.5, 0.75),
+        /// scale * x + shift.
+        Linear(f64, f64) = (1.75, -0.25),
+    }
 }
 
-/// A function of two numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Binary {
-    /// x + y.
-    Add,
-    /// x - y.
-    Sub,
-    /// x * y.
-    Mul,
-    /// x / y.
-    Div,
+impl Unary {
+    /// Whether the function's own numbers make sense.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the lower end of a clamp lies above the upper, or one is NaN.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Unary::Clamp(low, high) if low.is_nan() || high.is_nan() || low > high => {
+                Err(Error::config("clamp", format!("[{low}, {high}]"), "the lower end must not lie above the upper"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+listed! {
+    /// A function of two numbers.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Binary {
+        /// x + y.
+        Add,
+        /// x - y.
+        Sub,
+        /// x * y.
+        Mul,
+        /// x / y.
+        Div,
+    }
+}
+
+impl Binary {
+    /// What error messages call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Binary::Add => "add",
+            Binary::Sub => "sub",
+            Binary::Mul => "mul",
+            Binary::Div => "div",
+        }
+    }
 }

@@ -25,7 +25,7 @@ mod products;
 mod random;
 mod real;
 mod rng;
-pub mod shape;
+pub(crate) mod shape;
 mod spiking;
 pub mod ssm;
 mod tensor;
@@ -49,14 +49,14 @@ pub use random::Random;
 pub use real::Real;
 pub use rng::{Draw, Key, LANES, Samples, Words, normal_f64};
 pub use spiking::{Lif, Noise, Spike, SpikeMode, Spiking, Surrogate};
-pub use ssm::{Discretisation, DtTransform, SsmKernels, SsmParams};
+pub use ssm::{Discretization, DtTransform, SsmKernels, SsmParams};
 pub use tensor::Tensor;
 pub use transfer::Transfer;
 
 /// A device that computes in `Elem`: all families together.
 ///
-/// Methods trust that their shapes were checked (module [`shape`]) and answer with `Err` where the device fails. Results are
-/// deterministic: the same bits for the same arguments, whatever the number of threads. A `*_grad` method is the adjoint of the
+/// A method checks its operands first (shapes, indices, numbers out of range) and answers what does not fit with an `Err` that names the
+/// method and says what to do; it also answers `Err` where the device fails. Results are deterministic: the same bits for the same arguments, whatever the number of threads. A `*_grad` method is the adjoint of the
 /// method it is named after: from the gradient `g` of its output it makes the gradients of its inputs, in the order of the
 /// arguments; `needs` says which of them are wanted, the others may be `None`.
 pub trait Backend:

@@ -114,7 +114,7 @@ impl Default for Samples {
 
 /// Where the numbers of a draw lie: which key's, from which sample and which time step on.
 ///
-/// A tensor's axes are (sample, channel, time): see [`shape::rows`](super::shape::rows) for other ranks.
+/// A tensor's axes are (sample, channel, time): for other ranks see [`Random::draw_uniform`](super::Random::draw_uniform).
 ///
 /// ```
 /// use pspikessm::backend::{Backend, Cpu, Draw, Key, Samples};
@@ -127,7 +127,7 @@ impl Default for Samples {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Draw {
-    /// What tells this draw from all others.
+    /// Identifies this draw among all others.
     pub key: Key,
     /// Which samples the batch's rows are.
     pub samples: Samples,

@@ -1,21 +1,46 @@
 //! Every shape rule of the crate: broadcasting, axes, products, and what the domain kernels expect.
 //!
-//! Rules are asked before a backend method runs; the backend trusts them.
+//! A backend method asks the rule of its operands before it computes anything; most rules answer with the shape of the result.
 
 use crate::error::{Error, Result};
+
+/// `shape` describes a tensor that memory could hold: the product of its lengths can be counted, also where one of them is 0.
+pub fn countable(op: &'static str, shape: &[usize]) -> Result<()> {
+    const BYTES: usize = 8;
+    let elements = shape.iter().try_fold(BYTES, |product, &len| product.checked_mul(len.max(1)));
+    match elements {
+        Some(bytes) if bytes <= isize::MAX as usize => Ok(()),
+        _ => Err(Error::value(op, format!("a tensor of shape {shape:?} is larger than any memory: give smaller lengths"))),
+    }
+}
+
+/// The tensor called `what` has at least one element.
+pub fn filled(op: &'static str, what: &str, given: &[usize]) -> Result<()> {
+    if given.contains(&0) {
+        return Err(Error::value(op, format!("{what} has shape {given:?}: every axis must be at least 1")));
+    }
+    Ok(())
+}
+
+/// `given` is the shape of the gradient of an output of shape `output`.
+pub fn gradient(op: &'static str, output: &[usize], given: &[usize]) -> Result<()> {
+    exactly(op, "the gradient, like the output,", output, given)
+}
 
 /// The shape that `left` and `right` broadcast to: axes align from the right, an axis of 1 stretches.
 pub fn broadcast(op: &'static str, left: &[usize], right: &[usize]) -> Result<Vec<usize>> {
     let rank = left.len().max(right.len());
     let at = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
-    (0..rank)
+    let joint: Vec<usize> = (0..rank)
         .map(|axis| match (at(left, axis), at(right, axis)) {
             (l, r) if l == r => Ok(l),
             (1, r) => Ok(r),
             (l, 1) => Ok(l),
             _ => Err(Error::shape(op, axis, left, right, "axes must be equal or 1 to broadcast: reshape one of the two")),
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    countable(op, &joint)?;
+    Ok(joint)
 }
 
 /// Whether a tensor of shape `from` broadcasts to exactly `to`.
@@ -28,15 +53,13 @@ pub fn broadcasts_to(op: &'static str, from: &[usize], to: &[usize]) -> Result<(
 
 /// Both shapes hold as many elements.
 pub fn same_numel(op: &'static str, left: &[usize], right: &[usize]) -> Result<()> {
-    // A shape that no machine can hold is as wrong as any other.
-    let numel = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &len| product.checked_mul(len));
-    match (numel(left), numel(right)) {
-        (Some(l), Some(r)) if l == r => Ok(()),
-        (Some(l), Some(r)) => {
-            Err(Error::shape(op, None, left, right, format!("{l} elements cannot be laid out as {r}: give a shape with the same product")))
-        }
-        _ => Err(Error::shape(op, None, left, right, "a product of lengths is beyond all counting: give a shape with the same product")),
+    countable(op, left)?;
+    countable(op, right)?;
+    let [l, r] = [left, right].map(|shape| shape.iter().product::<usize>());
+    if l == r {
+        return Ok(());
     }
+    Err(Error::shape(op, None, left, right, format!("{l} elements cannot be laid out as {r}: give a shape with the same product")))
 }
 
 /// (samples, channels, steps) of a tensor of any shape that noise is drawn for. The first axis counts samples, the last one time steps,
@@ -151,6 +174,7 @@ pub fn product(left: &[usize], transpose_left: bool, right: &[usize], transpose_
         ));
     }
     let batch = broadcast("matmul", &left[..left.len() - 2], &right[..right.len() - 2])?;
+    countable("matmul", &[batch.as_slice(), &[m, n]].concat())?;
     Ok(Product { batch, m, n, k })
 }
 
@@ -228,6 +252,90 @@ pub fn long_conv(input: &[usize], kernel: &[usize], skip: Option<&[usize]>, true
     Ok([batch, channels, length])
 }
 
+/// The planar spectrum (2, .., n / 2 + 1) of real signals (.., n), which hold at least one value each.
+pub fn spectrum_of(op: &'static str, given: &[usize]) -> Result<Vec<usize>> {
+    match given {
+        [outer @ .., n] if *n > 0 => Ok([&[2], outer, &[n / 2 + 1]].concat()),
+        _ => Err(Error::value(op, format!("shape {given:?} has no last axis of length 1 or more to transform"))),
+    }
+}
+
+/// x (B, H, L) or (B, H), nothing empty, with scale and shift (H); (B, H, L), where L is 1 for two axes.
+pub fn affine(op: &'static str, x: &[usize], scale: &[usize], shift: &[usize]) -> Result<[usize; 3]> {
+    let (batch, channels, length) = match *x {
+        [batch, channels] => (batch, channels, 1),
+        [batch, channels, length] => (batch, channels, length),
+        _ => return Err(Error::shape(op, None, x, scale, "x must be (batch, channels, length) or (batch, channels)")),
+    };
+    filled(op, "x", x)?;
+    for given in [scale, shift] {
+        if given != [channels] {
+            return Err(Error::shape(op, 1, x, given, format!("scale and shift must hold one number a channel: give shape [{channels}]")));
+        }
+    }
+    Ok([batch, channels, length])
+}
+
+/// (batch, features, length) of `batch` sequences of `tokens`, looked up in a table (vocabulary, features).
+pub fn embedding(op: &'static str, table: &[usize], tokens: &[u32], batch: usize) -> Result<[usize; 3]> {
+    rank(op, "the table", &["vocabulary", "features"], table)?;
+    let (vocabulary, features, count) = (table[0], table[1], tokens.len());
+    if batch == 0 || count == 0 || !count.is_multiple_of(batch) {
+        let help = format!("{count} tokens do not make {batch} sequences of one length: give at least one token a sequence, and pad");
+        return Err(Error::value(op, help));
+    }
+    if features == 0 {
+        return Err(Error::value(op, format!("the table has shape {table:?}: a row must have at least one feature")));
+    }
+    let length = count / batch;
+    in_vocabulary(op, tokens, length, vocabulary)?;
+    countable(op, &[batch, features, length])?;
+    Ok([batch, features, length])
+}
+
+/// (batch, features, length) of the gradient of an embedding of `tokens` from a table with `rows` rows.
+pub fn embedding_gradient(op: &'static str, rows: usize, tokens: &[u32], given: &[usize]) -> Result<[usize; 3]> {
+    let [batch, features, length] = sequence(op, "the gradient", given)?;
+    if batch * length != tokens.len() {
+        let help = "the gradient must be (batch, features, length), with one token for every sequence and step";
+        return Err(Error::shape(op, None, given, &[tokens.len()], help));
+    }
+    in_vocabulary(op, tokens, length, rows)?;
+    countable(op, &[rows, features])?;
+    Ok([batch, features, length])
+}
+
+fn in_vocabulary(op: &'static str, tokens: &[u32], length: usize, vocabulary: usize) -> Result<()> {
+    let Some(at) = tokens.iter().position(|&token| token as usize >= vocabulary) else { return Ok(()) };
+    let (token, place) = (tokens[at], format!("position {} of sequence {}", at % length, at / length));
+    Err(Error::value(op, format!("token {token} at {place} is not in the vocabulary of {vocabulary}: tokens count from 0")))
+}
+
+/// Logits (batch, classes) with one label a sample, each below the number of classes.
+pub fn labels(op: &'static str, logits: &[usize], labels: &[usize]) -> Result<()> {
+    rank(op, "the logits", &["batch", "classes"], logits)?;
+    let (batch, classes) = (logits[0], logits[1]);
+    if batch == 0 {
+        return Err(Error::value(op, "the batch is empty: its mean loss means nothing"));
+    }
+    exactly(op, "the labels", &[batch], &[labels.len()])?;
+    match labels.iter().position(|&label| label >= classes) {
+        None => Ok(()),
+        Some(i) => {
+            let label = labels[i];
+            Err(Error::value(op, format!("label {label} of sample {i} is not one of {classes} classes: labels count from 0")))
+        }
+    }
+}
+
+/// The probability of dropout within another op, which leaves dropout out where there is none.
+pub fn dropout(p: f64) -> Result<()> {
+    if p > 0.0 && p < 1.0 {
+        return Ok(());
+    }
+    Err(Error::config("dropout", p, "the probability must lie between 0 and 1: leave dropout out where it is 0"))
+}
+
 /// `len` entries from `start` on, at least one, exist along `axis`; the shape of the slice.
 pub fn slice(op: &'static str, given: &[usize], along: usize, start: usize, len: usize) -> Result<Vec<usize>> {
     axis(op, along, given)?;
@@ -267,8 +375,9 @@ pub fn concat(op: &'static str, shapes: &[&[usize]], along: usize) -> Result<Vec
         if let Some(axis) = (0..first.len()).find(|&axis| axis != along && first[axis] != part[axis]) {
             return Err(Error::shape(op, axis, first, part, help()));
         }
-        joint[along] += part[along];
+        joint[along] = joint[along].saturating_add(part[along]);
     }
+    countable(op, &joint)?;
     Ok(joint)
 }
 
@@ -281,7 +390,9 @@ pub fn spectrum(op: &'static str, given: &[usize], n: usize) -> Result<Vec<usize
         let wanted: Vec<usize> = [2].iter().chain(middle).copied().chain([n / 2 + 1]).collect();
         return Err(Error::shape(op, given.len() - 1, &wanted, given, format!("a signal of length {n} (at least 1) has n / 2 + 1 bins")));
     }
-    Ok(middle.iter().copied().chain([n]).collect())
+    let signal: Vec<usize> = middle.iter().copied().chain([n]).collect();
+    countable(op, &signal)?;
+    Ok(signal)
 }
 
 #[cfg(test)]

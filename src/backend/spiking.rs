@@ -2,20 +2,32 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Normalization, Tensor, composed};
-use crate::error::Result;
+use super::{Draw, Normalization, Tensor, Transfer, composed, shape};
+use crate::error::{Error, Result};
 
 /// Spikes, with the gradients that stand in for theirs.
 pub trait Spiking: Normalization {
     /// Spikes of potentials y of any shape: `y > u`, strict.
+    ///
+    /// # Errors
+    /// What [`Spike::check`] refuses.
     fn sample(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// The surrogate gradient of y.
+    ///
+    /// # Errors
+    /// What [`Spike::check`] refuses; [`Error::Shape`] where `g` has not y's shape.
     fn sample_grad(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// Spikes of `y = scale[h] x + shift[h]` (or y = x): `y > u`, strict.
+    ///
+    /// # Errors
+    /// What [`Spike::check`] and, with scale and shift, [`Normalization::affine`] refuse.
     fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
         composed::spiking::spike(self, spike, x, affine)
     }
     /// Surrogate gradients of x, scale, shift.
+    ///
+    /// # Errors
+    /// As [`Spiking::spike`]; [`Error::Shape`] where `g` has not x's shape.
     fn spike_grad(
         &self,
         spike: &Spike<Tensor<Self>>,
@@ -27,8 +39,14 @@ pub trait Spiking: Normalization {
         composed::spiking::spike_grad(self, spike, x, affine, g, needs)
     }
     /// Spikes of a leaky integrate-and-fire neuron along the last axis.
+    ///
+    /// # Errors
+    /// What [`Lif::check`] refuses.
     fn lif(&self, lif: &Lif, x: &Tensor<Self>) -> Result<Tensor<Self>>;
-    /// Its surrogate gradient, back through time.
+    /// The surrogate gradient of [`Spiking::lif`], back through time.
+    ///
+    /// # Errors
+    /// What [`Lif::check`] refuses; [`Error::Shape`] where `g` has not x's shape.
     fn lif_grad(&self, lif: &Lif, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>>;
 }
 
@@ -59,37 +77,74 @@ impl<T> Noise<T> {
     }
 }
 
-/// The derivative that stands in for the derivative of a spike.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Surrogate {
-    /// 1 where 0 <= y <= 1, else 0: the derivative of the expected spike clamp(y, 0, 1). The official code's.
-    #[default]
-    Clamp,
-    /// The derivative of sigmoid(alpha (y - u)).
-    Sigmoid {
-        /// Steepness, above 0.
-        alpha: f64,
-    },
-    /// The derivative of atan(pi alpha (y - u) / 2) / pi + 1/2.
-    Atan {
-        /// Steepness, above 0.
-        alpha: f64,
-    },
-    /// 1 / (1 + alpha |y - u|)^2, as in SuperSpike.
-    FastSigmoid {
-        /// Steepness, above 0.
-        alpha: f64,
-    },
+listed! {
+    /// The derivative that stands in for the derivative of a spike.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case", deny_unknown_fields)]
+    pub enum Surrogate {
+        /// 1 where 0 <= y <= 1, else 0: the derivative of the expected spike clamp(y, 0, 1). The official code's.
+        #[default]
+        Clamp,
+        /// The derivative of sigmoid(alpha (y - u)).
+        Sigmoid {
+            /// Steepness, above 0.
+            alpha: f64,
+        } = { alpha: 4.0 },
+        /// The derivative of atan(pi alpha (y - u) / 2) / pi + 1/2.
+        Atan {
+            /// Steepness, above 0.
+            alpha: f64,
+        } = { alpha: 2.0 },
+        /// 1 / (1 + alpha |y - u|)^2, as in SuperSpike.
+        FastSigmoid {
+            /// Steepness, above 0.
+            alpha: f64,
+        } = { alpha: 10.0 },
+    }
 }
 
-/// What a SpikeSampler puts out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpikeMode {
-    /// Spikes: 1 where y > u, else 0.
-    Sampled,
-    /// Their expectation clamp(y, 0, 1), with its own derivative; no noise is drawn.
-    Expected,
+impl Surrogate {
+    /// Whether the steepness makes sense.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where alpha is not positive and finite.
+    pub fn check(self) -> Result<()> {
+        match self.alpha() {
+            Some(alpha) if !(alpha > 0.0 && alpha.is_finite()) => {
+                Err(Error::config("alpha", alpha, "the steepness of a surrogate must be positive and finite"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn alpha(self) -> Option<f64> {
+        match self {
+            Surrogate::Clamp => None,
+            Surrogate::Sigmoid { alpha } | Surrogate::Atan { alpha } | Surrogate::FastSigmoid { alpha } => Some(alpha),
+        }
+    }
+
+    /// The same with this steepness, where there is one.
+    #[must_use]
+    pub fn with_alpha(self, alpha: f64) -> Self {
+        match self {
+            Surrogate::Clamp => Surrogate::Clamp,
+            Surrogate::Sigmoid { .. } => Surrogate::Sigmoid { alpha },
+            Surrogate::Atan { .. } => Surrogate::Atan { alpha },
+            Surrogate::FastSigmoid { .. } => Surrogate::FastSigmoid { alpha },
+        }
+    }
+}
+
+listed! {
+    /// What a SpikeSampler puts out.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum SpikeMode {
+        /// Spikes: 1 where y > u, else 0.
+        Sampled,
+        /// Their expectation clamp(y, 0, 1), with its own derivative; no noise is drawn.
+        Expected,
+    }
 }
 
 /// How potentials become spikes. `T` holds values, as in [`Noise`].
@@ -120,6 +175,30 @@ impl<T> Spike<T> {
     }
 }
 
+impl<B: Transfer> Spike<&Tensor<B>> {
+    /// Whether potentials of this shape can become spikes in this way; `op` is who asks, for the message.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a surrogate's alpha is not positive; [`Error::Value`] where the potentials are empty or the draw's sides
+    /// do not divide the batch; [`Error::Shape`] where given noise has another shape.
+    pub fn check(&self, op: &'static str, potentials: &[usize]) -> Result<()> {
+        self.surrogate.check()?;
+        shape::filled(op, "the potentials", potentials)?;
+        match &self.noise {
+            Noise::Stream(draw) => draw.check(op, shape::rows(potentials)[0]),
+            Noise::Given(noise) => shape::exactly(op, "the given noise, like the potentials,", potentials, noise.shape()),
+        }
+    }
+
+    /// The same for potentials `scale[h] x + shift[h]`, or x.
+    pub(in crate::backend) fn check_affine(&self, op: &'static str, x: &Tensor<B>, affine: Option<(&Tensor<B>, &Tensor<B>)>) -> Result<()> {
+        if let Some((scale, shift)) = affine {
+            shape::affine(op, x.shape(), scale.shape(), shift.shape())?;
+        }
+        self.check(op, x.shape())
+    }
+}
+
 /// A leaky integrate-and-fire neuron: `v[t] = decay v[t-1] (1 - s[t-1]) + y[t]` (hard reset) or
 /// `v[t] = decay v[t-1] - threshold s[t-1] + y[t]` (soft reset), `s[t] = v[t] > threshold`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,6 +216,28 @@ pub struct Lif {
     /// The reset itself carries no gradient, as is usual.
     #[serde(default)]
     pub surrogate: Surrogate,
+}
+
+impl Lif {
+    /// Whether such neurons can be driven by x of this shape, (.., L).
+    ///
+    /// # Errors
+    /// [`Error::Config`] where decay is outside [0, 1], the threshold is not finite, or a surrogate's alpha is not positive;
+    /// [`Error::Value`] where x has no time step.
+    pub fn check(&self, op: &'static str, x: &[usize]) -> Result<()> {
+        let Lif { decay, threshold, surrogate, .. } = *self;
+        if !(0.0..=1.0).contains(&decay) {
+            return Err(Error::config("decay", decay, "must lie in [0, 1]"));
+        }
+        if !threshold.is_finite() {
+            return Err(Error::config("threshold", threshold, "must be finite"));
+        }
+        surrogate.check()?;
+        match x {
+            [.., length] if *length > 0 => Ok(()),
+            _ => Err(Error::value(op, format!("x has shape {x:?}: the last axis is time and must hold at least one step"))),
+        }
+    }
 }
 
 /// What a file gets that leaves the threshold out.

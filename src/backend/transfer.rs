@@ -13,10 +13,19 @@ pub trait Transfer: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// A short name for people, as in "cpu-f32".
     fn name(&self) -> String;
     /// Moves host values, row-major, to the device.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where `shape` does not hold as many values.
     #[allow(clippy::wrong_self_convention, reason = "from_vec and to_vec are a pair, and the device is the receiver of both")]
     fn from_vec(&self, values: Vec<Self::Elem>, shape: &[usize]) -> Result<Tensor<Self>>;
     /// Copies the values to the host, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) where the device failed in this or an earlier call.
     fn to_vec(&self, x: &Tensor<Self>) -> Result<Vec<Self::Elem>>;
     /// A tensor of one repeated value.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::Error::Value) where no memory holds such a shape.
     fn full(&self, shape: &[usize], value: f64) -> Result<Tensor<Self>>;
 }

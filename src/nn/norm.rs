@@ -10,15 +10,17 @@ use crate::error::{Error, Result};
 const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
-/// Which normalisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum NormKind {
-    /// Statistics of a channel over batch and length, padding included.
-    Batch,
-    /// Statistics of a position over the channels.
-    Layer,
+listed! {
+    /// Which normalisation.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    pub enum NormKind {
+        /// Statistics of a channel over batch and length, padding included.
+        Batch,
+        /// Statistics of a position over the channels.
+        Layer,
+    }
 }
 
 /// A normalisation with gain and bias; eps 1e-5, momentum 0.1, as PyTorch.

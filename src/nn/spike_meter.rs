@@ -7,17 +7,19 @@ use std::fmt;
 use crate::backend::{Backend, Real, Tensor};
 use crate::error::Result;
 
-/// Where in a block spikes are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Site {
-    /// What enters the SSM.
-    Input,
-    /// What leaves it for the SpikeMixer.
-    Output,
-    /// What enters the second branch's SSM.
-    ReverseInput,
-    /// What leaves it.
-    ReverseOutput,
+listed! {
+    /// Where in a block spikes are drawn.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Site {
+        /// What enters the SSM.
+        Input,
+        /// What leaves it for the SpikeMixer.
+        Output,
+        /// What enters the second branch's SSM.
+        ReverseInput,
+        /// What leaves it.
+        ReverseOutput,
+    }
 }
 
 impl fmt::Display for Site {

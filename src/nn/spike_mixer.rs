@@ -9,16 +9,18 @@ use crate::autodiff::ops::mix::Mix;
 use crate::backend::{Backend, Draw, Key, Unary};
 use crate::error::{Error, Result};
 
-/// The non-linearity after the mix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Activation {
-    /// x Phi(x).
-    #[default]
-    Gelu,
-    /// max(x, 0).
-    Relu,
+listed! {
+    /// The non-linearity after the mix.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    pub enum Activation {
+        /// x Phi(x).
+        #[default]
+        Gelu,
+        /// max(x, 0).
+        Relu,
+    }
 }
 
 impl Activation {

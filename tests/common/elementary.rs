@@ -144,11 +144,11 @@ impl<E: Real> SsmKernels for Elementary<E> {
         self.0.dplr_kernel_grad(&ssm.as_ref().map(inner), len, &inner(g)).map(|grads| grads.map(outer))
     }
 
-    fn diag_kernel(&self, ssm: &SsmParams<Outer<E>>, disc: Discretisation, len: usize) -> Result<Outer<E>> {
+    fn diag_kernel(&self, ssm: &SsmParams<Outer<E>>, disc: Discretization, len: usize) -> Result<Outer<E>> {
         self.0.diag_kernel(&ssm.as_ref().map(inner), disc, len).map(outer)
     }
 
-    fn diag_kernel_grad(&self, ssm: &SsmParams<Outer<E>>, disc: Discretisation, g: &Outer<E>) -> Result<SsmParams<Outer<E>>> {
+    fn diag_kernel_grad(&self, ssm: &SsmParams<Outer<E>>, disc: Discretization, g: &Outer<E>) -> Result<SsmParams<Outer<E>>> {
         self.0.diag_kernel_grad(&ssm.as_ref().map(inner), disc, &inner(g)).map(|grads| grads.map(outer))
     }
 }

@@ -8,7 +8,7 @@ use pspikessm::backend::{Backend, Draw, Firing, FiringDropout, LongConv, Noise, 
 use super::dual::Dual;
 use super::elementwise::define;
 use super::harness::{Array, Dice, Lab, any_draw, cases, drawn, in_any_batch, indices, length, mask, once, seed, wanted};
-use super::spike::{SURROGATES, slope, steepness};
+use super::spike::{slope, steepness};
 
 /// Operands on the host.
 struct Conv {
@@ -395,7 +395,7 @@ impl Fire {
 }
 
 pub fn fire_gradient<B: Backend>(lab: &Lab<B>) {
-    let modes = (select(vec![SpikeMode::Sampled, SpikeMode::Sampled, SpikeMode::Expected]), select(SURROGATES.to_vec()));
+    let modes = (select(vec![SpikeMode::Sampled, SpikeMode::Sampled, SpikeMode::Expected]), select(Surrogate::ALL.to_vec()));
     cases(64, 75, (convolutions(), any::<Options>(), modes), |(sizes, options, (mode, surrogate))| {
         let mut dice = Dice::new(sizes.seed);
         let (conv, there, fire) = sizes.firing(lab, &mut dice, options)?;

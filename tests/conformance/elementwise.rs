@@ -2,28 +2,12 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use pspikessm::backend::{Backend, Binary, Unary};
+use pspikessm::backend::{Backend, Binary, Real, Unary};
 
 use super::dual::Dual;
 use super::harness::{Array, Dice, Lab, Verdict, cases, filled_shape, indices, narrowed, once, seed, shape};
 
-const FUNCTIONS: [Unary; 13] = [
-    Unary::Neg,
-    Unary::Exp,
-    Unary::Ln,
-    Unary::Sqrt,
-    Unary::Recip,
-    Unary::Square,
-    Unary::Tanh,
-    Unary::Sigmoid,
-    Unary::Softplus,
-    Unary::Relu,
-    Unary::Gelu,
-    Unary::Clamp(-0.5, 0.75),
-    Unary::Linear(1.75, -0.25),
-];
-
-/// The truth. The match is exhaustive: a new function is refused here until it has a definition, and belongs in `FUNCTIONS` too.
+/// The truth. The match has no arm for all others: a new function does not compile until it has a definition here.
 pub fn define(f: Unary, x: Dual) -> Dual {
     match f {
         Unary::Neg => -x,
@@ -90,7 +74,7 @@ fn spreads() -> impl Strategy<Value = f64> {
 pub fn unary<B: Backend>(lab: &Lab<B>) {
     cases(16, 10, (shape(), spreads(), seed()), |(shape, spread, seed)| {
         let mut dice = Dice::new(seed);
-        for f in FUNCTIONS {
+        for f in Unary::ALL {
             let x = arguments(lab, &mut dice, f, &shape, spread);
             let want = Array::new(&shape, x.values.iter().map(|&x| define(f, x.into()).value).collect());
             lab.near(&format!("{f:?}"), &lab.backend.unary(f, &lab.put(&x)?)?, &want, lab.tolerance.elementwise, terms(f, x.largest())[0])?;
@@ -102,7 +86,7 @@ pub fn unary<B: Backend>(lab: &Lab<B>) {
 pub fn unary_gradient<B: Backend>(lab: &Lab<B>) {
     cases(16, 11, (shape(), spreads(), seed()), |(shape, spread, seed)| {
         let mut dice = Dice::new(seed);
-        for f in FUNCTIONS {
+        for f in Unary::ALL {
             let (x, g) = (arguments(lab, &mut dice, f, &shape, spread), lab.signed(&mut dice, &shape));
             let slopes = x.values.iter().map(|&value| define(f, Dual { value, slope: 1.0 }).slope);
             let want = Array::new(&shape, slopes.zip(&g.values).map(|(slope, g)| slope * g).collect());
@@ -113,12 +97,15 @@ pub fn unary_gradient<B: Backend>(lab: &Lab<B>) {
     });
 }
 
-/// f and f' at `x` are exactly these.
+/// f and f' at `x` are exactly these, alone and in vectors of any width.
 fn point<B: Backend>(lab: &Lab<B>, f: Unary, x: f64, value: f64, slope: f64) -> Verdict {
-    let one = |v: f64| lab.put(&Array::new(&[1], vec![v]));
-    lab.same(&format!("{f:?} at {x}"), &lab.backend.unary(f, &one(x)?)?, &Array::new(&[1], vec![value]))?;
-    let got = lab.backend.unary_grad(f, &one(x)?, &one(3.0)?)?;
-    lab.same(&format!("the derivative of {f:?} at {x}"), &got, &Array::new(&[1], vec![3.0 * slope]))
+    for width in [1, 35] {
+        let all = |v: f64| Array::new(&[width], vec![v; width]);
+        let (x_there, g) = (lab.put(&all(x))?, lab.put(&all(3.0))?);
+        lab.same(&format!("{f:?} at {x}"), &lab.backend.unary(f, &x_there)?, &all(value))?;
+        lab.same(&format!("the derivative of {f:?} at {x}"), &lab.backend.unary_grad(f, &x_there, &g)?, &all(3.0 * slope))?;
+    }
+    Ok(())
 }
 
 pub fn unary_special_points<B: Backend>(lab: &Lab<B>) {
@@ -130,6 +117,22 @@ pub fn unary_special_points<B: Backend>(lab: &Lab<B>) {
             (Unary::Relu, 2.0, 2.0, 1.0),
             (Unary::Relu, f64::INFINITY, f64::INFINITY, 1.0),
             (Unary::Gelu, 100.0, 100.0, 1.0),
+            (Unary::Gelu, 1e38, B::Elem::of(1e38).f64(), 1.0),
+            (Unary::Gelu, f64::INFINITY, f64::INFINITY, 1.0),
+            (Unary::Gelu, f64::NEG_INFINITY, 0.0, 0.0),
+            (Unary::Relu, f64::NEG_INFINITY, 0.0, 0.0),
+            (Unary::Softplus, f64::INFINITY, f64::INFINITY, 1.0),
+            (Unary::Softplus, f64::NEG_INFINITY, 0.0, 0.0),
+            (Unary::Sigmoid, f64::INFINITY, 1.0, 0.0),
+            (Unary::Sigmoid, f64::NEG_INFINITY, 0.0, 0.0),
+            (Unary::Tanh, f64::INFINITY, 1.0, 0.0),
+            (Unary::Tanh, f64::NEG_INFINITY, -1.0, 0.0),
+            (Unary::Exp, f64::INFINITY, f64::INFINITY, f64::INFINITY),
+            (Unary::Exp, f64::NEG_INFINITY, 0.0, 0.0),
+            (Unary::Recip, f64::INFINITY, 0.0, 0.0),
+            (Unary::Recip, f64::NEG_INFINITY, 0.0, 0.0),
+            (Unary::Ln, f64::INFINITY, f64::INFINITY, 0.0),
+            (Unary::Sqrt, f64::INFINITY, f64::INFINITY, 0.0),
             (clamp, -0.5, -0.5, 1.0),
             (clamp, 0.75, 0.75, 1.0),
             (clamp, -0.5 - 1e-6, -0.5, 0.0),
@@ -156,7 +159,7 @@ pub fn unary_special_points<B: Backend>(lab: &Lab<B>) {
 pub fn unary_propagates_nan<B: Backend>(lab: &Lab<B>) {
     once(|| {
         // In every position of a vector.
-        for (f, at) in FUNCTIONS.into_iter().flat_map(|f| (0..19).map(move |at| (f, at))) {
+        for (f, at) in Unary::ALL.into_iter().flat_map(|f| (0..19).map(move |at| (f, at))) {
             let mut x = Array::of(&[19], |_| 0.5);
             x.values[at] = f64::NAN;
             let got = lab.get(&lab.backend.unary(f, &lab.put(&x)?)?)?;
@@ -176,15 +179,22 @@ fn combine(f: Binary, x: f64, y: f64) -> f64 {
     }
 }
 
+/// The shape of two that broadcast: axes align from the right, one of length 1 or left out takes the other's.
+pub fn joined(left: &[usize], right: &[usize]) -> Vec<usize> {
+    let rank = left.len().max(right.len());
+    let lengths = |shape: &[usize]| -> Vec<usize> { [vec![1; rank - shape.len()], shape.to_vec()].concat() };
+    lengths(left).into_iter().zip(lengths(right)).map(|(l, r)| if l == 1 { r } else { l }).collect()
+}
+
 pub fn binary<B: Backend>(lab: &Lab<B>) {
     cases(32, 12, (shape(), 0..3usize, seed()), |(shape, stretched, seed)| {
         let mut dice = Dice::new(seed);
         // One operand keeps the whole shape, or neither does.
         let left = if stretched == 0 { shape.clone() } else { narrowed(&mut dice, &shape) };
         let right = if stretched == 1 { shape.clone() } else { narrowed(&mut dice, &shape) };
-        let joint = pspikessm::backend::shape::broadcast("binary", &left, &right)?;
+        let joint = joined(&left, &right);
         let (x, y) = (lab.signed(&mut dice, &left), lab.array(&mut dice, &right, 0.1, 1.0));
-        for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+        for f in Binary::ALL {
             let want = Array::of(&joint, |i| combine(f, x.at(i), y.at(i)));
             let got = lab.backend.binary(f, &lab.put(&x)?, &lab.put(&y)?)?;
             lab.near(&format!("{f:?} of {left:?} and {right:?}"), &got, &want, lab.tolerance.elementwise, 0.0)?;
@@ -206,7 +216,7 @@ pub fn binary_propagates_nan<B: Backend>(lab: &Lab<B>) {
         let mut dice = Dice::new(seed);
         let (mut x, y) = (lab.signed(&mut dice, &[rows, columns]), lab.array(&mut dice, &[columns], 0.1, 1.0));
         x.values[dice.below(rows * columns)] = f64::NAN;
-        for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+        for f in Binary::ALL {
             for (x, y) in [(&x, &y), (&y, &x)] {
                 let want = Array::of(&[rows, columns], |i| combine(f, x.at(i), y.at(i)));
                 let got = lab.backend.binary(f, &lab.put(x)?, &lab.put(y)?)?;

@@ -218,11 +218,11 @@ impl Channel {
     }
 
     /// K[l] = 2 Re sum_n C_n B_n b_n abar_n^l, one power after another.
-    fn diagonal(&self, disc: Discretisation, len: usize) -> Vec<Vec<Dual>> {
+    fn diagonal(&self, disc: Discretization, len: usize) -> Vec<Vec<Dual>> {
         let one = Complex::from(1.0);
         let discrete = |a: Complex| match disc {
-            Discretisation::Zoh => (a.scale(self.dt).exp(), (a.scale(self.dt).exp() - one) * a.recip()),
-            Discretisation::Bilinear => {
+            Discretization::Zoh => (a.scale(self.dt).exp(), (a.scale(self.dt).exp() - one) * a.recip()),
+            Discretization::Bilinear => {
                 let (half, inverse) = (a.scale(self.dt * 0.5), (one - a.scale(self.dt * 0.5)).recip());
                 ((one + half) * inverse, inverse.scale(self.dt))
             }
@@ -238,7 +238,7 @@ impl Channel {
 fn sizes(rank: impl Strategy<Value = usize>, half: Vec<usize>) -> impl Strategy<Value = (Sizes, DtTransform)> {
     // H and one of its divisors.
     let models = select(vec![(1usize, 1usize), (2, 1), (2, 2), (3, 1), (4, 2), (3, 3)]);
-    (models, select(half), rank, 1..3usize, select(vec![DtTransform::Softplus, DtTransform::Exp]))
+    (models, select(half), rank, 1..3usize, select(DtTransform::ALL.to_vec()))
         .prop_map(|((d_model, n_ssm), half, rank, kernels, dt)| (Sizes { d_model, n_ssm, half, rank, kernels }, dt))
 }
 
@@ -307,12 +307,12 @@ pub fn dplr_advance<B: Backend>(lab: &Lab<B>) {
     });
 }
 
-fn discretisations() -> impl Strategy<Value = Discretisation> {
-    select(vec![Discretisation::Zoh, Discretisation::Bilinear])
+fn discretizations() -> impl Strategy<Value = Discretization> {
+    select(Discretization::ALL.to_vec())
 }
 
 pub fn diagonal<B: Backend>(lab: &Lab<B>) {
-    cases(48, 93, (sizes(Just(0), vec![1, 2, 5, 17, 32]), discretisations(), lens(), seed()), |((sizes, dt), disc, len, seed)| {
+    cases(48, 93, (sizes(Just(0), vec![1, 2, 5, 17, 32]), discretizations(), lens(), seed()), |((sizes, dt), disc, len, seed)| {
         let stored = Stored::new(lab, &mut Dice::new(seed), sizes, dt, len);
         let shape = [sizes.kernels, sizes.d_model, len];
         let want = evaluate(&stored.inputs(), &shape, |inputs| stored.by_kernel(inputs, |channel| channel.diagonal(disc, len)));
@@ -322,7 +322,7 @@ pub fn diagonal<B: Backend>(lab: &Lab<B>) {
 }
 
 pub fn diagonal_gradient<B: Backend>(lab: &Lab<B>) {
-    cases(32, 94, (sizes(Just(0), vec![1, 2, 5, 9]), discretisations(), lens(), seed()), |((sizes, dt), disc, len, seed)| {
+    cases(32, 94, (sizes(Just(0), vec![1, 2, 5, 9]), discretizations(), lens(), seed()), |((sizes, dt), disc, len, seed)| {
         let mut dice = Dice::new(seed);
         let stored = Stored::new(lab, &mut dice, sizes, dt, len);
         let g = lab.signed(&mut dice, &[sizes.kernels, sizes.d_model, len]);

@@ -13,6 +13,7 @@ pub mod loss;
 pub mod norm;
 pub mod products;
 pub mod random;
+pub mod refusals;
 pub mod spike;
 pub mod transfer;
 
@@ -35,6 +36,9 @@ macro_rules! every_test {
                 fire_does_not_depend_on_the_batch, fire_gradient, fire_gradient_of_silence;
             kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
             loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;
+            refusals: of_transfer, of_elementwise, of_products, of_layout, of_embeddings, of_random, of_normalization, of_spiking, of_lif,
+                of_long_convolutions, of_firings, of_mixing, of_kernels, of_learning, moves_are_accepted_exactly_where_allowed,
+                parts_are_joined_exactly_where_allowed, shapes_broadcast_exactly_where_allowed, good_calls_are_accepted;
         }
     };
 }

@@ -116,7 +116,7 @@ fn define(axes: NormAxes, shape: [usize; 3], eps: f64, inputs: &[Vec<Dual>]) -> 
 }
 
 fn both_axes() -> impl Strategy<Value = NormAxes> {
-    select(vec![NormAxes::Batch, NormAxes::Layer])
+    select(NormAxes::ALL.to_vec())
 }
 
 /// x off centre by `offset`, gamma around 1, beta.

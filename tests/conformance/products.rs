@@ -8,6 +8,7 @@ use pspikessm::backend::{Backend, Draw, Mixing, Noise, Spike, SpikeMode, Surroga
 
 use super::dual::Dual;
 use super::elementwise::define;
+use super::elementwise::joined;
 use super::harness::{Array, Dice, Lab, Verdict, any_draw, cases, dim, in_any_batch, indices, length, mask, narrowed, once, seed, wanted};
 
 /// x (.., m, k) or (.., k, m), y (.., k, n) or (.., n, k).
@@ -43,8 +44,8 @@ pub fn matmul<B: Backend>(lab: &Lab<B>) {
     cases(48, 20, (batch(), sizes(), any::<[bool; 2]>(), seed()), |(batch, [m, n, k], [tx, ty], seed)| {
         let mut dice = Dice::new(seed);
         let (x, y) = (operand(lab, &mut dice, &batch, tx, m, k), operand(lab, &mut dice, &batch, ty, k, n));
-        let product = pspikessm::backend::shape::product(&x.shape, tx, &y.shape, ty)?;
-        let want = multiply(&x, tx, &y, ty, &product.batch, [m, n, k]);
+        let leading = |x: &Array| x.shape[..x.shape.len() - 2].to_vec();
+        let want = multiply(&x, tx, &y, ty, &joined(&leading(&x), &leading(&y)), [m, n, k]);
         let got = lab.backend.matmul(&lab.put(&x)?, tx, &lab.put(&y)?, ty)?;
         lab.near(&format!("{:?} ({tx}) times {:?} ({ty})", x.shape, y.shape), &got, &want, lab.tolerance.sums, x.largest() * y.largest())
     });

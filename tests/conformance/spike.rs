@@ -102,7 +102,7 @@ pub fn given_noise_is_as_good_as_the_stream<B: Backend>(lab: &Lab<B>) {
         let mut case = Case::new(&shape, has_affine, seed);
         case.x = lab.array(&mut Dice::new(seed), &shape, -0.5, 1.5);
         let there = case.put(lab)?;
-        for surrogate in SURROGATES {
+        for surrogate in Surrogate::ALL {
             let stream = Spike { noise: Noise::Stream(case.draw), mode: SpikeMode::Sampled, surrogate };
             let given = Spike { noise: Noise::Given(lab.backend.draw_uniform(case.draw, &shape)?), ..stream.clone() };
             let want = lab.get(&lab.backend.spike(&stream, &there.x, there.affine())?)?;
@@ -124,7 +124,7 @@ pub fn spikes_do_not_depend_on_the_batch<B: Backend>(lab: &Lab<B>) {
     cases(16, 66, (sequence(), any::<bool>(), seed()), |([half, channels, length], has_affine, seed)| {
         let case = Case::new(&[2 * half, channels, length], has_affine, seed);
         let there = case.put(lab)?;
-        for surrogate in [Surrogate::Clamp, Surrogate::Atan { alpha: 2.0 }] {
+        for surrogate in Surrogate::ALL {
             let spike = |draw| Spike { noise: Noise::Stream(draw), mode: SpikeMode::Sampled, surrogate };
             in_any_batch(lab, case.draw, &case.x, true, |draw, x| {
                 lab.get(&lab.backend.spike(&spike(draw), &lab.put(x)?, there.affine())?)
@@ -150,9 +150,6 @@ pub fn ties_and_nan_do_not_spike<B: Backend>(lab: &Lab<B>) {
     });
 }
 
-pub const SURROGATES: [Surrogate; 4] =
-    [Surrogate::Clamp, Surrogate::Sigmoid { alpha: 4.0 }, Surrogate::Atan { alpha: 2.0 }, Surrogate::FastSigmoid { alpha: 10.0 }];
-
 /// The derivative that stands in for that of a spike, by the potential `y`.
 pub fn slope(surrogate: Surrogate, y: f64, u: f64) -> f64 {
     let d = Dual { value: y - u, slope: 1.0 };
@@ -173,7 +170,7 @@ pub fn steepness(surrogate: Surrogate) -> f64 {
 }
 
 fn modes() -> impl Strategy<Value = (SpikeMode, Surrogate, bool)> {
-    (select(vec![SpikeMode::Sampled, SpikeMode::Sampled, SpikeMode::Expected]), select(SURROGATES.to_vec()), any::<bool>())
+    (select(vec![SpikeMode::Sampled, SpikeMode::Sampled, SpikeMode::Expected]), select(Surrogate::ALL.to_vec()), any::<bool>())
 }
 
 pub fn surrogate_gradient<B: Backend>(lab: &Lab<B>) {
@@ -208,7 +205,7 @@ pub fn clamp_surrogate_includes_its_ends<B: Backend>(lab: &Lab<B>) {
         let want = Array::new(&[1, 1, 7], vec![3.0, 3.0, 3.0, 0.0, 0.0, 3.0, 0.0]);
         let (x, g) = (lab.put(&x)?, lab.backend.full(&[1, 1, 7], 3.0)?);
         let (one, zero) = (lab.backend.full(&[1], 1.0)?, lab.backend.full(&[1], 0.0)?);
-        for (mode, affine) in [SpikeMode::Sampled, SpikeMode::Expected].into_iter().flat_map(|m| [(m, None), (m, Some((&one, &zero)))]) {
+        for (mode, affine) in SpikeMode::ALL.into_iter().flat_map(|m| [(m, None), (m, Some((&one, &zero)))]) {
             let spike = Spike { noise: Noise::Stream(Key::new(1).into()), mode, surrogate: Surrogate::Clamp };
             let got = lab.backend.spike_grad(&spike, &x, affine, &g, [true, false, false])?;
             lab.same(&format!("{mode:?} at the ends"), wanted(&got[0])?, &want)?;
@@ -250,7 +247,7 @@ fn decided<B: Backend>(lab: &Lab<B>, dice: &mut Dice, lif: &Lif, shape: &[usize]
 
 fn neurons() -> impl Strategy<Value = Lif> {
     let numbers = (select(vec![0.0, 0.5, 0.9, 1.0]), select(vec![0.5, 1.0]));
-    (numbers, any::<bool>(), select(SURROGATES.to_vec())).prop_map(|((decay, threshold), soft_reset, surrogate)| Lif {
+    (numbers, any::<bool>(), select(Surrogate::ALL.to_vec())).prop_map(|((decay, threshold), soft_reset, surrogate)| Lif {
         decay,
         threshold,
         soft_reset,

@@ -274,7 +274,7 @@ fn a_meter_counts_the_spikes_of_the_cpu() {
 
 #[test]
 fn stepping_is_the_convolution() {
-    use pspikessm::backend::Discretisation::{Bilinear, Zoh};
+    use pspikessm::backend::Discretization::{Bilinear, Zoh};
     use pspikessm::nn::hippo::DiagInit;
     let device = gpu();
     for init in [SsmInit::Dplr(Measure::LegS), SsmInit::Diag(DiagInit::Lin, Zoh), SsmInit::Diag(DiagInit::Inv, Bilinear)] {

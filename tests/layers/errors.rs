@@ -140,7 +140,7 @@ fn shapes_that_do_not_fit_are_named_with_their_axis() {
     says(linear.forward(&cx, &x(&[2, 4, 5])), &["mix", "[2, 3]"]);
     let sampler = SpikeSampler::new(&cpu, 4, SpikeSource::default()).unwrap();
     says(sampler.forward(&cx, &x(&[2, 3, 9]), Noise::Stream(Key::new(0).into())), &["spike", "axis 1", "[2, 3, 9]", "[4]"]);
-    for kind in [NormKind::Batch, NormKind::Layer] {
+    for kind in NormKind::ALL {
         says(Norm::new(&cpu, kind, 4).unwrap().forward(&cx, &x(&[2, 3, 9])), &["norm", "axis 0", "[3]", "[4]"]);
     }
     let mixer = SpikeMixer::new(&cpu, Key::new(0), 4, 2, Activation::Gelu).unwrap();

@@ -258,7 +258,7 @@ fn another_architecture_is_named_by_its_first_parameter() {
         message.contains("the model has no blocks.0.forward.sampler.scale") || message.contains("the model has no blocks.0."),
         "{message}"
     );
-    let diagonal = SsmInit::Diag(Default::default(), pspikessm::backend::Discretisation::Zoh);
+    let diagonal = SsmInit::Diag(Default::default(), pspikessm::backend::Discretization::Zoh);
     let message = refusal(small(true).block(block(SsmConfig::new(4, 6).init(diagonal))));
     assert!(message.contains("the model has no blocks.0.forward.ssm.kernel.P"), "{message}");
 }
@@ -429,7 +429,7 @@ fn pooled(model: &Model<B>, pooling: Pooling, lengths: &[usize]) -> Vec<Vec<f64>
 
 #[test]
 fn pooling_reads_the_true_length() {
-    for pooling in [Pooling::Mean, Pooling::Last] {
+    for pooling in Pooling::ALL {
         let model = bare(pooling, false);
         for lengths in [[3, 1, 2, 3], [3; 4]] {
             let want: Vec<f64> = pooled(&model, pooling, &lengths).iter().flat_map(|x| apply(&model, "decoder", x)).collect();

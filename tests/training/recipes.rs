@@ -9,7 +9,7 @@ use crate::runs::{QUICK, changed, mentions};
 use proptest::prelude::*;
 use proptest::sample::select;
 use pspikessm::Error;
-use pspikessm::backend::{Cpu, Discretisation, DtTransform, Key, Lif, Surrogate};
+use pspikessm::backend::{Cpu, Discretization, DtTransform, Key, Lif, Surrogate};
 use pspikessm::data::{Dataset, Vocabulary};
 use pspikessm::nn::hippo::{DiagInit, Measure};
 use pspikessm::nn::{Activation, AdamWConfig, BlockConfig, Cosine, Model, Module, NormKind, Pooling, SpikeSource, SsmConfig, SsmInit};
@@ -182,8 +182,8 @@ fn one_key_makes_a_model_causal() {
 
 fn any_ssm() -> impl Strategy<Value = SsmConfig> {
     let (measure, diagonal) = (select(&Measure::ALL[..]), select(&DiagInit::ALL[..]));
-    let discretisation = prop_oneof![Just(Discretisation::Zoh), Just(Discretisation::Bilinear)];
-    let init = prop_oneof![measure.prop_map(SsmInit::Dplr), (diagonal, discretisation).prop_map(|(init, how)| SsmInit::Diag(init, how))];
+    let discretization = prop_oneof![Just(Discretization::Zoh), Just(Discretization::Bilinear)];
+    let init = prop_oneof![measure.prop_map(SsmInit::Dplr), (diagonal, discretization).prop_map(|(init, how)| SsmInit::Diag(init, how))];
     let transform = prop_oneof![Just(DtTransform::Softplus), Just(DtTransform::Exp)];
     let sizes = (1usize..300, 1usize..40, any::<bool>(), prop::option::of(1usize..20_000));
     let steps = (1e-9f64..1e-3, 1e-3f64..10.0, transform);
@@ -199,12 +199,7 @@ fn any_ssm() -> impl Strategy<Value = SsmConfig> {
 }
 
 fn any_source() -> impl Strategy<Value = SpikeSource> {
-    let surrogate = (0..4, 1e-3f64..1e3).prop_map(|(kind, alpha)| match kind {
-        0 => Surrogate::Clamp,
-        1 => Surrogate::Sigmoid { alpha },
-        2 => Surrogate::Atan { alpha },
-        _ => Surrogate::FastSigmoid { alpha },
-    });
+    let surrogate = (select(Surrogate::ALL.to_vec()), 1e-3f64..1e3).prop_map(|(surrogate, alpha)| surrogate.with_alpha(alpha));
     let lif = prop::option::of((0.0f64..1.0, 0.1f64..3.0, any::<bool>()));
     (surrogate, lif).prop_map(|(surrogate, lif)| match lif {
         None => SpikeSource::Probability(surrogate),
@@ -213,8 +208,8 @@ fn any_source() -> impl Strategy<Value = SpikeSource> {
 }
 
 fn any_block() -> impl Strategy<Value = BlockConfig> {
-    let norm = prop_oneof![Just(None), Just(Some(NormKind::Batch)), Just(Some(NormKind::Layer))];
-    let activation = prop_oneof![Just(Activation::Gelu), Just(Activation::Relu)];
+    let norm = prop::option::of(select(NormKind::ALL.to_vec()));
+    let activation = select(Activation::ALL.to_vec());
     (any_ssm(), any_source(), norm, activation, 0.0f64..1.0, any::<[bool; 6]>()).prop_map(
         |(ssm, source, norm, activation, dropout, [bidirectional, residual, prenorm, own_noise, flip_reverse, clamp_residual])| {
             let mut block = BlockConfig::new(ssm);
@@ -389,7 +384,7 @@ fn every_kind_of_value_can_be_set() {
         ("model.block.ssm.lr_for_all", "true", |r| r.model.block.ssm.lr_for_all = true),
         ("model.block.ssm.init.dplr", "fourier_decay", |r| r.model.block.ssm.init = SsmInit::Dplr(Measure::FourierDecay)),
         ("model.block.ssm.init.diag", "[\"inv\", \"zoh\"]", |r| {
-            r.model.block.ssm.init = SsmInit::Diag(DiagInit::Inv, Discretisation::Zoh);
+            r.model.block.ssm.init = SsmInit::Diag(DiagInit::Inv, Discretization::Zoh);
         }),
         ("model.block.ssm.init", "{ dplr = 'legt' }", |r| r.model.block.ssm.init = SsmInit::Dplr(Measure::LegT)),
         ("model.block.ssm.dt_transform", "exp", |r| r.model.block.ssm.dt_transform = DtTransform::Exp),

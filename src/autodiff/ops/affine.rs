@@ -18,7 +18,6 @@ impl<B: Backend> Op<B> for Affine {
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let [x, scale, shift] = operands("affine", inputs)?;
-        check_shapes("affine", x.shape(), scale.shape(), shift.shape())?;
         Ok((backend.affine(x, scale, shift)?, [x.clone(), scale.clone()]))
     }
 
@@ -39,22 +38,6 @@ impl<B: Backend> Op<B> for Affine {
             .map(|shape| Case::new(Affine, [generate.normal(&shape), generate.normal(&[shape[1]]), generate.normal(&[shape[1]])]))
             .collect()
     }
-}
-
-/// x (B, H, L) or (B, H), nothing empty, with scale and shift (H).
-pub(super) fn check_shapes(op: &'static str, x: &[usize], scale: &[usize], shift: &[usize]) -> Result<()> {
-    let (&[_, channels] | &[_, channels, _]) = x else {
-        return Err(Error::shape(op, None, x, scale, "x must be (batch, channels, length) or (batch, channels)"));
-    };
-    if x.contains(&0) {
-        return Err(Error::value(op, format!("x has shape {x:?}: every axis must be at least 1")));
-    }
-    for given in [scale, shift] {
-        if given != [channels] {
-            return Err(Error::shape(op, 1, x, given, format!("scale and shift must hold one number a channel: give shape [{channels}]")));
-        }
-    }
-    Ok(())
 }
 
 /// The same by broadcasting.

@@ -1,7 +1,7 @@
 //! `BinaryOp`: a function of two elements, with broadcasting.
 
 use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
-use crate::backend::{Backend, Binary, Tensor, Unary, shape};
+use crate::backend::{Backend, Binary, Tensor, Unary};
 use crate::error::Result;
 
 /// f(x, y); two inputs whose shapes broadcast to the output's.
@@ -20,8 +20,7 @@ impl<B: Backend> Op<B> for BinaryOp {
     type Saved = Saved<B>;
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], needs: Needs) -> Result<(Tensor<B>, Self::Saved)> {
-        let [x, y] = operands(self.name(), inputs)?;
-        shape::broadcast(self.name(), x.shape(), y.shape())?;
+        let [x, y] = operands(self.0.name(), inputs)?;
         let (keep_x, keep_y) = match self.0 {
             Binary::Add | Binary::Sub => (false, false),
             Binary::Mul => (needs.input(1), needs.input(0)),
@@ -77,7 +76,7 @@ impl<B: Backend> Op<B> for BinaryOp {
 
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
         let mut cases = Vec::new();
-        for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+        for f in Binary::ALL {
             let equal = generate.shape(0..=3, 1..=3);
             let large = generate.size(40..=90);
             let mut pairs = vec![
@@ -98,18 +97,6 @@ impl<B: Backend> Op<B> for BinaryOp {
             }
         }
         cases
-    }
-}
-
-impl BinaryOp {
-    /// The function's name, for error messages.
-    fn name(&self) -> &'static str {
-        match self.0 {
-            Binary::Add => "add",
-            Binary::Sub => "sub",
-            Binary::Mul => "mul",
-            Binary::Div => "div",
-        }
     }
 }
 

@@ -27,14 +27,6 @@ impl<B: Backend> Op<B> for DplrKernel {
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let [inv_dt, a_real, a_imag, b, c, p] = operands("dplr_kernel", inputs)?.map(Tensor::clone);
         let ssm = SsmParams { inv_dt, a_real, a_imag, b, c, p: Some(p), dt: self.dt };
-        ssm.sizes("dplr_kernel")?;
-        if self.len == 0 || self.take == 0 {
-            return Err(Error::value("dplr_kernel", "a kernel has at least one entry: give len and take of 1 or more"));
-        }
-        if self.take > self.len {
-            let help = format!("a kernel of length {} has no more entries: double its length first", self.len);
-            return Err(Error::config("take", self.take, help));
-        }
         Ok((backend.dplr_kernel(&ssm, self.len, self.take)?, ssm))
     }
 
@@ -50,7 +42,7 @@ impl<B: Backend> Op<B> for DplrKernel {
         let mut cases = Vec::new();
         for rank in [1, 2] {
             for len in [1, 2, 2 * generate.size(2..=8), 2 * generate.size(1..=8) + 1] {
-                let dt = generate.pick(&[DtTransform::Softplus, DtTransform::Exp]);
+                let dt = generate.pick(&DtTransform::ALL);
                 let op = DplrKernel { len, take: generate.size(1..=len), dt };
                 cases.push(Case::new(op, parameters(generate, dt, rank)));
                 cases.push(Case::new(DplrKernel { take: len, ..op }, parameters(generate, dt, rank)));
@@ -91,7 +83,7 @@ pub(super) fn parameters(generate: &mut Generate, dt: DtTransform, rank: usize) 
     inputs
 }
 
-/// The first `take` of the `len` entries `K[l] = C Abar^l Bbar` of DPLR SSMs: (c, H, take), through the bilinear discretisation.
+/// The first `take` of the `len` entries `K[l] = C Abar^l Bbar` of DPLR SSMs: (c, H, take), through the bilinear discretization.
 ///
 /// `inputs.c` is C~ = C (I - Abar^len); [`dplr_advance`](crate::backend::ssm::dplr_advance) gives the C Abar^len to subtract.
 ///

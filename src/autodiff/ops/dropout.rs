@@ -63,19 +63,12 @@ impl Dropout {
 
     /// A spike with probability 1 - p, scaled.
     fn mask<B: Backend>(&self, backend: &B, shape: &[usize]) -> Result<Tensor<B>> {
+        shape::filled("dropout", "the input", shape)?;
         let keep = 1.0 - self.p;
         let spike = Spike { noise: Noise::Stream(self.draw), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
         let kept = backend.spike(&spike, &backend.full(shape, keep)?, None)?;
         backend.unary(Unary::Linear(1.0 / keep, 0.0), &kept)
     }
-}
-
-/// The probability of dropout within another op, which leaves it out where there is none.
-pub(super) fn check_within(p: f64) -> Result<()> {
-    if p > 0.0 && p < 1.0 {
-        return Ok(());
-    }
-    Err(Error::config("dropout", p, "the probability must lie between 0 and 1: leave dropout out where it is 0"))
 }
 
 impl<B: Backend> Var<B> {

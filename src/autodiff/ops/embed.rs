@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
-use crate::backend::{Backend, Tensor, shape};
-use crate::error::{Error, Result};
+use crate::backend::{Backend, Tensor};
+use crate::error::Result;
 
 /// Rows of a table (V, H) for tokens (batch, length), as (batch, H, length); one input, the table.
 #[derive(Clone, Debug)]
@@ -22,7 +22,6 @@ impl<B: Backend> Op<B> for Embed {
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let [table] = operands("embed", inputs)?;
-        self.check(table.shape())?;
         Ok((backend.embed(table, &self.tokens, self.batch)?, table.shape()[0]))
     }
 
@@ -46,29 +45,6 @@ impl<B: Backend> Op<B> for Embed {
     }
 }
 
-impl Embed {
-    fn check(&self, table: &[usize]) -> Result<()> {
-        const OP: &str = "embed";
-        shape::rank(OP, "the table", &["vocabulary", "features"], table)?;
-        let (vocabulary, batch, count) = (table[0], self.batch, self.tokens.len());
-        if batch == 0 || count == 0 || !count.is_multiple_of(batch) {
-            let help = format!("{count} tokens do not make {batch} sequences of one length: give at least one token a sequence, and pad");
-            return Err(Error::value(OP, help));
-        }
-        if table[1] == 0 {
-            return Err(Error::value(OP, format!("the table has shape {table:?}: a row must have at least one feature")));
-        }
-        match self.tokens.iter().position(|&token| token as usize >= vocabulary) {
-            None => Ok(()),
-            Some(at) => {
-                let (token, length) = (self.tokens[at], count / batch);
-                let place = format!("position {} of sequence {}", at % length, at / length);
-                Err(Error::value(OP, format!("token {token} at {place} is not in the vocabulary of {vocabulary}: tokens count from 0")))
-            }
-        }
-    }
-}
-
 impl<B: Backend> Var<B> {
     /// The rows of this table (V, H) for `batch` sequences of tokens, one after another in `tokens`: (batch, H, length).
     ///
@@ -84,33 +60,9 @@ impl<B: Backend> Var<B> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] where this is not a table (V, H); [`Error::Value`] where a token is not in the vocabulary, or the tokens
+    /// [`Error::Shape`](crate::Error::Shape) where this is not a table (V, H); [`Error::Value`](crate::Error::Value) where a token is not in the vocabulary, or the tokens
     /// do not make `batch` sequences of one length, which is at least 1.
     pub fn embed(&self, tokens: &[u32], batch: usize) -> Result<Var<B>> {
         self.tape().apply(Embed { tokens: tokens.into(), batch }, &[self])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(tokens: &[u32], batch: usize, table: &[usize]) -> String {
-        Embed { tokens: tokens.into(), batch }.check(table).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_token_out_of_range_is_named_with_its_place() {
-        let said = message(&[0, 1, 2, 0, 7, 9], 2, &[5, 4]);
-        assert!(said.contains("embed: token 7 at position 1 of sequence 1") && said.contains("vocabulary of 5"), "{said}");
-    }
-
-    #[test]
-    fn empty_and_uneven_batches_are_refused() {
-        for (tokens, batch) in [(&[0u32, 1, 2][..], 2), (&[0], 0), (&[], 1), (&[], 0)] {
-            assert!(message(tokens, batch, &[5, 4]).contains("sequences of one length"));
-        }
-        assert!(message(&[0], 1, &[5]).contains("vocabulary, features"));
-        assert!(message(&[0], 1, &[5, 0]).contains("[5, 0]"));
     }
 }

@@ -1,9 +1,8 @@
 //! `Mix`: one matrix over the channels of several sequences stacked, with bias, activation, dropout and residual.
 
-use super::{dropout, unary};
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Case, Grads, Needs, Op, Oracle, Var};
-use crate::backend::{Backend, Draw, Key, Mixing, Tensor, Unary, shape};
+use crate::backend::{Backend, Draw, Key, Mixing, Tensor, Unary};
 use crate::error::{Error, Result};
 
 /// `r + drop(f(W [x_1; x_2; ..] + bias))`; inputs x_i (B, K_i, L), then W (H, sum K_i), then bias (H), then r (B, H, L) where there is
@@ -39,17 +38,6 @@ impl<B: Backend> Saved<B> {
         Ok(Saved { parts: parts.iter().map(|&part| part.clone()).collect(), weight: weight.clone(), bias: bias.clone(), residual })
     }
 
-    fn check(&self, mix: Mix) -> Result<()> {
-        let shapes: Vec<&[usize]> = self.parts.iter().map(|part| part.shape()).collect();
-        check_shapes(&shapes, self.weight.shape(), self.bias.shape())?;
-        if let Some(residual) = &self.residual {
-            let output = [shapes[0][0], self.weight.shape()[0], shapes[0][2]];
-            shape::exactly("mix", "the residual (batch, outputs, length)", &output, residual.shape())?;
-        }
-        mix.activation.map_or(Ok(()), unary::check_function)?;
-        mix.dropout.map_or(Ok(()), |(p, draw)| dropout::check_within(p).and_then(|()| draw.check("mix", shapes[0][0])))
-    }
-
     /// Calls `f` with the operands as a backend wants them.
     fn with<T>(&self, mix: Mix, f: impl FnOnce(Mixing<'_, B>) -> T) -> T {
         let parts: Vec<&Tensor<B>> = self.parts.iter().collect();
@@ -69,7 +57,6 @@ impl<B: Backend> Op<B> for Mix {
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let mut saved = Saved::new(*self, inputs)?;
-        saved.check(*self)?;
         let output = saved.with(*self, |mixing| backend.mix(mixing))?;
         // Its gradient is the output's: backward need not keep it.
         saved.residual = None;
@@ -127,27 +114,6 @@ impl Mix {
     }
 }
 
-fn check_shapes(parts: &[&[usize]], weight: &[usize], bias: &[usize]) -> Result<()> {
-    const OP: &str = "mix";
-    let Some(&first) = parts.first() else {
-        return Err(Error::value(OP, "give at least one part"));
-    };
-    let mut channels = 0;
-    for (i, &part) in parts.iter().enumerate() {
-        let [_, part_channels, _] = shape::sequence(OP, &format!("part {i}"), part)?;
-        if let Some(axis) = [0, 2].into_iter().find(|&axis| first[axis] != part[axis]) {
-            return Err(Error::shape(OP, axis, first, part, format!("parts 0 and {i} must have the same batch and length")));
-        }
-        channels += part_channels;
-    }
-    shape::rank(OP, "the weight", &["outputs", "inputs"], weight)?;
-    if weight[0] == 0 {
-        return Err(Error::value(OP, "the weight has no rows: give at least one output channel"));
-    }
-    shape::exactly(OP, "the weight (outputs, channels of all parts)", &[weight[0], channels], weight)?;
-    shape::exactly(OP, "the bias (outputs)", &[weight[0]], bias)
-}
-
 /// The same by concatenation, a matrix product, and one operation after another.
 fn one_by_one<B: Backend>(mix: &Mix, inputs: &[Var<B>]) -> Result<Var<B>> {
     let (inputs, residual) = if mix.residual { (&inputs[..inputs.len() - 1], inputs.last()) } else { (inputs, None) };
@@ -181,22 +147,5 @@ impl<B: Backend> Var<B> {
     pub fn mix_with(parts: &[&Var<B>], weight: &Var<B>, bias: &Var<B>, residual: Option<&Var<B>>, mix: Mix) -> Result<Var<B>> {
         let inputs: Vec<&Var<B>> = parts.iter().copied().chain([weight, bias]).chain(residual).collect();
         weight.tape().apply(Mix { residual: residual.is_some(), ..mix }, &inputs)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shape_errors_name_the_part_and_both_shapes() {
-        let message = |parts: &[&[usize]], weight: &[usize], bias: &[usize]| check_shapes(parts, weight, bias).unwrap_err().to_string();
-        let differing = message(&[&[2, 3, 4], &[2, 3, 5]], &[3, 6], &[3]);
-        assert!(differing.contains("axis 2") && differing.contains("parts 0 and 1") && differing.contains("[2, 3, 5]"), "{differing}");
-        assert!(message(&[&[2, 3, 4], &[2, 3]], &[3, 6], &[3]).contains("part 1"));
-        assert!(message(&[&[2, 3, 4], &[2, 1, 4]], &[3, 3], &[3]).contains("[3, 4]"));
-        assert!(message(&[&[2, 3, 4]], &[3, 3], &[4]).contains("bias"));
-        assert!(message(&[], &[3, 3], &[3]).contains("at least one part"));
-        assert!(check_shapes(&[&[2, 3, 4], &[2, 1, 4]], &[7, 4], &[7]).is_ok());
     }
 }

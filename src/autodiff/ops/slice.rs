@@ -1,7 +1,7 @@
 //! `Slice`: a stretch of one axis.
 
 use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
-use crate::backend::{Backend, Tensor, shape};
+use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
 /// `len` entries from `start` on along `axis`; one input.
@@ -22,7 +22,6 @@ impl<B: Backend> Op<B> for Slice {
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let [x] = operands("slice", inputs)?;
-        shape::slice("slice", x.shape(), self.axis, self.start, self.len)?;
         Ok((backend.slice(x, self.axis, self.start, self.len)?, x.shape().into()))
     }
 

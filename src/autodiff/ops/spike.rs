@@ -2,7 +2,6 @@
 
 use rand_core::Rng;
 
-use super::affine;
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
 use crate::backend::{Backend, Draw, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, shape};
@@ -29,13 +28,9 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let (x, affine) = match *inputs {
             [x] => (x, None),
-            [x, scale, shift] => {
-                affine::check_shapes("spike", x.shape(), scale.shape(), shift.shape())?;
-                (x, Some((scale, shift)))
-            }
+            [x, scale, shift] => (x, Some((scale, shift))),
             _ => return Err(wrong_inputs()),
         };
-        check("spike", &self.spike, x.shape())?;
         let output = backend.spike(&self.spike, x, affine)?;
         Ok((output, (x.clone(), affine.map(|(scale, shift)| (scale.clone(), shift.clone())))))
     }
@@ -58,7 +53,7 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
 
     fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
         let alpha = generate.pick(&[0.5, 1.0, 2.0, 4.0]);
-        let surrogates = [Surrogate::Clamp, Surrogate::Sigmoid { alpha }, Surrogate::Atan { alpha }, Surrogate::FastSigmoid { alpha }];
+        let surrogates = Surrogate::ALL.map(|surrogate| surrogate.with_alpha(alpha));
         let mut draws: Vec<_> = surrogates.map(|surrogate| (SpikeMode::Sampled, surrogate)).into();
         draws.push((SpikeMode::Expected, generate.pick(&surrogates)));
         let mut cases = Vec::new();
@@ -119,29 +114,8 @@ fn with_affine(generate: &mut Generate, potential: &Array) -> Vec<Array> {
     vec![x, scale, shift]
 }
 
-/// Whether potentials of this shape can become spikes in this way.
-pub(super) fn check<B: Backend>(op: &'static str, spike: &Spike<Tensor<B>>, potentials: &[usize]) -> Result<()> {
-    check_surrogate(spike.surrogate)?;
-    match &spike.noise {
-        Noise::Stream(draw) => draw.check(op, shape::rows(potentials)[0]),
-        Noise::Given(noise) => shape::exactly(op, "the given noise, like the potentials,", potentials, noise.shape()),
-    }
-}
-
 fn wrong_inputs() -> Error {
     Error::value("spike", "takes x, or x, scale and shift")
-}
-
-/// Steepness is positive and finite.
-pub(super) fn check_surrogate(surrogate: Surrogate) -> Result<()> {
-    let alpha = match surrogate {
-        Surrogate::Clamp => return Ok(()),
-        Surrogate::Sigmoid { alpha } | Surrogate::Atan { alpha } | Surrogate::FastSigmoid { alpha } => alpha,
-    };
-    if alpha > 0.0 && alpha.is_finite() {
-        return Ok(());
-    }
-    Err(Error::config("alpha", alpha, "the steepness of a surrogate must be positive and finite"))
 }
 
 /// The smooth function that has the surrogate for a derivative, element by element, with the noise of the draw itself. It is only ever
@@ -236,9 +210,13 @@ mod tests {
     #[test]
     fn surrogates_at_a_tie_have_their_peak() {
         let alpha = 2.0;
-        for (surrogate, peak) in
-            [(Surrogate::Sigmoid { alpha }, alpha / 4.0), (Surrogate::Atan { alpha }, alpha / 2.0), (Surrogate::FastSigmoid { alpha }, 1.0)]
-        {
+        for surrogate in Surrogate::ALL.map(|surrogate| surrogate.with_alpha(alpha)) {
+            let peak = match surrogate {
+                Surrogate::Clamp => continue,
+                Surrogate::Sigmoid { alpha } => alpha / 4.0,
+                Surrogate::Atan { alpha } => alpha / 2.0,
+                Surrogate::FastSigmoid { .. } => 1.0,
+            };
             let (s, g) = spikes(&[0.5, 0.25], &[0.5, 0.75], surrogate);
             assert_eq!((s, g[0]), (vec![0.0, 0.0], peak), "{surrogate:?}");
             assert!(g[1] > 0.0 && g[1] < peak, "{surrogate:?}");
@@ -274,7 +252,7 @@ mod tests {
         let shape = [2, 3, 40];
         let value = cpu.normal(Key::new(1), &shape).unwrap();
         let [scale, shift] = [2, 3].map(|seed| cpu.normal(Key::new(seed), &[3]).unwrap());
-        for surrogate in [Surrogate::Clamp, Surrogate::Atan { alpha: 2.0 }] {
+        for surrogate in Surrogate::ALL {
             let run = |noise| {
                 let tape = Tape::new(&cpu);
                 let [x, a, b] = [&value, &scale, &shift].map(|v| tape.leaf(v));

@@ -5,7 +5,7 @@ use super::{Grads, add, channel_sums, mul, over_channels, sub, when};
 use crate::backend::{Convolution, Firing, LongConv, Spike, Tensor, Unary};
 use crate::error::Result;
 
-/// u with zeros from the true lengths on: cut and filled up, since what stands there may be no number.
+/// u with zeros from the true lengths on: cut and padded, not multiplied by a mask, because the padding may hold NaN.
 fn masked<B: Convolution>(backend: &B, u: &Tensor<B>, lengths: Option<&[usize]>) -> Result<Tensor<B>> {
     let Some(lengths) = lengths else { return Ok(u.clone()) };
     let cut = |(b, &end)| padded(backend, &backend.slice(&backend.slice(u, 0, b, 1)?, 2, 0, end)?, u.shape()[2]);
@@ -51,7 +51,7 @@ fn kernel_side<B: Convolution>(backend: &B, kernel: &Tensor<B>, side: usize) -> 
 
 /// The long convolution, by transforms of the padded sequences.
 pub fn long_conv<B: Convolution>(backend: &B, conv: LongConv<'_, B>) -> Result<Tensor<B>> {
-    let length = conv.input.shape()[2];
+    let [_, _, length] = conv.check()?;
     let u = masked(backend, conv.input, conv.lengths)?;
     let mut y = convolved(backend, &u, &kernel_side(backend, conv.kernel, 0)?, length)?;
     if conv.kernel.shape()[0] == 2 {
@@ -67,6 +67,7 @@ pub fn long_conv<B: Convolution>(backend: &B, conv: LongConv<'_, B>) -> Result<T
 
 /// Gradients of input, kernel, skip.
 pub fn long_conv_grad<B: Convolution>(backend: &B, conv: LongConv<'_, B>, g: &Tensor<B>, needs: [bool; 3]) -> Result<Grads<B, 3>> {
+    conv.check_grad("long_conv_grad", g)?;
     let u = masked(backend, conv.input, conv.lengths)?;
     Ok([
         when(needs[0], || input_grad(backend, conv, g))?,
@@ -113,7 +114,7 @@ fn kernel_grad<B: Convolution>(backend: &B, conv: LongConv<'_, B>, u: &Tensor<B>
     backend.concat(&[&causal, &anticausal], 0)
 }
 
-/// What stands between a convolution and its spikes, each as it is computed.
+/// The values between a convolution and its spikes, in the order in which they are computed.
 struct Activated<B: Convolution> {
     /// Dropout's masks of elements and of channels.
     masks: Option<[Tensor<B>; 2]>,
@@ -139,6 +140,7 @@ fn masks<B: Convolution>(backend: &B, shape: &[usize], firing: Firing<&Tensor<B>
 
 /// Spikes of a long convolution's output.
 pub fn fire<B: Convolution>(backend: &B, conv: LongConv<'_, B>, firing: Firing<&Tensor<B>>) -> Result<Tensor<B>> {
+    firing.check("fire", conv.check()?)?;
     let activated = activated(backend, &backend.long_conv(conv)?, firing)?;
     backend.spike(&owned(firing.spike), &activated.output, firing.affine)
 }
@@ -151,6 +153,7 @@ pub fn fire_grad<B: Convolution>(
     g: &Tensor<B>,
     needs: [bool; 5],
 ) -> Result<Grads<B, 5>> {
+    firing.check("fire_grad", conv.check_grad("fire_grad", g)?)?;
     let Activated { masks, dropped, output } = activated(backend, &backend.long_conv(conv)?, firing)?;
     let inner = needs[..3].contains(&true);
     let [output_grad, scale, shift] = backend.spike_grad(&owned(firing.spike), &output, firing.affine, g, [inner, needs[3], needs[4]])?;

@@ -6,6 +6,7 @@ use crate::error::Result;
 
 /// One AdamW step (Loshchilov and Hutter 2019): the new parameter, first moment, second moment.
 pub fn adamw<B: Learning>(backend: &B, step: &AdamW, state: [&Tensor<B>; 3], grad: &Tensor<B>) -> Result<[Tensor<B>; 3]> {
+    step.check(state.map(Tensor::shape), grad.shape())?;
     let [value, first, second] = state;
     let blend =
         |beta: f64, old: &Tensor<B>, new: &Tensor<B>| add(backend, &scaled(backend, beta, old)?, &scaled(backend, 1.0 - beta, new)?);

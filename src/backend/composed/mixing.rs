@@ -20,6 +20,7 @@ fn mix_mask<B: ChannelMixing>(backend: &B, mixing: Mixing<'_, B>, shape: &[usize
 
 /// One matrix over the channels of several sequences, with what follows.
 pub fn mix<B: ChannelMixing>(backend: &B, mixing: Mixing<'_, B>) -> Result<Tensor<B>> {
+    mixing.check()?;
     let [_, mut y] = mixed(backend, mixing)?;
     if let Some(activation) = mixing.activation {
         y = backend.unary(activation, &y)?;
@@ -32,6 +33,7 @@ pub fn mix<B: ChannelMixing>(backend: &B, mixing: Mixing<'_, B>) -> Result<Tenso
 
 /// Gradients of every part, of weight and bias.
 pub fn mix_grad<B: ChannelMixing>(backend: &B, mixing: Mixing<'_, B>, g: &Tensor<B>, needs: &[bool]) -> Result<Vec<Option<Tensor<B>>>> {
+    mixing.check_grad(g, needs)?;
     let [stacked, product] = mixed(backend, mixing)?;
     let mut inner = g.clone();
     if let Some(mask) = mix_mask(backend, mixing, g.shape())? {

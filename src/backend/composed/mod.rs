@@ -1,6 +1,7 @@
 //! Fused operations and their adjoints composed of elementary ones: what a backend has before it writes a kernel of its own.
 //!
-//! A folder of the families' names; each function is the default of the method of its name, with that method's shapes and errors.
+//! The files have the families' names. Each function is the default implementation of the method with its name, and has that method's
+//! shapes and errors.
 
 pub mod convolution;
 pub mod learning;

@@ -1,7 +1,8 @@
 //! Affine maps and normalisation, of sums and products.
 
 use super::{Grads, add, channel_sums, mul, over_channels, scaled, sub, when};
-use crate::backend::{Elementwise, NormAxes, Normalization, Normalized, Tensor, Unary};
+use crate::backend::normalization::check_moments_grad;
+use crate::backend::{Elementwise, NormAxes, Normalization, Normalized, Tensor, Unary, shape};
 use crate::error::Result;
 
 /// The mean over the axes that `shape` has at 1.
@@ -12,6 +13,7 @@ fn mean<B: Elementwise>(backend: &B, x: &Tensor<B>, shape: &[usize]) -> Result<T
 
 /// `scale[h] x + shift[h]`.
 pub fn affine<B: Normalization>(backend: &B, x: &Tensor<B>, scale: &Tensor<B>, shift: &Tensor<B>) -> Result<Tensor<B>> {
+    shape::affine("affine", x.shape(), scale.shape(), shift.shape())?;
     add(backend, &mul(backend, x, &over_channels(x, scale)?)?, &over_channels(x, shift)?)
 }
 
@@ -23,6 +25,8 @@ pub fn affine_grad<B: Normalization>(
     g: &Tensor<B>,
     needs: [bool; 3],
 ) -> Result<Grads<B, 3>> {
+    shape::affine("affine_grad", x.shape(), scale.shape(), scale.shape())?;
+    shape::gradient("affine_grad", x.shape(), g.shape())?;
     Ok([
         when(needs[0], || mul(backend, g, &over_channels(x, scale)?))?,
         when(needs[1], || channel_sums(backend, &mul(backend, g, x)?))?,
@@ -49,18 +53,17 @@ fn statistics<B: Normalization>(backend: &B, axes: NormAxes, x: &Tensor<B>) -> R
 
 /// Mean and biased variance of every channel: (2, H).
 pub fn moments<B: Normalization>(backend: &B, x: &Tensor<B>) -> Result<Tensor<B>> {
-    let channels = x.shape()[1];
+    let [_, channels, _] = shape::sequence("moments", "x", x.shape())?;
     let [mean, var] = statistics(backend, NormAxes::Batch, x)?;
     backend.concat(&[&mean.reshape(&[1, channels])?, &var.reshape(&[1, channels])?], 0)
 }
 
 /// The gradient of x: `(g_mean + 2 g_var (x - mean)) / n`.
 pub fn moments_grad<B: Normalization>(backend: &B, x: &Tensor<B>, moments: &Tensor<B>, g: &Tensor<B>) -> Result<Tensor<B>> {
-    let channels = x.shape()[1];
+    let [batch, channels, length] = check_moments_grad(x.shape(), moments.shape(), g.shape())?;
     let row = |of: &Tensor<B>, row| backend.slice(of, 0, row, 1)?.reshape(&[1, channels, 1]);
     let slope = mul(backend, &sub(backend, x, &row(moments, 0)?)?, &scaled(backend, 2.0, &row(g, 1)?)?)?;
-    let count = (x.shape()[0] * x.shape()[2]) as f64;
-    scaled(backend, 1.0 / count, &add(backend, &slope, &row(g, 0)?)?)
+    scaled(backend, 1.0 / (batch * length) as f64, &add(backend, &slope, &row(g, 0)?)?)
 }
 
 /// (x - mean) / sqrt(var + eps), and 1 / sqrt(var + eps).
@@ -78,14 +81,11 @@ pub fn normalize<B: Normalization>(
     beta: &Tensor<B>,
     eps: f64,
 ) -> Result<Normalized<B>> {
+    let shape = axes.check(x.shape(), gamma.shape(), beta.shape(), eps)?;
     let [mean, var] = statistics(backend, axes, x)?;
     let [standard, _] = standardized(backend, x, &mean, &var, eps)?;
     let output = affine(backend, &standard, gamma, beta)?;
-    let shape: &[usize] = match axes {
-        NormAxes::Batch => &x.shape()[1..2],
-        NormAxes::Layer => &[x.shape()[0], x.shape()[2]],
-    };
-    Ok(Normalized { output, mean: mean.reshape(shape)?, var: var.reshape(shape)? })
+    Ok(Normalized { output, mean: mean.reshape(&shape)?, var: var.reshape(&shape)? })
 }
 
 /// Gradients of x, gamma, beta, through the statistics.
@@ -98,6 +98,7 @@ pub fn normalize_grad<B: Normalization>(
     eps: f64,
     g: &Tensor<B>,
 ) -> Result<[Tensor<B>; 3]> {
+    axes.check_grad(x.shape(), gamma.shape(), [center.shape(), var.shape()], eps, g.shape())?;
     let shape = statistics_shape(axes, x.shape());
     let [standard, gain] = standardized(backend, x, &center.reshape(&shape)?, &var.reshape(&shape)?, eps)?;
     let inner = mul(backend, g, &over_channels(x, gamma)?)?;

@@ -2,7 +2,7 @@
 
 use super::normalization::{affine, affine_grad};
 use super::{Grads, scaled};
-use crate::backend::{Draw, Noise, Spike, SpikeMode, Spiking, Surrogate, Tensor};
+use crate::backend::{Draw, Noise, Spike, SpikeMode, Spiking, Surrogate, Tensor, shape};
 use crate::error::Result;
 
 /// scale and shift of a SpikeSampler.
@@ -10,6 +10,7 @@ type Affine<'a, B> = Option<(&'a Tensor<B>, &'a Tensor<B>)>;
 
 /// Spikes of `scale[h] x + shift[h]`, or of x.
 pub fn spike<B: Spiking>(backend: &B, spike: &Spike<Tensor<B>>, x: &Tensor<B>, affine_of: Affine<'_, B>) -> Result<Tensor<B>> {
+    spike.as_ref().check_affine("spike", x, affine_of)?;
     backend.sample(spike, &potential(backend, x, affine_of)?)
 }
 
@@ -22,6 +23,8 @@ pub fn spike_grad<B: Spiking>(
     g: &Tensor<B>,
     needs: [bool; 3],
 ) -> Result<Grads<B, 3>> {
+    spike.as_ref().check_affine("spike_grad", x, affine_of)?;
+    shape::gradient("spike_grad", x.shape(), g.shape())?;
     let y_grad = backend.sample_grad(spike, &potential(backend, x, affine_of)?, g)?;
     match affine_of {
         Some((scale, _)) => affine_grad(backend, x, scale, &y_grad, needs),

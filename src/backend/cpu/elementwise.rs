@@ -104,7 +104,7 @@ fn unary_grad_body<I: Isa, E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) {
         Unary::Sigmoid => map2(x, g, out, |x, g| sigmoid(x) * sigmoid(-x) * g),
         Unary::Softplus => map2(x, g, out, |x, g| sigmoid(x) * g),
         Unary::Relu => map2(x, g, out, |x, g| if x > E::zero() { g } else { E::zero() }),
-        Unary::Gelu => map2(x, g, out, |x, g| gelu_grad(x) * g),
+        Unary::Gelu => map2(x, g, out, |x, g| gelu_with_slope(x).1 * g),
         Unary::Clamp(low, high) => {
             let (low, high) = (E::of(low), E::of(high));
             map2(x, g, out, |x, g| if x >= low && x <= high { g } else { E::zero() });
@@ -119,14 +119,15 @@ fn unary_grad_body<I: Isa, E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) {
 /// x Phi(x).
 #[inline(always)]
 pub fn gelu<E: Real>(x: E) -> E {
-    x * x.normal_cdf_pdf().0
+    gelu_with_slope(x).0
 }
 
-/// Phi(x) + x phi(x).
+/// x Phi(x) and its derivative Phi(x) + x phi(x). Where Phi or phi is 0, so is its product with x, which may be infinite.
 #[inline(always)]
-pub fn gelu_grad<E: Real>(x: E) -> E {
+pub fn gelu_with_slope<E: Real>(x: E) -> (E, E) {
     let (cdf, pdf) = x.normal_cdf_pdf();
-    cdf + x * pdf
+    let times = |factor: E| if factor == E::zero() { factor } else { x * factor };
+    (times(cdf), cdf + times(pdf))
 }
 
 /// 0, or 1 / keep with probability `keep`.
@@ -262,12 +263,12 @@ fn run2<E: Real>(x: &[E], y: &[E], out: &mut [E], f: impl Fn(E, E) -> E) {
 /// The sum of x (of shape `from`) over the axes along which `to` is stretched.
 pub fn sum_to<E: Real>(x: &[E], from: &[usize], to: &[usize]) -> Vec<E> {
     let target = |axis: usize| (axis + to.len()).checked_sub(from.len()).map_or(1, |i| to[i]);
-    // Neighbouring axes of the same fate are one axis.
+    // Neighbouring axes that are both summed or both kept are treated as one axis.
     let mut axes: Vec<(usize, bool)> = Vec::new();
     for (axis, &len) in from.iter().enumerate().filter(|&(_, &len)| len != 1) {
         let summed = target(axis) == 1;
         match axes.last_mut() {
-            Some((last, fate)) if *fate == summed => *last *= len,
+            Some((last, both)) if *both == summed => *last *= len,
             _ => axes.push((len, summed)),
         }
     }
@@ -363,15 +364,18 @@ fn fold_lanes<E: Real>(mut lanes: [E; LANES]) -> E {
 
 impl<E: Real> Elementwise for Cpu<E> {
     fn unary(&self, f: Unary, x: &Tensor<Self>) -> Result<Tensor<Self>> {
+        f.check()?;
         Ok(self.make(x.shape(), |out| unary(f, values(x), out)))
     }
 
     fn unary_grad(&self, f: Unary, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        f.check()?;
+        shape::gradient("unary_grad", x.shape(), g.shape())?;
         Ok(self.make(x.shape(), |out| unary_grad(f, values(x), values(g), out)))
     }
 
     fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let shape = shape::broadcast("binary", x.shape(), y.shape())?;
+        let shape = shape::broadcast(f.name(), x.shape(), y.shape())?;
         Ok(self.make(&shape, |out| binary(f, (values(x), x.shape()), (values(y), y.shape()), &shape, out)))
     }
 
@@ -379,6 +383,7 @@ impl<E: Real> Elementwise for Cpu<E> {
         if shape == x.shape() {
             return Ok(x.clone());
         }
+        shape::broadcasts_to("sum", shape, x.shape())?;
         if let (Some(packed), 1) = (packed(x), shape.iter().product::<usize>()) {
             return self.full(shape, packed.count() as f64);
         }

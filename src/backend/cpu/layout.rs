@@ -1,8 +1,8 @@
 //! Moving values: permute, slice, concat, flip, embedding rows.
 
-use super::{Cpu, sequence, values};
+use super::{Cpu, values};
 use crate::backend::host::threads::{CHUNK, for_each_chunk, for_each_with};
-use crate::backend::{Layout, Real, Tensor};
+use crate::backend::{Layout, Real, Tensor, shape};
 use crate::error::Result;
 
 /// Axis i of the result is axis `axes[i]` of x.
@@ -98,33 +98,34 @@ pub fn embed_grad<E: Real>(rows: usize, tokens: &[u32], g: &[E], [batch, d_model
 
 impl<E: Real> Layout for Cpu<E> {
     fn permute(&self, x: &Tensor<Self>, axes: &[usize]) -> Result<Tensor<Self>> {
-        let shape: Vec<usize> = axes.iter().map(|&a| x.shape()[a]).collect();
+        let shape = shape::permutation("permute", x.shape(), axes)?;
         Ok(self.make(&shape, |out| permute(values(x), x.shape(), axes, out)))
     }
 
     fn slice(&self, x: &Tensor<Self>, axis: usize, start: usize, len: usize) -> Result<Tensor<Self>> {
-        let mut shape = x.shape().to_vec();
-        shape[axis] = len;
+        let shape = shape::slice("slice", x.shape(), axis, start, len)?;
         Ok(self.make(&shape, |out| slice(values(x), x.shape(), axis, start, len, out)))
     }
 
     fn concat(&self, parts: &[&Tensor<Self>], axis: usize) -> Result<Tensor<Self>> {
-        let mut shape = parts[0].shape().to_vec();
-        shape[axis] = parts.iter().map(|p| p.shape()[axis]).sum();
+        let shapes: Vec<&[usize]> = parts.iter().map(|p| p.shape()).collect();
+        let shape = shape::concat("concat", &shapes, axis)?;
         let parts: Vec<_> = parts.iter().map(|p| (values(p), p.shape())).collect();
         Ok(self.make(&shape, |out| concat(&parts, axis, out)))
     }
 
     fn flip(&self, x: &Tensor<Self>, axis: usize) -> Result<Tensor<Self>> {
+        shape::axis("flip", axis, x.shape())?;
         Ok(self.make(x.shape(), |out| flip(values(x), x.shape(), axis, out)))
     }
 
     fn embed(&self, table: &Tensor<Self>, tokens: &[u32], batch: usize) -> Result<Tensor<Self>> {
-        let (d_model, length) = (table.shape()[1], tokens.len() / batch);
-        Ok(self.make(&[batch, d_model, length], |out| embed(values(table), d_model, tokens, length, out)))
+        let shape @ [_, d_model, length] = shape::embedding("embed", table.shape(), tokens, batch)?;
+        Ok(self.make(&shape, |out| embed(values(table), d_model, tokens, length, out)))
     }
 
     fn embed_grad(&self, rows: usize, tokens: &[u32], g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        Ok(self.make(&[rows, g.shape()[1]], |out| embed_grad(rows, tokens, values(g), sequence(g), out)))
+        let sizes = shape::embedding_gradient("embed_grad", rows, tokens, g.shape())?;
+        Ok(self.make(&[rows, sizes[1]], |out| embed_grad(rows, tokens, values(g), sizes, out)))
     }
 }

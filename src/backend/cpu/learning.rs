@@ -2,7 +2,7 @@
 
 use super::{Cpu, values};
 use crate::backend::host::threads::{CHUNK, for_each};
-use crate::backend::{AdamW, Learning, Real, Tensor, Transfer};
+use crate::backend::{AdamW, Learning, Real, Tensor, Transfer, shape};
 use crate::error::Result;
 
 /// The mean of -ln softmax(logits)[label] in f64, and the softmax, (B, classes).
@@ -55,16 +55,20 @@ pub fn adamw<E: Real>(step: &AdamW, state: [&[E]; 3], grad: &[E], out: [&mut [E]
 
 impl<E: Real> Learning for Cpu<E> {
     fn cross_entropy(&self, logits: &Tensor<Self>, labels: &[usize]) -> Result<(Tensor<Self>, Tensor<Self>)> {
+        shape::labels("cross_entropy", logits.shape(), labels)?;
         let mut loss = 0.0;
         let softmax = self.make(logits.shape(), |out| loss = cross_entropy(values(logits), labels, out));
         Ok((self.full(&[], loss)?, softmax))
     }
 
     fn cross_entropy_grad(&self, softmax: &Tensor<Self>, labels: &[usize], g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        shape::labels("cross_entropy_grad", softmax.shape(), labels)?;
+        shape::gradient("cross_entropy_grad", &[], g.shape())?;
         Ok(self.make(softmax.shape(), |out| cross_entropy_grad(values(softmax), labels, values(g)[0], out)))
     }
 
     fn adamw(&self, step: &AdamW, state: [&Tensor<Self>; 3], grad: &Tensor<Self>) -> Result<[Tensor<Self>; 3]> {
+        step.check(state.map(Tensor::shape), grad.shape())?;
         let mut out = [(); 3].map(|()| self.pool.dirty(grad.numel()));
         let [value, first, second] = &mut out;
         adamw(step, state.map(values), values(grad), [value, first, second]);

@@ -4,7 +4,8 @@ use super::elementwise::{dot, sum};
 use super::{Cpu, rows_by_channel, sequence, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{for_each, for_each_chunk, for_each_with, map_with};
-use crate::backend::{NormAxes, Normalization, Normalized, Real, Tensor};
+use crate::backend::normalization::check_moments_grad;
+use crate::backend::{NormAxes, Normalization, Normalized, Real, Tensor, shape};
 use crate::error::Result;
 
 /// The rows of channel h in the order of the batch.
@@ -214,11 +215,13 @@ pub fn layer_grad<E: Real>(x: &[E], g: &[E], statistics: (&[E], &[E]), gamma: &[
 
 impl<E: Real> Normalization for Cpu<E> {
     fn affine(&self, x: &Tensor<Self>, scale: &Tensor<Self>, shift: &Tensor<Self>) -> Result<Tensor<Self>> {
-        Ok(self.make(x.shape(), |out| affine(values(x), values(scale), values(shift), sequence(x)[2], out)))
+        let [_, _, length] = shape::affine("affine", x.shape(), scale.shape(), shift.shape())?;
+        Ok(self.make(x.shape(), |out| affine(values(x), values(scale), values(shift), length, out)))
     }
 
     fn affine_grad(&self, x: &Tensor<Self>, scale: &Tensor<Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
-        let shape = sequence(x);
+        let shape = shape::affine("affine_grad", x.shape(), scale.shape(), scale.shape())?;
+        shape::gradient("affine_grad", x.shape(), g.shape())?;
         let zeros = vec![E::zero(); shape[1]];
         let gx = needs[0].then(|| self.make(x.shape(), |out| affine(values(g), values(scale), &zeros, shape[2], out)));
         let sums = if needs[1] || needs[2] { channel_sums(values(x), values(g), shape) } else { Vec::new() };
@@ -227,15 +230,18 @@ impl<E: Real> Normalization for Cpu<E> {
     }
 
     fn moments(&self, x: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let (mean, var): (Vec<E>, Vec<E>) = batch_statistics(values(x), sequence(x)).into_iter().unzip();
-        Ok(self.own([mean, var].concat(), &[2, x.shape()[1]]))
+        let sizes = shape::sequence("moments", "x", x.shape())?;
+        let (mean, var): (Vec<E>, Vec<E>) = batch_statistics(values(x), sizes).into_iter().unzip();
+        Ok(self.own([mean, var].concat(), &[2, sizes[1]]))
     }
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        Ok(self.make(x.shape(), |out| moments_grad(values(x), values(moments), values(g), sequence(x), out)))
+        let sizes = check_moments_grad(x.shape(), moments.shape(), g.shape())?;
+        Ok(self.make(x.shape(), |out| moments_grad(values(x), values(moments), values(g), sizes, out)))
     }
 
     fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>> {
+        axes.check(x.shape(), gamma.shape(), beta.shape(), eps)?;
         let (shape, eps) = (sequence(x), E::of(eps));
         let (gamma, beta) = (values(gamma), values(beta));
         match axes {
@@ -265,6 +271,7 @@ impl<E: Real> Normalization for Cpu<E> {
         eps: f64,
         g: &Tensor<Self>,
     ) -> Result<[Tensor<Self>; 3]> {
+        axes.check_grad(x.shape(), gamma.shape(), [statistics.0.shape(), statistics.1.shape()], eps, g.shape())?;
         let shape = sequence(x);
         let mut gx = self.pool.dirty(x.numel());
         let (mut ggamma, mut gbeta) = (self.pool.dirty(shape[1]), self.pool.dirty(shape[1]));

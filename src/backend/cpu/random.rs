@@ -95,16 +95,19 @@ pub fn normal<E: Real>(key: Key, out: &mut [E]) {
 
 impl<E: Real> Random for Cpu<E> {
     fn uniform(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
+        shape::countable("uniform", shape)?;
         Ok(self.make(shape, |out| uniform(key, out)))
     }
 
     fn draw_uniform(&self, draw: Draw, shape: &[usize]) -> Result<Tensor<Self>> {
+        shape::countable("draw_uniform", shape)?;
         let rows = shape::rows(shape);
         draw.check("draw_uniform", rows[0])?;
         Ok(self.make(shape, |out| draw_uniform(draw, rows, out)))
     }
 
     fn normal(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>> {
+        shape::countable("normal", shape)?;
         Ok(self.make(shape, |out| normal(key, out)))
     }
 }

@@ -23,6 +23,7 @@ impl<E: Real> Transfer for Cpu<E> {
     }
 
     fn full(&self, shape: &[usize], value: f64) -> Result<Tensor<Self>> {
+        shape::countable("full", shape)?;
         Ok(self.make(shape, |out| out.fill(E::of(value))))
     }
 }

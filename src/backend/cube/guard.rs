@@ -93,7 +93,7 @@ impl<S: Guardable> Guard<S> {
         None
     }
 
-    /// The same for a task that waits: it is told what failed before it or in it.
+    /// The same for a task that waits for its result: it gets the error of an earlier task, or its own.
     fn wait<T>(&mut self, what: &str, task: impl FnOnce(&mut S) -> Result<T, ServerError>) -> Result<T, ServerError> {
         let done = self.attempt(|| format!("{what} failed"), task);
         match (self.failure.take(), done) {

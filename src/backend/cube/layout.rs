@@ -6,7 +6,7 @@ use super::elementwise::reduce::{offset, sum_cube};
 use super::launch::UNITS;
 use super::storage::arg;
 use super::{Cube, Scalar};
-use crate::backend::{Layout, Tensor};
+use crate::backend::{Layout, Tensor, shape};
 use crate::error::Result;
 
 /// Positions of a token whose gradients one cube sums.
@@ -59,7 +59,7 @@ fn gather<R: Runtime, E: Scalar>(
     Ok(out)
 }
 
-/// Entries of an axis, and of what lies within one of them.
+/// The length of an axis, and the number of elements within one of its entries.
 fn around(shape: &[usize], axis: usize) -> (usize, usize) {
     (shape[axis], shape[axis + 1..].iter().product())
 }
@@ -204,18 +204,23 @@ impl Segments {
 
 impl<R: Runtime, E: Scalar> Layout for Cube<R, E> {
     fn permute(&self, x: &Tensor<Self>, axes: &[usize]) -> Result<Tensor<Self>> {
+        shape::permutation("permute", x.shape(), axes)?;
         permute(self, x, axes)
     }
 
     fn slice(&self, x: &Tensor<Self>, axis: usize, start: usize, len: usize) -> Result<Tensor<Self>> {
+        shape::slice("slice", x.shape(), axis, start, len)?;
         slice(self, x, axis, start, len)
     }
 
     fn concat(&self, parts: &[&Tensor<Self>], axis: usize) -> Result<Tensor<Self>> {
+        let shapes: Vec<&[usize]> = parts.iter().map(|part| part.shape()).collect();
+        shape::concat("concat", &shapes, axis)?;
         concat(self, parts, axis)
     }
 
     fn flip(&self, x: &Tensor<Self>, axis: usize) -> Result<Tensor<Self>> {
+        shape::axis("flip", axis, x.shape())?;
         let (size, inner) = around(x.shape(), axis);
         if size < 2 {
             return Ok(x.clone());
@@ -227,23 +232,17 @@ impl<R: Runtime, E: Scalar> Layout for Cube<R, E> {
     }
 
     fn embed(&self, table: &Tensor<Self>, tokens: &[u32], batch: usize) -> Result<Tensor<Self>> {
-        let (d_model, length) = (table.shape()[1], tokens.len() / batch);
-        let out = self.alloc("embed", &[batch, d_model, length])?;
-        if out.numel() > 0 {
-            let tokens = self.upload_words("embed", tokens)?;
-            let (cubes, units) = self.units(out.numel());
-            let (d_model, length) = (d_model as u32, length as u32);
-            embed_kernel::launch::<E, R>(self.client(), cubes, units, arg(table), tokens.arg(), arg(&out), d_model, length);
-        }
+        let shape @ [_, d_model, length] = shape::embedding("embed", table.shape(), tokens, batch)?;
+        let (out, tokens) = (self.alloc("embed", &shape)?, self.upload_words("embed", tokens)?);
+        let (cubes, units) = self.units(out.numel());
+        let (d_model, length) = (d_model as u32, length as u32);
+        embed_kernel::launch::<E, R>(self.client(), cubes, units, arg(table), tokens.arg(), arg(&out), d_model, length);
         Ok(out)
     }
 
     fn embed_grad(&self, rows: usize, tokens: &[u32], g: &Tensor<Self>) -> Result<Tensor<Self>> {
         const METHOD: &str = "embed_grad";
-        let (d_model, length) = (g.shape()[1], g.shape()[2]);
-        if g.numel() == 0 || rows == 0 {
-            return super::elementwise::functions::full(self, &[rows, d_model], 0.0);
-        }
+        let [_, d_model, length] = shape::embedding_gradient(METHOD, rows, tokens, g.shape())?;
         let segments = Segments::of(rows, tokens, d_model, length);
         let upload = |words: &[u32]| self.upload_words(METHOD, words);
         let [places, bounds, first] = [upload(&segments.places)?, upload(&segments.bounds)?, upload(&segments.first)?];

@@ -6,7 +6,7 @@ use super::elementwise::reduce::sum_cube;
 use super::launch::UNITS;
 use super::storage::arg;
 use super::{Cube, Scalar};
-use crate::backend::{AdamW, Learning, Tensor};
+use crate::backend::{AdamW, Learning, Tensor, shape};
 use crate::error::Result;
 
 /// The largest of every unit's `mine`, for all of them; `scratch` holds one number for every unit, a power of two of them.
@@ -148,6 +148,7 @@ fn words(labels: &[usize]) -> Vec<u32> {
 impl<R: Runtime, E: Scalar> Learning for Cube<R, E> {
     fn cross_entropy(&self, logits: &Tensor<Self>, labels: &[usize]) -> Result<(Tensor<Self>, Tensor<Self>)> {
         const METHOD: &str = "cross_entropy";
+        shape::labels(METHOD, logits.shape(), labels)?;
         let classes = logits.shape()[1];
         let (softmax, losses, loss) = (self.alloc(METHOD, logits.shape())?, self.alloc(METHOD, &[labels.len()])?, self.alloc(METHOD, &[])?);
         let labels = self.upload_words(METHOD, &words(labels))?;
@@ -170,16 +171,16 @@ impl<R: Runtime, E: Scalar> Learning for Cube<R, E> {
 
     fn cross_entropy_grad(&self, softmax: &Tensor<Self>, labels: &[usize], g: &Tensor<Self>) -> Result<Tensor<Self>> {
         const METHOD: &str = "cross_entropy_grad";
-        let out = self.alloc(METHOD, softmax.shape())?;
-        if out.numel() > 0 {
-            let labels = self.upload_words(METHOD, &words(labels))?;
-            let ((cubes, units), classes) = (self.units(out.numel()), softmax.shape()[1] as u32);
-            cross_entropy_grad_kernel::launch::<E, R>(self.client(), cubes, units, arg(softmax), labels.arg(), arg(g), arg(&out), classes);
-        }
+        shape::labels(METHOD, softmax.shape(), labels)?;
+        shape::gradient(METHOD, &[], g.shape())?;
+        let (out, labels) = (self.alloc(METHOD, softmax.shape())?, self.upload_words(METHOD, &words(labels))?);
+        let ((cubes, units), classes) = (self.units(out.numel()), softmax.shape()[1] as u32);
+        cross_entropy_grad_kernel::launch::<E, R>(self.client(), cubes, units, arg(softmax), labels.arg(), arg(g), arg(&out), classes);
         Ok(out)
     }
 
     fn adamw(&self, step: &AdamW, state: [&Tensor<Self>; 3], grad: &Tensor<Self>) -> Result<[Tensor<Self>; 3]> {
+        step.check(state.map(Tensor::shape), grad.shape())?;
         let make = || self.alloc("adamw", grad.shape());
         let new = [make()?, make()?, make()?];
         if grad.numel() == 0 {

@@ -247,10 +247,12 @@ pub(super) fn mix_grad<R: Runtime, E: Scalar>(
 
 impl<R: Runtime, E: Scalar> ChannelMixing for Cube<R, E> {
     fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>> {
+        mixing.check()?;
         mix(self, mixing)
     }
 
     fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
+        mixing.check_grad(g, needs)?;
         mix_grad(self, mixing, g, needs)
     }
 }

@@ -61,7 +61,7 @@ struct Shared<R: Runtime> {
     alarm: Alarm,
 }
 
-/// What went wrong on a device by itself: a driver tells it when it happens, and the next read hands it on.
+/// A failure that a device reports outside of any call: its driver stores it here, and the next read returns it as an error.
 pub(crate) type Alarm = Arc<Mutex<Option<String>>>;
 
 impl<R: Runtime, E: Scalar> Cube<R, E> {
@@ -73,11 +73,11 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
         Self::watched(client, runtime, device, Alarm::default())
     }
 
-    /// The same, with what its driver tells.
+    /// The same, for a device whose driver reports failures to `alarm`.
     fn watched(client: ComputeClient<R>, runtime: &'static str, device: impl Into<String>, alarm: Alarm) -> Result<Self> {
         let device = device.into();
         let served = match runtime {
-            // WGSL declares f64, but its functions of it are wrong without a word (exp, sin, ..): not served, whatever the device says.
+            // WGSL declares f64, but its functions (exp, sin, ..) give wrong results in it without an error: refused, even where the device claims f64.
             "wgpu" if size_of::<E>() == 8 => false,
             // Every device of CUDA has f64; CubeCL's runtime does not say so.
             "cuda" => true,

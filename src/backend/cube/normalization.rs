@@ -9,7 +9,8 @@ use super::channel_sums::{Channels, Cut, sequence, total, totals};
 use super::elementwise::reduce::sum_cube;
 use super::storage::arg;
 use super::{Cube, Scalar};
-use crate::backend::{NormAxes, Normalization, Normalized, Tensor};
+use crate::backend::normalization::check_moments_grad;
+use crate::backend::{NormAxes, Normalization, Normalized, Tensor, shape};
 use crate::error::Result;
 
 /// Positions of a cube of a LayerNorm, and groups that its units share the channels out to.
@@ -457,19 +458,20 @@ fn moments_of_pieces<R: Runtime, E: Scalar>(
 
 impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
     fn affine(&self, x: &Tensor<Self>, scale: &Tensor<Self>, shift: &Tensor<Self>) -> Result<Tensor<Self>> {
+        shape::affine("affine", x.shape(), scale.shape(), shift.shape())?;
         scaled(self, "affine", x, scale, Some(shift))
     }
 
     fn affine_grad(&self, x: &Tensor<Self>, scale: &Tensor<Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
         const METHOD: &str = "affine_grad";
+        let sizes = shape::affine(METHOD, x.shape(), scale.shape(), scale.shape())?;
+        shape::gradient(METHOD, x.shape(), g.shape())?;
         let sums = [needs[1], needs[2]];
-        if sums == [false; 2] || x.numel() == 0 {
-            let gx = needs[0].then(|| scaled(self, METHOD, g, scale, None)).transpose()?;
-            let zeros = |wanted: bool| wanted.then(|| super::elementwise::functions::full(self, scale.shape(), 0.0)).transpose();
-            return Ok([gx, zeros(needs[1])?, zeros(needs[2])?]);
+        if sums == [false; 2] {
+            return Ok([needs[0].then(|| scaled(self, METHOD, g, scale, None)).transpose()?, None, None]);
         }
         let gx = self.alloc_if(needs[0], METHOD, x.shape())?;
-        let cut = self.cut(sequence(x.shape()));
+        let cut = self.cut(sizes);
         let parts = self.alloc(METHOD, &[2, cut.channels, cut.pieces])?;
         let (cubes, units) = grid(self, &cut);
         let gx_arg = gx.as_ref().map(arg).into();
@@ -490,7 +492,7 @@ impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
     }
 
     fn moments(&self, x: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let cut = self.cut(sequence(x.shape()));
+        let cut = self.cut(shape::sequence("moments", "x", x.shape())?);
         let parts = moments_of_pieces(self, "moments", x, &cut)?;
         let out = self.alloc("moments", &[2, cut.channels])?;
         let units = CubeDim::new_1d(cut.units as u32);
@@ -499,19 +501,16 @@ impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
     }
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let out = self.alloc("moments_grad", x.shape())?;
-        if out.numel() > 0 {
-            let cut = self.cut(sequence(x.shape()));
-            let (cubes, units) = grid(self, &cut);
-            moments_grad_kernel::launch::<E, R>(self.client(), cubes, units, arg(x), arg(moments), arg(g), cut.launch(), arg(&out));
-        }
+        let cut = self.cut(check_moments_grad(x.shape(), moments.shape(), g.shape())?);
+        let (out, (cubes, units)) = (self.alloc("moments_grad", x.shape())?, grid(self, &cut));
+        moments_grad_kernel::launch::<E, R>(self.client(), cubes, units, arg(x), arg(moments), arg(g), cut.launch(), arg(&out));
         Ok(out)
     }
 
     fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>> {
         const METHOD: &str = "normalize";
+        let groups = axes.check(x.shape(), gamma.shape(), beta.shape(), eps)?;
         let [batch, channels, length] = sequence(x.shape());
-        let groups = if axes == NormAxes::Batch { vec![channels] } else { vec![batch, length] };
         let (output, mean, var) = (self.alloc(METHOD, x.shape())?, self.alloc(METHOD, &groups)?, self.alloc(METHOD, &groups)?);
         let (affine, out, eps) = ([arg(gamma), arg(beta)], [arg(&output), arg(&mean), arg(&var)], self.scalar(eps));
         let ([gamma, beta], [out_arg, mean_arg, var_arg]) = (affine, out);
@@ -566,6 +565,7 @@ impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
         g: &Tensor<Self>,
     ) -> Result<[Tensor<Self>; 3]> {
         const METHOD: &str = "normalize_grad";
+        axes.check_grad(x.shape(), gamma.shape(), [statistics.0.shape(), statistics.1.shape()], eps, g.shape())?;
         let shape = sequence(x.shape());
         let cut = self.cut(shape);
         let (gx, parts) = (self.alloc(METHOD, x.shape())?, self.alloc(METHOD, &[2, cut.channels, cut.pieces])?);

@@ -344,6 +344,7 @@ fn flat<R: Runtime, E: Scalar>(
     shape: &[usize],
     normal: bool,
 ) -> Result<Tensor<Cube<R, E>>> {
+    shape::countable(method, shape)?;
     let out = cube.alloc(method, shape)?;
     if out.numel() == 0 {
         return Ok(out);
@@ -356,6 +357,7 @@ fn flat<R: Runtime, E: Scalar>(
 }
 
 pub(super) fn draw_uniform<R: Runtime, E: Scalar>(cube: &Cube<R, E>, draw: Draw, shape: &[usize]) -> Result<Tensor<Cube<R, E>>> {
+    shape::countable("draw_uniform", shape)?;
     let sizes = shape::rows(shape);
     draw.check("draw_uniform", sizes[0])?;
     let out = cube.alloc("draw_uniform", shape)?;

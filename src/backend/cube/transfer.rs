@@ -4,7 +4,7 @@ use cubecl::prelude::Runtime;
 
 use super::elementwise::functions;
 use super::{Buffer, Cube, Scalar};
-use crate::backend::{Tensor, Transfer};
+use crate::backend::{Tensor, Transfer, shape};
 use crate::error::Result;
 
 impl<R: Runtime, E: Scalar> Transfer for Cube<R, E> {
@@ -24,6 +24,7 @@ impl<R: Runtime, E: Scalar> Transfer for Cube<R, E> {
     }
 
     fn full(&self, shape: &[usize], value: f64) -> Result<Tensor<Self>> {
+        shape::countable("full", shape)?;
         functions::full(self, shape, value)
     }
 }

@@ -1,6 +1,6 @@
 //! Special functions in f32, branch-free so that loops over them vectorise.
 
-/// e^x for x <= 0 (results below 2^-126 come out as 2^-126); relative error 2e-7. NaN is the caller's business.
+/// e^x for x <= 0 (results below 2^-126 come out as 2^-126); relative error 2e-7. The caller handles NaN.
 #[inline(always)]
 pub fn exp_negative_f32(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the mantissa
@@ -27,7 +27,8 @@ pub fn normal_cdf_pdf_f32(x: f32) -> (f32, f32) {
                 + s * (0.148_521_24
                     + s * (0.214_181_49
                         + s * (-0.092_826_21 + s * (0.544_967_2 + s * (-0.509_772_7 + s * (0.484_301_85 - s * 0.129_253_24))))))));
-    let e = exp_negative_f32(-0.5 * x * x);
+    // Beyond, e^(-x^2 / 2) is below the smallest normal number, and 0 it must be: it is multiplied by x, which may be infinite.
+    let e = if x.abs() > 13.2 { 0.0 } else { exp_negative_f32(-0.5 * x * x) };
     let tail = 0.5 * g * e;
     (if x > 0.0 { 1.0 - tail } else { tail }, e * 0.398_942_3)
 }

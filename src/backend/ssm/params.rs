@@ -3,17 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Real, Tensor, Transfer, shape};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// The step size's transform.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DtTransform {
-    /// dt = ln(1 + e^inv_dt).
-    #[default]
-    Softplus,
-    /// dt = e^inv_dt.
-    Exp,
+listed! {
+    /// The step size's transform.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum DtTransform {
+        /// dt = ln(1 + e^inv_dt).
+        #[default]
+        Softplus,
+        /// dt = e^inv_dt.
+        Exp,
+    }
 }
 
 /// The stored parameters of an SSM layer, or their gradients; complex values are planar, with a leading axis of 2.
@@ -82,12 +84,56 @@ impl<T> SsmParams<T> {
 
 impl<B: Transfer> SsmParams<Tensor<B>> {
     /// Checks the shapes against each other and names the sizes.
-    ///
-    /// # Errors
-    /// [`crate::Error::Shape`], [`crate::Error::Config`] or [`crate::Error::Value`] where the shapes do not fit each other.
-    pub fn sizes(&self, op: &'static str) -> Result<shape::Ssm> {
+    pub(crate) fn sizes(&self, op: &'static str) -> Result<shape::Ssm> {
         let p = self.p.as_ref().map(|p| p.shape());
         shape::ssm(op, self.inv_dt.shape(), self.a_real.shape(), self.a_imag.shape(), self.b.shape(), self.c.shape(), p)
+    }
+
+    /// The sizes of a DPLR system, of whose kernels of length `len` the first `take` entries are asked.
+    pub(in crate::backend) fn dplr(&self, op: &'static str, len: usize, take: usize) -> Result<shape::Ssm> {
+        let sizes = self.sizes(op)?;
+        if self.p.is_none() {
+            return Err(Error::value(op, "P is missing: give it, or call diag_kernel for a diagonal system"));
+        }
+        if len == 0 || take == 0 {
+            return Err(Error::value(op, "a kernel has at least one entry: give len and take of 1 or more"));
+        }
+        if take > len {
+            let help = format!("a kernel of length {len} has no more entries: double its length first");
+            return Err(Error::config("take", take, help));
+        }
+        shape::countable(op, &[2, sizes.channels, sizes.d_model, len])?;
+        Ok(sizes)
+    }
+
+    /// The same, for the gradient `g` of those entries.
+    pub(in crate::backend) fn dplr_grad(&self, op: &'static str, len: usize, g: &Tensor<B>) -> Result<shape::Ssm> {
+        let [channels, d_model, take] = shape::sequence(op, "the gradient", g.shape())?;
+        let sizes = self.dplr(op, len, take)?;
+        shape::gradient(op, &[sizes.channels, sizes.d_model, take], &[channels, d_model, take])?;
+        Ok(sizes)
+    }
+
+    /// The sizes of a diagonal system, whose kernels of length `len` are asked.
+    pub(in crate::backend) fn diag(&self, op: &'static str, len: usize) -> Result<shape::Ssm> {
+        let sizes = self.sizes(op)?;
+        if self.p.is_some() {
+            // Ignoring it would cut its gradient.
+            return Err(Error::value(op, "a diagonal system has no P: leave it out, or call dplr_kernel"));
+        }
+        if len == 0 {
+            return Err(Error::value(op, "a kernel has at least one entry: give a len of 1 or more"));
+        }
+        shape::countable(op, &[sizes.channels, sizes.d_model, len])?;
+        Ok(sizes)
+    }
+
+    /// The same, for the gradient `g` of the kernels.
+    pub(in crate::backend) fn diag_grad(&self, op: &'static str, g: &Tensor<B>) -> Result<shape::Ssm> {
+        let [channels, d_model, len] = shape::sequence(op, "the gradient", g.shape())?;
+        let sizes = self.diag(op, len)?;
+        shape::gradient(op, &[sizes.channels, sizes.d_model, len], &[channels, d_model, len])?;
+        Ok(sizes)
     }
 
     /// The values on the host, in f64.

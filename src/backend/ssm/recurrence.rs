@@ -54,7 +54,7 @@ pub struct Recurrence {
 }
 
 impl Recurrence {
-    /// The discretised `system`.
+    /// The discretized `system`.
     pub fn new(system: &System) -> Self {
         let half = 0.5 * system.dt;
         let d: Vec<C64> = system.a.iter().map(|a| (C64::ONE - a * half).inv()).collect();

@@ -9,27 +9,24 @@ use serde::{Deserialize, Serialize};
 use super::{CLIP_B, Complex64, Measure, check_d_state, nplr};
 use crate::error::{Error, Result};
 
-/// Where the eigenvalues of a diagonal model start.
-///
-/// Parses from `lin`, `inv`, `real`, `legs`, in any case and with or without the `diag-` of configuration files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DiagInit {
-    /// `lin`, S4D-Lin: -1/2 - i pi n, the frequencies of a Fourier basis.
-    #[default]
-    Lin,
-    /// `inv`, S4D-Inv: -1/2 - i (N / pi) (N / (2n + 1) - 1), close to those of LegS.
-    Inv,
-    /// `real`, S4D-Real: -(n + 1), no oscillation.
-    Real,
-    /// `legs`, S4D-LegS: the diagonal of HiPPO-LegS in its normal-plus-low-rank form.
-    #[serde(rename = "legs")]
-    LegS,
-}
-
-impl DiagInit {
-    /// Every initialisation.
-    pub const ALL: [DiagInit; 4] = [DiagInit::Lin, DiagInit::Inv, DiagInit::Real, DiagInit::LegS];
+listed! {
+    /// Where the eigenvalues of a diagonal model start.
+    ///
+    /// Parses from `lin`, `inv`, `real`, `legs`, in any case and with or without the `diag-` of configuration files.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum DiagInit {
+        /// `lin`, S4D-Lin: -1/2 - i pi n, the frequencies of a Fourier basis.
+        #[default]
+        Lin,
+        /// `inv`, S4D-Inv: -1/2 - i (N / pi) (N / (2n + 1) - 1), close to those of LegS.
+        Inv,
+        /// `real`, S4D-Real: -(n + 1), no oscillation.
+        Real,
+        /// `legs`, S4D-LegS: the diagonal of HiPPO-LegS in its normal-plus-low-rank form.
+        #[serde(rename = "legs")]
+        LegS,
+    }
 }
 
 impl fmt::Display for DiagInit {

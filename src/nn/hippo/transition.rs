@@ -10,40 +10,39 @@ use serde::{Deserialize, Serialize};
 use super::check_d_state;
 use crate::error::{Error, Result};
 
-/// What a HiPPO state remembers: the basis, and how it weighs the past.
-///
-/// Parses from the names that the field and its configuration files use, in any case; prints the first of them.
-///
-/// ```
-/// use pspikessm::nn::hippo::Measure;
-///
-/// assert_eq!("legs".parse::<Measure>()?, Measure::LegS);
-/// assert_eq!("fout".parse::<Measure>()?.to_string(), "fourier");
-/// # Ok::<(), pspikessm::error::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Measure {
-    /// `legs`: scaled Legendre, all of the past evenly. Rank 1. What the recipes use.
-    #[default]
-    #[serde(rename = "legs")]
-    LegS,
-    /// `legt`: translated Legendre, a sliding window (the Legendre memory unit, scaled). Rank 2.
-    #[serde(rename = "legt")]
-    LegT,
-    /// `lagt`: translated Laguerre, a past that fades exponentially. Rank 1.
-    #[serde(rename = "lagt")]
-    LagT,
-    /// `fourier` or `fout`: a truncated Fourier basis on a sliding window. Rank 1.
-    Fourier,
-    /// `foud` or `fourier_diag`: the Fourier basis with an exponential decay. Already normal: its P is one row of zeros.
-    FourierDecay,
+listed! {
+    /// What a HiPPO state remembers: the basis, and how it weighs the past.
+    ///
+    /// Parses from the names that the field and its configuration files use, in any case; prints the first of them.
+    ///
+    /// ```
+    /// use pspikessm::nn::hippo::Measure;
+    ///
+    /// assert_eq!("legs".parse::<Measure>()?, Measure::LegS);
+    /// assert_eq!("fout".parse::<Measure>()?.to_string(), "fourier");
+    /// # Ok::<(), pspikessm::error::Error>(())
+    /// ```
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Measure {
+        /// `legs`: scaled Legendre, all of the past evenly. Rank 1. What the recipes use.
+        #[default]
+        #[serde(rename = "legs")]
+        LegS,
+        /// `legt`: translated Legendre, a sliding window (the Legendre memory unit, scaled). Rank 2.
+        #[serde(rename = "legt")]
+        LegT,
+        /// `lagt`: translated Laguerre, a past that fades exponentially. Rank 1.
+        #[serde(rename = "lagt")]
+        LagT,
+        /// `fourier` or `fout`: a truncated Fourier basis on a sliding window. Rank 1.
+        Fourier,
+        /// `foud` or `fourier_diag`: the Fourier basis with an exponential decay. Already normal: its P is one row of zeros.
+        FourierDecay,
+    }
 }
 
 impl Measure {
-    /// Every measure.
-    pub const ALL: [Measure; 5] = [Measure::LegS, Measure::LegT, Measure::LagT, Measure::Fourier, Measure::FourierDecay];
-
     /// The real part that all eigenvalues of A + P^T P share: the mean of its diagonal, known exactly.
     pub(super) fn real_part(self) -> f64 {
         match self {

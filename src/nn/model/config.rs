@@ -16,16 +16,18 @@ pub enum Encoder {
     Values(usize),
 }
 
-/// How a sequence becomes one vector.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Pooling {
-    /// The mean over the true length.
-    #[default]
-    Mean,
-    /// The last position of the true length.
-    Last,
+listed! {
+    /// How a sequence becomes one vector.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    pub enum Pooling {
+        /// The mean over the true length.
+        #[default]
+        Mean,
+        /// The last position of the true length.
+        Last,
+    }
 }
 
 /// The configuration of a model. [`ModelConfig::new`] gives the recipes' common values.

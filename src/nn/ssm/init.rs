@@ -2,19 +2,37 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Discretisation, DtTransform, Key, Real, normal_f64};
+use crate::backend::{Discretization, DtTransform, Key, Real, normal_f64};
 use crate::error::{Error, Result};
 use crate::nn::hippo::{self, CLIP_B, Complex64, DiagInit, Measure};
 
-/// The family of the state matrix and where it starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum SsmInit {
-    /// Diagonal plus low rank (S4): the normal-plus-low-rank form of a HiPPO matrix, bilinear discretisation.
-    Dplr(Measure),
-    /// Diagonal (S4D).
-    Diag(DiagInit, Discretisation),
+listed! {
+    /// The family of the state matrix and where it starts.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    pub enum SsmInit {
+        /// Diagonal plus low rank (S4): the normal-plus-low-rank form of a HiPPO matrix, bilinear discretization.
+        Dplr(Measure) = (Measure::LegS),
+        /// Diagonal (S4D).
+        Diag(DiagInit, Discretization) = (DiagInit::Lin, Discretization::Zoh),
+    }
+}
+
+impl SsmInit {
+    /// Every initialisation: DPLR of every measure, then diagonal of every kind under every rule. The match has no arm for all others:
+    /// a new family does not compile before it stands here.
+    pub fn all() -> Vec<Self> {
+        let members = |family| -> Vec<SsmInit> {
+            match family {
+                SsmInit::Dplr(_) => Measure::ALL.map(SsmInit::Dplr).into(),
+                SsmInit::Diag(..) => {
+                    DiagInit::ALL.into_iter().flat_map(|init| Discretization::ALL.map(|disc| SsmInit::Diag(init, disc))).collect()
+                }
+            }
+        };
+        SsmInit::ALL.into_iter().flat_map(members).collect()
+    }
 }
 
 impl Default for SsmInit {

@@ -129,7 +129,7 @@ impl<B: Backend> SsmKernel<B> {
         SsmParams { inv_dt, a_real, a_imag, b, c, p: p.as_ref(), dt: *dt_transform }
     }
 
-    /// How the system is kept and discretised.
+    /// How the system is kept and discretized.
     pub fn init(&self) -> SsmInit {
         self.init
     }

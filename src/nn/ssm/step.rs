@@ -1,10 +1,10 @@
 //! The step form of an SSM layer: the causal convolution as a recurrence, one input at a time.
 
 use super::{Ssm, SsmInit};
-use crate::backend::ssm::discretisation::discretise;
+use crate::backend::ssm::discretization::discretize;
 use crate::backend::ssm::recurrence::Recurrence;
 use crate::backend::ssm::system::{Reader, System};
-use crate::backend::{Backend, Discretisation, Real};
+use crate::backend::{Backend, Discretization, Real};
 use crate::error::{Error, Result};
 use crate::nn::hippo::Complex64;
 
@@ -32,8 +32,8 @@ enum Transition {
 }
 
 impl Transition {
-    fn diagonal(system: &System, disc: Discretisation) -> Self {
-        let (a, b) = discretise(system, disc);
+    fn diagonal(system: &System, disc: Discretization) -> Self {
+        let (a, b) = discretize(system, disc);
         Transition::Diagonal { a, b }
     }
 

@@ -4,7 +4,7 @@
 //! transform, less than writing them to memory and reading them back.
 
 use super::long_conv::{NegacyclicFfts, Operands, Prepared, Scratch, Sums, Unit, all_units, tasks};
-use crate::backend::cpu::elementwise::{add, add_products, gelu, mask, multiply, to_masks};
+use crate::backend::cpu::elementwise::{add, add_products, gelu, gelu_with_slope, mask, multiply, to_masks};
 use crate::backend::cpu::random::uniform_next;
 use crate::backend::cpu::spike_bits::{Packed, compare, tiles};
 use crate::backend::cpu::spiking::spike::{potential, slope};
@@ -302,10 +302,9 @@ fn potentials_body<I: Isa, E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift:
 #[inline(always)]
 fn gelu_body<I: Isa, E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) {
     for ((((&y, &mask), &tied), a), d) in y.iter().zip(mask).zip(tied).zip(a).zip(d) {
-        let x = y * mask;
-        let (cdf, pdf) = x.normal_cdf_pdf();
-        *a = x * cdf * tied;
-        *d = (cdf + x * pdf) * (mask * tied);
+        let (value, slope) = gelu_with_slope(y * mask);
+        *a = value * tied;
+        *d = slope * (mask * tied);
     }
 }
 

@@ -30,11 +30,12 @@ fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> long_conv::Operands<'a,
 
 impl<E: Real> Convolution for Cpu<E> {
     fn long_conv(&self, conv: LongConv<'_, Self>) -> Result<Tensor<Self>> {
-        Ok(self.make(conv.input.shape(), |out| long_conv::long_conv(&self.rings, operands(&conv), out)))
+        let shape = conv.check()?;
+        Ok(self.make(&shape, |out| long_conv::long_conv(&self.rings, operands(&conv), out)))
     }
 
     fn long_conv_grad(&self, conv: LongConv<'_, Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
-        let [_, channels, _] = sequence(conv.input);
+        let [_, channels, _] = conv.check_grad("long_conv_grad", g)?;
         let mut input = needs[0].then(|| self.pool.dirty(conv.input.numel()));
         let mut kernel = self.buffer_if(needs[1], conv.kernel.numel());
         let mut skip = self.buffer_if(needs[2] && conv.skip.is_some(), channels);
@@ -44,13 +45,14 @@ impl<E: Real> Convolution for Cpu<E> {
     }
 
     fn fire(&self, conv: LongConv<'_, Self>, firing: Firing<&Tensor<Self>>) -> Result<Tensor<Self>> {
-        let shape = conv.input.shape();
+        let shape = conv.check()?;
+        firing.check("fire", shape)?;
         if firing.spike.mode == SpikeMode::Expected {
-            return Ok(self.make(shape, |out| fire::expected(&self.rings, operands(&conv), firing.map(values), out)));
+            return Ok(self.make(&shape, |out| fire::expected(&self.rings, operands(&conv), firing.map(values), out)));
         }
-        let mut packed = Packed::silent(sequence(conv.input));
+        let mut packed = Packed::silent(shape);
         fire::spikes(&self.rings, operands(&conv), firing.map(values), &mut packed);
-        Ok(Tensor::from_storage(Storage::spikes(packed, &self.pool), shape))
+        Ok(Tensor::from_storage(Storage::spikes(packed, &self.pool), &shape))
     }
 
     fn fire_grad(
@@ -60,7 +62,8 @@ impl<E: Real> Convolution for Cpu<E> {
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]> {
-        let channels = conv.input.shape()[1];
+        let shape @ [_, channels, _] = conv.check_grad("fire_grad", g)?;
+        firing.check("fire_grad", shape)?;
         let mut input = needs[0].then(|| self.pool.dirty(conv.input.numel()));
         let mut kernel = self.buffer_if(needs[1], conv.kernel.numel());
         let mut small = [needs[2] && conv.skip.is_some(), needs[3] && firing.affine.is_some(), needs[4] && firing.affine.is_some()]

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use super::buffer::Pool;
 use super::spike_bits::Packed;
-use super::{Cpu, packed, sequence, values};
+use super::{Cpu, packed, values};
 use crate::backend::{ChannelMixing, Mixing, Real, Tensor};
 use crate::error::Result;
 
-fn mixer<'a, E: Real>(pool: &'a Arc<Pool<E>>, mixing: &Mixing<'a, Cpu<E>>) -> mixer::Mixer<'a, E> {
-    let [batch, _, length] = sequence(mixing.parts[0]);
-    let (d_out, d_in) = (mixing.weight.shape()[0], mixing.weight.shape()[1]);
+/// The operands of a mix whose output has this shape.
+fn mixer<'a, E: Real>(pool: &'a Arc<Pool<E>>, mixing: &Mixing<'a, Cpu<E>>, [batch, d_out, length]: [usize; 3]) -> mixer::Mixer<'a, E> {
+    let d_in = mixing.weight.shape()[1];
     // Spikes only where all parts are.
     let spikes: Option<Vec<&Packed>> = mixing.parts.iter().map(|part| packed(part)).collect();
     mixer::Mixer {
@@ -33,13 +33,12 @@ fn mixer<'a, E: Real>(pool: &'a Arc<Pool<E>>, mixing: &Mixing<'a, Cpu<E>>) -> mi
 
 impl<E: Real> ChannelMixing for Cpu<E> {
     fn mix(&self, mixing: Mixing<'_, Self>) -> Result<Tensor<Self>> {
-        let mixer = mixer(&self.scratch, &mixing);
-        let shape = mixer.shape;
-        Ok(self.make(&[shape.batch, shape.d_out, shape.length], |out| mixer.forward(out)))
+        let shape = mixing.check()?;
+        Ok(self.make(&shape, |out| mixer(&self.scratch, &mixing, shape).forward(out)))
     }
 
     fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
-        let mixer = mixer(&self.scratch, &mixing);
+        let mixer = mixer(&self.scratch, &mixing, mixing.check_grad(g, needs)?);
         let inner = if mixer.is_plain() { g.clone() } else { self.make(g.shape(), |out| mixer.inner_gradient(values(g), out)) };
         let g = values(&inner);
         let mut grads = Vec::with_capacity(mixing.parts.len() + 2);

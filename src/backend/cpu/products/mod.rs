@@ -21,15 +21,14 @@ impl<E: Real> Products for Cpu<E> {
     }
 
     fn rfft(&self, x: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let Some((&n, outer)) = x.shape().split_last() else { return Ok(x.clone()) };
-        let plan = self.plans.get(n);
-        let shape = [&[2], outer, &[plan.bins()]].concat();
+        let shape = shape::spectrum_of("rfft", x.shape())?;
+        let plan = self.plans.get(x.shape()[x.rank() - 1]);
         Ok(self.make(&shape, |out| fft::rfft(&plan, values(x), out)))
     }
 
     fn irfft(&self, x: &Tensor<Self>, n: usize) -> Result<Tensor<Self>> {
+        let shape = shape::spectrum("irfft", x.shape(), n)?;
         let plan = self.plans.get(n);
-        let shape = [&x.shape()[1..x.rank() - 1], &[n]].concat();
         Ok(self.make(&shape, |out| fft::irfft(&plan, values(x), out)))
     }
 }

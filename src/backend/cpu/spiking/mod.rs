@@ -19,15 +19,19 @@ fn potentials<'a, E: Real>(spike: &'a Spike<&'a [E]>, x: &'a Tensor<Cpu<E>>, aff
 
 impl<E: Real> Spiking for Cpu<E> {
     fn sample(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>) -> Result<Tensor<Self>> {
+        spike.as_ref().check("sample", y.shape())?;
         self.spike(spike, y, None)
     }
 
     fn sample_grad(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        spike.as_ref().check("sample_grad", y.shape())?;
+        shape::gradient("sample_grad", y.shape(), g.shape())?;
         let [y_grad, ..] = self.spike_grad(spike, y, None, g, [true, false, false])?;
         y_grad.ok_or_else(|| Error::value("sample_grad", "the gradient that was asked for did not come"))
     }
 
     fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
+        spike.as_ref().check_affine("spike", x, affine)?;
         let spike = spike.as_ref().map(values);
         let potentials = potentials(&spike, x, affine);
         if let (SpikeMode::Sampled, &[batch, channels, length]) = (spike.mode, x.shape()) {
@@ -46,6 +50,8 @@ impl<E: Real> Spiking for Cpu<E> {
         g: &Tensor<Self>,
         needs: [bool; 3],
     ) -> Result<[Option<Tensor<Self>>; 3]> {
+        spike.as_ref().check_affine("spike_grad", x, affine)?;
+        shape::gradient("spike_grad", x.shape(), g.shape())?;
         let channels = affine.map_or(0, |(scale, _)| scale.numel());
         let sums = needs.map(|need| need && affine.is_some());
         let mut x_grad = needs[0].then(|| self.pool.dirty(x.numel()));
@@ -56,12 +62,15 @@ impl<E: Real> Spiking for Cpu<E> {
     }
 
     fn lif(&self, lif: &Lif, x: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let length = x.shape().last().copied().unwrap_or(1);
+        lif.check("lif", x.shape())?;
+        let length = x.shape()[x.rank() - 1];
         Ok(self.make(x.shape(), |out| spike::lif(lif, values(x), length, out)))
     }
 
     fn lif_grad(&self, lif: &Lif, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let length = x.shape().last().copied().unwrap_or(1);
+        lif.check("lif_grad", x.shape())?;
+        shape::gradient("lif_grad", x.shape(), g.shape())?;
+        let length = x.shape()[x.rank() - 1];
         Ok(self.make(x.shape(), |out| spike::lif_grad(lif, values(x), values(g), length, out)))
     }
 }

@@ -1,6 +1,6 @@
 //! The kernel of a diagonal SSM (S4D) and its gradient.
 //!
-//! `K[l] = Re sum_n W_n abar_n^l` with W = 2 C B b and (abar, b) the discretised mode (`backend::ssm::discretisation`): "On the
+//! `K[l] = Re sum_n W_n abar_n^l` with W = 2 C B b and (abar, b) the discretized mode (`backend::ssm::discretization`): "On the
 //! Parameterization and Initialization of Diagonal State Space Models" (Gu, Gupta, Goel, Re, 2022).
 //!
 //! # The kernel
@@ -27,17 +27,17 @@ use super::sum_lanes;
 use crate::backend::cpu::rows_by_channel;
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads;
-use crate::backend::ssm::discretisation::{Mode, modes};
+use crate::backend::ssm::discretization::{Mode, modes};
 use crate::backend::ssm::system::{C64, Reader, System, SystemGrad};
-use crate::backend::{Discretisation, Real, SsmParams, shape::Ssm};
+use crate::backend::{Discretization, Real, SsmParams, shape::Ssm};
 
 /// Which kernel is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct DiagDims {
     /// The sizes of the parameters; the rank is 0.
     pub sizes: Ssm,
-    /// The discretisation.
-    pub disc: Discretisation,
+    /// The discretization.
+    pub disc: Discretization,
     /// The length L of the kernel.
     pub len: usize,
 }
@@ -305,7 +305,7 @@ fn sum_columns<I: Isa, E: Real, const T: usize>(
 mod tests {
     use super::*;
     use crate::backend::DtTransform;
-    use crate::backend::ssm::discretisation::discretise;
+    use crate::backend::ssm::discretization::discretize;
     use crate::backend::ssm::system::testing::{error, gradient_error, sample, weights};
 
     /// (channels, M, L): around the ends of rows and groups of rows.
@@ -314,8 +314,8 @@ mod tests {
     fn each(f: impl Fn(&DiagDims, SsmParams<Vec<f64>>)) {
         for [channels, half_state, len] in CASES {
             let sizes = Ssm { d_model: 4, n_ssm: 2, half_state, rank: 0, channels };
-            f(&DiagDims { sizes, disc: Discretisation::Zoh, len }, sample(sizes, DtTransform::Softplus, 0.5));
-            f(&DiagDims { sizes, disc: Discretisation::Bilinear, len }, sample(sizes, DtTransform::Exp, 0.5));
+            f(&DiagDims { sizes, disc: Discretization::Zoh, len }, sample(sizes, DtTransform::Softplus, 0.5));
+            f(&DiagDims { sizes, disc: Discretization::Bilinear, len }, sample(sizes, DtTransform::Exp, 0.5));
         }
     }
 
@@ -326,7 +326,7 @@ mod tests {
             let mut want = vec![0.0; channels * d_model * dims.len];
             for h in 0..d_model {
                 let system = Reader::new(dims.sizes, stored.slices()).system(h);
-                let (abar, mut x) = discretise(&system, dims.disc);
+                let (abar, mut x) = discretize(&system, dims.disc);
                 for l in 0..dims.len {
                     for (k, c) in system.c.chunks(m).enumerate() {
                         want[(k * d_model + h) * dims.len + l] = c.iter().zip(&x).map(|(c, x)| 2.0 * (c * x).re).sum();
@@ -352,7 +352,7 @@ mod tests {
     fn gradient_survives_a_transition_of_zero() {
         // dt A = -2 makes the bilinear abar exactly 0.
         let sizes = Ssm { d_model: 1, n_ssm: 1, half_state: 1, rank: 0, channels: 1 };
-        let dims = DiagDims { sizes, disc: Discretisation::Bilinear, len: 5 };
+        let dims = DiagDims { sizes, disc: Discretization::Bilinear, len: 5 };
         let [inv_dt, a_real, a_imag, b, c] = [vec![0.0], vec![2f64.ln()], vec![0.0], vec![1.0, 0.5], vec![0.3, 0.2]];
         let stored = SsmParams { inv_dt, a_real, a_imag, b, c, p: None, dt: DtTransform::Exp };
         let loss = |params: SsmParams<&[f64]>| kernel(&dims, params).iter().sum();

@@ -1,6 +1,6 @@
 //! The kernel of a diagonal-plus-low-rank (DPLR) SSM and its gradient, from the stored parameters and back to them.
 //!
-//! The state matrix is A = diag(Lambda) - sum_k P_k P_k*, discretised by the bilinear rule: `K[l] = C Abar^l Bbar`. Following "Efficiently
+//! The state matrix is A = diag(Lambda) - sum_k P_k P_k*, discretized by the bilinear rule: `K[l] = C Abar^l Bbar`. Following "Efficiently
 //! Modeling Long Sequences with Structured State Spaces" (Gu, Goel, Re, 2022, section 3 and appendix C), the kernel of length Lk is the
 //! inverse FFT of its generating function with C~ = C (I - Abar^Lk) in the place of C. That function and its adjoint are in
 //! `dplr_spectra`; here are its coefficients, the FFT around it and the choice of the precision (`WELL_DAMPED`). The same system as a

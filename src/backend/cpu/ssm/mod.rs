@@ -7,7 +7,7 @@ mod dplr_spectra;
 use self::diag::DiagDims;
 use self::dplr::DplrDims;
 use super::{Cpu, values};
-use crate::backend::{Discretisation, Real, SsmKernels, SsmParams, Tensor};
+use crate::backend::{Discretization, Real, SsmKernels, SsmParams, Tensor};
 use crate::error::Result;
 
 impl<E: Real> Cpu<E> {
@@ -20,22 +20,22 @@ impl<E: Real> Cpu<E> {
 
 impl<E: Real> SsmKernels for Cpu<E> {
     fn dplr_kernel(&self, ssm: &SsmParams<Tensor<Self>>, len: usize, take: usize) -> Result<Tensor<Self>> {
-        let dims = DplrDims { sizes: ssm.sizes("dplr_kernel")?, len, take };
+        let dims = DplrDims { sizes: ssm.dplr("dplr_kernel", len, take)?, len, take };
         Ok(self.own(dplr::kernel(&self.plans, &dims, ssm.as_ref().map(values)), &[dims.sizes.channels, dims.sizes.d_model, take]))
     }
 
     fn dplr_kernel_grad(&self, ssm: &SsmParams<Tensor<Self>>, len: usize, g: &Tensor<Self>) -> Result<SsmParams<Tensor<Self>>> {
-        let dims = DplrDims { sizes: ssm.sizes("dplr_kernel")?, len, take: g.shape()[2] };
+        let dims = DplrDims { sizes: ssm.dplr_grad("dplr_kernel_grad", len, g)?, len, take: g.shape()[2] };
         Ok(self.own_grads(ssm, dplr::kernel_grad(&self.plans, &dims, ssm.as_ref().map(values), values(g))))
     }
 
-    fn diag_kernel(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretisation, len: usize) -> Result<Tensor<Self>> {
-        let dims = DiagDims { sizes: ssm.sizes("diag_kernel")?, disc, len };
+    fn diag_kernel(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretization, len: usize) -> Result<Tensor<Self>> {
+        let dims = DiagDims { sizes: ssm.diag("diag_kernel", len)?, disc, len };
         Ok(self.own(diag::kernel(&dims, ssm.as_ref().map(values)), &[dims.sizes.channels, dims.sizes.d_model, len]))
     }
 
-    fn diag_kernel_grad(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretisation, g: &Tensor<Self>) -> Result<SsmParams<Tensor<Self>>> {
-        let dims = DiagDims { sizes: ssm.sizes("diag_kernel")?, disc, len: g.shape()[2] };
+    fn diag_kernel_grad(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretization, g: &Tensor<Self>) -> Result<SsmParams<Tensor<Self>>> {
+        let dims = DiagDims { sizes: ssm.diag_grad("diag_kernel_grad", g)?, disc, len: g.shape()[2] };
         Ok(self.own_grads(ssm, diag::kernel_grad(&dims, ssm.as_ref().map(values), values(g))))
     }
 }

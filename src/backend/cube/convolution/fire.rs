@@ -9,14 +9,14 @@ use crate::backend::cube::elementwise::functions::{Function, slope, value};
 use crate::backend::cube::elementwise::reduce::sum_cube;
 use crate::backend::cube::random::{Place, Rows, draw_uniform, unit};
 use crate::backend::cube::spiking::spike::{
-    Affine, Kind, Uniform, affine_arg, expected_spike, line, potential, spike_of, surrogate_slope, uniform_arg,
+    Affine, Kind, Uniform, affine_arg, channel_affine, expected_spike, potential, spike_of, surrogate_slope, uniform_arg,
 };
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Cube, Scalar};
-use crate::backend::{Firing, SpikeMode};
+use crate::backend::{Firing, SpikeMode, Tensor};
 use crate::error::Result;
 
-/// What stands between y and the spikes, as kernels take it.
+/// The operations between y and its spikes, as kernels take them.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Fire<F: Float> {
     uniform: Uniform<F>,
@@ -25,12 +25,12 @@ pub(crate) struct Fire<F: Float> {
     /// The surrogate's steepness.
     alpha: InputScalar,
     #[cube(comptime)]
-    how: How,
+    variant: FireVariant,
 }
 
 /// What a kernel is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct How {
+pub(crate) struct FireVariant {
     gelu: bool,
     expected: bool,
     kind: Kind,
@@ -59,9 +59,9 @@ pub(crate) struct Places {
     dropping: Place,
 }
 
-/// On the way from y to a spike.
+/// What is computed between y and its spike.
 #[derive(CubeType)]
-struct Way<F: Float> {
+struct Intermediates<F: Float> {
     /// What y was multiplied with, and what came of it.
     mask: F,
     masked: F,
@@ -74,7 +74,7 @@ struct Way<F: Float> {
 
 /// The gradients of one y, and the terms of those of scale and shift.
 #[derive(CubeType)]
-pub(crate) struct Pulled<F: Float> {
+pub(crate) struct FireGrads<F: Float> {
     pub y: F,
     pub scale: F,
     pub shift: F,
@@ -110,7 +110,7 @@ impl<F: Float> Fire<F> {
         }
     }
 
-    fn way(&self, y: F, places: &Places, h: u32, row: u32) -> Way<F> {
+    fn intermediates(&self, y: F, places: &Places, h: u32, row: u32) -> Intermediates<F> {
         let mut mask = F::new(1.0);
         let mut tied = F::new(1.0);
         #[comptime]
@@ -125,34 +125,34 @@ impl<F: Float> Fire<F> {
         }
         let masked = y * mask;
         let mut x = masked;
-        if comptime!(self.how.gelu) {
+        if comptime!(self.variant.gelu) {
             x = value::<F>(masked, F::new(0.0), F::new(0.0), Function::Gelu);
         }
         let x = x * tied;
-        let line = line::<F>(&self.affine, h);
-        Way::<F> { mask, masked, tied, x, scale: line.scale, potential: potential::<F>(x, line.scale, line.shift) }
+        let map = channel_affine::<F>(&self.affine, h);
+        Intermediates::<F> { mask, masked, tied, x, scale: map.scale, potential: potential::<F>(x, map.scale, map.shift) }
     }
 
     /// The spike of channel h's y, element `at` of row `row`.
     pub(crate) fn spike(&self, y: F, places: &Places, h: u32, row: u32, at: u32) -> F {
-        let way = self.way(y, places, h, row);
-        if comptime!(self.how.expected) {
-            expected_spike::<F>(way.potential)
+        let steps = self.intermediates(y, places, h, row);
+        if comptime!(self.variant.expected) {
+            expected_spike::<F>(steps.potential)
         } else {
-            spike_of::<F>(way.potential, self.uniform.number(&places.noise, at))
+            spike_of::<F>(steps.potential, self.uniform.number(&places.noise, at))
         }
     }
 
     /// The gradients for that `g` of the spike.
-    pub(crate) fn pull(&self, y: F, g: F, places: &Places, h: u32, row: u32, at: u32) -> Pulled<F> {
-        let way = self.way(y, places, h, row);
+    pub(crate) fn gradients(&self, y: F, g: F, places: &Places, h: u32, row: u32, at: u32) -> FireGrads<F> {
+        let steps = self.intermediates(y, places, h, row);
         let u = self.uniform.number(&places.noise, at);
-        let shift = g * surrogate_slope::<F>(way.potential, u, self.alpha.get::<F>(), comptime!(self.how.kind));
-        let mut y = shift * way.scale * way.tied;
-        if comptime!(self.how.gelu) {
-            y *= slope::<F>(way.masked, F::new(0.0), F::new(0.0), Function::Gelu);
+        let shift = g * surrogate_slope::<F>(steps.potential, u, self.alpha.get::<F>(), comptime!(self.variant.kind));
+        let mut y = shift * steps.scale * steps.tied;
+        if comptime!(self.variant.gelu) {
+            y *= slope::<F>(steps.masked, F::new(0.0), F::new(0.0), Function::Gelu);
         }
-        Pulled::<F> { y: y * way.mask, scale: shift * way.x, shift }
+        FireGrads::<F> { y: y * steps.mask, scale: shift * steps.x, shift }
     }
 }
 
@@ -195,10 +195,10 @@ pub(crate) fn fire_rows_grad<F: Float>(
         let mut places = fire.start(start + t);
         while t < sizes.length {
             let at = start + t;
-            let pulled = fire.pull(y[at as usize], g[at as usize], &places, h, row, at);
-            out[at as usize] = pulled.y;
-            scale += pulled.scale;
-            shift += pulled.shift;
+            let grads = fire.gradients(y[at as usize], g[at as usize], &places, h, row, at);
+            out[at as usize] = grads.y;
+            scale += grads.scale;
+            shift += grads.shift;
             fire.stride(&mut places);
             t += CUBE_DIM;
         }
@@ -230,6 +230,6 @@ pub(crate) fn fire_arg<R: Runtime, E: Scalar>(
     });
     let looked_at = if gradient { spike.has_noisy_gradient() } else { !expected };
     let uniform = uniform_arg(cube, spike.noise, looked_at, &shape, units)?;
-    let how = How { gelu, expected, kind };
-    Ok(FireLaunch::new(uniform, affine_arg(affine), dropout.transpose()?.into(), cube.scalar(alpha), how))
+    let variant = FireVariant { gelu, expected, kind };
+    Ok(FireLaunch::new(uniform, affine_arg(affine), dropout.transpose()?.into(), cube.scalar(alpha), variant))
 }

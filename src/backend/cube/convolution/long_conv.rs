@@ -13,7 +13,7 @@ use crate::backend::cube::channel_sums::totals;
 use crate::backend::cube::complex::Complex;
 use crate::backend::cube::elementwise::reduce::sum_cube;
 use crate::backend::cube::products::fft::{Plan, forward, inverse, multiply, planar, unit_circle};
-use crate::backend::cube::spiking::spike::Line;
+use crate::backend::cube::spiking::spike::ChannelAffine;
 use crate::backend::cube::storage::{Wanted, arg};
 use crate::backend::cube::{Buffer, Cube, Scalar};
 use crate::backend::{Firing, LongConv, Tensor};
@@ -193,7 +193,7 @@ fn convolve_grad<F: Float>(
     let group = CUBE_POS % groups as usize;
     if h < channels {
         clear::<F>(&mut sums, per);
-        let mut line = Line::<F> { scale: F::new(0.0), shift: F::new(0.0) };
+        let mut sums = ChannelAffine::<F> { scale: F::new(0.0), shift: F::new(0.0) };
         let mut b = group;
         while b < sizes.batch as usize {
             let row = b * channels + h;
@@ -210,7 +210,7 @@ fn convolve_grad<F: Float>(
                 ComptimeOption::Some(fire) => {
                     multiply::<F>(&mut re, &mut im, spectra, h * n, channels * n, n, false);
                     inverse::<F>(&mut re, &mut im, roots, n, n);
-                    row_grad::<F>(&mut re, &mut im, fire, g, twist, &mut line, h, row, length, n);
+                    row_grad::<F>(&mut re, &mut im, fire, g, twist, &mut sums, h, row, length, n);
                 }
                 ComptimeOption::None => load_row::<F>(&mut re, &mut im, g, twist, row, length, length, n),
             }
@@ -238,11 +238,11 @@ fn convolve_grad<F: Float>(
             }
             ComptimeOption::None => {}
         }
-        put_line::<F>(parts, &line, &mut re, h * groups as usize + group);
+        put_sums::<F>(parts, &sums, &mut re, h * groups as usize + group);
     }
 }
 
-/// From y in shared memory to its gradient, lifted; the terms of a firing's scale and shift are added to `line`.
+/// From y in shared memory to its gradient, lifted; the terms of a firing's scale and shift are added to `sums`.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn row_grad<F: Float>(
@@ -251,7 +251,7 @@ fn row_grad<F: Float>(
     fire: &Fire<F>,
     g: &Array<F>,
     twist: &Array<F>,
-    line: &mut Line<F>,
+    sums: &mut ChannelAffine<F>,
     h: usize,
     row: usize,
     length: usize,
@@ -264,10 +264,10 @@ fn row_grad<F: Float>(
         if t < length {
             let y = lower::<F>(Complex::<F> { re: re[t], im: im[t] }, twist, t, n);
             let at = row * length + t;
-            let pulled = fire.pull(y, g[at], &places, h as u32, row as u32, at as u32);
-            gy = pulled.y;
-            line.scale += pulled.scale;
-            line.shift += pulled.shift;
+            let grads = fire.gradients(y, g[at], &places, h as u32, row as u32, at as u32);
+            gy = grads.y;
+            sums.scale += grads.scale;
+            sums.shift += grads.shift;
             fire.stride(&mut places);
         }
         let z = lift::<F>(gy, twist, t, n);
@@ -301,13 +301,13 @@ fn store_row<F: Float>(
 
 /// Writes a cube's share of the gradients of scale and shift.
 #[cube]
-fn put_line<F: Float>(parts: &mut ComptimeOption<Array<F>>, line: &Line<F>, scratch: &mut SharedMemory<F>, at: usize) {
+fn put_sums<F: Float>(parts: &mut ComptimeOption<Array<F>>, sums: &ChannelAffine<F>, scratch: &mut SharedMemory<F>, at: usize) {
     #[comptime]
     match parts {
         ComptimeOption::Some(parts) => {
             sync_cube();
-            let scale = sum_cube::<F>(line.scale, scratch);
-            let shift = sum_cube::<F>(line.shift, scratch);
+            let scale = sum_cube::<F>(sums.scale, scratch);
+            let shift = sum_cube::<F>(sums.shift, scratch);
             if UNIT_POS == 0 {
                 parts[at] = scale;
                 parts[parts.len() / 2 + at] = shift;
@@ -454,8 +454,8 @@ fn kernel_grad<F: Float>(
     }
 }
 
-/// A long convolution as the device does it.
-pub(crate) struct Job<'a, R: Runtime, E: Scalar> {
+/// A long convolution with what its launches need: the cut of the transform, true lengths, tables.
+pub(crate) struct Convolver<'a, R: Runtime, E: Scalar> {
     pub cube: &'a Cube<R, E>,
     pub method: &'static str,
     pub conv: LongConv<'a, Cube<R, E>>,
@@ -470,7 +470,7 @@ pub(crate) struct Job<'a, R: Runtime, E: Scalar> {
 /// A firing, and whether the gradients of scale and shift are wanted.
 type FiringSums<'a, 'b, B> = (&'a Firing<&'b Tensor<B>>, [bool; 2]);
 
-impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
+impl<'a, R: Runtime, E: Scalar> Convolver<'a, R, E> {
     pub fn new(cube: &'a Cube<R, E>, method: &'static str, conv: LongConv<'a, Cube<R, E>>) -> Result<Self> {
         let [batch, _, length] = [0, 1, 2].map(|axis| conv.input.shape()[axis]);
         let n = length.next_power_of_two();
@@ -481,7 +481,7 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
         };
         let twist = cube.table("twist", &[n], || planar((0..n).map(|t| unit_circle(t as f64 / (4 * n) as f64))))?;
         let plan = cube.plan(n);
-        Ok(Job { cube, method, conv, plan, lengths, whole, roots: cube.roots(plan.block)?, twist })
+        Ok(Convolver { cube, method, conv, plan, lengths, whole, roots: cube.roots(plan.block)?, twist })
     }
 
     /// (B, H, L).
@@ -617,8 +617,8 @@ impl<'a, R: Runtime, E: Scalar> Job<'a, R, E> {
 }
 
 pub(crate) fn long_conv<R: Runtime, E: Scalar>(cube: &Cube<R, E>, conv: LongConv<'_, Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
-    let job = Job::new(cube, "long_conv", conv)?;
-    if job.plan.fits() { job.run(None) } else { job.run_wide() }
+    let convolver = Convolver::new(cube, "long_conv", conv)?;
+    if convolver.plan.fits() { convolver.run(None) } else { convolver.run_wide() }
 }
 
 pub(crate) fn long_conv_grad<R: Runtime, E: Scalar>(
@@ -627,11 +627,11 @@ pub(crate) fn long_conv_grad<R: Runtime, E: Scalar>(
     g: &Tensor<Cube<R, E>>,
     needs: [bool; 3],
 ) -> Result<Wanted<R, E, 3>> {
-    let job = Job::new(cube, "long_conv_grad", conv)?;
+    let convolver = Convolver::new(cube, "long_conv_grad", conv)?;
     let needs = Needs { input: needs[0], kernel: needs[1], skip: needs[2] && conv.skip.is_some() };
-    if job.plan.fits() {
-        let [input, kernel, skip, _, _] = job.grad(g, needs, None)?;
+    if convolver.plan.fits() {
+        let [input, kernel, skip, _, _] = convolver.grad(g, needs, None)?;
         return Ok([input, kernel, skip]);
     }
-    job.grad_wide(g, needs)
+    convolver.grad_wide(g, needs)
 }

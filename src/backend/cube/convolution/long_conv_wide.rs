@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::long_conv::{Job, Needs};
+use super::long_conv::{Convolver, Needs};
 use super::right_angle::{KernelSizes, RowSizes, kernel_point, lift, lower, lower_imaginary, masked, put_skip};
 use crate::backend::Tensor;
 use crate::backend::cube::complex::Complex;
@@ -136,7 +136,7 @@ fn collect_kernels<F: Float>(
     }
 }
 
-impl<R: Runtime, E: Scalar> Job<'_, R, E> {
+impl<R: Runtime, E: Scalar> Convolver<'_, R, E> {
     /// (first, count) of chunks of the batch whose rows fit in the workspace.
     fn chunks(&self) -> impl Iterator<Item = (usize, usize)> {
         let [batch, channels, _] = self.shape();

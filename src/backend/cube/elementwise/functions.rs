@@ -60,7 +60,7 @@ pub(crate) fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
         Function::Sigmoid => sigmoid::<F>(x),
         Function::Softplus => positive::<F>(x) + ln_1p::<F>((-x.abs()).exp()),
         Function::Relu => positive::<F>(x),
-        Function::Gelu => x * normal_cdf::<F>(x),
+        Function::Gelu => gelu::<F>(x),
         Function::Clamp => select(x < a, a, select(x > b, b, x)),
         Function::Linear => a * x + b,
     }
@@ -88,10 +88,25 @@ pub(crate) fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
         }
         Function::Softplus => sigmoid::<F>(x),
         Function::Relu => select(x <= zero, zero, one_or_nan::<F>(x)),
-        Function::Gelu => normal_cdf::<F>(x) + x * normal_pdf::<F>(x),
+        Function::Gelu => gelu_slope::<F>(x),
         Function::Clamp => select(x < a, zero, select(x > b, zero, one_or_nan::<F>(x))),
         Function::Linear => a,
     }
+}
+
+/// x Phi(x), and its limit 0 where Phi(x) is 0, down to -infinity.
+#[cube]
+fn gelu<F: Float>(x: F) -> F {
+    let cdf = normal_cdf::<F>(x);
+    select(cdf == F::new(0.0), F::new(0.0), x * cdf)
+}
+
+/// Phi(x) + x phi(x), and its limit Phi(x) where phi(x) is 0, out to the infinities.
+#[cube]
+fn gelu_slope<F: Float>(x: F) -> F {
+    let pdf = normal_pdf::<F>(x);
+    let cdf = normal_cdf::<F>(x);
+    select(pdf == F::new(0.0), cdf, cdf + x * pdf)
 }
 
 /// 1, but NaN for NaN.
@@ -269,7 +284,7 @@ pub(crate) fn binary<R: Runtime, E: Scalar>(
     x: &Tensor<Cube<R, E>>,
     y: &Tensor<Cube<R, E>>,
 ) -> Result<Tensor<Cube<R, E>>> {
-    let shape = shape::broadcast("binary", x.shape(), y.shape())?;
+    let shape = shape::broadcast(f.name(), x.shape(), y.shape())?;
     let out = cube.alloc("binary", &shape)?;
     if out.numel() == 0 {
         return Ok(out);

@@ -6,15 +6,18 @@ pub(super) mod reduce;
 use cubecl::prelude::Runtime;
 
 use super::{Cube, Scalar};
-use crate::backend::{Binary, Elementwise, Tensor, Unary};
+use crate::backend::{Binary, Elementwise, Tensor, Unary, shape};
 use crate::error::Result;
 
 impl<R: Runtime, E: Scalar> Elementwise for Cube<R, E> {
     fn unary(&self, f: Unary, x: &Tensor<Self>) -> Result<Tensor<Self>> {
+        f.check()?;
         functions::unary(self, f, x)
     }
 
     fn unary_grad(&self, f: Unary, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        f.check()?;
+        shape::gradient("unary_grad", x.shape(), g.shape())?;
         functions::unary_grad(self, f, x, g)
     }
 
@@ -23,6 +26,7 @@ impl<R: Runtime, E: Scalar> Elementwise for Cube<R, E> {
     }
 
     fn sum_to(&self, x: &Tensor<Self>, shape: &[usize]) -> Result<Tensor<Self>> {
+        shape::broadcasts_to("sum", shape, x.shape())?;
         reduce::sum_to(self, x, shape)
     }
 

@@ -6,7 +6,7 @@ pub(super) mod matmul;
 use cubecl::prelude::Runtime;
 
 use super::{Cube, Scalar};
-use crate::backend::{Products, Tensor};
+use crate::backend::{Products, Tensor, shape};
 use crate::error::Result;
 
 impl<R: Runtime, E: Scalar> Products for Cube<R, E> {
@@ -15,10 +15,12 @@ impl<R: Runtime, E: Scalar> Products for Cube<R, E> {
     }
 
     fn rfft(&self, x: &Tensor<Self>) -> Result<Tensor<Self>> {
+        shape::spectrum_of("rfft", x.shape())?;
         fft::rfft(self, x)
     }
 
     fn irfft(&self, x: &Tensor<Self>, n: usize) -> Result<Tensor<Self>> {
+        shape::spectrum("irfft", x.shape(), n)?;
         fft::irfft(self, x, n)
     }
 }

@@ -5,20 +5,24 @@ pub(super) mod spike;
 use cubecl::prelude::Runtime;
 
 use super::{Cube, Scalar};
-use crate::backend::{Lif, Spike, Spiking, Tensor};
+use crate::backend::{Lif, Spike, Spiking, Tensor, shape};
 use crate::error::{Error, Result};
 
 impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
     fn sample(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>) -> Result<Tensor<Self>> {
-        self.spike(spike, y, None)
+        spike.as_ref().check("sample", y.shape())?;
+        spike::spike(self, spike, y, None)
     }
 
     fn sample_grad(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let [y_grad, ..] = self.spike_grad(spike, y, None, g, [true, false, false])?;
+        spike.as_ref().check("sample_grad", y.shape())?;
+        shape::gradient("sample_grad", y.shape(), g.shape())?;
+        let [y_grad, ..] = spike::spike_grad(self, spike, y, None, g, [true, false, false])?;
         y_grad.ok_or_else(|| Error::value("sample_grad", "the gradient that was asked for did not come"))
     }
 
     fn spike(&self, spike: &Spike<Tensor<Self>>, x: &Tensor<Self>, affine: Option<(&Tensor<Self>, &Tensor<Self>)>) -> Result<Tensor<Self>> {
+        spike.as_ref().check_affine("spike", x, affine)?;
         spike::spike(self, spike, x, affine)
     }
 
@@ -30,14 +34,19 @@ impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
         g: &Tensor<Self>,
         needs: [bool; 3],
     ) -> Result<[Option<Tensor<Self>>; 3]> {
+        spike.as_ref().check_affine("spike_grad", x, affine)?;
+        shape::gradient("spike_grad", x.shape(), g.shape())?;
         spike::spike_grad(self, spike, x, affine, g, needs)
     }
 
     fn lif(&self, lif: &Lif, x: &Tensor<Self>) -> Result<Tensor<Self>> {
+        lif.check("lif", x.shape())?;
         spike::lif(self, lif, x)
     }
 
     fn lif_grad(&self, lif: &Lif, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
+        lif.check("lif_grad", x.shape())?;
+        shape::gradient("lif_grad", x.shape(), g.shape())?;
         spike::lif_grad(self, lif, x, g)
     }
 }

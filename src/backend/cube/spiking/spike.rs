@@ -150,18 +150,18 @@ pub(crate) struct Affine<F: Float> {
 
 /// scale and shift of one channel.
 #[derive(CubeType, Clone, Copy)]
-pub(crate) struct Line<F: Float> {
+pub(crate) struct ChannelAffine<F: Float> {
     pub(crate) scale: F,
     pub(crate) shift: F,
 }
 
 /// Those of channel `h`; without an affine, y = x.
 #[cube]
-pub(crate) fn line<F: Float>(affine: &ComptimeOption<Affine<F>>, h: u32) -> Line<F> {
+pub(crate) fn channel_affine<F: Float>(affine: &ComptimeOption<Affine<F>>, h: u32) -> ChannelAffine<F> {
     #[comptime]
     match affine {
-        ComptimeOption::Some(affine) => Line::<F> { scale: affine.scale[h as usize], shift: affine.shift[h as usize] },
-        ComptimeOption::None => Line::<F> { scale: F::new(1.0), shift: F::new(0.0) },
+        ComptimeOption::Some(affine) => ChannelAffine::<F> { scale: affine.scale[h as usize], shift: affine.shift[h as usize] },
+        ComptimeOption::None => ChannelAffine::<F> { scale: F::new(1.0), shift: F::new(0.0) },
     }
 }
 
@@ -177,13 +177,13 @@ fn spike_kernel<F: Float>(
 ) {
     let h = channels.channel();
     if h < channels.channels {
-        let line = line::<F>(affine, h);
+        let map = channel_affine::<F>(affine, h);
         let end = channels.end();
         let mut k = channels.first();
         let mut at = channels.position(h, k);
         let mut place = uniform.place(at);
         while k < end {
-            let y = potential::<F>(x[at as usize], line.scale, line.shift);
+            let y = potential::<F>(x[at as usize], map.scale, map.shift);
             if comptime!(expected) {
                 out[at as usize] = expected_spike::<F>(y);
             } else {
@@ -215,7 +215,7 @@ fn spike_grad_kernel<F: Float>(
 ) {
     let h = channels.channel();
     if h < channels.channels {
-        let line = line::<F>(affine, h);
+        let map = channel_affine::<F>(affine, h);
         let alpha = alpha.get::<F>();
         let end = channels.end();
         let mut k = channels.first();
@@ -225,11 +225,11 @@ fn spike_grad_kernel<F: Float>(
         let mut alone = F::new(0.0);
         while k < end {
             let x = x[at as usize];
-            let y = potential::<F>(x, line.scale, line.shift);
+            let y = potential::<F>(x, map.scale, map.shift);
             let gy = g[at as usize] * surrogate_slope::<F>(y, uniform.number(&place, at), alpha, kind);
             #[comptime]
             match gx {
-                ComptimeOption::Some(gx) => gx[at as usize] = gy * line.scale,
+                ComptimeOption::Some(gx) => gx[at as usize] = gy * map.scale,
                 ComptimeOption::None => {}
             }
             with_x += gy * x;

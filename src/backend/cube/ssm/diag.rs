@@ -17,7 +17,7 @@ use crate::backend::cube::complex::{Complex, add, complex, conj, load, mul, reci
 use crate::backend::cube::double_float::{self, ComplexDoubleFloat};
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Cube, Scalar};
-use crate::backend::{Discretisation, DtTransform, SsmParams, Tensor, shape::Ssm};
+use crate::backend::{Discretization, DtTransform, SsmParams, Tensor, shape::Ssm};
 use crate::error::Result;
 
 /// Entries of a row, S.
@@ -42,9 +42,9 @@ struct DiagVariant {
 }
 
 impl DiagVariant {
-    fn new(sizes: Ssm, dt: DtTransform, disc: Discretisation, len: usize) -> Self {
+    fn new(sizes: Ssm, dt: DtTransform, disc: Discretization, len: usize) -> Self {
         let bits = (len.max(2) - 1).ilog2() as usize + 1;
-        DiagVariant { channels: sizes.channels, bits, softplus: dt == DtTransform::Softplus, zoh: disc == Discretisation::Zoh }
+        DiagVariant { channels: sizes.channels, bits, softplus: dt == DtTransform::Softplus, zoh: disc == Discretization::Zoh }
     }
 
     /// Planes (H, M) of the modes: complex abar^(2^k), then W of every kernel; for the gradient also B, b, dabar/dx, db/dx, db/ddt, A, C
@@ -54,7 +54,7 @@ impl DiagVariant {
     }
 }
 
-/// A discretised mode: x <- abar x + b B u.
+/// A discretized mode: x <- abar x + b B u.
 #[derive(CubeType)]
 struct Mode<F: Float> {
     abar: ComplexDoubleFloat<F>,
@@ -591,7 +591,7 @@ fn modes<R: Runtime, E: Scalar>(
 pub(crate) fn kernel<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     ssm: &SsmParams<Tensor<Cube<R, E>>>,
-    disc: Discretisation,
+    disc: Discretization,
     len: usize,
 ) -> Result<Tensor<Cube<R, E>>> {
     let sizes = ssm.sizes("diag_kernel")?;
@@ -623,7 +623,7 @@ pub(crate) fn kernel<R: Runtime, E: Scalar>(
 pub(crate) fn kernel_grad<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     ssm: &SsmParams<Tensor<Cube<R, E>>>,
-    disc: Discretisation,
+    disc: Discretization,
     g: &Tensor<Cube<R, E>>,
 ) -> Result<SsmParams<Tensor<Cube<R, E>>>> {
     let sizes = ssm.sizes("diag_kernel")?;

@@ -3,15 +3,15 @@
 //! A mode x' = A x + B u becomes x <- abar x + b B u. For zero-order hold abar = e^x, b = dt phi(x), and for the bilinear rule
 //! abar = (1 + x/2) / (1 - x/2), b = dt / (1 - x/2), where x = dt A and phi(x) = (e^x - 1) / x.
 
-use super::Discretisation;
+use super::Discretization;
 use super::system::{C64, System};
 
 /// The discrete system of a channel, x <- abar x + bbar u for every mode: (abar, bbar), each (M).
-pub fn discretise(system: &System, disc: Discretisation) -> (Vec<C64>, Vec<C64>) {
+pub fn discretize(system: &System, disc: Discretization) -> (Vec<C64>, Vec<C64>) {
     modes(system, disc).iter().zip(&system.b).map(|(mode, b)| (mode.abar, mode.b * b)).unzip()
 }
 
-/// One discretised mode, its weights in the kernels, and what the chain rule needs.
+/// One discretized mode, its weights in the kernels, and what the chain rule needs.
 pub struct Mode {
     /// The factor of a step.
     pub abar: C64,
@@ -28,17 +28,17 @@ pub struct Mode {
 }
 
 /// The modes of `system`, in their order.
-pub fn modes(system: &System, disc: Discretisation) -> Vec<Mode> {
+pub fn modes(system: &System, disc: Discretization) -> Vec<Mode> {
     let m = system.a.len();
     let mode = |n: usize| {
         let x = system.a[n] * system.dt;
         let (abar, abar_by_x, b, b_by_x) = match disc {
-            Discretisation::Zoh => {
+            Discretization::Zoh => {
                 let power = x.exp();
                 let (phi, phi_by_x) = phi(x, power);
                 (power, power, phi, phi_by_x)
             }
-            Discretisation::Bilinear => {
+            Discretization::Bilinear => {
                 let r = (1.0 - 0.5 * x).inv();
                 ((1.0 + 0.5 * x) * r, r * r, r, 0.5 * r * r)
             }
