@@ -97,6 +97,33 @@ pub mod train;
 pub use backend::devices;
 pub use error::{Error, Result};
 
+/// What the crate's own tests and benches need beside the public surface. It may change in any release.
+#[doc(hidden)]
+pub mod internal {
+    // Every op on the list, its gradient check, and what it must give on another backend.
+    pub use crate::autodiff::gradcheck::agree::{Truth, check_agreement, truths};
+    pub use crate::autodiff::ops::{Agreement, Entry, agreements, binary::BinaryOp, registry, unary::UnaryOp};
+    // The CubeCL backend on a device that a test brings.
+    #[cfg(feature = "cuda")]
+    pub use crate::backend::cube::cuda::Guarded;
+    #[cfg(feature = "cube")]
+    pub use crate::backend::cube::{Cube, Scalar};
+    // The shapes of results, beside which the conformance suite works its own out.
+    pub use crate::backend::shape::{broadcast, product};
+    // C Abar^L, which the kernels' own tests take apart.
+    pub use crate::backend::ssm::recurrence::dplr_advance;
+    // The eigensolver below HiPPO.
+    pub use crate::nn::hippo::eigen::{Eigh, eigh};
+    // The forward pass of a batch, and the pictures of a report, without the run around them.
+    #[cfg(feature = "train")]
+    pub use crate::train::classify::logits;
+    #[cfg(feature = "train")]
+    pub use crate::train::report::{
+        kernels::{Kernel, kernels_svg},
+        raster::{Panel, Raster, raster_svg},
+    };
+}
+
 /// What most programs need, in one import.
 pub mod prelude {
     pub use crate::autodiff::{Gradients, Tape, Var, gradcheck};

@@ -62,6 +62,7 @@ impl Key {
     }
 
     /// The stream's words from position `offset` on.
+    #[doc(hidden)]
     pub fn words(self, offset: u64) -> Words {
         let (multiply, add) = jump(offset, self.increment());
         Words::new(&[step(self.start(), multiply, add)], self.increment())

@@ -182,7 +182,7 @@ pub fn binary<B: Backend>(lab: &Lab<B>) {
         // One operand keeps the whole shape, or neither does.
         let left = if stretched == 0 { shape.clone() } else { narrowed(&mut dice, &shape) };
         let right = if stretched == 1 { shape.clone() } else { narrowed(&mut dice, &shape) };
-        let joint = pspikessm::backend::shape::broadcast("binary", &left, &right)?;
+        let joint = pspikessm::internal::broadcast("binary", &left, &right)?;
         let (x, y) = (lab.signed(&mut dice, &left), lab.array(&mut dice, &right, 0.1, 1.0));
         for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
             let want = Array::of(&joint, |i| combine(f, x.at(i), y.at(i)));

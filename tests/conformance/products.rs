@@ -43,7 +43,7 @@ pub fn matmul<B: Backend>(lab: &Lab<B>) {
     cases(48, 20, (batch(), sizes(), any::<[bool; 2]>(), seed()), |(batch, [m, n, k], [tx, ty], seed)| {
         let mut dice = Dice::new(seed);
         let (x, y) = (operand(lab, &mut dice, &batch, tx, m, k), operand(lab, &mut dice, &batch, ty, k, n));
-        let product = pspikessm::backend::shape::product(&x.shape, tx, &y.shape, ty)?;
+        let product = pspikessm::internal::product(&x.shape, tx, &y.shape, ty)?;
         let want = multiply(&x, tx, &y, ty, &product.batch, [m, n, k]);
         let got = lab.backend.matmul(&lab.put(&x)?, tx, &lab.put(&y)?, ty)?;
         lab.near(&format!("{:?} ({tx}) times {:?} ({ty})", x.shape, y.shape), &got, &want, lab.tolerance.sums, x.largest() * y.largest())

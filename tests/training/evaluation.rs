@@ -9,7 +9,8 @@ use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Cpu, Key, SpikeMode};
 use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
 use pspikessm::nn::{Context, Input, Model};
-use pspikessm::train::{Evaluation, Evaluator, Origin, Preset, Recipe, Task, load_weights, logits};
+use pspikessm::internal::logits;
+use pspikessm::train::{Evaluation, Evaluator, Origin, Preset, Recipe, Task, load_weights};
 
 // Counting.
 

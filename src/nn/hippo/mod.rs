@@ -27,12 +27,12 @@
 //! ```
 
 mod diag;
-mod eigen;
+pub(crate) mod eigen;
 mod nplr;
 mod transition;
 
 pub use diag::{DiagInit, s4d};
-pub use eigen::{Eigh, eigh};
+pub(crate) use eigen::{Eigh, eigh};
 pub use nplr::{CLIP_B, Nplr, nplr};
 pub use realfft::num_complex::Complex64;
 pub use transition::{LowRank, Measure, low_rank, transition};
