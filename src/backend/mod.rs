@@ -56,7 +56,7 @@ pub use transfer::Transfer;
 
 /// A device that computes in `Elem`: all families together.
 ///
-/// Methods trust that their shapes were checked (module [`shape`]) and answer with `Err` where the device fails. Results are
+/// Methods trust that their shapes were checked and answer with `Err` where the device fails. Results are
 /// deterministic: the same bits for the same arguments, whatever the number of threads. A `*_grad` method is the adjoint of the
 /// method it is named after: from the gradient `g` of its output it makes the gradients of its inputs, in the order of the
 /// arguments; `needs` says which of them are wanted, the others may be `None`.

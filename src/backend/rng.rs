@@ -115,7 +115,8 @@ impl Default for Samples {
 
 /// Where the numbers of a draw lie: which key's, from which sample and which time step on.
 ///
-/// A tensor's axes are (sample, channel, time): see [`shape::rows`](super::shape::rows) for other ranks.
+/// A tensor's axes are (sample, channel, time): all between the first and the last count as channels, two axes are one time step, one axis
+/// is the time steps of one channel of one sample.
 ///
 /// ```
 /// use pspikessm::backend::{Backend, Cpu, Draw, Key, Samples};

@@ -15,7 +15,6 @@
 //! | [`low_rank`] | the real correction P (R, N): A + P^T P is normal |
 //! | [`nplr`] | the same system in its eigenbasis: Lambda (M), P (R, M), B (M), V (N, M) |
 //! | [`s4d`] | Lambda (M), B (M) of a diagonal model ([`DiagInit`]) |
-//! | [`eigh`] | the eigenvalues and eigenvectors of a Hermitian matrix, by Jacobi rotations |
 //!
 //! ```
 //! use pspikessm::nn::hippo::{CLIP_B, Measure, nplr};
