@@ -272,7 +272,7 @@ fn kernels() {
     for rank in [1, 2] {
         one_answer("dplr", |cpu| {
             let (ssm, g) = (system(cpu, rank)?, values(cpu, 7, &[2, 9, 999])?);
-            let results = [cpu.dplr_kernel(&ssm, 1000, 999)?, ssm::dplr_advance(cpu, &ssm, 500)?];
+            let results = [cpu.dplr_kernel(&ssm, 1000, 999)?, pspikessm::internal::dplr_advance(cpu, &ssm, 500)?];
             Ok(results.into_iter().chain(cpu.dplr_kernel_grad(&ssm, 1000, &g)?.in_order()).collect())
         });
     }

@@ -48,12 +48,12 @@
 //! # Ok(()) }
 //! ```
 
-mod agree;
+pub(crate) mod agree;
 mod check;
 mod generate;
 mod probe;
 
-pub use agree::{Truth, check_agreement, truths};
+pub(crate) use agree::{Truth, check_agreement, truths};
 pub use generate::Generate;
 
 use self::check::Check;

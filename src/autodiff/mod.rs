@@ -5,9 +5,11 @@
 
 pub mod gradcheck;
 mod op;
-pub mod ops;
+pub(crate) mod ops;
 mod tape;
 
-pub use gradcheck::{Generate, Report, Truth, check_agreement, check_op, gradcheck, truths};
+pub use gradcheck::{Generate, Report, check_op, gradcheck};
+pub(crate) use gradcheck::{Truth, check_agreement, truths};
 pub use op::{Array, Case, Function, Grads, Needs, Op, Oracle, operands};
+pub use ops::{fire::Fire, mix::Mix};
 pub use tape::{Gradients, Tape, Var};

@@ -21,6 +21,7 @@ pub trait Real:
     fn f64(self) -> f64;
 
     /// The uniform number in [0, 1) that a random word stands for: its upper 24 bits, so that every type draws the same numbers.
+    #[doc(hidden)]
     fn unit(word: u32) -> Self;
 
     /// The standard normal's distribution function Phi(x) and density phi(x): what GELU(x) = x Phi(x) and its derivative are made of.
@@ -29,9 +30,11 @@ pub trait Real:
     fn normal_cdf_pdf(self) -> (Self, Self);
 
     /// The little-endian bytes of `values`.
+    #[doc(hidden)]
     fn bytes_of(values: &[Self]) -> Vec<u8>;
 
     /// The values in little-endian `bytes`.
+    #[doc(hidden)]
     fn values_of(bytes: &[u8]) -> Vec<Self>;
 }
 

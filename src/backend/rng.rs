@@ -62,6 +62,7 @@ impl Key {
     }
 
     /// The stream's words from position `offset` on.
+    #[doc(hidden)]
     pub fn words(self, offset: u64) -> Words {
         let (multiply, add) = jump(offset, self.increment());
         Words::new(&[step(self.start(), multiply, add)], self.increment())
@@ -114,7 +115,8 @@ impl Default for Samples {
 
 /// Where the numbers of a draw lie: which key's, from which sample and which time step on.
 ///
-/// A tensor's axes are (sample, channel, time): for other ranks see [`Random::draw_uniform`](super::Random::draw_uniform).
+/// A tensor's axes are (sample, channel, time): all between the first and the last count as channels, two axes are one time step, one axis
+/// is the time steps of one channel of one sample.
 ///
 /// ```
 /// use pspikessm::backend::{Backend, Cpu, Draw, Key, Samples};

@@ -70,7 +70,7 @@ impl<B: Backend> Norm<B> {
 
     /// Scale and shift of the one affine map that this BatchNorm makes of `scale x + shift`, so that neither of the two need be stored;
     /// `None` for a LayerNorm, which is no affine map.
-    pub fn folded(&self, cx: &Context<'_, B>, x: &Var<B>, scale: &Var<B>, shift: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {
+    pub(super) fn folded(&self, cx: &Context<'_, B>, x: &Var<B>, scale: &Var<B>, shift: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {
         let Some((running_mean, running_var)) = &self.running else { return Ok(None) };
         let (mean, var) = if cx.training {
             shape::has_variance("batch_norm", x.shape())?;

@@ -28,9 +28,9 @@
 
 mod backend_choice;
 mod checkpoint;
-mod classify;
+pub(crate) mod classify;
 pub mod cli;
-pub mod energy;
+mod energy;
 mod evaluate;
 mod feeder;
 mod fit;
@@ -47,7 +47,6 @@ mod trainer;
 
 pub use backend_choice::{BackendChoice, OnBackend};
 pub use checkpoint::{Origin, load_weights};
-pub use classify::logits;
 pub use evaluate::{Evaluation, Evaluator, LayerRate};
 pub use fit::{Ending, FitOptions, fit};
 pub use flags::{Command, Flags};

@@ -3,11 +3,11 @@
 mod chart;
 mod curves;
 mod history;
-mod kernels;
+pub(crate) mod kernels;
 mod markup;
 mod page;
 mod panels;
-mod raster;
+pub(crate) mod raster;
 mod sheet;
 mod tables;
 mod theme;
@@ -23,8 +23,8 @@ use super::output::METRICS;
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
 
-pub use kernels::{Kernel, kernels_svg};
-pub use raster::{Panel, Raster, raster_svg};
+pub(crate) use kernels::{Kernel, kernels_svg};
+pub(crate) use raster::{Panel, Raster, raster_svg};
 
 /// The pictures that a page takes up, where they lie in the folder, and their headings.
 const PICTURES: [(&str, &str); 2] = [("raster.svg", "Spikes"), ("kernels.svg", "Kernels")];

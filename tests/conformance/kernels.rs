@@ -299,7 +299,7 @@ pub fn dplr_advance<B: Backend>(lab: &Lab<B>) {
         let want = evaluate(&stored.inputs(), &stored.params[4].shape, planes);
         lab.near(
             &format!("C Abar^{steps}, {sizes:?}"),
-            &ssm::dplr_advance(&lab.backend, &stored.put(lab)?, steps)?,
+            &pspikessm::internal::dplr_advance(&lab.backend, &stored.put(lab)?, steps)?,
             &want,
             lab.tolerance.kernels,
             0.0,

@@ -12,13 +12,14 @@ use pspikessm::autodiff::Tape;
 use pspikessm::backend::*;
 use pspikessm::data::listops::{self, Rules};
 use pspikessm::data::{Batch, Splits};
+use pspikessm::internal::logits;
 use pspikessm::nn::hippo::Measure;
 use pspikessm::nn::{
     BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Param, SpikeMeter, SpikeSource, Ssm, SsmConfig, SsmInit,
     store,
 };
 use pspikessm::train::tasks::{ListOps, Task};
-use pspikessm::train::{Evaluator, Recipe, Trainer, load_weights, logits};
+use pspikessm::train::{Evaluator, Recipe, Trainer, load_weights};
 
 fn gpu() -> Wgpu {
     Wgpu::new().expect("a device")

@@ -3,8 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use pspikessm::autodiff::ops::mix::Mix;
-use pspikessm::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Tape, Var};
+use pspikessm::autodiff::{Case, Generate, Grads, Mix, Needs, Op, Oracle, Tape, Var};
 use pspikessm::backend::*;
 use pspikessm::{Error, Result};
 
@@ -308,7 +307,7 @@ fn too_many_inputs_or_too_few_are_refused() {
     let x = leaf(&tape, &[1.0]);
     let many = vec![&x; Needs::MAX + 1];
     assert!(tape.apply(Counted { alive: Rc::default() }, &many).unwrap_err().to_string().contains("at most 64 inputs, not 65"));
-    let op = pspikessm::autodiff::ops::unary::UnaryOp(Unary::Exp);
+    let op = pspikessm::internal::UnaryOp(Unary::Exp);
     assert!(tape.apply(op, &[]).unwrap_err().to_string().contains("unary: takes 1 inputs, not 0"));
     assert!(tape.apply(op, &[&x, &x]).is_err());
 }

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use pspikessm::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, check_op, gradcheck, operands, ops};
+use pspikessm::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, check_op, gradcheck, operands};
 use pspikessm::backend::*;
+use pspikessm::internal::{BinaryOp, agreements, registry};
 use pspikessm::{Error, Result};
 
 type Host = Cpu<f64>;
@@ -15,7 +16,7 @@ type Value = Tensor<Host>;
 #[test]
 fn every_op_has_the_gradient_that_its_oracle_says() {
     let config = Config { cases: 12, rng_seed: RngSeed::Fixed(20), failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
-    for entry in ops::registry() {
+    for entry in registry() {
         let check = |seed: u64| match (entry.check)(seed) {
             Err(error) => Err(TestCaseError::fail(format!("{}: {error}", entry.file))),
             Ok(report) if report.cases == 0 || report.comparisons < report.cases => Err(TestCaseError::fail("nothing was compared")),
@@ -28,7 +29,7 @@ fn every_op_has_the_gradient_that_its_oracle_says() {
 
 #[test]
 fn every_op_is_verified_by_something() {
-    for entry in ops::registry() {
+    for entry in registry() {
         assert_eq!((entry.check)(1).unwrap().unverified, [""; 0], "{}", entry.name);
     }
 }
@@ -334,7 +335,7 @@ fn a_function_with_a_cut_history_fails() {
 #[test]
 fn a_seed_makes_the_same_report() {
     let cpu = Host::new();
-    let report = |seed| check_op::<ops::binary::BinaryOp, _>(&cpu, seed).unwrap();
+    let report = |seed| check_op::<BinaryOp, _>(&cpu, seed).unwrap();
     assert_eq!(report(4), report(4));
     assert_ne!(report(4), report(5));
 }
@@ -346,7 +347,7 @@ fn a_seed_makes_the_same_report() {
 /// has had no input yet), and a sum may cancel: the seeds are pinned to cases where none does.
 fn every_op_agrees_with_the_cpu_in_f64<B: Backend>(backend: &B) {
     let mut failures = Vec::new();
-    for (entry, agrees) in ops::registry().iter().zip(ops::agreements::<B>()) {
+    for (entry, agrees) in registry().iter().zip(agreements::<B>()) {
         let tolerance = if entry.file == "normalize" { 1e-4 } else { 1e-5 };
         let seeds = if entry.file == "fire" { [4, 33] } else { [3, 8] };
         for seed in seeds {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use pspikessm::nn::hippo::{CLIP_B, Complex64, DiagInit, Eigh, MAX_D_STATE, Measure, Nplr, eigh, low_rank, nplr, s4d, transition};
+use pspikessm::internal::{Eigh, eigh};
+use pspikessm::nn::hippo::{CLIP_B, Complex64, DiagInit, MAX_D_STATE, Measure, Nplr, low_rank, nplr, s4d, transition};
 use serde_json::Value;
 
 // ---------------------------------------------------------------- helpers

@@ -9,7 +9,8 @@ use crate::runs::{Tiny, flags, printed};
 use proptest::prelude::*;
 use pspikessm::Error;
 use pspikessm::backend::Key;
-use pspikessm::train::report::{self, Kernel, Panel, Raster, kernels_svg, raster_svg};
+use pspikessm::internal::{Kernel, Panel, Raster, kernels_svg, raster_svg};
+use pspikessm::train::report;
 use tempfile::TempDir;
 
 const RUN: &str = r#"{"kind":"run","step":0,"seconds":0.5,"task":"toy","backend":"cpu f32","parameters":174474,"steps":40,"samples":96000,"classes":["<cat>","dog & co"],"recipe":"name = \"a<b\"\nlayers = 2 # \"&\"\n"}"#;

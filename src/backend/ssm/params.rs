@@ -84,6 +84,9 @@ impl<T> SsmParams<T> {
 
 impl<B: Transfer> SsmParams<Tensor<B>> {
     /// Checks the shapes against each other and names the sizes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`], [`crate::Error::Config`] or [`crate::Error::Value`] where the shapes do not fit each other.
     pub(crate) fn sizes(&self, op: &'static str) -> Result<shape::Ssm> {
         let p = self.p.as_ref().map(|p| p.shape());
         shape::ssm(op, self.inv_dt.shape(), self.a_real.shape(), self.a_imag.shape(), self.b.shape(), self.c.shape(), p)

@@ -15,7 +15,6 @@
 //! | [`low_rank`] | the real correction P (R, N): A + P^T P is normal |
 //! | [`nplr`] | the same system in its eigenbasis: Lambda (M), P (R, M), B (M), V (N, M) |
 //! | [`s4d`] | Lambda (M), B (M) of a diagonal model ([`DiagInit`]) |
-//! | [`eigh`] | the eigenvalues and eigenvectors of a Hermitian matrix, by Jacobi rotations |
 //!
 //! ```
 //! use pspikessm::nn::hippo::{CLIP_B, Measure, nplr};
@@ -27,12 +26,12 @@
 //! ```
 
 mod diag;
-mod eigen;
+pub(crate) mod eigen;
 mod nplr;
 mod transition;
 
 pub use diag::{DiagInit, s4d};
-pub use eigen::{Eigh, eigh};
+pub(crate) use eigen::{Eigh, eigh};
 pub use nplr::{CLIP_B, Nplr, nplr};
 pub use realfft::num_complex::Complex64;
 pub use transition::{LowRank, Measure, low_rank, transition};
