@@ -1,4 +1,4 @@
-//! Statistics of channels and positions, and what is made of them.
+//! Mean and variance of channels and positions, normalisation by them, and affine maps.
 
 use super::{Elementwise, Layout, Tensor, Transfer, composed, shape};
 use crate::error::{Error, Result};
