@@ -54,7 +54,7 @@ pub struct LongConv<'a, B: Transfer> {
     pub lengths: Option<&'a [usize]>,
 }
 
-// Derived, both would ask that the backend itself can be copied.
+// By hand: derived implementations would require `B: Clone` and `B: Copy`, and only references to tensors are copied.
 impl<B: Transfer> Clone for LongConv<'_, B> {
     fn clone(&self) -> Self {
         *self

@@ -34,7 +34,7 @@ impl fmt::Display for Driver {
 pub struct Device {
     /// What drives it.
     pub driver: Driver,
-    /// Its place among the devices of this driver, from 0: what the backends' `nth` takes.
+    /// Its number among the devices of this driver, from 0: the argument of the backends' `nth`.
     pub index: usize,
     /// What its maker calls it.
     pub name: String,

@@ -28,7 +28,7 @@ pub fn devices() -> Vec<Device> {
     found.iter().flat_map(named).collect()
 }
 
-/// The threads of the processor. Rayon is not asked: that would start its threads, whose number could then not be set any more.
+/// The threads of the processor. They are not counted by Rayon: that would start its thread pool, whose size could then no longer be set.
 fn processor() -> String {
     match available_parallelism().map_or(1, usize::from) {
         1 => "1 thread".into(),

@@ -38,7 +38,7 @@ pub struct Mixing<'a, B: Transfer> {
     pub residual: Option<&'a Tensor<B>>,
 }
 
-// Derived, both would ask that the backend itself can be copied.
+// By hand: derived implementations would require `B: Clone` and `B: Copy`, and only references to tensors are copied.
 impl<B: Transfer> Clone for Mixing<'_, B> {
     fn clone(&self) -> Self {
         *self

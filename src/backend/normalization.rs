@@ -1,4 +1,4 @@
-//! Statistics of channels and positions, and what is made of them.
+//! Mean and variance of channels and positions, normalisation by them, and affine maps.
 
 use super::{Elementwise, Layout, Tensor, Transfer, composed, shape};
 use crate::error::{Error, Result};
@@ -118,13 +118,4 @@ pub struct Normalized<B: Transfer> {
     pub mean: Tensor<B>,
     /// Biased variance, of the mean's shape.
     pub var: Tensor<B>,
-}
-
-/// The sizes of x (B, H, L), whose moments and their gradient are (2, H).
-pub(in crate::backend) fn check_moments_grad(x: &[usize], moments: &[usize], g: &[usize]) -> Result<[usize; 3]> {
-    const OP: &str = "moments_grad";
-    let sizes = shape::sequence(OP, "x", x)?;
-    shape::exactly(OP, "the moments", &[2, sizes[1]], moments)?;
-    shape::gradient(OP, &[2, sizes[1]], g)?;
-    Ok(sizes)
 }

@@ -208,7 +208,7 @@ pub(in crate::backend) struct Rows {
     increment: u64,
     /// The state of the SplitMix64 generator whose outputs are the seeds of the batch's samples.
     pub seeds: u64,
-    /// What a row's seed is multiplied with, and what is added, to give the state of its first word.
+    /// The factor and the summand that turn a row's seed into the state of its first word.
     pub seed_to_state: (u64, u64),
     /// Rows of the batch on one side.
     pub side: usize,
@@ -253,7 +253,7 @@ pub struct Words {
 }
 
 impl Words {
-    /// Those of as many stretches as there are states to start from, a divisor of [`LANES`], side by side.
+    /// The words of several stretches side by side: one stretch a starting state, whose number divides [`LANES`].
     fn new(starts: &[u64], increment: u64) -> Self {
         let rows = starts.len();
         let mut state = [0; LANES];

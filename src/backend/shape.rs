@@ -53,8 +53,10 @@ pub fn broadcasts_to(op: &'static str, from: &[usize], to: &[usize]) -> Result<(
 
 /// Both shapes hold as many elements.
 pub fn same_numel(op: &'static str, left: &[usize], right: &[usize]) -> Result<()> {
-    countable(op, left)?;
-    countable(op, right)?;
+    // A shape that no machine can hold is as wrong as any other.
+    if countable(op, left).is_err() || countable(op, right).is_err() {
+        return Err(Error::shape(op, None, left, right, "one of them is larger than any memory: give a shape with the same product"));
+    }
     let [l, r] = [left, right].map(|shape| shape.iter().product::<usize>());
     if l == r {
         return Ok(());
@@ -274,6 +276,14 @@ pub fn affine(op: &'static str, x: &[usize], scale: &[usize], shift: &[usize]) -
         }
     }
     Ok([batch, channels, length])
+}
+
+/// x (B, H, L), with moments and a gradient of them (2, H).
+pub fn moments_gradient(op: &'static str, x: &[usize], moments: &[usize], g: &[usize]) -> Result<[usize; 3]> {
+    let sizes = sequence(op, "x", x)?;
+    exactly(op, "the moments", &[2, sizes[1]], moments)?;
+    gradient(op, &[2, sizes[1]], g)?;
+    Ok(sizes)
 }
 
 /// (batch, features, length) of `batch` sequences of `tokens`, looked up in a table (vocabulary, features).

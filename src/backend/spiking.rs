@@ -169,14 +169,14 @@ impl<T> Spike<T> {
         Spike { noise: self.noise.map(f), mode: self.mode, surrogate: self.surrogate }
     }
 
-    /// Whether the gradient looks at the uniform numbers: that of an expectation and the clamp surrogate do not.
+    /// Whether the gradient depends on the uniform numbers: not for an expectation, and not with the clamp surrogate.
     pub(in crate::backend) fn has_noisy_gradient(&self) -> bool {
         self.mode == SpikeMode::Sampled && self.surrogate != Surrogate::Clamp
     }
 }
 
 impl<B: Transfer> Spike<&Tensor<B>> {
-    /// Whether potentials of this shape can become spikes in this way; `op` is who asks, for the message.
+    /// Whether potentials of this shape can become spikes in this way; `op` is the caller's name, for the message.
     ///
     /// # Errors
     /// [`Error::Config`] where a surrogate's alpha is not positive; [`Error::Value`] where the potentials are empty or the draw's sides

@@ -10,7 +10,7 @@ pub struct Tensor<B: Transfer> {
 }
 
 impl<B: Transfer> Tensor<B> {
-    /// Joins a backend's storage with the shape of what it holds. For backends: the sizes are trusted.
+    /// A tensor of a backend's storage and a shape. For the authors of backends: nothing checks that the storage holds so many values.
     pub fn from_storage(storage: B::Storage, shape: &[usize]) -> Self {
         Tensor { storage, shape: shape.into() }
     }

@@ -33,7 +33,7 @@ use super::{Real, Tensor, Transfer};
 #[derive(Clone)]
 pub struct Cpu<E: Real> {
     pool: Arc<Pool<E>>,
-    /// For what lives within one method: in the tensors' pool it would push large buffers out for the sake of small ones.
+    /// Buffers that are used within one method only: in the tensors' pool they would push out larger buffers that are worth keeping.
     scratch: Arc<Pool<E>>,
     plans: Arc<Plans<E>>,
     rings: Arc<NegacyclicFfts<E>>,

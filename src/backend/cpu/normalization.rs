@@ -4,7 +4,6 @@ use super::elementwise::{dot, sum};
 use super::{Cpu, rows_by_channel, sequence, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{for_each, for_each_chunk, for_each_with, map_with};
-use crate::backend::normalization::check_moments_grad;
 use crate::backend::{NormAxes, Normalization, Normalized, Real, Tensor, shape};
 use crate::error::Result;
 
@@ -236,7 +235,7 @@ impl<E: Real> Normalization for Cpu<E> {
     }
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let sizes = check_moments_grad(x.shape(), moments.shape(), g.shape())?;
+        let sizes = shape::moments_gradient("moments_grad", x.shape(), moments.shape(), g.shape())?;
         Ok(self.make(x.shape(), |out| moments_grad(values(x), values(moments), values(g), sizes, out)))
     }
 

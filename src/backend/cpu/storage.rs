@@ -1,4 +1,4 @@
-//! Where a tensor's values lie: in a buffer, or, for spikes, as bits that become numbers only for those who ask for numbers.
+//! The storage of a tensor's values: a buffer, or, for spikes, bits that are expanded into numbers only when numbers are asked for.
 
 use std::sync::{Arc, OnceLock};
 

@@ -9,7 +9,6 @@ use super::channel_sums::{Channels, Cut, sequence, total, totals};
 use super::elementwise::reduce::sum_cube;
 use super::storage::arg;
 use super::{Cube, Scalar};
-use crate::backend::normalization::check_moments_grad;
 use crate::backend::{NormAxes, Normalization, Normalized, Tensor, shape};
 use crate::error::Result;
 
@@ -501,7 +500,7 @@ impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
     }
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let cut = self.cut(check_moments_grad(x.shape(), moments.shape(), g.shape())?);
+        let cut = self.cut(shape::moments_gradient("moments_grad", x.shape(), moments.shape(), g.shape())?);
         let (out, (cubes, units)) = (self.alloc("moments_grad", x.shape())?, grid(self, &cut));
         moments_grad_kernel::launch::<E, R>(self.client(), cubes, units, arg(x), arg(moments), arg(g), cut.launch(), arg(&out));
         Ok(out)

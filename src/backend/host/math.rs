@@ -27,7 +27,8 @@ pub fn normal_cdf_pdf_f32(x: f32) -> (f32, f32) {
                 + s * (0.148_521_24
                     + s * (0.214_181_49
                         + s * (-0.092_826_21 + s * (0.544_967_2 + s * (-0.509_772_7 + s * (0.484_301_85 - s * 0.129_253_24))))))));
-    // Beyond, e^(-x^2 / 2) is below the smallest normal number, and 0 it must be: it is multiplied by x, which may be infinite.
+    // For |x| above 13.2, e^(-x^2 / 2) is below the smallest normal number. It must be exactly 0 there: callers multiply it by x, which
+    // may be infinite.
     let e = if x.abs() > 13.2 { 0.0 } else { exp_negative_f32(-0.5 * x * x) };
     let tail = 0.5 * g * e;
     (if x > 0.0 { 1.0 - tail } else { tail }, e * 0.398_942_3)

@@ -1,6 +1,6 @@
 //! State space models: their kernels as a family of the backend, and the mathematics that its implementations and the step form share.
 //!
-//! The mathematics is the host's, in f64: `params` names what is stored, `system` reads a channel's system out of it and puts
+//! The mathematics runs on the host, in f64: `params` names what is stored, `system` reads a channel's system out of it and puts
 //! gradients back, `discretization` turns a diagonal system into steps of time, `recurrence` a diagonal-plus-low-rank one.
 
 pub(crate) mod discretization;

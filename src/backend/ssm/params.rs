@@ -1,4 +1,4 @@
-//! The six stored parameters of an SSM layer, whatever holds them: tensors, variables of a tape, slices, gradients.
+//! The six stored parameters of an SSM layer, generic over what holds them: tensors, variables of a tape, slices, gradients.
 
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ impl<B: Transfer> SsmParams<Tensor<B>> {
         shape::ssm(op, self.inv_dt.shape(), self.a_real.shape(), self.a_imag.shape(), self.b.shape(), self.c.shape(), p)
     }
 
-    /// The sizes of a DPLR system, of whose kernels of length `len` the first `take` entries are asked.
+    /// The sizes of a DPLR system, where the first `take` entries of its kernels of length `len` can be computed.
     pub(in crate::backend) fn dplr(&self, op: &'static str, len: usize, take: usize) -> Result<shape::Ssm> {
         let sizes = self.sizes(op)?;
         if self.p.is_none() {
@@ -117,11 +117,11 @@ impl<B: Transfer> SsmParams<Tensor<B>> {
         Ok(sizes)
     }
 
-    /// The sizes of a diagonal system, whose kernels of length `len` are asked.
+    /// The sizes of a diagonal system, where its kernels of length `len` can be computed.
     pub(in crate::backend) fn diag(&self, op: &'static str, len: usize) -> Result<shape::Ssm> {
         let sizes = self.sizes(op)?;
         if self.p.is_some() {
-            // Ignoring it would cut its gradient.
+            // Ignored, P would silently get no gradient.
             return Err(Error::value(op, "a diagonal system has no P: leave it out, or call dplr_kernel"));
         }
         if len == 0 {

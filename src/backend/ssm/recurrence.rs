@@ -100,7 +100,7 @@ impl Recurrence {
         packed.iter().flat_map(|row| row.iter().flat_map(from_eights).take(m)).collect()
     }
 
-    /// The plain C, (c, M), from C~ = C (I - Abar^len): what the recurrence is read out with, y = 2 Re(C x).
+    /// The plain C, (c, M), from C~ = C (I - Abar^len): the recurrence's output is y = 2 Re(C x).
     ///
     /// Cubic in the state size: Abar^len is taken by squaring a dense matrix. It fails where I - Abar^len is singular, as for an undamped
     /// system whose period divides len: then C~ does not determine C.

@@ -1,4 +1,5 @@
-//! What the DPLR and the diagonal kernel share: stored numbers to a channel's system in f64, and its gradients back to what is stored.
+//! The part that the DPLR and the diagonal kernel share: from the stored numbers to a channel's system in f64, and from the gradients of
+//! systems back to those of the stored numbers.
 //!
 //! dt = softplus(inv_dt) or exp(inv_dt), A = -exp(a_real) - i a_imag. Scalars of a channel are worked out in f64 whatever the kernel's
 //! type: they are few, and a kernel of length L raises them to powers up to L. A complex gradient g stands for dL/dRe + i dL/dIm, so
@@ -88,7 +89,7 @@ impl<'a, E: Real> Reader<'a, E> {
         }
     }
 
-    /// The gradients of what is stored from those of the channels: tied copies are summed in the order of the channels.
+    /// The gradients of the stored numbers from those of the channels: tied copies are summed in the order of the channels.
     pub fn gather(&self, channels: &[SystemGrad]) -> SsmParams<Vec<E>> {
         let Ssm { d_model, n_ssm, half_state, rank, channels: kernels } = self.sizes;
         let stored = n_ssm * half_state;

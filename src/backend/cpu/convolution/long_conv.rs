@@ -252,7 +252,7 @@ impl<'a, E: Real> Prepared<'a, E> {
     }
 }
 
-/// One (tile, batch entry) with what it writes to.
+/// One (tile, batch entry) with the buffers that it writes.
 pub struct Unit<T> {
     /// The tile.
     pub tile: usize,
@@ -262,7 +262,7 @@ pub struct Unit<T> {
     pub out: T,
 }
 
-/// Batch entries of one tile that share their sums: fixed, whatever the number of threads.
+/// Batch entries of one tile that share their sums: a fixed number, so that the result does not depend on the number of threads.
 const ENTRIES: usize = 16;
 
 /// Units of one tile that one task runs through, in order.

@@ -1,4 +1,4 @@
-//! Products of real polynomials modulo X^(2N) + 1, for sixteen rows at once: what the long convolution is made of.
+//! Products of real polynomials modulo X^(2N) + 1, for sixteen rows at once: the building block of the long convolution.
 //!
 //! A real polynomial of 2N coefficients modulo X^N - i is one of N complex coefficients, p_j + i p_(j+N), and nothing is lost: the
 //! real and the imaginary part of a product modulo X^N - i are the lower and the upper half of the real product modulo X^(2N) + 1
@@ -373,7 +373,7 @@ impl<E: Real> WithSimd for Transform<'_, E> {
         let Transform { ring, tile, input, work, mut output } = self;
         let run = Depth { s, lanes: E::count::<S>() };
         let twist = &ring.twist;
-        // The sixteen rows are as many sub-tiles as vectors.
+        // The sixteen rows are cut into sub-tiles of one vector each.
         let size = 2 * run.lanes * ring.points;
         for (part, tile) in tile.chunks_exact_mut(size).enumerate() {
             let work = work.part(part, size);
@@ -452,7 +452,7 @@ impl<E: Real> WithSimd for Correlate<'_, E> {
     }
 }
 
-/// tile = scale (re + i im) w^j; what the panels lack is zero.
+/// tile = scale (re + i im) w^j; zero for the points that the panels do not have.
 struct Load<'a, E> {
     twist: &'a [[E; 2]],
     re: &'a Panel<E>,
@@ -477,7 +477,7 @@ impl<E: Real> WithSimd for Load<'_, E> {
     }
 }
 
-/// re + i im = tile w^-j, as many points as the panels have.
+/// re + i im = tile w^-j, for as many points as the panels have.
 struct Store<'a, E> {
     twist: &'a [[E; 2]],
     tile: &'a [E],

@@ -364,7 +364,8 @@ fn unary_grad_in_place<E: Real>(f: Unary, g: &[E], x: &mut [E]) {
     }
 }
 
-/// Shares of a batch whose weight gradients are summed by themselves, then added in order: fixed, whatever the number of threads.
+/// Parts of a batch whose weight gradients are summed separately, then added in order: a fixed number, so that the result does not
+/// depend on the number of threads.
 const SHARES: usize = 8;
 
 fn weight_gradient_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {

@@ -92,7 +92,7 @@ fn system_grad(system: &System, modes: &[Mode], first: &[f64], sums: &[[C64; 2]]
     let m = modes.len();
     let mut grad = SystemGrad::zeros(system);
     for (n, mode) in modes.iter().enumerate() {
-        // Row gradients, dL = Re(. dz): their conjugates are what is stored.
+        // Row gradients g with dL = Re(g dz): their conjugates are stored.
         let (mut abar, mut b, mut stored_b) = (C64::ZERO, C64::ZERO, C64::ZERO);
         for (c, ([s0, s1], first)) in sums[n * first.len()..].iter().zip(first).enumerate() {
             let weight = 2.0 * (mode.abar * s0 + first);

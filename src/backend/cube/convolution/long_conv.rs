@@ -193,7 +193,7 @@ fn convolve_grad<F: Float>(
     let group = CUBE_POS % groups as usize;
     if h < channels {
         clear::<F>(&mut sums, per);
-        let mut sums = ChannelAffine::<F> { scale: F::new(0.0), shift: F::new(0.0) };
+        let mut affine = ChannelAffine::<F> { scale: F::new(0.0), shift: F::new(0.0) };
         let mut b = group;
         while b < sizes.batch as usize {
             let row = b * channels + h;
@@ -210,7 +210,7 @@ fn convolve_grad<F: Float>(
                 ComptimeOption::Some(fire) => {
                     multiply::<F>(&mut re, &mut im, spectra, h * n, channels * n, n, false);
                     inverse::<F>(&mut re, &mut im, roots, n, n);
-                    row_grad::<F>(&mut re, &mut im, fire, g, twist, &mut sums, h, row, length, n);
+                    row_grad::<F>(&mut re, &mut im, fire, g, twist, &mut affine, h, row, length, n);
                 }
                 ComptimeOption::None => load_row::<F>(&mut re, &mut im, g, twist, row, length, length, n),
             }
@@ -238,11 +238,11 @@ fn convolve_grad<F: Float>(
             }
             ComptimeOption::None => {}
         }
-        put_sums::<F>(parts, &sums, &mut re, h * groups as usize + group);
+        put_affine::<F>(parts, &affine, &mut re, h * groups as usize + group);
     }
 }
 
-/// From y in shared memory to its gradient, lifted; the terms of a firing's scale and shift are added to `sums`.
+/// From y in shared memory to its gradient, lifted; the terms of a firing's scale and shift are added to `affine`.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn row_grad<F: Float>(
@@ -251,7 +251,7 @@ fn row_grad<F: Float>(
     fire: &Fire<F>,
     g: &Array<F>,
     twist: &Array<F>,
-    sums: &mut ChannelAffine<F>,
+    affine: &mut ChannelAffine<F>,
     h: usize,
     row: usize,
     length: usize,
@@ -266,8 +266,8 @@ fn row_grad<F: Float>(
             let at = row * length + t;
             let grads = fire.gradients(y, g[at], &places, h as u32, row as u32, at as u32);
             gy = grads.y;
-            sums.scale += grads.scale;
-            sums.shift += grads.shift;
+            affine.scale += grads.scale;
+            affine.shift += grads.shift;
             fire.stride(&mut places);
         }
         let z = lift::<F>(gy, twist, t, n);
@@ -301,13 +301,13 @@ fn store_row<F: Float>(
 
 /// Writes a cube's share of the gradients of scale and shift.
 #[cube]
-fn put_sums<F: Float>(parts: &mut ComptimeOption<Array<F>>, sums: &ChannelAffine<F>, scratch: &mut SharedMemory<F>, at: usize) {
+fn put_affine<F: Float>(parts: &mut ComptimeOption<Array<F>>, affine: &ChannelAffine<F>, scratch: &mut SharedMemory<F>, at: usize) {
     #[comptime]
     match parts {
         ComptimeOption::Some(parts) => {
             sync_cube();
-            let scale = sum_cube::<F>(sums.scale, scratch);
-            let shift = sum_cube::<F>(sums.shift, scratch);
+            let scale = sum_cube::<F>(affine.scale, scratch);
+            let shift = sum_cube::<F>(affine.shift, scratch);
             if UNIT_POS == 0 {
                 parts[at] = scale;
                 parts[parts.len() / 2 + at] = shift;
