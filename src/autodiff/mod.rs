@@ -8,7 +8,7 @@ mod op;
 pub(crate) mod ops;
 mod tape;
 
-pub(crate) use gradcheck::{Truth, check_agreement, truths};
 pub use gradcheck::{Generate, Report, check_op, gradcheck};
+pub(crate) use gradcheck::{Truth, check_agreement, truths};
 pub use op::{Array, Case, Function, Grads, Needs, Op, Oracle, operands};
 pub use tape::{Gradients, Tape, Var};

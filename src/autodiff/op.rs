@@ -81,6 +81,7 @@ impl Needs {
 pub type Function<B, O> = fn(&O, &[Var<B>]) -> Result<Var<B>>;
 
 /// The independent truth that a gradient is held against.
+#[non_exhaustive]
 pub enum Oracle<B: Backend, O> {
     /// Central differences of the op itself.
     FiniteDifferences,

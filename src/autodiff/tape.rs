@@ -27,7 +27,7 @@ struct Node<B: Backend> {
 /// The node of what is computed on a spent tape: it is not stored.
 const SPENT: usize = usize::MAX;
 
-/// What a leaf is known by when its gradient is asked for.
+/// How the gradient of a leaf is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Leaf {
     /// A parameter of this identity, on any tape.

@@ -136,7 +136,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the checkpoint. The metrics so far lie on the disk before it does.
+    /// Writes the checkpoint, once the metrics so far are on the disk.
     pub(super) fn save<B: Backend>(&self, trainer: &Trainer<B>) -> Result<()> {
         self.metrics.sync()?;
         trainer.save(self.checkpoint())

@@ -8,8 +8,8 @@ use pspikessm::Result;
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Cpu, Key, SpikeMode};
 use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
-use pspikessm::nn::{Context, Input, Model};
 use pspikessm::internal::logits;
+use pspikessm::nn::{Context, Input, Model};
 use pspikessm::train::{Evaluation, Evaluator, Origin, Preset, Recipe, Task, load_weights};
 
 // Counting.
