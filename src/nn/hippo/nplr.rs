@@ -13,7 +13,6 @@ pub const CLIP_B: f64 = 2.0;
 /// With `V' = [V, conj V]` and the same for Lambda, P and B, the real system is `A = V' (diag(Lambda') - P'^T conj P') V'^*`, and
 /// `B = V' B'` where B was not clipped.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Nplr {
     /// R, the number of rows of `p`.
     pub rank: usize,
