@@ -11,4 +11,5 @@ mod tape;
 pub use gradcheck::{Generate, Report, check_op, gradcheck};
 pub(crate) use gradcheck::{Truth, check_agreement, truths};
 pub use op::{Array, Case, Function, Grads, Needs, Op, Oracle, operands};
+pub use ops::{fire::Fire, mix::Mix};
 pub use tape::{Gradients, Tape, Var};

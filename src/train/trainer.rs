@@ -307,6 +307,9 @@ impl<B: Backend> Trainer<B> {
 
     /// Runs the model over the validation set, for the epoch that has ended, and tells a plateau schedule of it. `None` where `stop` was
     /// set meanwhile: then it is still due.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
     pub fn validate(&mut self, stop: &AtomicBool) -> Result<Option<Evaluation>> {
         self.validate_watched(stop, &|_, _| ())
     }
