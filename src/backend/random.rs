@@ -7,7 +7,7 @@ use crate::error::Result;
 pub trait Random: Transfer {
     /// Uniform in [0, 1), multiples of 2^-24: element i from word i.
     fn uniform(&self, key: Key, shape: &[usize]) -> Result<Tensor<Self>>;
-    /// Uniform in [0, 1), multiples of 2^-24: element (sample, channel, t) from that word of the draw (the axes are those of [`Draw`]).
+    /// Uniform in [0, 1), multiples of 2^-24: element (sample, channel, t) from that word of the draw ([`shape::rows`](super::shape::rows)).
     ///
     /// # Errors
     /// What [`Draw::check`] refuses.

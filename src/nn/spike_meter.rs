@@ -9,7 +9,6 @@ use crate::error::Result;
 
 /// Where in a block spikes are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
 pub enum Site {
     /// What enters the SSM.
     Input,

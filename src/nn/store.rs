@@ -12,13 +12,13 @@ use crate::backend::{Backend, Real, Tensor};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
 
-/// The one note that this crate writes, a JSON object. It is only one because safetensors writes several notes in random order: the same
-/// model would give different files.
+/// The one note that this crate writes, a JSON object: safetensors writes several notes in random order, and the same model would not give
+/// the same file.
 const NOTE: &str = "pspikessm";
-/// The note's entry for the prefix of a module's names, if they have one.
+/// What stands in the note: the prefix of a module's names, where there is one.
 const PREFIX: &str = "prefix";
 
-/// Notes that the names of the file's module begin with `prefix`.
+/// Says in a file's note that its module's names stand behind `prefix`.
 #[cfg(feature = "train")]
 pub(crate) fn describe_prefix(note: &mut Map<String, Value>, prefix: &str) {
     note.insert(PREFIX.into(), prefix.into());

@@ -23,7 +23,6 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[non_exhaustive]
 pub enum Measure {
     /// `legs`: scaled Legendre, all of the past evenly. Rank 1. What the recipes use.
     #[default]

@@ -9,11 +9,11 @@ use crate::backend::{Backend, Key};
 use crate::error::{Error, Result};
 use crate::nn::store::Archive;
 
-/// The note's entry for the configuration.
+/// What stands in the note: the configuration.
 const CONFIG: &str = "model";
 
 impl ModelConfig {
-    /// Writes the configuration to a file's note.
+    /// Says in a file's note what its model is.
     pub(crate) fn describe(&self, note: &mut Map<String, Value>) -> Result<()> {
         let refused = |error| Error::value("ModelConfig", format!("cannot be written as JSON: {error}"));
         note.insert(CONFIG.into(), serde_json::to_value(self).map_err(refused)?);
