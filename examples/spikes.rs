@@ -14,10 +14,10 @@ fn main() -> pspikessm::Result<()> {
 
     let draws = 2000;
     let mut mean = vec![0.0f32; length];
+    let tape = Tape::off(&cpu);
     for draw in 0..draws {
-        let tape = Tape::off(&cpu);
-        let cx = Context::evaluation(&tape, Key::new(7));
-        let spikes = sampler.forward(&cx, &tape.constant(&x), Noise::Stream(cx.key.fold(draw).into()))?.to_vec()?;
+        let cx = Context::evaluation(&tape, Key::new(7).fold(draw));
+        let spikes = sampler.forward(&cx, &tape.constant(&x), cx.noise(0)?)?.to_vec()?;
         if draw < 4 {
             println!("spikes   {}", spikes.iter().map(|&s| if s == 1.0 { '|' } else { '.' }).collect::<String>());
         }
@@ -28,7 +28,7 @@ fn main() -> pspikessm::Result<()> {
     let tape = Tape::new(&cpu);
     let cx = Context::training(&tape, Key::new(7)).expected();
     let input = tape.leaf(&x);
-    let expectation = sampler.forward(&cx, &input, Noise::Stream(cx.key.into()))?;
+    let expectation = sampler.forward(&cx, &input, cx.noise(0)?)?;
     let expected = expectation.to_vec()?;
     let gradients = expectation.sum()?.backward()?;
     let open = cpu.to_vec(gradients.of(&input)?)?;

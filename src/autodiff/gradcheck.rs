@@ -72,7 +72,7 @@ pub struct Report {
     pub comparisons: usize,
     /// The largest relative error that was met.
     pub largest_error: f64,
-    /// For every case that has no oracle, the reason.
+    /// The reason of every case that has no oracle.
     pub unverified: Vec<&'static str>,
 }
 
@@ -88,8 +88,9 @@ impl Report {
 /// Checks all cases of an op: `check_op::<MyOp, _>(&Cpu::<f64>::new(), seed)`.
 ///
 /// For every case: the output is finite and the same bits in every run; every input gets a gradient of its shape, the one that the
-/// op's [`Oracle`] vouches for, and in some case is not all zero; it stays the same where other inputs are constants, adds up where the op is run twice or one variable is
-/// used as two inputs; and with recording off, or on constants, nothing is recorded. A seed always makes the same cases.
+/// op's [`Oracle`] vouches for, and in some case is not all zero; it stays the same where other inputs are constants, adds up where the
+/// op is run twice or one variable is used as two inputs; and with recording off, or on constants, nothing is recorded. A seed
+/// always makes the same cases.
 ///
 /// See the [module's page](self) for a custom op that is checked so.
 ///
@@ -115,7 +116,7 @@ pub fn check_op<O: Op<B>, B: Backend>(backend: &B, seed: u64) -> Result<Report> 
             Error::Gradient { op: O::NAME.into(), help: format!("case {index} of seed {seed}, inputs {shapes:?}: {cause}") }
         })?);
     }
-    // A gradient of zero agrees with an output of zero.
+    // An op whose output is always zero would pass every check with a gradient of zero.
     match live.iter().position(|live| !live) {
         None => Ok(report),
         Some(i) => Err(Error::Gradient { op: O::NAME.into(), help: format!("the gradient of input {i} is zero in every case") }),

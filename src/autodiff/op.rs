@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 
 /// A differentiable operation with any number of inputs and one output.
 ///
-/// Nothing has a default: an op brings its own adjoint, says how that is verified, and gives the cases. `crate::autodiff::check_op`
-/// runs them; the crate's own ops are all walked by one test.
+/// Nothing has a default: an op brings its own adjoint, says how that is verified, and gives the cases that
+/// [`check_op`](super::check_op) runs. One test runs it on all of the crate's own ops.
 pub trait Op<B: Backend>: Clone + 'static {
     /// The name in error messages.
     const NAME: &'static str;
@@ -16,9 +16,15 @@ pub trait Op<B: Backend>: Clone + 'static {
 
     /// The output, and what backward needs. Shapes are checked here. Where `needs` wants nothing (recording is off), what is saved
     /// is dropped at once: save clones of tensors, which are free, and compute nothing for backward's sake.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::Value`] or [`Error::Config`] for inputs that do not suit the op; what the device answers.
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], needs: Needs) -> Result<(Tensor<B>, Self::Saved)>;
 
     /// The gradients of the inputs that `needs` wants, for the gradient `grad` of the output. The tape does the accumulating.
+    ///
+    /// # Errors
+    /// What the device answers.
     fn backward(&self, backend: &B, saved: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>>;
 
     /// How the gradient of this op, as configured, is verified.
@@ -75,6 +81,7 @@ impl Needs {
 pub type Function<B, O> = fn(&O, &[Var<B>]) -> Result<Var<B>>;
 
 /// The independent truth that a gradient is held against.
+#[non_exhaustive]
 pub enum Oracle<B: Backend, O> {
     /// Central differences of the op itself.
     FiniteDifferences,

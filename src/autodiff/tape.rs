@@ -27,7 +27,7 @@ struct Node<B: Backend> {
 /// The node of what is computed on a spent tape: it is not stored.
 const SPENT: usize = usize::MAX;
 
-/// What a leaf is known by when its gradient is asked for.
+/// How the gradient of a leaf is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Leaf {
     /// A parameter of this identity, on any tape.
@@ -47,7 +47,7 @@ struct Recording<B: Backend> {
     spent: bool,
 }
 
-/// A recording of operations on one backend. Clones share the recording.
+/// A recording of operations on one backend. Clones share the recording; each thread has tapes of its own.
 ///
 /// ```
 /// use pspikessm::autodiff::Tape;
@@ -83,6 +83,17 @@ impl<B: Backend> Tape<B> {
     }
 
     /// A tape that records nothing, for inference: no node is stored and nothing is saved.
+    ///
+    /// ```
+    /// use pspikessm::{autodiff::Tape, backend::*};
+    /// # fn main() -> pspikessm::Result<()> {
+    /// let cpu = Cpu::<f32>::new();
+    /// let tape = Tape::off(&cpu);
+    /// let y = tape.leaf(&cpu.full(&[3], 2.0)?).square()?;
+    /// assert_eq!(y.to_vec()?, [4.0; 3]);
+    /// assert!(tape.is_empty() && y.sum()?.backward().is_err());
+    /// # Ok(()) }
+    /// ```
     pub fn off(backend: &B) -> Self {
         Tape { backend: backend.clone(), recording: None }
     }
@@ -135,7 +146,7 @@ impl<B: Backend> Tape<B> {
     /// [`Tape::parameter`] of a value that has this version.
     ///
     /// # Errors
-    /// [`Error::Value`] where the parameter was recorded with another version: what else is known of it, as the length of C~, is of one.
+    /// [`Error::Value`] where this recording already holds the parameter in another version.
     pub(crate) fn parameter_as_of(&self, identity: u64, version: u64, value: &Tensor<B>) -> Result<Var<B>> {
         if let Some(recording) = &self.recording
             && *recording.borrow_mut().versions.entry(identity).or_insert(version) != version
@@ -145,8 +156,7 @@ impl<B: Backend> Tape<B> {
         Ok(self.parameter(identity, value))
     }
 
-    /// Runs `op`, and records it where an input needs a gradient: on the tape of that input. Constants carry no history, so those of any
-    /// tape are welcome in any place.
+    /// Runs `op`. Where an input needs a gradient, the op is recorded on the tape of that input; constants may come from any tape.
     ///
     /// # Errors
     /// What the op's forward answers; [`Error::Value`] where inputs that need gradients were recorded on different tapes, or there are
@@ -263,8 +273,8 @@ impl<B: Backend> Gradients<B> {
         self.by_leaf.get(&Leaf::Parameter(identity))
     }
 
-    /// Adds the gradients of another run backwards, as of another part of a batch: those of parameters to the same parameters', and
-    /// beside them those of its leaves.
+    /// Adds the gradients of another run backwards, such as that of another part of a batch. Gradients of one parameter are summed; those
+    /// of the other run's leaves are kept beside these.
     ///
     /// # Errors
     /// What the backend's sum answers.
@@ -295,7 +305,21 @@ fn add<B: Backend, K: Hash + Eq>(backend: &B, sums: &mut HashMap<K, Tensor<B>>, 
     Ok(())
 }
 
-/// A value on a tape. Cloning is free.
+/// A value on a tape. Cloning is free. Its methods are the ops: each returns a new value and records how it came about.
+///
+/// ```
+/// use pspikessm::{autodiff::Tape, backend::*};
+/// # fn main() -> pspikessm::Result<()> {
+/// let cpu = Cpu::<f64>::new();
+/// let tape = Tape::new(&cpu);
+/// let x = tape.leaf(&cpu.from_vec(vec![0.0, 1.0], &[2])?);
+/// let y = x.exp()?.mul(&tape.constant(&cpu.full(&[], 3.0)?))?;
+/// assert_eq!((y.shape(), y.needs_gradient()), (&[2][..], true));
+/// // A value that is no scalar needs a gradient of its shape to start from.
+/// let gradients = y.backward_from(&cpu.from_vec(vec![1.0, 0.0], &[2])?)?;
+/// assert_eq!(cpu.to_vec(gradients.of(&x)?)?, [3.0, 0.0]);
+/// # Ok(()) }
+/// ```
 pub struct Var<B: Backend> {
     tape: Tape<B>,
     value: Tensor<B>,
@@ -338,6 +362,9 @@ impl<B: Backend> Var<B> {
     }
 
     /// The values on the host, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the device fails, now or in an earlier call that did not wait.
     pub fn to_vec(&self) -> Result<Vec<B::Elem>> {
         self.tape.backend.to_vec(&self.value)
     }
@@ -345,7 +372,7 @@ impl<B: Backend> Var<B> {
     /// The only value of a tensor with one element, in f64.
     ///
     /// # Errors
-    /// [`Error::Value`] where there are more elements, or none.
+    /// [`Error::Value`] where there are more elements, or none; as [`Var::to_vec`].
     pub fn item(&self) -> Result<f64> {
         match self.to_vec()?.as_slice() {
             [value] => Ok(crate::backend::Real::f64(*value)),

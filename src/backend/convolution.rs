@@ -93,7 +93,7 @@ pub struct FiringDropout {
 }
 
 /// How a long convolution's output y, (B, H, L), becomes spikes: those of `scale[h] drop(gelu(drop(y))) + shift[h]`. `T` holds values,
-/// as in [`Noise`].
+/// as in [`Noise`](super::Noise).
 #[derive(Clone, Copy, Debug)]
 pub struct Firing<T> {
     /// Apply GELU; else the activation is the identity.

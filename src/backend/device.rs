@@ -31,6 +31,7 @@ impl fmt::Display for Driver {
 
 /// A device that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Device {
     /// What drives it.
     pub driver: Driver,

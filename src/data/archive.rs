@@ -32,6 +32,7 @@ pub struct Archive {
 
 /// The length of a file in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Size {
     /// This many.
     Exactly(u64),
@@ -41,6 +42,7 @@ pub enum Size {
 
 /// A checksum in hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Checksum {
     /// 32 digits.
     Md5(String),
@@ -50,6 +52,7 @@ pub enum Checksum {
 
 /// What becomes of an archive in the data folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Content {
     /// It is read as it is.
     Plain,
@@ -66,6 +69,7 @@ pub enum Content {
 
 /// Which entries of a tar are unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selection {
     /// All, into a new folder of this name.
     Into(String),

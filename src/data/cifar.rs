@@ -21,7 +21,7 @@ const TEST: &str = "test_batch.bin";
 /// A record: the label, then the red, the green and the blue pixels.
 const RECORD: usize = 1 + 3 * LENGTH;
 
-/// By which the validation pictures are drawn, whatever the seed of a run.
+/// The seed by which the validation pictures are chosen, whatever the seed of a run.
 const HOLD_OUT_SEED: u64 = 0;
 
 /// Reads the binary version of CIFAR-10 from `dir`, or from `cifar-10-batches-bin` in it. A tenth of the training pictures, always the

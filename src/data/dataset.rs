@@ -54,7 +54,7 @@ pub trait Source: fmt::Debug + Send + Sync {
 
 impl PartialEq for Dataset {
     fn eq(&self, other: &Self) -> bool {
-        // Samples count, not how they are stored: as many labels and ways are as many rows.
+        // The samples are compared, not how they are stored. With as many labels and ways, there are as many rows.
         let shapes = (self.ways, self.classes, &self.labels) == (other.ways, other.classes, &other.labels);
         let mut rows = self.rows.iter().zip(&other.rows);
         shapes
@@ -376,7 +376,7 @@ impl Dataset {
         })
     }
 
-    /// The rows that the samples at `indices` name, each once, and these samples' rows among them.
+    /// The stored rows of the samples at `indices`, each once, and these samples' rows by their new numbers.
     fn renumbered(&self, indices: &[usize]) -> (Vec<usize>, Vec<usize>) {
         let (mut kept, mut number) = (Vec::new(), vec![None; self.ends.len()]);
         let rows = indices.iter().flat_map(|&index| &self.rows[index * self.ways..(index + 1) * self.ways]).map(|&row| {

@@ -66,6 +66,7 @@ impl Default for Options {
 
 /// How a fetch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fetched {
     /// The folder held everything before.
     There,

@@ -67,7 +67,7 @@ pub fn ensure(dir: impl AsRef<Path>, rules: &Rules, seed: u64) -> Result<Vec<Pat
         let there = path.try_exists().map_err(|source| Error::io("look for", &path, source))?;
         files.push((path, count, there));
     }
-    // The draws of a file that is there are gone through again, for what comes behind them; behind the last missing file nothing does.
+    // The expressions of a file that exists are drawn again: those of later files depend on them. After the last missing file none do.
     let needed = files.iter().rposition(|(_, _, there)| !there).map_or(0, |last| last + 1);
     files.truncate(needed);
     let mut made = Vec::new();

@@ -14,7 +14,7 @@ pub const CLASSES: usize = 10;
 /// Where the files are looked for: in the folder itself, and in those that others make in it (torchvision's is the last).
 const FOLDERS: [&str; 3] = ["", "mnist", "MNIST/raw"];
 
-/// By which the validation pictures are drawn, whatever the seed of a run.
+/// The seed by which the validation pictures are chosen, whatever the seed of a run.
 const HOLD_OUT_SEED: u64 = 0;
 
 /// Reads MNIST from the four IDX files in `dir`, or in `mnist` or `MNIST/raw` in it, each with `.gz` or without. A tenth of the training

@@ -34,6 +34,7 @@ const OP: &str = "speech_commands::load";
 
 /// Which words there are, and how they are split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Classes {
     /// All 35 words; the official lists say what is validation and test, and all the rest is training.
     All35,

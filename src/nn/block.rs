@@ -138,7 +138,7 @@ impl<B: Backend> Module<B> for Branch<B> {
 /// o = x + dropout(m), or m               normalised if not prenorm
 /// ```
 ///
-/// Source: the paper's equations; which uniform numbers are used again is the official code's doing ([`BlockConfig::own_noise`]).
+/// Source: the paper's equations. That uniform numbers are used twice follows the official code ([`BlockConfig::own_noise`]).
 #[derive(Debug)]
 pub struct Block<B: Backend> {
     forward: Branch<B>,
@@ -150,7 +150,7 @@ pub struct Block<B: Backend> {
     config: BlockConfig,
 }
 
-/// Keys of a block's parts, below which their random numbers lie; draws use 0 to 3.
+/// What a block's parts fold into its key for their own random numbers; the block's draws use 0 to 3.
 const FORWARD: u64 = 16;
 const REVERSE: u64 = 17;
 const FUSE: u64 = 18;

@@ -5,9 +5,8 @@ use crate::autodiff::Var;
 use crate::backend::Backend;
 use crate::error::Result;
 
-/// x + dropout(m): the residual join of a block's input x and what its mixer makes of the branches' spikes. What the next SpikeSampler
-/// draws from is bounded to [0, 1]: by that sampler's own comparison with numbers in [0, 1), as in the official code, where the residual
-/// stays unbounded; or here, with `clamp`.
+/// x + dropout(m): the residual join of a block's input x and the mixer's output m. As in the official code, the sum itself is unbounded:
+/// the next SpikeSampler compares it with numbers in [0, 1), which bounds the probability. With `clamp`, the sum is bounded here.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClampFuse {
     /// The probability of dropping a (batch, channel) of m, in training.

@@ -5,7 +5,24 @@ use crate::autodiff::{Tape, Var};
 use crate::backend::{Backend, Draw, Key, Noise, Samples, SpikeMode, Tensor};
 use crate::error::{Error, Result};
 
-/// The surroundings of a forward pass.
+/// The surroundings of a forward pass: one for each pass, with its own tape and key.
+///
+/// ```
+/// use pspikessm::{autodiff::Tape, backend::*, nn::*};
+/// # fn main() -> pspikessm::Result<()> {
+/// let cpu = Cpu::<f32>::new();
+/// let linear = Linear::new(&cpu, Key::new(0), 2, 3)?;
+/// // A training pass records and drops; this evaluation records nothing, and takes the expected spike in place of a drawn one.
+/// let (recording, off) = (Tape::new(&cpu), Tape::off(&cpu));
+/// let training = Context::training(&recording, Key::new(1));
+/// let evaluation = Context::evaluation(&off, Key::new(2)).expected();
+/// let x = cpu.full(&[4, 2], 1.0)?;
+/// assert!(linear.forward(&training, &recording.constant(&x))?.needs_gradient());
+/// assert!(!linear.forward(&evaluation, &off.constant(&x))?.needs_gradient());
+/// // Each part of a layer draws from a key of its own.
+/// assert_ne!(training.part(0).key, training.part(1).key);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Context<'a, B: Backend> {
     tape: &'a Tape<B>,
@@ -15,7 +32,7 @@ pub struct Context<'a, B: Backend> {
     pub key: Key,
     /// Which samples of a larger batch this one's are: their random numbers go with them.
     pub samples: Samples,
-    /// The uniform numbers of this layer's spike draws, in the place of those that come from the key.
+    /// Uniform numbers for this layer's spike draws, used instead of those from the key.
     given: Option<&'a [Tensor<B>]>,
     /// Spikes or their expectation.
     pub mode: SpikeMode,
@@ -47,18 +64,18 @@ impl<'a, B: Backend> Context<'a, B> {
         Context { meter: Some(meter), ..self }
     }
 
-    /// The same for a batch that is a part of a larger one, and begins with this sample of it.
+    /// The same for a part of a larger batch, which begins at sample `first_sample` of it.
     pub fn first_sample(self, first_sample: u64) -> Self {
         Context { samples: Samples { first: first_sample, ..self.samples }, ..self }
     }
 
-    /// The same with the uniform numbers of all spike draws given, (B, H, L) each, in the order in which blocks draw
-    /// ([`BlockConfig::draws`](super::BlockConfig::draws) each). Dropout still draws from the key.
+    /// The same with given uniform numbers for all spike draws: one tensor (B, H, L) a draw, in the order in which the blocks draw, of
+    /// which each makes [`BlockConfig::draws`](super::BlockConfig::draws). Dropout still draws from the key.
     pub fn given(self, draws: &'a [Tensor<B>]) -> Self {
         Context { given: Some(draws), ..self }
     }
 
-    /// The same for samples of so many sequences each: a batch holds the first ones of all samples, then the second ones.
+    /// The same for samples that are `sides` sequences each: a batch holds all first sequences, then all second ones.
     pub(super) fn sides(self, sides: usize) -> Self {
         Context { samples: Samples { sides, ..self.samples }, ..self }
     }
@@ -68,7 +85,7 @@ impl<'a, B: Backend> Context<'a, B> {
         Context { key: self.key.fold(index), ..self.clone() }
     }
 
-    /// The surroundings of block number `layer` of a model whose blocks make so many `draws` each: its own random numbers, its own counts.
+    /// The surroundings of block number `layer`, with its own random numbers and spike counts; every block makes `draws` draws.
     pub(super) fn layer(&self, layer: usize, draws: usize) -> Self {
         let given = self.given.map(|given| given.get(layer * draws..(layer + 1) * draws).unwrap_or_default());
         Context { given, place: (layer, self.place.1), ..self.part(layer as u64) }
@@ -95,10 +112,10 @@ impl<'a, B: Backend> Context<'a, B> {
         if param.is_trained() { self.tape.parameter(param.identity(), &value) } else { self.tape.constant(&value) }
     }
 
-    /// What this layer's draw with this index is made of.
+    /// Where draw number `index` of this layer takes its uniform numbers from.
     ///
     /// # Errors
-    /// [`Error::Value`] where the numbers are given, but too few of them.
+    /// [`Error::Value`] where numbers are given for fewer draws.
     pub fn noise(&self, index: usize) -> Result<Noise<Tensor<B>>> {
         match self.given {
             None => Ok(Noise::Stream(self.part(index as u64).draw())),
@@ -114,12 +131,12 @@ impl<'a, B: Backend> Context<'a, B> {
         Draw::new(self.key).with_samples(self.samples)
     }
 
-    /// What dropout of this probability draws from in this part, where it drops anything at all.
+    /// The probability and the draw of dropout in this part; `None` where nothing is dropped.
     pub(super) fn dropout(&self, p: f64) -> Option<(f64, Draw)> {
         (self.training && p > 0.0).then(|| (p, self.draw()))
     }
 
-    /// Refuses given noise of fewer draws than are `needed`; `op` is whom the message names.
+    /// Refuses given noise for fewer draws than are `needed`; the message names `op`.
     pub(super) fn check_given(&self, op: &'static str, needed: usize) -> Result<()> {
         match self.given {
             Some(given) if given.len() < needed => Err(too_few(op, given.len(), needed)),
@@ -127,7 +144,10 @@ impl<'a, B: Backend> Context<'a, B> {
         }
     }
 
-    /// Lets the meter see these spikes.
+    /// Counts these spikes, (B, H, L), where there is a meter.
+    ///
+    /// # Errors
+    /// What the device answers.
     pub fn count(&self, spikes: &Var<B>) -> Result<()> {
         match (self.meter, self.mode) {
             (Some(meter), SpikeMode::Sampled) => meter.see(self.backend(), self.place, spikes.value()),

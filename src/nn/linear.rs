@@ -38,6 +38,9 @@ impl<B: Backend> Linear<B> {
     }
 
     /// (B, d_input, L) to (B, d_output, L), or (B, d_input) to (B, d_output).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where x has another number of axes or channels.
     pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Var<B>> {
         let (weight, bias) = (cx.var(&self.weight), cx.var(&self.bias));
         if x.shape().len() != 2 {

@@ -9,6 +9,7 @@ use crate::error::Result;
 
 /// How the optimiser treats a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum ParamOptions {
     /// Trained with the recipe's learning rate (`lr: None`) or its own, with the recipe's weight decay or none.
     Trained {
@@ -29,6 +30,21 @@ impl ParamOptions {
 }
 
 /// A named tensor of a module: a trained parameter or a buffer. Clones are the same parameter.
+///
+/// ```
+/// use pspikessm::{backend::*, nn::*};
+/// # fn main() -> pspikessm::Result<()> {
+/// let cpu = Cpu::<f32>::new();
+/// let weight = Param::full(&cpu, &[2, 3], 0.5, ParamOptions::DECAYED)?;
+/// // A rate of its own and no weight decay, whatever the optimiser's are.
+/// let slow = Param::full(&cpu, &[3], 0.0, ParamOptions::Trained { lr: Some(1e-4), decay: false })?;
+/// let tied = weight.clone();
+/// weight.set(cpu.full(&[2, 3], 1.0)?)?;
+/// assert_eq!(cpu.to_vec(&tied.value())?, [1.0; 6]);
+/// assert_eq!(tied.identity(), weight.identity());
+/// assert!(weight.set(slow.value()).is_err()); // another shape
+/// # Ok(()) }
+/// ```
 pub struct Param<B: Backend> {
     inner: Arc<Inner<B>>,
 }
@@ -61,22 +77,28 @@ impl<B: Backend> Param<B> {
         Param { inner: Arc::new(Inner { identity, value: RwLock::new(value), version: AtomicU64::new(0), options }) }
     }
 
-    /// A parameter from host values.
+    /// A parameter from host values, row-major.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where there are not as many values as `shape` holds; what the device answers.
     pub fn from_values(backend: &B, values: impl IntoIterator<Item = f64>, shape: &[usize], options: ParamOptions) -> Result<Self> {
         Ok(Param::new(backend.from_vec(values.into_iter().map(B::Elem::of).collect(), shape)?, options))
     }
 
     /// A parameter of one repeated value.
+    ///
+    /// # Errors
+    /// What the device answers.
     pub fn full(backend: &B, shape: &[usize], value: f64, options: ParamOptions) -> Result<Self> {
         Ok(Param::new(backend.full(shape, value)?, options))
     }
 
-    /// What tells it from every other parameter of the process.
+    /// A number that no other parameter of the process has.
     pub fn identity(&self) -> u64 {
         self.inner.identity
     }
 
-    /// How often the value was replaced: what was derived from it holds as long as this does.
+    /// How often the value was replaced. What was derived from the value is out of date once this has changed.
     pub fn version(&self) -> u64 {
         self.inner.version.load(Ordering::Acquire)
     }
@@ -91,7 +113,7 @@ impl<B: Backend> Param<B> {
         self.inner.options != ParamOptions::Buffer
     }
 
-    /// The present value, and its version: a pair that belongs together even where other threads replace it.
+    /// The present value and its version, read together even where another thread replaces the value.
     pub(crate) fn versioned(&self) -> (Tensor<B>, u64) {
         let held = self.inner.value.read().unwrap_or_else(PoisonError::into_inner);
         (held.clone(), self.version())
@@ -110,7 +132,7 @@ impl<B: Backend> Param<B> {
         let mut held = self.inner.value.write().unwrap_or_else(PoisonError::into_inner);
         shape::exactly("Param::set", "the new value", held.shape(), value.shape())?;
         *held = value;
-        // While it is locked: whoever reads a value after this reads this version, or a later one.
+        // Under the lock, so that a value is never read with an older version.
         self.inner.version.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -134,7 +156,31 @@ impl<B: Backend> Names<'_, B> {
     }
 }
 
-/// Something with named parameters.
+/// Something with named parameters: a layer, a model.
+///
+/// ```
+/// use pspikessm::{backend::*, nn::*};
+///
+/// struct TwoLayers<B: Backend> {
+///     first: Linear<B>,
+///     second: Linear<B>,
+/// }
+///
+/// impl<B: Backend> Module<B> for TwoLayers<B> {
+///     fn names(&self, names: &mut Names<'_, B>) {
+///         names.module("first", &self.first);
+///         names.module("second", &self.second);
+///     }
+/// }
+///
+/// # fn main() -> pspikessm::Result<()> {
+/// let cpu = Cpu::<f32>::new();
+/// let layers = TwoLayers { first: Linear::new(&cpu, Key::new(0), 4, 8)?, second: Linear::new(&cpu, Key::new(1), 8, 2)? };
+/// let names: Vec<String> = layers.parameters().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["first.weight", "first.bias", "second.weight", "second.bias"]);
+/// assert_eq!(layers.num_parameters(), 4 * 8 + 8 + 8 * 2 + 2);
+/// # Ok(()) }
+/// ```
 pub trait Module<B: Backend> {
     /// Names every parameter and buffer, in a fixed order. A parameter may stand under several names (tied weights).
     fn names(&self, names: &mut Names<'_, B>);

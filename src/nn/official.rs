@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 /// What an import left out knowingly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Imported {
     /// Tensors that official checkpoints hold but the official code never uses.
     pub skipped: Vec<String>,

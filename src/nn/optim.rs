@@ -66,6 +66,26 @@ pub struct Moments<B: Backend> {
 
 /// AdamW (Loshchilov and Hutter 2019). Moments belong to a parameter, whatever it is called: one that joins the training late starts
 /// afresh, and one that stands under two names is moved once.
+///
+/// ```
+/// use pspikessm::{autodiff::Tape, backend::*, nn::*};
+/// # fn main() -> pspikessm::Result<()> {
+/// let cpu = Cpu::<f32>::new();
+/// let linear = Linear::new(&cpu, Key::new(0), 2, 1)?;
+/// let mut optimizer = Optimizer::new(AdamWConfig::new(0.05, 0.0))?;
+/// let schedule = Cosine::new(5, 100)?;
+/// let mut loss = f64::INFINITY;
+/// for step in 0..100 {
+///     let tape = Tape::new(&cpu);
+///     let cx = Context::training(&tape, Key::new(1));
+///     let x = tape.constant(&cpu.from_vec(vec![1.0, 0.0, 0.0, 1.0], &[2, 2])?);
+///     let error = linear.forward(&cx, &x)?.linear_map(1.0, -1.0)?.square()?.mean()?;
+///     loss = error.item()?;
+///     optimizer.update(&cpu, &linear, &error.backward()?, schedule.factor(step))?;
+/// }
+/// assert!(loss < 1e-2 && optimizer.steps() == 100, "{loss}");
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Optimizer<B: Backend> {
     /// The numbers.
@@ -104,7 +124,8 @@ impl<B: Backend> Optimizer<B> {
         self.moments.get(&param.identity())
     }
 
-    /// Puts the optimiser where another one stood after `steps` updates, with what that one remembered; its own memory is dropped.
+    /// Takes over the state of another optimiser: the number of its updates, and its moments of each parameter. What this one remembered
+    /// is dropped.
     ///
     /// # Errors
     /// [`Error::Shape`] where moments are not of their parameter's shape; the optimiser then stays as it was.
@@ -121,11 +142,11 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// One step on every trained parameter of `module` that has a gradient; `factor` is the schedule's and multiplies every rate. Gradients
-    /// of parameters that are not the module's are none of its business.
+    /// of other parameters are ignored.
     ///
     /// # Errors
-    /// [`Error::Value`] where no trained parameter has a gradient, as of another model's gradients; [`Error::Shape`] where a gradient is not
-    /// of its parameter's shape; what the device answers. On an error parameters and optimiser are as before the call.
+    /// [`Error::Value`] where no trained parameter has a gradient, as when they are another model's; [`Error::Shape`] where a gradient has
+    /// not its parameter's shape; what the device answers. After an error, parameters and optimiser are as before the call.
     pub fn update(&mut self, backend: &B, module: &dyn Module<B>, gradients: &Gradients<B>, factor: f64) -> Result<()> {
         const OP: &str = "Optimizer::update";
         // Everything is computed before anything is set.

@@ -38,6 +38,7 @@ impl Cosine {
 
 /// Multiplies the rate by `decay` when the validation accuracy has not risen for `patience` epochs in a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Plateau {
     /// What the rate is multiplied by.
     pub decay: f64,

@@ -1,4 +1,5 @@
-//! Chainable setters of configurations, named as the fields: what a program outside the crate changes a `non_exhaustive` struct with.
+//! Chainable setters of configurations, named after the fields: a `non_exhaustive` struct cannot be written field by
+//! field outside the crate.
 
 /// `Config { field: type, .. }` gives every field a method `config.field(value)`; an `Option<T>` takes a `T`, too, where its type is
 /// written `impl Into<Option<T>>`.

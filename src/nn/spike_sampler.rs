@@ -43,6 +43,9 @@ struct Affine<B: Backend> {
 /// The variables of a and b.
 pub(super) type AffineVars<B> = (Var<B>, Var<B>);
 
+/// A draw, with the affine map before it.
+pub(super) type AffineDraw<B> = (Spike<Tensor<B>>, Option<AffineVars<B>>);
+
 impl<B: Backend> SpikeSampler<B> {
     /// a = 1 and b = 0 for `d_model` channels, to be trained: spikes with probability clamp(x, 0, 1) at first.
     ///
@@ -86,7 +89,7 @@ impl<B: Backend> SpikeSampler<B> {
 
     /// The draw, for an operation that draws where it computes the potential; `None` where neurons integrate step after step, which only
     /// [`SpikeSampler::forward`] does.
-    pub(super) fn draw(&self, cx: &Context<'_, B>, noise: &Noise<Tensor<B>>) -> Option<(Spike<Tensor<B>>, Option<AffineVars<B>>)> {
+    pub(super) fn draw(&self, cx: &Context<'_, B>, noise: &Noise<Tensor<B>>) -> Option<AffineDraw<B>> {
         match self.source {
             SpikeSource::Probability(surrogate) => Some((Spike { noise: noise.clone(), mode: cx.mode, surrogate }, self.affine(cx))),
             SpikeSource::Lif(_) => None,

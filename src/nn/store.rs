@@ -86,7 +86,7 @@ impl Archive {
         write_atomically(path, |out| out.write_all(&bytes).map_err(|e| Error::io("write", path, e)))
     }
 
-    /// What this crate says of the file; empty where it says nothing.
+    /// The note that this crate wrote in the file; empty where there is none.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] where it cannot be read; `path` is for the message.
@@ -95,18 +95,24 @@ impl Archive {
         serde_json::from_str(note).map_err(|_| Error::checkpoint(path, "is damaged: its note is unreadable; take an earlier one"))
     }
 
-    /// Says something of the file, in place of what was said before.
+    /// Replaces the note of this crate.
     pub(crate) fn set_note(&mut self, note: Map<String, Value>) {
         self.notes.insert(NOTE.into(), Value::Object(note).to_string());
     }
 
     /// Adds a tensor.
+    ///
+    /// # Errors
+    /// What the device answers.
     pub fn insert<B: Backend>(&mut self, backend: &B, name: impl Into<String>, tensor: &Tensor<B>) -> Result<()> {
         self.tensors.insert(name.into(), Stored::new(&backend.to_vec(tensor)?, tensor.shape()));
         Ok(())
     }
 
-    /// Adds every parameter and buffer of a module, each once and its name behind `prefix`.
+    /// Adds every parameter and buffer of a module once, under `prefix` and its name.
+    ///
+    /// # Errors
+    /// What the device answers.
     pub fn insert_module<B: Backend>(&mut self, backend: &B, prefix: &str, module: &dyn Module<B>) -> Result<()> {
         module.parameters().iter().try_for_each(|(name, param)| self.insert(backend, format!("{prefix}{name}"), &param.value()))
     }
@@ -128,8 +134,8 @@ impl Archive {
         backend.from_vec(values.into_iter().map(B::Elem::of).collect(), shape)
     }
 
-    /// Sets every parameter and buffer of a module from the tensors behind `prefix`; on an error nothing is set. Of a parameter with
-    /// several names the first one counts; a file may hold the others, too, if they say the same.
+    /// Sets every parameter and buffer of a module from the tensors whose names begin with `prefix`; on an error nothing is set. A
+    /// parameter with several names is read under the first; the file may hold it under the others too, with the same values.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] that names the first parameter that differs: missing here, of another shape, not finite, or unknown to the
@@ -144,7 +150,7 @@ impl Archive {
         values.into_iter().try_for_each(|(param, value)| param.set(value))
     }
 
-    /// Refuses tensors behind `prefix` that are none of a module's, and tied ones that differ.
+    /// Refuses tensors under `prefix` that the module does not have, and different values for one parameter under two names.
     fn refuse_surplus<B: Backend>(&self, path: &Path, prefix: &str, names: &[(String, Param<B>)]) -> Result<()> {
         let refused = |what: String| Err(Error::checkpoint(path, format!("does not belong to this architecture: {what}")));
         for (name, stored) in self.tensors.iter().filter_map(|(name, stored)| Some((name.strip_prefix(prefix)?, stored))) {
@@ -159,14 +165,14 @@ impl Archive {
         Ok(())
     }
 
-    /// The prefix behind which the file keeps its module.
+    /// What the names of the file's module begin with.
     pub(super) fn prefix(&self, path: &Path) -> Result<String> {
         Ok(self.note(path)?.get(PREFIX).and_then(Value::as_str).unwrap_or_default().into())
     }
 }
 
-/// Writes all parameters and buffers of a module to a safetensors file, atomically. A model has more to say of itself:
-/// [`Model::save`](super::Model::save).
+/// Writes all parameters and buffers of a module to a safetensors file, atomically. [`Model::save`](super::Model::save) also writes the
+/// configuration.
 ///
 /// # Errors
 /// [`Error::Io`] where the folder cannot be written.
@@ -177,8 +183,7 @@ pub fn save<B: Backend>(backend: &B, module: &dyn Module<B>, path: impl AsRef<Pa
     archive.write(path)
 }
 
-/// Reads all parameters and buffers of a module from a file of this crate's: what [`save`] or [`Model::save`](super::Model::save) wrote, or
-/// the checkpoint of a training run.
+/// Reads all parameters and buffers of a module from a file that [`save`], [`Model::save`](super::Model::save) or a training run wrote.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Checkpoint`]: see [`Archive::read`] and [`Archive::load_module`]. On an error nothing is set.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 /// What `--backend` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BackendChoice {
     /// The first device of CUDA, else the first GPU of wgpu, else the processor: of those drivers that this build has. A processor that
     /// plays a GPU is not taken.

@@ -7,6 +7,9 @@ use crate::error::Result;
 use crate::nn::{Context, Input, Model};
 
 /// The logits of a batch, as [`Model::forward`] gives them.
+///
+/// # Errors
+/// As [`Model::forward`].
 pub fn logits<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch) -> Result<Var<B>> {
     let input = match &batch.inputs {
         Inputs::Tokens(tokens) => Input::tokens(tokens, batch.batch),

@@ -20,6 +20,7 @@ use crate::nn::{Model, Module};
 
 /// What a finished run prints.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Summary {
     /// The name of the task.
     pub task: String,
@@ -49,6 +50,7 @@ impl fmt::Display for Summary {
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// All steps are taken and the test set is evaluated.
     Finished(Box<Summary>),

@@ -42,13 +42,13 @@ pub struct Row {
     pub rate: Option<f64>,
     /// As the model is.
     pub spiking: Operations,
-    /// With real numbers in the place of spikes: every accumulate at full rate, and a multiply-accumulate.
+    /// The same with real numbers instead of spikes: every accumulate becomes a multiply-accumulate, at full rate.
     pub dense: Operations,
 }
 
 /// The operations of a model for each time step of a sequence.
 ///
-/// Counted is the recurrent form, a step of every state after the other. A state matrix is taken as diagonalised (S4's own way of
+/// The recurrent form is counted: every state is updated once a time step. A state matrix is taken as diagonalised (S4's own way of
 /// inference): N/2 complex states a channel and direction, each with one complex product (4 multiply-accumulates) and a read-out of its
 /// real part (2). What spikes enter, B u and D u and the SpikeMixer, accumulates at the measured rate. The affine maps of SpikeSamplers
 /// are one multiply-accumulate a neuron. Not counted: GELU, norms, random numbers, memory traffic.
@@ -90,7 +90,7 @@ fn block(config: &BlockConfig, layer: usize, rate: impl Fn(Site) -> f64) -> Vec<
         // B u a direction, and D u once.
         rows.push(fed(format!("layer {layer}: {name} input"), rate(site), width * (directions * states + 1.0)));
         let updates = width * directions * states * 3.0;
-        // Of the two samplers' affines the second branch has one.
+        // The second branch has the affine map of its input sampler only.
         let affines = if site == Site::Input { 2.0 * width } else { width };
         let states = Operations { multiply_accumulates: updates + affines, accumulates: 0.0 };
         rows.push(Row { part: format!("layer {layer}: {name} states"), rate: None, spiking: states, dense: states });

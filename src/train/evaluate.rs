@@ -13,6 +13,7 @@ use crate::nn::{Context, Model, Site, SpikeMeter};
 
 /// What came of running a model over a data set.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// The share of samples that were classified rightly: the mean over the passes.
     pub accuracy: f64,
@@ -30,6 +31,7 @@ pub struct Evaluation {
 
 /// How often the neurons of a layer spike at one place.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LayerRate {
     /// The layer, from 0.
     pub layer: usize,

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// Finished items in the order of their numbers; each thread is at most two ahead of what was taken.
 #[derive(Debug)]
 pub(super) struct Feeder<T> {
-    /// Thread k makes every item whose number is k more than a multiple of their count.
+    /// Thread k of n makes the items k, k + n, k + 2 n and so on.
     queues: Vec<Receiver<T>>,
     taken: usize,
 }

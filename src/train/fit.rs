@@ -27,6 +27,7 @@ impl Default for FitOptions {
 
 /// How a loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ending {
     /// All steps are taken.
     Finished,

@@ -49,6 +49,7 @@ Ctrl-C saves to --out and leaves with exit code 130; a second one leaves at once
 
 /// What is asked for on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Command {
     /// Show the help text.
     Help,

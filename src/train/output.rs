@@ -85,8 +85,11 @@ impl Output {
         self.dir.join(BEST)
     }
 
-    /// Makes the folder ready for a run that goes on: drops the metrics of steps and validations that will come again, and says in its
-    /// first line how long it is now.
+    /// Makes the folder ready for a run that goes on: drops the metrics of steps and validations that will come again, and updates the
+    /// number of steps in the first line.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the metrics cannot be read or written; [`Error::Value`] where the recipe cannot be written as TOML.
     pub fn proceed<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
         self.sweep()?;
         let up_to = |line: &Value, field: &str, last: u64| line[field].as_u64().is_some_and(|number| number <= last);
@@ -107,6 +110,9 @@ impl Output {
 
     /// Makes the folder ready for a new run, whose classes have these names: puts an earlier run's checkpoints aside as
     /// `checkpoint.previous.safetensors` and `best.previous.safetensors`, and drops its metrics, report and pictures.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be moved, removed or written; [`Error::Value`] where the recipe cannot be written as TOML.
     pub fn begin<B: Backend>(&mut self, trainer: &Trainer<B>, classes: &[String]) -> Result<()> {
         self.sweep()?;
         // The checkpoint first: whoever is killed in between must not go on with a run that has lost its metrics.
@@ -136,7 +142,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the checkpoint. The metrics so far lie on the disk before it does.
+    /// Writes the checkpoint, once the metrics so far are on the disk.
     pub(super) fn save<B: Backend>(&self, trainer: &Trainer<B>) -> Result<()> {
         self.metrics.sync()?;
         trainer.save(self.checkpoint())

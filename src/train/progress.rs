@@ -31,12 +31,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Bars of a run of `total` steps that stands at `done`, `per_epoch` of them an epoch.
+    /// The bars of a run of `total` steps, of which `done` are taken; an epoch has `per_epoch`.
     pub fn new(name: &str, done: u64, total: u64, per_epoch: u64, quiet: bool) -> Self {
         let bars = group(quiet);
         let epoch = bar(&bars, per_epoch, EPOCH, "");
         let run = bar(&bars, total, RUN, name).with_position(done);
-        // The steps of an earlier run say nothing about the speed of this one: the bar takes note of them, and forgets how fast they came.
+        // An earlier run's steps say nothing about this one's speed: the bar counts them, but not their rate.
         run.tick();
         run.reset_eta();
         Progress { bars, epoch, run, per_epoch }
@@ -47,7 +47,7 @@ impl Progress {
         Evaluation(bar(&self.bars, 0, EVALUATION, "validation"))
     }
 
-    /// Shows the number of steps taken, the best validation accuracy, and what came of the last steps.
+    /// Shows the number of steps taken, the best validation accuracy, and the last steps' loss and accuracy.
     pub fn show(&self, done: u64, best: Option<f64>, recent: Option<StepReport>) {
         // After the last batch of an epoch the bar stands full, not empty.
         let before = done.saturating_sub(1);

@@ -42,7 +42,7 @@ pub struct RunConfig {
     pub seed: u64,
     /// Samples a step.
     pub batch: usize,
-    /// Parts at most that a batch is computed in, one after the other, for less memory. The step is that of the whole batch, but each part
+    /// The most parts in which a batch is computed, one after another, to save memory. The step is that of the whole batch, but each part
     /// has spikes and a BatchNorm's statistics of its own.
     #[serde(default = "default::accumulate")]
     pub accumulate: usize,
@@ -57,6 +57,7 @@ pub struct RunConfig {
 /// How long a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Length {
     /// Optimiser steps.
     Steps(u64),
@@ -94,7 +95,7 @@ pub struct ModelRecipe {
     /// What the decoder reads.
     #[serde(default)]
     pub pooling: Pooling,
-    /// Nothing of the model looks ahead in time, whatever the block says of its branches and kernels: one branch, and causal kernels.
+    /// The model never looks ahead in time: one branch and causal kernels, whatever the block's own fields say.
     #[serde(default)]
     pub causal: bool,
     /// Every block, and in it the SSM.
@@ -140,7 +141,7 @@ impl Recipe {
     /// be missing.
     ///
     /// # Errors
-    /// [`Error::Config`] with both, where there is no such key or the value does not do.
+    /// [`Error::Config`] that names both, where there is no such key or the value is not allowed.
     pub fn set(&self, key: &str, value: &str) -> Result<Self> {
         self.set_all([(key, value)])
     }
@@ -156,7 +157,7 @@ impl Recipe {
     /// All values in TOML.
     ///
     /// # Errors
-    /// [`Error::Value`] for a number that TOML has no place for, 2^63 or above.
+    /// [`Error::Value`] for a number of 2^63 or above, which TOML cannot hold.
     pub fn to_toml(&self) -> Result<String> {
         text::print(self)
     }

@@ -25,6 +25,7 @@ const TEST: u64 = 3;
 
 /// What came of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StepReport {
     /// The mean loss of the batch.
     pub loss: f64,
@@ -125,7 +126,7 @@ impl<B: Backend> Trainer<B> {
         self.recipe.steps(self.splits.train.len())
     }
 
-    /// Whether all steps are taken, or so many epochs brought no better validation that the run ends early.
+    /// Whether all steps are taken, or the run ends early because validation has not improved for long enough.
     pub fn is_finished(&self) -> bool {
         self.steps_done() >= self.steps_total() || self.is_stuck()
     }
@@ -206,7 +207,7 @@ impl<B: Backend> Trainer<B> {
         Ok(report)
     }
 
-    /// What came of a part of a batch, and the gradients of `share` times its loss.
+    /// The result of a part of a batch, and the gradients of `share` times its loss.
     fn differentiate(&self, part: &Batch, share: f64, key: Key) -> Result<(StepReport, Gradients<B>)> {
         // As the official code does: C~ is made for the first length that is trained, and doubled for longer ones.
         self.model.prepare(&self.backend, part.length)?;
@@ -224,7 +225,7 @@ impl<B: Backend> Trainer<B> {
         Ok((report, loss.backward_from(&self.backend.full(loss.shape(), share)?)?))
     }
 
-    /// Hands the gradients to the optimiser, if they are finite and what they lead to is.
+    /// Updates the parameters. The gradients must be finite, and so must the updated parameters.
     fn update(&mut self, mut gradients: Gradients<B>) -> Result<()> {
         let parameters = self.model.parameters();
         let named = parameters.iter().filter_map(|(name, param)| Some((name.clone(), gradients.of_parameter(param.identity())?)));
@@ -306,6 +307,9 @@ impl<B: Backend> Trainer<B> {
 
     /// Runs the model over the validation set, for the epoch that has ended, and tells a plateau schedule of it. `None` where `stop` was
     /// set meanwhile: then it is still due.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
     pub fn validate(&mut self, stop: &AtomicBool) -> Result<Option<Evaluation>> {
         self.validate_watched(stop, &|_, _| ())
     }

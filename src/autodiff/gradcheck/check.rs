@@ -78,7 +78,7 @@ impl<'a, B: Backend> Check<'a, B> {
     pub fn differences(&mut self, truth: &Probe<B>) -> Result<()> {
         let output = truth.output(self.inputs)?;
         shape::exactly("gradcheck", "the oracle's output", &self.output.shape, &output.shape)?;
-        // Where the derivative vanishes, what is left of the output's rounding after the division by the step may not count.
+        // Where the derivative vanishes, the output's rounding error divided by the step must not count.
         let floor = 1e-3 * magnitude(&self.cotangent.values, &output.values);
         for (what, direction) in self.directions() {
             let claimed: f64 = self.gradients.iter().zip(&direction).map(|(g, d)| dot(g, d)).sum();

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// `params.c` minus the result of `len` steps is C~ of that length; for a C~, plus instead of minus doubles its length.
 ///
 /// # Errors
-/// Where the shapes do not fit each other ([`SsmParams::sizes`]), and where the device fails.
+/// Where the shapes do not fit each other (see [`SsmParams`]), and where the device fails.
 pub fn dplr_advance<B: Transfer>(backend: &B, params: &SsmParams<Tensor<B>>, steps: usize) -> Result<Tensor<B>> {
     let sizes = params.sizes("dplr_advance")?;
     let host = params.on_host(backend)?;

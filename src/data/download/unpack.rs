@@ -1,4 +1,4 @@
-//! Unpacks a gzipped tar that nobody vouches for: plain files and folders only, all of them below one folder, and not without end.
+//! Unpacks a gzipped tar that is not trusted: plain files and folders only, all below one folder, up to a limit.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -96,7 +96,7 @@ impl Unpacking<'_> {
             }
             Some(place) if is_folder => make_folder(&into.join(place)),
             Some(place) => self.write_file(entry, &into.join(place), &shown, meter),
-            // Read over, or its bytes would count as the head of the next entry.
+            // Skipped byte by byte: otherwise they would be read as the head of the next entry.
             None if entry.header().entry_type().is_file() => match io::copy(entry, &mut io::sink()) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(self.broken(meter, Some(&shown), &error)),
@@ -109,7 +109,7 @@ impl Unpacking<'_> {
         path.parent().map_or(Ok(()), make_folder)?;
         let mut file = File::create(path).map_err(|error| Error::io("create", path, error))?;
         let size = entry.size();
-        // Read and write on their own: an error of the disk is none of the archive.
+        // Read and written separately, so that an error of the disk is not taken for one of the archive.
         let (mut copied, mut buffer) = (0, vec![0; 1 << 16]);
         loop {
             let count = entry.read(&mut buffer).map_err(|error| self.broken(meter, Some(shown), &error))?;

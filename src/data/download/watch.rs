@@ -5,6 +5,7 @@ use std::io::{Read, Result};
 
 /// Something that happens in a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// A line for someone to read.
     Line(&'a str),

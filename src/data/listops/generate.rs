@@ -125,7 +125,7 @@ pub struct Generator {
     /// A node is an operator where a 32-bit draw is below this.
     threshold: u64,
     rng: Pcg32,
-    /// A hash of every expression that was given out. Two expressions with one hash cost the second its place, nothing more.
+    /// A hash of every expression that was given out. Where two expressions share a hash, the second is left out.
     seen: HashSet<u64>,
     tokens: Vec<u8>,
     /// For each open operator, how many of its arguments are still to come.

@@ -32,7 +32,7 @@ pub fn read(path: impl AsRef<Path>, l_max: usize) -> Result<Dataset> {
     header.utf8(&block)?.header()?;
     let mut number = 2;
     while fill(&mut file, &mut block, path, BLOCK)? > 0 {
-        // Rows at once; where one of them is wrong, one after the other, for the error that names its line.
+        // All rows in parallel; where one is wrong, one by one, so that the error names its line.
         match parse_at_once(&block, path, l_max - 1) {
             Ok(parts) => {
                 for Rows { ids, ends, labels } in parts {

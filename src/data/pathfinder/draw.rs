@@ -69,9 +69,9 @@ struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    /// Draws the shape that `holds` points, all of them between two corners; of the share of a pixel that it covers comes its brightness.
+    /// Draws a shape between two corners: `holds` says which points lie in it; the share of a pixel that they cover is its brightness.
     fn shape(&mut self, [[left, top], [right, bottom]]: [[f64; 2]; 2], brightness: impl Fn(f64) -> f64, holds: impl Fn([f64; 2]) -> bool) {
-        // What is outside the picture, conversion cuts off at 0 and the minimum at the side.
+        // Outside the picture, the conversion stops at 0 and the minimum at the side.
         let range = |least: f64, most: f64| least.floor() as usize..(most.ceil() as usize).min(self.side);
         for y in range(top, bottom) {
             for x in range(left, right) {

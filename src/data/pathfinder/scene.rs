@@ -11,7 +11,7 @@ use std::f64::consts::TAU;
 /// picture of the official rules takes.
 const PATIENCE: u64 = 1 << 21;
 
-/// How often two lines without room go back before the picture is started anew, and by how many bars.
+/// How often two lines that have no room go back before the picture is started anew, and by how many bars.
 const BACKTRACKS: usize = 20;
 const BACK: usize = 2;
 

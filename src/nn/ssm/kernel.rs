@@ -40,7 +40,7 @@ pub struct SsmKernel<B: Backend> {
     l_max: Option<usize>,
 }
 
-/// What was found out about the parameters, each with the versions that it holds for. The lock also keeps C and `l_kernel` together: both
+/// What is known about the parameters, each fact with the versions that it holds for. The lock also keeps C and `l_kernel` together: both
 /// change, and are read, under it.
 #[derive(Debug)]
 struct Known<B: Backend> {
@@ -71,7 +71,7 @@ struct Snapshot<B: Backend> {
     l_kernel: usize,
 }
 
-/// The longest kernel that is served: twice as much, where doubling can end, is still exact in f32, the buffer's type.
+/// The longest kernel. Doubling may store up to twice this in the buffer, whose f32 still holds it exactly.
 const LONGEST: usize = 1 << 23;
 
 /// `copies` repetitions of complex rows (rows, M), planar: (2, rows, copies, M).
@@ -161,8 +161,8 @@ impl<B: Backend> SsmKernel<B> {
     }
 
     /// Makes C~ for kernels up to `length`, once and for all: C~ = C (I - Abar^Lk) at first, with Lk = l_max or `length`, then
-    /// C~ <- C~ (I + Abar^Lk) and Lk <- 2 Lk until it suffices. Training needs it before a recording, since it changes what is trained (as
-    /// the official code does by itself); an evaluation does not. A diagonal system needs nothing.
+    /// C~ <- C~ (I + Abar^Lk) and Lk <- 2 Lk until it suffices. Call it before a training pass is recorded, because it changes
+    /// a trained parameter (the official code does so by itself). An evaluation needs no call, nor does a diagonal system.
     ///
     /// # Errors
     /// [`Error::Value`] for a length beyond 2^23, and as [`SsmKernel::l_kernel`]. On an error nothing is changed.
@@ -247,7 +247,7 @@ impl<B: Backend> SsmKernel<B> {
     /// derived from it.
     ///
     /// # Errors
-    /// [`Error::NotDifferentiable`] where the tape records and the stored C~ does not suffice: what is derived is not what is trained;
+    /// [`Error::NotDifferentiable`] where the tape records and the stored C~ does not suffice: the derived one is not trained;
     /// [`Error::Value`] where it changed since the tape first recorded it; otherwise as [`prepare`](SsmKernel::prepare).
     pub fn forward(&self, cx: &Context<'_, B>, length: usize) -> Result<Var<B>> {
         let snapshot = match self.init {

@@ -28,7 +28,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Recipe> {
     Ok(recipe)
 }
 
-/// Where the field is that an error calls `name`, "batch" or "[dt_min, dt_max]", in the table that lies at `path`, or in those in it.
+/// The place of the field that an error calls `name` ("batch" or "[dt_min, dt_max]"), in the table at `path` or one inside it.
 fn find(text: &str, path: &str, name: &str) -> Option<Range<usize>> {
     let name = name.trim_start_matches('[').split(',').next()?;
     let file = DeTable::parse(text).ok()?.into_inner();
@@ -46,7 +46,7 @@ fn find_in(table: &DeTable<'_>, name: &str) -> Option<Range<usize>> {
 }
 
 /// The recipe with the value at each key ("model.block.ssm.d_model") changed, as TOML has it; a word that is no TOML value is a string,
-/// and `none` takes the value away. All are changed before any is looked at, because some go only together.
+/// and `none` takes the value away. All are changed before the recipe is checked, because some only fit together.
 pub(super) fn set<'a>(recipe: &Recipe, changes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Recipe> {
     let changes: Vec<(&str, &str)> = changes.into_iter().collect();
     let before = table(recipe)?;
@@ -67,7 +67,7 @@ fn change(table: &mut Table, before: &Table, key: &str, value: &str) {
         before.keys().for_each(|old| drop(table.remove(old)));
     }
     let Some(rest) = rest else {
-        // A word in the place of a word, even one that looks like a number.
+        // A string stays a string, even where the new one looks like a number.
         let is_word = table.get(field).is_some_and(Value::is_str) && !value.starts_with(['"', '\'', '{']);
         match value {
             "none" => drop(table.remove(field)),

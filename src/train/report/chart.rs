@@ -22,7 +22,7 @@ const SIZE: (i32, i32) = (440, 280);
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// Thin and pale, what is noise; values far from all others do not stretch the axis.
+    /// Drawn thin and pale, as noise; outliers do not stretch the axis.
     Raw,
     /// A line.
     Line,

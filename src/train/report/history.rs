@@ -25,7 +25,7 @@ pub(super) struct Run {
     pub recipe: String,
 }
 
-/// What some steps of training, or an evaluation, came to. Numbers that were not finite are `None`, as those that the line has not.
+/// The result of some training steps or of an evaluation. A number is `None` where it was not finite or the line lacks it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Entry {
@@ -99,7 +99,7 @@ impl History {
         }
     }
 
-    /// Adds what a line says; false for a line that is none of a run.
+    /// Adds what a line says; false where the line does not belong to a run.
     fn take(&mut self, line: &[u8]) -> serde_json::Result<bool> {
         if line.trim_ascii().is_empty() {
             return Ok(false);
@@ -127,7 +127,7 @@ impl History {
         if trained { self.train.push(entry) } else { self.validation.push(entry) }
     }
 
-    /// Adds the time since the line before; a process that went on started its clock anew.
+    /// Adds the time since the line before; a resumed process starts its clock at 0.
     fn tick(&mut self, seconds: f64) {
         self.seconds += if seconds < self.clock { seconds } else { seconds - self.clock };
         self.clock = seconds;

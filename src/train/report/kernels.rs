@@ -1,4 +1,4 @@
-//! The kernels that were learnt: how strongly a spike is felt so many steps away.
+//! The learnt kernels: how strongly a channel responds to a spike, by the distance in time steps.
 
 use plotters::element::PathElement;
 use plotters::style::Color;

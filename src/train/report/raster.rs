@@ -31,7 +31,7 @@ pub struct Raster {
 
 /// Neurons that a panel shows at most.
 const NEURONS: usize = 64;
-/// Neurons that all panels show together, unless there are very many of them: more make a large file.
+/// The most neurons that all panels show together, to bound the size of the file; very many panels show more.
 const ROWS: usize = 320;
 /// Columns of time that a panel shows at most.
 const COLUMNS: usize = 320;

@@ -9,7 +9,7 @@ use plotters::style::{FontStyle, TextStyle};
 use super::markup::escape;
 use crate::error::{Error, Result};
 
-/// plotters knows whole units only: so many of them make a point of the drawing.
+/// plotters counts in whole units: this many make a point of the drawing.
 pub(super) const UNITS: i32 = 4;
 
 /// Points of small text.
@@ -21,7 +21,7 @@ pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// What plotters answers.
 pub(super) type Outcome<T = ()> = std::result::Result<T, DrawingAreaErrorKind<std::io::Error>>;
 
-/// The SVG of what `draw` draws on a sheet of this size in points; `label` is for those who cannot see it. What `draw` returns is put on
+/// The SVG of what `draw` draws on a sheet of this size in points; `label` is the text for screen readers. What `draw` returns is put on
 /// top as it is.
 pub(super) fn svg(label: &str, (width, height): (i32, i32), draw: impl FnOnce(&Area<'_>) -> Outcome<String>) -> Result<String> {
     let size = ((width * UNITS) as u32, (height * UNITS) as u32);

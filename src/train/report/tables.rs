@@ -1,11 +1,11 @@
-//! Tables of a page: what classes were taken for which, and how often layers spike.
+//! Tables of a page: which classes were taken for which others, and how often layers spike.
 
 use std::collections::BTreeSet;
 
 use super::history::{Entry, Rate};
 use super::markup::{escape, grouped, share};
 
-/// More classes than this are too many for names of several letters side by side: they stand upright.
+/// With more classes than this, column names of several letters are turned upright to fit.
 const CROWDED: usize = 6;
 
 /// The confusion matrix: a row for each true class, with a column for each class that it was taken for. Colour is the share of the row.

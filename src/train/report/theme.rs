@@ -53,7 +53,7 @@ pub(super) fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
 }
 
-/// The style sheet that turns drawings dark where the reader wants that: what they say themselves is for a white ground.
+/// The style sheet for readers who prefer a dark page; the drawings' own colours are for a white ground.
 pub(super) fn drawing_style() -> String {
     let rule = |(light, dark): &(RGBColor, &str)| {
         let light = hex(*light);

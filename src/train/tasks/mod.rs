@@ -98,7 +98,7 @@ fn existing(dir: &Path) -> Result<&Path> {
     Err(Error::config("--data", dir.display(), format!("this {what}: make the folder, correct its name, or leave --data out")))
 }
 
-/// The data folder of a task that cannot do without; `what` says what it holds and where that comes from.
+/// The data folder of a task that needs one; `what` says what it holds and where that comes from.
 fn needed<'a>(dir: Option<&'a Path>, what: &str) -> Result<&'a Path> {
     let fetch = if cfg!(feature = "download") { "or add --download" } else { "or build with --features download and add --download" };
     match dir {

@@ -8,7 +8,7 @@ use crate::data::{Dataset, Faults, Splits, Vocabulary};
 use crate::error::Result;
 use crate::train::Recipe;
 
-/// From which the data are generated, whatever the seed of the run: runs differ in what they learn, not in what they learn from.
+/// The seed of the generated data, whatever the seed of the run: runs differ in their weights, not in their data.
 const DATA_SEED: u64 = 0;
 
 /// ListOps of the Long Range Arena: the value of nested lists of digits under MIN, MAX, MED and SM.

@@ -9,7 +9,7 @@ use crate::data::{Dataset, Faults, Splits};
 use crate::error::Result;
 use crate::train::Recipe;
 
-/// From which pictures are drawn, whatever the seed of the run.
+/// The seed of the drawn pictures, whatever the seed of the run.
 const DATA_SEED: u64 = 0;
 
 /// Pathfinder of the Long Range Arena: whether a dashed line joins two dots; Path-X at 128 x 128 pixels.

@@ -54,7 +54,7 @@ impl Task for Retrieval {
     }
 }
 
-/// Characters of a document at most, the mark at its end included.
+/// The most characters of a document, including the mark at its end.
 fn longest(recipe: &Recipe) -> usize {
     recipe.model.block.ssm.l_max.unwrap_or(4000)
 }

@@ -49,7 +49,7 @@ impl Task for Text {
     }
 }
 
-/// Characters of a sample at most, the mark at its end included.
+/// The most characters of a sample, including the mark at its end.
 fn longest(recipe: &Recipe) -> usize {
     recipe.model.block.ssm.l_max.unwrap_or(4096)
 }
