@@ -86,13 +86,13 @@ impl<B: Backend> Op<B> for Fire<B> {
             for (j, channels) in channels.into_iter().enumerate() {
                 let (batch, length) = if j == 1 { (17, generate.size(1..=5)) } else { (2, generate.size(1..=150)) };
                 let p = generate.value(0.1, 0.6);
-                let mut draw = || Draw::new(Key::new(generate.seed())).from_step(generate.seed() >> 32);
-                let (dropout, noise) = (FiringDropout { p, elements: draw(), channels: draw() }, Noise::Stream(draw()));
+                let draw = |seed| Draw::new(Key::new(seed)).from_step(3);
+                let dropout = FiringDropout { p, elements: draw(generate.seed()), channels: draw(generate.seed()) };
                 let op = Fire {
                     lengths: generate.flag().then(|| (0..batch).map(|_| generate.size(1..=length)).collect()),
                     gelu: (i + j) % 3 != 0,
                     dropout: generate.flag().then_some(dropout),
-                    spike: Spike { noise, mode, surrogate },
+                    spike: Spike { noise: Noise::Stream(draw(generate.seed())), mode, surrogate },
                 };
                 let affine = generate.flag();
                 cases.push(Case::new(op, operands(generate, [batch, channels, length], 1 + j % 2, affine)));
