@@ -1,6 +1,6 @@
 //! A CubeCL runtime without a device: it compiles every kernel that is launched to CUDA C++, keeps the source, and computes nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
