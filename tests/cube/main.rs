@@ -15,8 +15,8 @@ use pspikessm::data::{Batch, Splits};
 use pspikessm::internal::logits;
 use pspikessm::nn::hippo::Measure;
 use pspikessm::nn::{
-    BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Param, SpikeMeter, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit,
-    store,
+    BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Param, SpikeMeter, SpikeSampler, SpikeSource, Ssm,
+    SsmConfig, SsmInit, store,
 };
 use pspikessm::train::tasks::{ListOps, Task};
 use pspikessm::train::{Evaluator, Recipe, Trainer, load_weights};

@@ -43,6 +43,7 @@ fn every_checksum_has_as_many_hexadecimal_digits_as_its_kind() {
                 assert_eq!(name, "lra_release.gz");
                 continue;
             }
+            Some(other) => panic!("{name}: {other:?} is not known here"),
         };
         assert_eq!(digits.len(), length, "{name}");
         assert!(digits.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)), "{name}");
@@ -59,6 +60,7 @@ fn what_a_fetch_makes_is_what_is_looked_for() {
                 Content::Plain => vec![archive.name.clone()],
                 Content::TarGz { selection: Selection::Into(folder), .. } => vec![folder.clone()],
                 Content::TarGz { selection: Selection::Folders(folders), .. } => folders.clone(),
+                other => panic!("{name}: {other:?} is not known here"),
             };
             assert!(made.contains(&archive.there[0]), "{name}: {}", archive.name);
             assert!(!archive.name.contains(['/', '\\']) && !archive.name.starts_with('.'), "{name}: {}", archive.name);

@@ -20,6 +20,7 @@ fn every_piece_of_work_is_told_from_its_beginning_to_its_end_and_that_there_is_n
         Event::Begin { what, done, total } => work.borrow_mut().push((what.to_string(), done, total, false)),
         Event::Done(done) => work.borrow_mut().last_mut().unwrap().1 = done,
         Event::End => work.borrow_mut().last_mut().unwrap().3 = true,
+        other => panic!("{other:?} is not known here"),
     };
     let fetched = download::fetch(&set(&[server.url("")], &[words()]), dir.path(), &options(), &watch, &AtomicBool::new(false)).unwrap();
     assert_eq!(fetched, Fetched::Complete);
