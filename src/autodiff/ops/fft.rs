@@ -104,7 +104,7 @@ impl<B: Backend> Var<B> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] where there is no last axis, or it is empty.
+    /// [`crate::Error::Value`] where there is no last axis, or it is empty.
     pub fn rfft(&self) -> Result<Var<B>> {
         self.tape().apply(Rfft, &[self])
     }
@@ -112,7 +112,7 @@ impl<B: Backend> Var<B> {
     /// The inverse of [`Var::rfft`] for signals of length `n`: planar complex (2, .., n / 2 + 1) to real (.., n).
     ///
     /// # Errors
-    /// [`Error::Shape`] where this is not the spectrum of such signals.
+    /// [`crate::Error::Shape`] where this is not the spectrum of such signals.
     pub fn irfft(&self, n: usize) -> Result<Var<B>> {
         self.tape().apply(Irfft { n }, &[self])
     }

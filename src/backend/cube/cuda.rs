@@ -4,7 +4,7 @@ use cubecl::Runtime;
 use cubecl::cuda::{CudaDevice, CudaRuntime};
 use cudarc::driver::{CudaContext, DriverError, result};
 
-pub use super::guard::{Guardable, Guarded};
+pub use super::guard::Guarded;
 use super::{Cube, Scalar};
 use crate::backend::device::absent;
 use crate::error::{Error, Result};

@@ -28,7 +28,7 @@ use cubecl_runtime::logging::ServerLogger;
 use cubecl_runtime::memory_management::{ManagedMemoryHandle, MemoryAllocationMode};
 use cubecl_runtime::storage::{ComputeStorage, ManagedResource};
 
-/// The runtime `R`, CUDA's or one like it, with a [`Guard`] in front of its server.
+/// The runtime `R`, CUDA's or one like it, with a `Guard` in front of its server.
 #[derive(Clone, Debug)]
 pub struct Guarded<R>(PhantomData<R>);
 

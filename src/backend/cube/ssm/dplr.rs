@@ -320,7 +320,6 @@ pub(crate) fn kernel_grad<R: Runtime, E: Scalar>(
 
 #[cfg(all(test, feature = "wgpu"))]
 mod tests {
-    use super::*;
     use crate::backend::*;
     use crate::nn::hippo::Measure;
     use crate::nn::{SsmConfig, SsmInit, ssm::SsmKernel};
