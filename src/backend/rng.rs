@@ -90,7 +90,7 @@ fn seeding(increment: u64) -> (u64, u64) {
 /// With two sides a batch of pairs holds all first members and then all second ones; cut anywhere, each pair keeps its numbers.
 ///
 /// ```
-/// use pspikessm::backend::{Backend, Cpu, Draw, Key, Samples};
+/// use pspikessm::backend::*;
 /// # fn main() -> pspikessm::Result<()> {
 /// let (cpu, draw) = (Cpu::<f32>::new(), Draw::new(Key::new(7)));
 /// let pairs = |first, batch| cpu.draw_uniform(draw.with_samples(Samples { first, sides: 2 }), &[batch, 1, 1]).and_then(|u| cpu.to_vec(&u));
@@ -119,7 +119,7 @@ impl Default for Samples {
 /// is the time steps of one channel of one sample.
 ///
 /// ```
-/// use pspikessm::backend::{Backend, Cpu, Draw, Key, Samples};
+/// use pspikessm::backend::*;
 /// # fn main() -> pspikessm::Result<()> {
 /// let (cpu, draw) = (Cpu::<f32>::new(), Draw::new(Key::new(7)));
 /// let whole = cpu.to_vec(&cpu.draw_uniform(draw, &[4, 1, 3])?)?;

@@ -23,7 +23,7 @@ listed! {
     /// # Ok::<(), pspikessm::error::Error>(())
     /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-    #[serde(rename_all = "lowercase")]
+    #[serde(rename_all = "snake_case")]
     pub enum Measure {
         /// `legs`: scaled Legendre, all of the past evenly. Rank 1. What the recipes use.
         #[default]

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 ///
 /// ```
 /// use pspikessm::autodiff::Tape;
-/// use pspikessm::backend::{Backend, Cpu, Key};
+/// use pspikessm::backend::*;
 /// use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, SsmConfig};
 /// # fn main() -> pspikessm::Result<()> {
 /// let cpu = Cpu::<f64>::new();
