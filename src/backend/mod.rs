@@ -7,6 +7,10 @@
 //! [`Random`], [`Normalization`], [`Spiking`], [`Convolution`], [`ChannelMixing`], [`SsmKernels`] and [`Learning`]. Generic code asks for
 //! a [`Backend`], which is all of them; code that calls a device by its type has the families from [`prelude`](crate::prelude), or from
 //! `use pspikessm::backend::*`.
+//!
+//! A new backend writes the elementary methods: transfer, elementwise, products, layout, random numbers, the draw of spikes, SSM kernels
+//! and the loss. Normalisation, convolution, channel mixes, spikes of an affine potential and the optimiser's step are composed of those,
+//! gradients included, until it has kernels of its own; the conformance suite runs the composed ones, too.
 
 mod composed;
 mod convolution;
@@ -57,9 +61,10 @@ pub use transfer::Transfer;
 /// A device that computes in `Elem`: all families together.
 ///
 /// A method checks its operands first (shapes, indices, numbers out of range) and answers what does not fit with an `Err` that names the
-/// method and says what to do; it also answers `Err` where the device fails. Results are deterministic: the same bits for the same arguments, whatever the number of threads. A `*_grad` method is the adjoint of the
-/// method it is named after: from the gradient `g` of its output it makes the gradients of its inputs, in the order of the
-/// arguments; `needs` says which of them are wanted, the others may be `None`.
+/// method and says what to do; it also answers `Err` where the device fails. Results are deterministic: the same bits for the same
+/// arguments, whatever the number of threads. A `*_grad` method is the adjoint of the method it is named after: from the gradient `g` of
+/// its output it makes the gradients of its inputs, in the order of the arguments; `needs` says which of them are wanted, the others may
+/// be `None`.
 pub trait Backend:
     Transfer + Elementwise + Products + Layout + Random + Normalization + Spiking + Convolution + ChannelMixing + SsmKernels + Learning
 {

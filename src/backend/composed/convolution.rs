@@ -93,8 +93,8 @@ fn input_grad<B: Convolution>(backend: &B, conv: LongConv<'_, B>, g: &Tensor<B>)
 
 /// The correlation of g with u: `k0[m]` gathers `g[t] u[t - m]`, `k1[m]` gathers `g[t] u[t + 1 + m]`.
 fn kernel_grad<B: Convolution>(backend: &B, conv: LongConv<'_, B>, u: &Tensor<B>, g: &Tensor<B>) -> Result<Tensor<B>> {
-    let &[sides, channels, taps] = conv.kernel.shape() else { unreachable!("checked: a kernel has three axes") };
-    let length = u.shape()[2];
+    let (kernel, length) = (conv.kernel.shape(), u.shape()[2]);
+    let [sides, channels, taps] = [kernel[0], kernel[1], kernel[2]];
     let correlation = convolved(backend, g, &backend.flip(u, 2)?, 2 * length - 1)?;
     let correlation = backend.sum_to(&correlation, &[1, channels, 2 * length - 1])?;
     // Lag m of g behind u stands at length - 1 + m.
