@@ -93,9 +93,8 @@ fn seeding(increment: u64) -> (u64, u64) {
 /// use pspikessm::backend::*;
 /// # fn main() -> pspikessm::Result<()> {
 /// let (cpu, draw) = (Cpu::<f32>::new(), Draw::new(Key::new(7)));
-/// let pairs = |first, batch| cpu.draw_uniform(draw.with_samples(Samples { first, sides: 2 }), &[batch, 1, 1]).and_then(|u| cpu.to_vec(&u));
-/// let (all, last) = (pairs(0, 6)?, pairs(2, 2)?);
-/// assert_eq!(last, [all[2], all[5]]);
+/// let pairs = |first, batch| cpu.draw_uniform(draw.with_samples(Samples { first, sides: 2 }), &[batch, 1, 1]).and_then(|u|
+/// cpu.to_vec(&u)); let (all, last) = (pairs(0, 6)?, pairs(2, 2)?); assert_eq!(last, [all[2], all[5]]);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -143,7 +143,8 @@ impl Dataset {
         self.push_ids("Dataset::push_pair", &[first, second], label)
     }
 
-    /// Stores a token sequence that [`push_pair_of`](Self::push_pair_of) is to make pairs of; returns its number. By itself it is no sample.
+    /// Stores a token sequence that [`push_pair_of`](Self::push_pair_of) is to make pairs of; returns its number. By itself it is no
+    /// sample.
     ///
     /// # Errors
     /// As [`push_tokens`](Self::push_tokens), and `Value` where this is no data set of pairs.

@@ -78,7 +78,8 @@ pub enum Fetched {
 
 /// Brings what is missing of `set` into the folder `dir`, which is made if it is not there; the [module](self) says how.
 ///
-/// `watch` is told what is done. `stop` is looked at between pieces of the work, of which the longest is a wait of [`Options::read_timeout`].
+/// `watch` is told what is done. `stop` is looked at between pieces of the work, of which the longest is a wait of
+/// [`Options::read_timeout`].
 ///
 /// # Errors
 /// [`Error::Network`] where no address has an archive, or only a wrong one; [`Error::Config`] for an [`Options::url`] that is none;

@@ -57,8 +57,8 @@ impl<B: Backend> Var<B> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) where this is not (B, classes) or there are not B labels; [`Error::Value`](crate::Error::Value) where a label is not a class or the
-    /// batch is empty.
+    /// [`Error::Shape`](crate::Error::Shape) where this is not (B, classes) or there are not B labels;
+    /// [`Error::Value`](crate::Error::Value) where a label is not a class or the batch is empty.
     pub fn cross_entropy(&self, labels: &[usize]) -> Result<Var<B>> {
         self.tape().apply(CrossEntropy { labels: labels.into() }, &[self])
     }

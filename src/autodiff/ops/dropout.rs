@@ -80,8 +80,8 @@ impl<B: Backend> Var<B> {
         self.drop_out(Dropout { draw: draw.into(), p, tied: false })
     }
 
-    /// [`Var::dropout`] with one number, that of the draw's first step, for every (batch, channel) of a (batch, channels, length) tensor: a channel is kept or dropped as
-    /// a whole.
+    /// [`Var::dropout`] with one number, that of the draw's first step, for every (batch, channel) of a (batch, channels, length) tensor: a
+    /// channel is kept or dropped as a whole.
     ///
     /// # Errors
     /// [`Error::Config`] where `p` is not in [0, 1); [`Error::Value`] where there are not three axes, one is empty, or

@@ -28,8 +28,8 @@ fn scatter_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>,
     }
 }
 
-/// (length, stride) of axes, the first one first, as a kernel takes them: the last one first, without those of length 1, and neighbours that
-/// are one run of memory joined.
+/// (length, stride) of axes, the first one first, as a kernel takes them: the last one first, without those of length 1, and neighbours
+/// that are one run of memory joined.
 fn axes(axes: impl IntoIterator<Item = (usize, usize)>) -> Vec<usize> {
     let mut joined: Vec<(usize, usize)> = Vec::new();
     for (len, stride) in axes {

@@ -77,7 +77,8 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
     fn watched(client: ComputeClient<R>, runtime: &'static str, device: impl Into<String>, alarm: Alarm) -> Result<Self> {
         let device = device.into();
         let served = match runtime {
-            // WGSL declares f64, but its functions (exp, sin, ..) give wrong results in it without an error: refused, even where the device claims f64.
+            // WGSL declares f64, but its functions (exp, sin, ..) give wrong results in it without an error: refused, even where the device
+            // claims f64.
             "wgpu" if size_of::<E>() == 8 => false,
             // Every device of CUDA has f64; CubeCL's runtime does not say so.
             "cuda" => true,

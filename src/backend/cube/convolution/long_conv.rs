@@ -1,7 +1,7 @@
 //! The long convolution and its adjoint, fused: mask, transform, product, inverse and what follows in one kernel, a row in a cube.
 //!
-//! Where a row does not fit in a cube's shared memory, `long_conv_wide` does the same over the device's memory. How rows lie in their polynomials is
-//! described in `right_angle`.
+//! Where a row does not fit in a cube's shared memory, `long_conv_wide` does the same over the device's memory. How rows lie in their
+//! polynomials is described in `right_angle`.
 
 use cubecl::prelude::*;
 
@@ -95,7 +95,8 @@ pub(crate) fn convolve_row<F: Float>(
     inverse::<F>(re, im, roots, n, n);
 }
 
-/// y (B, H, L), or the spikes it leads to: a cube for every row, the rows of a channel side by side so that its spectrum stays in the cache.
+/// y (B, H, L), or the spikes it leads to: a cube for every row, the rows of a channel side by side so that its spectrum stays in the
+/// cache.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn convolve<F: Float>(
@@ -162,8 +163,8 @@ impl Needs {
     }
 }
 
-/// The gradient of u (B, H, L), that of the kernels as sums of spectra (2, groups, H, n), and of a firing's scale and shift (2, H, groups): a
-/// cube for every channel and group of the batch. A unit keeps the points i = UNIT_POS + k units of the spectra in its registers.
+/// The gradient of u (B, H, L), that of the kernels as sums of spectra (2, groups, H, n), and of a firing's scale and shift (2, H, groups):
+/// a cube for every channel and group of the batch. A unit keeps the points i = UNIT_POS + k units of the spectra in its registers.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn convolve_grad<F: Float>(

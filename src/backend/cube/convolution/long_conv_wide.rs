@@ -1,4 +1,5 @@
-//! The long convolution and its adjoint where a row does not fit in a cube: in steps over the device's memory, a chunk of the batch at a time.
+//! The long convolution and its adjoint where a row does not fit in a cube: in steps over the device's memory, a chunk of the batch at a
+//! time.
 
 use cubecl::prelude::*;
 

@@ -3,10 +3,11 @@
 //! The mathematics is that of the CPU backend (`cpu/diag.rs`): `K[l] = Re sum_n W_n abar_n^l`, and back the sums
 //! `s0 = sum_l h[l] abar^l` and `s1 = sum_l l h[l] abar^l` with `h[l] = g[l + 1]`.
 //!
-//! A power abar^l is the product of those abar^(2^k) whose bits are set in l. These come from repeated squaring in [`crate::backend::cube::double_float`]s: the
-//! error of a squaring doubles with every further one, and single numbers would not stand fourteen of them. The products themselves are
-//! few enough for single numbers. Time is laid out in rows, l = S i + t with t < S: a cube holds the powers abar^t and abar^(S i) of a
-//! chunk of modes in shared memory, so that an entry and a mode cost two multiply-adds (four on the way back).
+//! A power abar^l is the product of those abar^(2^k) whose bits are set in l. These come from repeated squaring in
+//! [`crate::backend::cube::double_float`]s: the error of a squaring doubles with every further one, and single numbers would not stand
+//! fourteen of them. The products themselves are few enough for single numbers. Time is laid out in rows, l = S i + t with t < S: a cube
+//! holds the powers abar^t and abar^(S i) of a chunk of modes in shared memory, so that an entry and a mode cost two multiply-adds (four on
+//! the way back).
 
 #![allow(clippy::too_many_arguments, reason = "kernels take their arrays and sizes one by one")]
 
