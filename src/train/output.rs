@@ -30,8 +30,7 @@ const PICTURES: [&str; 3] = ["report.html", "raster.svg", "kernels.svg"];
 /// - `run`: `task`, `backend`, `parameters`, `steps`, `samples` (of the training set), `classes` (their names), `recipe` (in TOML);
 /// - `train`: `epoch`; `loss` and `accuracy`, means over the steps since the last such line; `lr` of the coming step;
 /// - `validation` and `test`: `epoch`, `loss`, `accuracy`, `spike_rate`, `passes`; `layers`, a list of `layer`, `site` and `rate`; of a
-/// test
-///   also `confusion`, the true classes in rows.
+///   test also `confusion`, the true classes in rows.
 ///
 /// A number that is not finite, as the rate of spikes where none was sampled, is `null`.
 #[derive(Debug)]
