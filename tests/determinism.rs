@@ -240,10 +240,10 @@ fn convolutions_that_fire() {
             let affine = (&values(cpu, 5, &[channels])?, &values(cpu, 6, &[channels])?);
             let spike = Spike { noise: Noise::Stream(Key::new(7).into()), mode, surrogate };
             let dropout = FiringDropout { p: 0.25, elements: Key::new(8).into(), channels: Key::new(9).into() };
-            let full = Firing { gelu: true, dropout: Some(dropout), affine: Some(affine), spike: spike.as_ref() };
+            let full = Firing { activation: Some(Unary::Gelu), dropout: Some(dropout), affine: Some(affine), spike: spike.as_ref() };
             convolve(cpu, x, [2, 133], |conv| {
                 let mut results = Vec::new();
-                for firing in [full, Firing { gelu: false, dropout: None, affine: None, spike: spike.as_ref() }] {
+                for firing in [full, Firing { activation: None, dropout: None, affine: None, spike: spike.as_ref() }] {
                     let affine = firing.affine.is_some();
                     results.extend(some(cpu.fire_grad(conv, firing, &g, [true, true, true, affine, affine])?));
                     results.push(cpu.fire(conv, firing)?);

@@ -1,6 +1,6 @@
 //! The long convolution, alone and straight on to the next spikes.
 
-use super::{Draw, Products, Spike, Spiking, Tensor, Transfer, composed, shape};
+use super::{Draw, Products, Spike, Spiking, Tensor, Transfer, Unary, composed, shape};
 use crate::error::Result;
 
 /// The long convolution, and what follows it in a layer.
@@ -92,12 +92,12 @@ pub struct FiringDropout {
     pub channels: Draw,
 }
 
-/// How a long convolution's output y, (B, H, L), becomes spikes: those of `scale[h] drop(gelu(drop(y))) + shift[h]`. `T` holds values,
+/// How a long convolution's output y, (B, H, L), becomes spikes: those of `scale[h] drop(f(drop(y))) + shift[h]`. `T` holds values,
 /// as in [`Noise`](super::Noise).
 #[derive(Clone, Copy, Debug)]
 pub struct Firing<T> {
-    /// Apply GELU; else the activation is the identity.
-    pub gelu: bool,
+    /// f, the activation; nothing is the identity.
+    pub activation: Option<Unary>,
     /// Dropout, in training.
     pub dropout: Option<FiringDropout>,
     /// scale and shift, (H) each.
@@ -110,7 +110,7 @@ impl<T> Firing<T> {
     /// The same with `f` of the values.
     pub fn map<U>(self, f: impl Fn(T) -> U) -> Firing<U> {
         let affine = self.affine.map(|(scale, shift)| (f(scale), f(shift)));
-        Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: self.spike.map(f) }
+        Firing { activation: self.activation, dropout: self.dropout, affine, spike: self.spike.map(f) }
     }
 }
 
@@ -119,12 +119,13 @@ impl<B: Transfer> Firing<&Tensor<B>> {
     ///
     /// # Errors
     /// What [`Spike::check`] refuses; [`Error::Shape`](crate::Error::Shape) where scale or shift is not (H);
-    /// [`Error::Config`](crate::Error::Config) where dropout is not between 0 and 1, and [`Error::Value`](crate::Error::Value) where the
-    /// sides of its draws do not divide the batch.
+    /// [`Error::Config`](crate::Error::Config) where dropout is not between 0 and 1 or the activation is a clamp whose ends are out of
+    /// order, and [`Error::Value`](crate::Error::Value) where the sides of dropout's draws do not divide the batch.
     pub fn check(&self, op: &'static str, output: [usize; 3]) -> Result<()> {
         if let Some((scale, shift)) = self.affine {
             shape::affine(op, &output, scale.shape(), shift.shape())?;
         }
+        self.activation.map_or(Ok(()), Unary::check)?;
         if let Some(FiringDropout { p, elements, channels }) = self.dropout {
             shape::dropout(p)?;
             elements.check(op, output[0])?;

@@ -1,7 +1,7 @@
 //! Functions of every element by itself, with broadcasting, and the sums that undo broadcasting.
 
-use super::{Tensor, Transfer};
-use crate::error::{Error, Result};
+use super::{Tensor, Transfer, Unary};
+use crate::error::Result;
 
 /// Elementwise arithmetic, with broadcasting.
 pub trait Elementwise: Transfer {
@@ -30,54 +30,6 @@ pub trait Elementwise: Transfer {
     /// # Errors
     /// [`Error::Device`] where the device failed in this or an earlier call.
     fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>>;
-}
-
-listed! {
-    /// A function of one number.
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    pub enum Unary {
-        /// -x.
-        Neg,
-        /// e^x.
-        Exp,
-        /// ln x.
-        Ln,
-        /// The square root.
-        Sqrt,
-        /// 1 / x.
-        Recip,
-        /// x^2.
-        Square,
-        /// tanh x.
-        Tanh,
-        /// 1 / (1 + e^-x).
-        Sigmoid,
-        /// ln(1 + e^x).
-        Softplus,
-        /// max(x, 0); derivative 0 at 0, as PyTorch.
-        Relu,
-        /// x Phi(x), with the error function (no tanh approximation).
-        Gelu,
-        /// x limited to [low, high]; derivative 1 inside, both ends included.
-        Clamp(f64, f64) = (-0.5, 0.75),
-        /// scale * x + shift.
-        Linear(f64, f64) = (1.75, -0.25),
-    }
-}
-
-impl Unary {
-    /// Whether the function's own numbers make sense.
-    ///
-    /// # Errors
-    /// [`Error::Config`] where the lower end of a clamp lies above the upper, or one is NaN.
-    pub fn check(self) -> Result<()> {
-        match self {
-            Unary::Clamp(low, high) if low.is_nan() || high.is_nan() || low > high => {
-                Err(Error::config("clamp", format!("[{low}, {high}]"), "the lower end must not lie above the upper"))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 listed! {

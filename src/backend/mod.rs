@@ -32,8 +32,10 @@ pub(crate) mod rng;
 pub(crate) mod shape;
 mod spiking;
 pub(crate) mod ssm;
+mod surrogate;
 mod tensor;
 mod transfer;
+pub(crate) mod unary;
 
 pub use convolution::{Convolution, Firing, FiringDropout, LongConv};
 pub use cpu::Cpu;
@@ -43,7 +45,7 @@ pub use cube::cuda::Cuda;
 pub use cube::wgpu::Wgpu;
 pub use device::{Device, Driver};
 pub use devices::devices;
-pub use elementwise::{Binary, Elementwise, Unary};
+pub use elementwise::{Binary, Elementwise};
 pub use layout::Layout;
 pub use learning::{AdamW, Learning};
 pub use mixing::{ChannelMixing, Mixing};
@@ -53,10 +55,12 @@ pub use random::Random;
 pub use real::Real;
 pub use rng::{Draw, Key, Samples};
 pub(crate) use rng::{LANES, Words, normal_f64};
-pub use spiking::{Lif, Noise, Spike, SpikeMode, Spiking, Surrogate};
+pub use spiking::{Lif, Noise, Spike, SpikeMode, Spiking};
 pub use ssm::{Discretization, DtTransform, SsmKernels, SsmParams};
+pub use surrogate::Surrogate;
 pub use tensor::Tensor;
 pub use transfer::Transfer;
+pub use unary::Unary;
 
 /// A device that computes in `Elem`: all families together.
 ///

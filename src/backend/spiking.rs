@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Normalization, Tensor, Transfer, composed, shape};
+use super::{Draw, Normalization, Surrogate, Tensor, Transfer, composed, shape};
 use crate::error::{Error, Result};
 
 /// Spikes, with the gradients that stand in for theirs.
@@ -73,65 +73,6 @@ impl<T> Noise<T> {
         match self {
             Noise::Stream(draw) => Noise::Stream(draw),
             Noise::Given(values) => Noise::Given(f(values)),
-        }
-    }
-}
-
-listed! {
-    /// The derivative that stands in for the derivative of a spike.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-    #[serde(rename_all = "snake_case", deny_unknown_fields)]
-    pub enum Surrogate {
-        /// 1 where 0 <= y <= 1, else 0: the derivative of the expected spike clamp(y, 0, 1). The official code's.
-        #[default]
-        Clamp,
-        /// The derivative of sigmoid(alpha (y - u)).
-        Sigmoid {
-            /// Steepness, above 0.
-            alpha: f64,
-        } = { alpha: 4.0 },
-        /// The derivative of atan(pi alpha (y - u) / 2) / pi + 1/2.
-        Atan {
-            /// Steepness, above 0.
-            alpha: f64,
-        } = { alpha: 2.0 },
-        /// 1 / (1 + alpha |y - u|)^2, as in SuperSpike.
-        FastSigmoid {
-            /// Steepness, above 0.
-            alpha: f64,
-        } = { alpha: 10.0 },
-    }
-}
-
-impl Surrogate {
-    /// Whether the steepness makes sense.
-    ///
-    /// # Errors
-    /// [`Error::Config`] where alpha is not positive and finite.
-    pub fn check(self) -> Result<()> {
-        match self.alpha() {
-            Some(alpha) if !(alpha > 0.0 && alpha.is_finite()) => {
-                Err(Error::config("alpha", alpha, "the steepness of a surrogate must be positive and finite"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn alpha(self) -> Option<f64> {
-        match self {
-            Surrogate::Clamp => None,
-            Surrogate::Sigmoid { alpha } | Surrogate::Atan { alpha } | Surrogate::FastSigmoid { alpha } => Some(alpha),
-        }
-    }
-
-    /// The same with this steepness, where there is one.
-    #[must_use]
-    pub fn with_alpha(self, alpha: f64) -> Self {
-        match self {
-            Surrogate::Clamp => Surrogate::Clamp,
-            Surrogate::Sigmoid { .. } => Surrogate::Sigmoid { alpha },
-            Surrogate::Atan { .. } => Surrogate::Atan { alpha },
-            Surrogate::FastSigmoid { .. } => Surrogate::FastSigmoid { alpha },
         }
     }
 }

@@ -6,6 +6,7 @@
 #[macro_use]
 mod setters;
 
+mod activation;
 mod block;
 mod clamp_fuse;
 mod context;
@@ -25,6 +26,7 @@ mod spike_sampler;
 pub mod ssm;
 pub mod store;
 
+pub use activation::Activation;
 pub use block::{Block, BlockConfig};
 pub use clamp_fuse::ClampFuse;
 pub use context::Context;
@@ -37,6 +39,6 @@ pub use norm::{Norm, NormKind};
 pub use optim::{AdamWConfig, Moments, Optimizer};
 pub use schedule::{Cosine, Plateau};
 pub use spike_meter::{Site, SpikeMeter};
-pub use spike_mixer::{Activation, SpikeMixer};
+pub use spike_mixer::SpikeMixer;
 pub use spike_sampler::{SpikeSampler, SpikeSource};
 pub use ssm::{Ssm, SsmConfig, SsmInit};

@@ -1,37 +1,11 @@
 //! SpikeMixer: lets the neurons of a layer talk.
 
-use serde::{Deserialize, Serialize};
-
 use super::linear::fan_in_uniform;
-use super::{Context, Module, Names, Param, ParamOptions};
+use super::{Activation, Context, Module, Names, Param, ParamOptions};
 use crate::autodiff::Var;
 use crate::autodiff::ops::mix::Mix;
-use crate::backend::{Backend, Draw, Key, Unary};
+use crate::backend::{Backend, Draw, Key};
 use crate::error::{Error, Result};
-
-listed! {
-    /// The non-linearity after the mix.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    #[non_exhaustive]
-    pub enum Activation {
-        /// x Phi(x).
-        #[default]
-        Gelu,
-        /// max(x, 0).
-        Relu,
-    }
-}
-
-impl Activation {
-    /// The function applied to every element.
-    pub fn function(self) -> Unary {
-        match self {
-            Activation::Gelu => Unary::Gelu,
-            Activation::Relu => Unary::Relu,
-        }
-    }
-}
 
 /// activation(W z + b), where z stacks the spikes of all branches over the channels.
 #[derive(Debug)]
@@ -81,7 +55,7 @@ impl<B: Backend> SpikeMixer<B> {
     }
 
     fn mix(&self, cx: &Context<'_, B>, branches: &[&Var<B>], residual: Option<&Var<B>>, dropout: Option<(f64, Draw)>) -> Result<Var<B>> {
-        let mix = Mix { activation: Some(self.activation.function()), dropout, residual: residual.is_some() };
+        let mix = Mix { activation: self.activation.function(), dropout, residual: residual.is_some() };
         Var::mix_with(branches, &cx.var(&self.weight), &cx.var(&self.bias), residual, mix)
     }
 }

@@ -216,9 +216,9 @@ pub fn silent_channels_are_exactly_zero<B: Backend>(lab: &Lab<B>) {
     });
 }
 
-/// What makes spikes of a convolution's output y: `scale[h] drop(gelu(drop(y))) + shift[h]` against u.
+/// What makes spikes of a convolution's output y: `scale[h] drop(f(drop(y))) + shift[h]` against u.
 struct Fire {
-    gelu: bool,
+    activation: Option<Unary>,
     dropout: Option<FiringDropout>,
     affine: Option<(Array, Array)>,
     /// The uniform numbers, and the draw they come from unless they are given.
@@ -233,18 +233,22 @@ struct Point {
     potential: Dual,
 }
 
-/// GELU, dropout, affine, given noise.
-type Options = [bool; 4];
+/// The activation, then dropout, affine, given noise.
+type Options = (Option<Unary>, [bool; 3]);
+
+fn options() -> impl Strategy<Value = Options> {
+    (select(vec![None, Some(Unary::Gelu), Some(Unary::Gelu), Some(Unary::Tanh)]), any::<[bool; 3]>())
+}
 
 impl Fire {
-    fn new<B: Backend>(lab: &Lab<B>, dice: &mut Dice, shape: &[usize], [gelu, drops, affine, given]: Options) -> Self {
+    fn new<B: Backend>(lab: &Lab<B>, dice: &mut Dice, shape: &[usize], (activation, [drops, affine, given]): Options) -> Self {
         let draw = any_draw(dice, shape[0]);
         let of = |index| Draw { key: draw.key.fold(index), ..draw };
         let dropout = FiringDropout { p: [0.1, 0.5][dice.below(2)], elements: of(1), channels: of(2) };
         // Scaled so that many potentials lie between 0 and 1, where the surrogates are open.
         let [scale, shift] = [(-0.5, 0.5), (0.0, 1.0)].map(|(low, high)| lab.array(dice, &shape[1..2], low, high));
         Fire {
-            gelu,
+            activation,
             dropout: drops.then_some(dropout),
             affine: affine.then_some((scale, shift)),
             u: if given { lab.array(dice, shape, 0.0, 1.0) } else { drawn(draw, shape) },
@@ -264,7 +268,7 @@ impl Fire {
         let [elements, channels] = self.masks();
         let point = |(at, i): (usize, Vec<usize>)| {
             let dropped = Dual { value: y.values[at], slope: 1.0 } * elements.values[at];
-            let active = if self.gelu { define(Unary::Gelu, dropped) } else { dropped };
+            let active = self.activation.map_or(dropped, |f| define(f, dropped));
             let activation = active * channels.values[at];
             let affine = self.affine.as_ref().map(|(scale, shift)| activation * scale.at(&i[1..2]) + shift.at(&i[1..2]));
             Point { activation, potential: affine.unwrap_or(activation) }
@@ -272,10 +276,10 @@ impl Fire {
         indices(&y.shape).enumerate().map(point).collect()
     }
 
-    /// How steep potentials can be in y: no slope of GELU is above 1.13.
+    /// How steep potentials can be in y: no slope of GELU is above 1.13, none of tanh above 1.
     fn steepest(&self) -> f64 {
         let scale = self.affine.as_ref().map_or(1.0, |(scale, _)| scale.largest());
-        self.masks().iter().map(Array::largest).product::<f64>() * scale * if self.gelu { 1.13 } else { 1.0 }
+        self.masks().iter().map(Array::largest).product::<f64>() * scale * if self.activation == Some(Unary::Gelu) { 1.13 } else { 1.0 }
     }
 
     /// The size that the rounding of potentials goes with.
@@ -287,7 +291,7 @@ impl Fire {
         let affine = self.affine.as_ref().map(|(scale, shift)| Ok::<_, TestCaseError>((lab.put(scale)?, lab.put(shift)?)));
         let noise = self.draw.map_or_else(|| lab.put(&self.u).map(Noise::Given), |draw| Ok(Noise::Stream(draw)))?;
         let spike = Spike { noise, mode, surrogate };
-        Ok(Fires { gelu: self.gelu, dropout: self.dropout, affine: affine.transpose()?, spike })
+        Ok(Fires { activation: self.activation, dropout: self.dropout, affine: affine.transpose()?, spike })
     }
 }
 
@@ -298,7 +302,7 @@ fn spread(factors: &Array, shape: &[usize]) -> Array {
 
 /// A [`Fire`] on the device.
 struct Fires<B: Backend> {
-    gelu: bool,
+    activation: Option<Unary>,
     dropout: Option<FiringDropout>,
     affine: Option<(Tensor<B>, Tensor<B>)>,
     spike: Spike<Tensor<B>>,
@@ -307,7 +311,7 @@ struct Fires<B: Backend> {
 impl<B: Backend> Fires<B> {
     fn firing(&self) -> Firing<&Tensor<B>> {
         let affine = self.affine.as_ref().map(|(scale, shift)| (scale, shift));
-        Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: self.spike.as_ref() }
+        Firing { activation: self.activation, dropout: self.dropout, affine, spike: self.spike.as_ref() }
     }
 }
 
@@ -324,7 +328,7 @@ impl Sizes {
 }
 
 pub fn fire<B: Backend>(lab: &Lab<B>) {
-    cases(64, 73, (convolutions(), any::<Options>()), |(sizes, options)| {
+    cases(64, 73, (convolutions(), options()), |(sizes, options)| {
         let (conv, there, fire) = sizes.firing(lab, &mut Dice::new(sizes.seed), options)?;
         let fires = fire.put(lab, SpikeMode::Sampled, Surrogate::Clamp)?;
         let spikes = lab.backend.fire(there.operands(), fires.firing())?;
@@ -362,14 +366,14 @@ pub fn fire_does_not_depend_on_the_batch<B: Backend>(lab: &Lab<B>) {
             let spike = Spike { noise: Noise::Stream(draw), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp };
             let (input, kernel) = (lab.put(x)?, lab.backend.full(&[1, channels, x.shape[2]], 0.0)?);
             let conv = LongConv { input: &input, kernel: &kernel, skip: Some(&skip), lengths: None };
-            let firing = Firing { gelu: false, dropout, affine: None, spike: spike.as_ref() };
+            let firing = Firing { activation: None, dropout, affine: None, spike: spike.as_ref() };
             lab.get(&lab.backend.fire(conv, firing)?)
         })
     });
 }
 
 pub fn expected_fire<B: Backend>(lab: &Lab<B>) {
-    cases(32, 74, (convolutions(), any::<Options>()), |(sizes, options)| {
+    cases(32, 74, (convolutions(), options()), |(sizes, options)| {
         let (conv, there, fire) = sizes.firing(lab, &mut Dice::new(sizes.seed), options)?;
         let fires = fire.put(lab, SpikeMode::Expected, Surrogate::Atan { alpha: 2.0 })?;
         let y = conv.output();
@@ -396,7 +400,7 @@ impl Fire {
 
 pub fn fire_gradient<B: Backend>(lab: &Lab<B>) {
     let modes = (select(vec![SpikeMode::Sampled, SpikeMode::Sampled, SpikeMode::Expected]), select(Surrogate::ALL.to_vec()));
-    cases(64, 75, (convolutions(), any::<Options>(), modes), |(sizes, options, (mode, surrogate))| {
+    cases(64, 75, (convolutions(), options(), modes), |(sizes, options, (mode, surrogate))| {
         let mut dice = Dice::new(sizes.seed);
         let (conv, there, fire) = sizes.firing(lab, &mut dice, options)?;
         let fires = fire.put(lab, mode, surrogate)?;
@@ -436,13 +440,13 @@ fn close_the_ends(g: &mut Array, points: &[Point], close: f64) {
 
 /// The clamp's end at 0 is open, and silence gets there exactly: its gradient is the whole of g, halved by GELU.
 pub fn fire_gradient_of_silence<B: Backend>(lab: &Lab<B>) {
-    for (gelu, mode) in [(false, SpikeMode::Sampled), (true, SpikeMode::Sampled), (true, SpikeMode::Expected)] {
+    for (f, mode) in [(None, SpikeMode::Sampled), (Some(Unary::Gelu), SpikeMode::Sampled), (Some(Unary::Gelu), SpikeMode::Expected)] {
         once(|| {
             let mut dice = Dice::new(2);
             let shape = [2, 17, 67];
             let conv = Conv { input: Array::zeros(&shape), ..Conv::new(lab, &mut dice, shape, [2, 67], true, false) };
             let (g, there) = (lab.signed(&mut dice, &shape), conv.put(lab)?);
-            let fire = Fire::new(lab, &mut dice, &shape, [gelu, false, false, false]);
+            let fire = Fire::new(lab, &mut dice, &shape, (f, [false; 3]));
             let fires = fire.put(lab, mode, Surrogate::Clamp)?;
             let got = lab.backend.fire_grad(there.operands(), fires.firing(), &lab.put(&g)?, [true, false, false, false, false])?;
             let want = fire.gradients(&conv, &fire.points(&conv.output()), &g);

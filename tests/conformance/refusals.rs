@@ -251,7 +251,7 @@ pub fn of_long_convolutions<B: Backend>(lab: &Lab<B>) {
         (LongConv { lengths: Some(&[6, 1]), ..good }, Value, "length 6 of sequence 0"),
     ];
     let (draw, g) = (streamed(sided(1)), lab.some(&[2, 3, 4]));
-    let firing = Firing { gelu: true, dropout: None, affine: None, spike: draw.as_ref() };
+    let firing = Firing { activation: Some(Unary::Gelu), dropout: None, affine: None, spike: draw.as_ref() };
     for (conv, kind, part) in wrong {
         refused(b.long_conv(conv), kind, &["long_conv", part]);
         refused(b.long_conv_grad(conv, &u, [true; 3]), kind, &["long_conv", part]);
@@ -266,7 +266,7 @@ pub fn of_firings<B: Backend>(lab: &Lab<B>) {
     let (b, u, k, d) = (&lab.backend, lab.some(&[3, 2, 5]), lab.some(&[1, 2, 4]), lab.some(&[2]));
     let conv = LongConv { input: &u, kernel: &k, skip: Some(&d), lengths: None };
     let (draw, short) = (streamed(sided(1)), lab.some(&[3]));
-    let good = Firing { gelu: false, dropout: None, affine: None, spike: draw.as_ref() };
+    let good = Firing { activation: None, dropout: None, affine: None, spike: draw.as_ref() };
     let dropout = |p, elements, channels| Some(FiringDropout { p, elements: sided(elements), channels: sided(channels) });
     let mut wrong = vec![
         (Firing { affine: Some((&d, &short)), ..good }, Shape, "one number a channel"),
@@ -473,7 +473,7 @@ pub fn good_calls_are_accepted<B: Backend>(lab: &Lab<B>) {
         let conv = LongConv { input: &u, kernel: &k, skip: Some(&d), lengths: Some(&[5, 1, 3]) };
         let draw = streamed(sided(3));
         let dropout = Some(FiringDropout { p: 0.5, elements: sided(3), channels: sided(1) });
-        let firing = Firing { gelu: true, dropout, affine: Some((&d, &d)), spike: draw.as_ref() };
+        let firing = Firing { activation: Some(Unary::Gelu), dropout, affine: Some((&d, &d)), spike: draw.as_ref() };
         b.fire_grad(conv, firing, &b.fire(conv, firing)?, [true; 5])?;
         let (weight, bias) = (lab.some(&[5, 4]), lab.some(&[5]));
         let (residual, parts, activation) = (lab.some(&[3, 5, 5]), [&u, &u], Some(Unary::Clamp(0.5, 0.5)));

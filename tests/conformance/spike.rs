@@ -163,10 +163,7 @@ pub fn slope(surrogate: Surrogate, y: f64, u: f64) -> f64 {
 
 /// How far the derivative can change with the potential.
 pub fn steepness(surrogate: Surrogate) -> f64 {
-    match surrogate {
-        Surrogate::Clamp => 1.0,
-        Surrogate::Sigmoid { alpha } | Surrogate::Atan { alpha } | Surrogate::FastSigmoid { alpha } => alpha,
-    }
+    surrogate.alpha().unwrap_or(1.0)
 }
 
 fn modes() -> impl Strategy<Value = (SpikeMode, Surrogate, bool)> {

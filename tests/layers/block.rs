@@ -197,7 +197,7 @@ fn variants() -> Vec<BlockConfig> {
     vec![
         plain().own_noise(true),
         plain().flip_reverse(true),
-        plain().ssm(ssm.clone().gelu(false)),
+        plain().ssm(ssm.clone().activation(Activation::Identity)),
         plain().ssm(ssm.causal()),
         plain().activation(Activation::Relu),
         plain().clamp_residual(true),

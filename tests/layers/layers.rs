@@ -8,8 +8,8 @@ use pspikessm::backend::*;
 use pspikessm::nn::hippo::{Measure, nplr};
 use pspikessm::nn::store::{load, save};
 use pspikessm::nn::{
-    AdamWConfig, BlockConfig, Context, Encoder, Input, Linear, Model, ModelConfig, Module, Names, Norm, NormKind, Optimizer, Param,
-    ParamOptions, Pooling, SpikeMeter, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit, dropout, dropout_tied,
+    Activation, AdamWConfig, BlockConfig, Context, Encoder, Input, Linear, Model, ModelConfig, Module, Names, Norm, NormKind, Optimizer,
+    Param, ParamOptions, Pooling, SpikeMeter, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit, dropout, dropout_tied,
 };
 
 type B = Cpu<f64>;
@@ -370,17 +370,17 @@ fn dropout_keeps_its_share_in_training_and_everything_in_evaluation() {
 #[test]
 fn an_ssm_drops_before_and_after_its_gelu() {
     let cpu = B::new();
-    let with = |dropout, gelu| Ssm::new(&cpu, Key::new(1), &SsmConfig::new(6, 8).dropout(dropout).gelu(gelu)).unwrap();
+    let with = |dropout, activation| Ssm::new(&cpu, Key::new(1), &SsmConfig::new(6, 8).dropout(dropout).activation(activation)).unwrap();
     let tape = Tape::off(&cpu);
     let (training, evaluation) = (Context::training(&tape, Key::new(2)), Context::evaluation(&tape, Key::new(2)));
     let u = tape.constant(&normal(&cpu, 3, &[4, 6, 50]).tensor(&cpu));
     let values = |y: Var<B>| y.to_vec().unwrap();
-    let conv = with(0.0, true).convolve(&training, &u, None).unwrap();
-    assert_eq!(values(with(0.0, true).forward(&training, &u, None).unwrap()), values(conv.gelu().unwrap()));
-    assert_eq!(values(with(0.0, false).forward(&training, &u, None).unwrap()), values(conv.clone()));
-    assert_eq!(values(with(0.5, true).forward(&evaluation, &u, None).unwrap()), values(conv.gelu().unwrap()));
+    let conv = with(0.0, Activation::Gelu).convolve(&training, &u, None).unwrap();
+    assert_eq!(values(with(0.0, Activation::Gelu).forward(&training, &u, None).unwrap()), values(conv.gelu().unwrap()));
+    assert_eq!(values(with(0.0, Activation::Identity).forward(&training, &u, None).unwrap()), values(conv.clone()));
+    assert_eq!(values(with(0.5, Activation::Gelu).forward(&evaluation, &u, None).unwrap()), values(conv.gelu().unwrap()));
     // Without GELU, both droppings scale by 2: a value is 0 or 4 times the convolution's; whole channels are 0 at the second.
-    let dropped = values(with(0.5, false).forward(&training, &u, None).unwrap());
+    let dropped = values(with(0.5, Activation::Identity).forward(&training, &u, None).unwrap());
     assert!(dropped.iter().zip(values(conv)).all(|(y, c)| *y == 0.0 || (y - 4.0 * c).abs() <= 1e-12));
     let silent = dropped.chunks(50).filter(|channel| largest(channel) == 0.0).count();
     let partly = dropped.chunks(50).filter(|channel| largest(channel) > 0.0 && channel.contains(&0.0)).count();

@@ -187,13 +187,13 @@ fn any_ssm() -> impl Strategy<Value = SsmConfig> {
     let transform = prop_oneof![Just(DtTransform::Softplus), Just(DtTransform::Exp)];
     let sizes = (1usize..300, 1usize..40, any::<bool>(), prop::option::of(1usize..20_000));
     let steps = (1e-9f64..1e-3, 1e-3f64..10.0, transform);
-    let rest = (any::<bool>(), 0.0f64..1.0, any::<bool>(), prop::option::of(0.0f64..1.0), any::<bool>());
+    let rest = (any::<bool>(), 0.0f64..1.0, select(&Activation::ALL[..]), prop::option::of(0.0f64..1.0), any::<bool>());
     (sizes, init, steps, rest).prop_map(|((d_model, half, copies, l_max), init, (dt_min, dt_max, dt_transform), rest)| {
-        let (bidirectional, dropout, gelu, lr, lr_for_all) = rest;
+        let (bidirectional, dropout, activation, lr, lr_for_all) = rest;
         let n_ssm = if copies { None } else { Some(1) };
         let mut ssm = SsmConfig::new(d_model, 2 * half);
         (ssm.n_ssm, ssm.init, ssm.dt_min, ssm.dt_max, ssm.dt_transform, ssm.l_max) = (n_ssm, init, dt_min, dt_max, dt_transform, l_max);
-        (ssm.bidirectional, ssm.dropout, ssm.gelu, ssm.lr, ssm.lr_for_all) = (bidirectional, dropout, gelu, lr, lr_for_all);
+        (ssm.bidirectional, ssm.dropout, ssm.activation, ssm.lr, ssm.lr_for_all) = (bidirectional, dropout, activation, lr, lr_for_all);
         ssm
     })
 }
@@ -347,7 +347,7 @@ fn says(message: &str, parts: &[&str]) -> bool {
 fn every_kind_of_value_can_be_set() {
     let base = || Recipe::parse(QUICK, "").unwrap();
     type Change = fn(&mut Recipe);
-    let cases: [(&str, &str, Change); 36] = [
+    let cases: [(&str, &str, Change); 37] = [
         ("data", "other", |r| r.data = "other".into()),
         ("data", "35", |r| r.data = "35".into()),
         ("data", "\"35\"", |r| r.data = "35".into()),
@@ -377,6 +377,7 @@ fn every_kind_of_value_can_be_set() {
         ("model.block.source.probability.atan.alpha", "3", |r| {
             r.model.block.source = SpikeSource::Probability(Surrogate::Atan { alpha: 3.0 });
         }),
+        ("model.block.ssm.activation", "identity", |r| r.model.block.ssm.activation = Activation::Identity),
         ("model.block.ssm.d_model", "64", |r| r.model.block.ssm.d_model = 64),
         ("model.block.ssm.l_max", "none", |r| r.model.block.ssm.l_max = None),
         ("model.block.ssm.n_ssm", "none", |r| r.model.block.ssm.n_ssm = None),

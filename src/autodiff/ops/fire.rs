@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use crate::autodiff::gradcheck::Generate;
 use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
-use crate::backend::{Backend, Draw, Firing, FiringDropout, Key, LongConv, Noise, Spike, SpikeMode, Surrogate, Tensor};
+use crate::backend::{Backend, Draw, Firing, FiringDropout, Key, LongConv, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary};
 use crate::error::{Error, Result};
 
-/// Spikes of `scale[h] drop(gelu(drop(y))) + shift[h]` with y the long convolution of u; inputs u (B, H, L), kernels (1 or 2, H, Lk),
+/// Spikes of `scale[h] drop(f(drop(y))) + shift[h]` with y the long convolution of u; inputs u (B, H, L), kernels (1 or 2, H, Lk),
 /// D (H), and optionally scale (H) and shift (H).
 ///
 /// A branch of a P-SpikeSSM block between its two draws (the official code's `s4_layer`, `out_a`, `out_b`). The potentials are never
@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 pub struct Fire<B: Backend> {
     /// The true length of every sequence, as for [`Var::long_conv`].
     pub lengths: Option<Rc<[usize]>>,
-    /// Apply GELU; else the activation is the identity.
-    pub gelu: bool,
+    /// f, the activation; nothing is the identity.
+    pub activation: Option<Unary>,
     /// Dropout of elements before the activation, and of channels after it.
     pub dropout: Option<FiringDropout>,
     /// The draw.
@@ -38,7 +38,7 @@ impl<B: Backend> Fire<B> {
         let Saved { input, kernel, skip, affine } = inputs;
         let conv = LongConv { input, kernel, skip: Some(skip), lengths: self.lengths.as_deref() };
         let affine = affine.as_ref().map(|(scale, shift)| (scale, shift));
-        (conv, Firing { gelu: self.gelu, dropout: self.dropout, affine, spike: self.spike.as_ref() })
+        (conv, Firing { activation: self.activation, dropout: self.dropout, affine, spike: self.spike.as_ref() })
     }
 }
 
@@ -90,7 +90,7 @@ impl<B: Backend> Op<B> for Fire<B> {
                 let dropout = FiringDropout { p, elements: draw(generate.seed()), channels: draw(generate.seed()) };
                 let op = Fire {
                     lengths: generate.flag().then(|| (0..batch).map(|_| generate.size(1..=length)).collect()),
-                    gelu: (i + j) % 3 != 0,
+                    activation: [None, Some(Unary::Gelu), Some(Unary::Relu)][(i + j) % 3],
                     dropout: generate.flag().then_some(dropout),
                     spike: Spike { noise: Noise::Stream(draw(generate.seed())), mode, surrogate },
                 };
@@ -119,8 +119,8 @@ fn one_by_one<B: Backend>(op: &Fire<B>, inputs: &[Var<B>]) -> Result<Var<B>> {
     if let Some(FiringDropout { p, elements, .. }) = op.dropout {
         y = y.dropout(elements, p)?;
     }
-    if op.gelu {
-        y = y.gelu()?;
+    if let Some(f) = op.activation {
+        y = y.unary(f)?;
     }
     if let Some(FiringDropout { p, channels, .. }) = op.dropout {
         y = y.dropout_tied(channels, p)?;
@@ -164,7 +164,7 @@ mod tests {
                 let tape = Tape::new(&cpu);
                 let [u, kernel, skip] = [&u, &kernel, &skip].map(|v| tape.leaf(v));
                 let spike = Spike { noise, mode: SpikeMode::Sampled, surrogate };
-                let s = u.fire(&kernel, &skip, None, Fire { lengths: None, gelu: true, dropout: None, spike }).unwrap();
+                let s = u.fire(&kernel, &skip, None, Fire { lengths: None, activation: Some(Unary::Gelu), dropout: None, spike }).unwrap();
                 let gradients = s.backward_from(u.value()).unwrap();
                 [s.to_vec().unwrap(), cpu.to_vec(gradients.of(&u).unwrap()).unwrap(), cpu.to_vec(gradients.of(&kernel).unwrap()).unwrap()]
             };
@@ -180,7 +180,7 @@ mod tests {
         let (u, kernel, skip) = (ones(&[1, 2, 5]), ones(&[1, 2, 5]), ones(&[2]));
         let op = |p: Option<f64>| Fire {
             lengths: None,
-            gelu: true,
+            activation: Some(Unary::Gelu),
             dropout: p.map(|p| FiringDropout { p, elements: Key::new(0).into(), channels: Key::new(1).into() }),
             spike: Spike { noise: Noise::Stream(Key::new(2).into()), mode: SpikeMode::Sampled, surrogate: Surrogate::Clamp },
         };

@@ -2,7 +2,7 @@
 
 use super::spiking::dropout_mask;
 use super::{Grads, add, channel_sums, mul, over_channels, sub, when};
-use crate::backend::{Convolution, Firing, LongConv, Spike, Tensor, Unary};
+use crate::backend::{Convolution, Firing, LongConv, Spike, Tensor};
 use crate::error::Result;
 
 /// u with zeros from the true lengths on: cut and padded, not multiplied by a mask, because the padding may hold NaN.
@@ -127,7 +127,7 @@ struct Activated<B: Convolution> {
 fn activated<B: Convolution>(backend: &B, y: &Tensor<B>, firing: Firing<&Tensor<B>>) -> Result<Activated<B>> {
     let masks = when(firing.dropout.is_some(), || masks(backend, y.shape(), firing))?.flatten();
     let dropped = masks.as_ref().map_or_else(|| Ok(y.clone()), |[elements, _]| mul(backend, y, elements))?;
-    let active = if firing.gelu { backend.unary(Unary::Gelu, &dropped)? } else { dropped.clone() };
+    let active = firing.activation.map_or_else(|| Ok(dropped.clone()), |f| backend.unary(f, &dropped))?;
     let output = masks.as_ref().map_or_else(|| Ok(active.clone()), |[_, channels]| mul(backend, &active, channels))?;
     Ok(Activated { masks, dropped, output })
 }
@@ -161,8 +161,8 @@ pub fn fire_grad<B: Convolution>(
     if let Some([_, channels]) = &masks {
         y_grad = mul(backend, &y_grad, channels)?;
     }
-    if firing.gelu {
-        y_grad = backend.unary_grad(Unary::Gelu, &dropped, &y_grad)?;
+    if let Some(f) = firing.activation {
+        y_grad = backend.unary_grad(f, &dropped, &y_grad)?;
     }
     if let Some([elements, _]) = &masks {
         y_grad = mul(backend, &y_grad, elements)?;

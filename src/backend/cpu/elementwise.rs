@@ -1,10 +1,9 @@
 //! Elementwise functions, broadcasting, and its adjoint, the sum over broadcast axes.
 
-use num_traits::Float;
-
 use super::{Cpu, packed, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{CHUNK, for_each_chunk};
+use crate::backend::unary::Each;
 use crate::backend::{Binary, Elementwise, Real, Tensor, Transfer, Unary, shape};
 use crate::error::Result;
 
@@ -21,13 +20,15 @@ pub fn unary_grad<E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) {
     });
 }
 
+dispatch! { fn unary_chunk<E: Real>(f: Unary, x: &[E], out: &mut [E]) = unary_body; }
+dispatch! { fn unary_grad_chunk<E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) = unary_grad_body; }
 dispatch! {
-    /// f(x), on one thread.
-    pub fn unary_chunk<E: Real>(f: Unary, x: &[E], out: &mut [E]) = unary_body;
+    /// x = f(x), on one thread.
+    pub fn unary_in_place<E: Real>(f: Unary, x: &mut [E]) = in_place_body;
 }
 dispatch! {
-    /// f'(x) g, on one thread.
-    pub fn unary_grad_chunk<E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) = unary_grad_body;
+    /// x = f'(x) g, on one thread.
+    pub fn unary_grad_in_place<E: Real>(f: Unary, g: &[E], x: &mut [E]) = grad_in_place_body;
 }
 
 #[inline(always)]
@@ -44,90 +45,74 @@ fn map2<E: Real>(x: &[E], y: &[E], out: &mut [E], f: impl Fn(E, E) -> E) {
     }
 }
 
-/// ln(1 + e^x) without overflow.
-#[inline(always)]
-pub fn softplus<E: Real>(x: E) -> E {
-    x.max(E::zero()) + (-Float::abs(x)).exp().ln_1p()
+/// The values f(x).
+struct Values<'a, E> {
+    x: &'a [E],
+    out: &'a mut [E],
 }
 
-/// 1 / (1 + e^-x).
-#[inline(always)]
-pub fn sigmoid<E: Real>(x: E) -> E {
-    E::one() / (E::one() + (-x).exp())
+impl<E: Real> Each<E> for Values<'_, E> {
+    #[inline(always)]
+    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
+        map(self.x, self.out, |x| f(x).0());
+    }
+}
+
+/// The gradients f'(x) g.
+struct Gradients<'a, E> {
+    x: &'a [E],
+    g: &'a [E],
+    out: &'a mut [E],
+}
+
+impl<E: Real> Each<E> for Gradients<'_, E> {
+    #[inline(always)]
+    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
+        map2(self.x, self.g, self.out, |x, g| f(x).1(g));
+    }
+}
+
+/// The values f(x) in the place of x.
+struct InPlace<'a, E>(&'a mut [E]);
+
+impl<E: Real> Each<E> for InPlace<'_, E> {
+    #[inline(always)]
+    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
+        self.0.iter_mut().for_each(|x| *x = f(*x).0());
+    }
+}
+
+/// The gradients f'(x) g in the place of x.
+struct GradientsInPlace<'a, E> {
+    g: &'a [E],
+    x: &'a mut [E],
+}
+
+impl<E: Real> Each<E> for GradientsInPlace<'_, E> {
+    #[inline(always)]
+    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
+        self.x.iter_mut().zip(self.g).for_each(|(x, &g)| *x = f(*x).1(g));
+    }
 }
 
 #[inline(always)]
 fn unary_body<I: Isa, E: Real>(f: Unary, x: &[E], out: &mut [E]) {
-    match f {
-        Unary::Neg => map(x, out, |x| -x),
-        Unary::Exp => map(x, out, E::exp),
-        Unary::Ln => map(x, out, E::ln),
-        Unary::Sqrt => map(x, out, E::sqrt),
-        Unary::Recip => map(x, out, |x| E::one() / x),
-        Unary::Square => map(x, out, |x| x * x),
-        Unary::Tanh => map(x, out, E::tanh),
-        Unary::Sigmoid => map(x, out, sigmoid),
-        Unary::Softplus => map(x, out, softplus),
-        // Comparisons, not max and min, so that NaN stays NaN.
-        Unary::Relu => map(x, out, |x| if x < E::zero() { E::zero() } else { x }),
-        Unary::Gelu => map(x, out, gelu),
-        Unary::Clamp(low, high) => {
-            let (low, high) = (E::of(low), E::of(high));
-            map(x, out, |x| {
-                if x < low {
-                    low
-                } else if x > high {
-                    high
-                } else {
-                    x
-                }
-            });
-        }
-        Unary::Linear(scale, shift) => {
-            let (scale, shift) = (E::of(scale), E::of(shift));
-            map(x, out, |x| I::fma(scale, x, shift));
-        }
-    }
+    f.apply::<I, E>(Values { x, out });
 }
 
 #[inline(always)]
 fn unary_grad_body<I: Isa, E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) {
-    let two = E::of(2.0);
-    match f {
-        Unary::Neg => map2(x, g, out, |_, g| -g),
-        Unary::Exp => map2(x, g, out, |x, g| x.exp() * g),
-        Unary::Ln => map2(x, g, out, |x, g| g / x),
-        Unary::Sqrt => map2(x, g, out, |x, g| g / (two * x.sqrt())),
-        Unary::Recip => map2(x, g, out, |x, g| -g / (x * x)),
-        Unary::Square => map2(x, g, out, |x, g| two * x * g),
-        Unary::Tanh => map2(x, g, out, |x, g| (E::one() - x.tanh() * x.tanh()) * g),
-        Unary::Sigmoid => map2(x, g, out, |x, g| sigmoid(x) * sigmoid(-x) * g),
-        Unary::Softplus => map2(x, g, out, |x, g| sigmoid(x) * g),
-        Unary::Relu => map2(x, g, out, |x, g| if x > E::zero() { g } else { E::zero() }),
-        Unary::Gelu => map2(x, g, out, |x, g| gelu_with_slope(x).1 * g),
-        Unary::Clamp(low, high) => {
-            let (low, high) = (E::of(low), E::of(high));
-            map2(x, g, out, |x, g| if x >= low && x <= high { g } else { E::zero() });
-        }
-        Unary::Linear(scale, _) => {
-            let scale = E::of(scale);
-            map2(x, g, out, |_, g| scale * g);
-        }
-    }
+    f.apply::<I, E>(Gradients { x, g, out });
 }
 
-/// x Phi(x).
 #[inline(always)]
-pub fn gelu<E: Real>(x: E) -> E {
-    gelu_with_slope(x).0
+fn in_place_body<I: Isa, E: Real>(f: Unary, x: &mut [E]) {
+    f.apply::<I, E>(InPlace(x));
 }
 
-/// x Phi(x) and its derivative Phi(x) + x phi(x). Where Phi or phi is 0, so is its product with x, which may be infinite.
 #[inline(always)]
-pub fn gelu_with_slope<E: Real>(x: E) -> (E, E) {
-    let (cdf, pdf) = x.normal_cdf_pdf();
-    let times = |factor: E| if factor == E::zero() { factor } else { x * factor };
-    (times(cdf), cdf + times(pdf))
+fn grad_in_place_body<I: Isa, E: Real>(f: Unary, g: &[E], x: &mut [E]) {
+    f.apply::<I, E>(GradientsInPlace { g, x });
 }
 
 /// 0, or 1 / keep with probability `keep`.

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::convolution::fire::dropped;
-use super::elementwise::functions::{Function, binary, slope, value};
+use super::elementwise::functions::{Activation, activated, activation_arg, activation_slope, binary};
 use super::elementwise::reduce::sum_to;
 use super::layout;
 use super::products::matmul::matmul;
@@ -12,15 +12,6 @@ use super::storage::arg;
 use super::{Cube, Scalar};
 use crate::backend::{Binary, ChannelMixing, Mixing, Tensor};
 use crate::error::Result;
-
-/// The activation f and its numbers.
-#[derive(CubeType, CubeLaunch)]
-struct Activation {
-    a: InputScalar,
-    b: InputScalar,
-    #[cube(comptime)]
-    f: Function,
-}
 
 /// What multiplies f.
 #[derive(CubeType, CubeLaunch)]
@@ -63,13 +54,7 @@ fn finish<F: Float>(
     if at < out.len() {
         let row = at / sizes.length as usize;
         let mut x = z[at] + bias[row % sizes.channels as usize];
-        #[comptime]
-        match activation {
-            ComptimeOption::Some(f) => {
-                x = value::<F>(x, f.a.get::<F>(), f.b.get::<F>(), comptime!(f.f));
-            }
-            ComptimeOption::None => {}
-        }
+        x = activated::<F>(activation, x);
         x *= factor::<F>(dropout, row);
         #[comptime]
         match residual {
@@ -100,14 +85,7 @@ fn pull<F: Float>(
         #[comptime]
         match z {
             ComptimeOption::Some(z) => {
-                let y = z[at] + bias[row % sizes.channels as usize];
-                #[comptime]
-                match activation {
-                    ComptimeOption::Some(f) => {
-                        x *= slope::<F>(y, f.a.get::<F>(), f.b.get::<F>(), comptime!(f.f));
-                    }
-                    ComptimeOption::None => {}
-                }
+                x *= activation_slope::<F>(activation, z[at] + bias[row % sizes.channels as usize]);
             }
             ComptimeOption::None => {}
         }
@@ -132,14 +110,6 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
     fn sizes(&self) -> SizesLaunch<R> {
         let [_, channels, length] = self.shape();
         SizesLaunch::new(channels as u32, length as u32)
-    }
-
-    fn activation(&self) -> ComptimeOptionArgs<Activation, R> {
-        let activation = self.mixing.activation.map(|f| {
-            let (f, a, b) = Function::of(f);
-            ActivationLaunch::new(self.cube.scalar(a), self.cube.scalar(b), f)
-        });
-        activation.into()
     }
 
     fn dropout(&self) -> Result<ComptimeOptionArgs<Dropout<E>, R>> {
@@ -183,7 +153,18 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
         let out = cube.alloc(self.method, z.shape())?;
         let ((cubes, units), residual) = (cube.units(out.numel()), self.mixing.residual.map(arg).into());
         let (client, bias, dropout) = (cube.client(), arg(self.mixing.bias), self.dropout()?);
-        finish::launch::<E, R>(client, cubes, units, arg(&z), bias, residual, self.activation(), dropout, arg(&out), self.sizes());
+        finish::launch::<E, R>(
+            client,
+            cubes,
+            units,
+            arg(&z),
+            bias,
+            residual,
+            activation_arg(self.cube, self.mixing.activation),
+            dropout,
+            arg(&out),
+            self.sizes(),
+        );
         Ok(out)
     }
 
@@ -197,7 +178,18 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
         let out = cube.alloc(self.method, g.shape())?;
         let ((cubes, units), z) = (cube.units(out.numel()), z.as_ref().map(arg).into());
         let (client, bias, dropout) = (cube.client(), arg(self.mixing.bias), self.dropout()?);
-        pull::launch::<E, R>(client, cubes, units, z, bias, self.activation(), dropout, arg(g), arg(&out), self.sizes());
+        pull::launch::<E, R>(
+            client,
+            cubes,
+            units,
+            z,
+            bias,
+            activation_arg(self.cube, self.mixing.activation),
+            dropout,
+            arg(g),
+            arg(&out),
+            self.sizes(),
+        );
         Ok(out)
     }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Discretization, DtTransform, Key, Real, normal_f64};
 use crate::error::{Error, Result};
+use crate::nn::Activation;
 use crate::nn::hippo::{self, CLIP_B, Complex64, DiagInit, Measure};
 
 listed! {
@@ -69,12 +70,12 @@ pub struct SsmConfig {
     /// A causal and an anticausal kernel instead of a causal one.
     #[serde(default = "default::yes")]
     pub bidirectional: bool,
-    /// Dropout before (elementwise) and after (tied) the GELU.
+    /// Dropout before (elementwise) and after (tied) the activation.
     #[serde(default)]
     pub dropout: f64,
-    /// GELU after the convolution.
-    #[serde(default = "default::yes")]
-    pub gelu: bool,
+    /// The non-linearity after the convolution.
+    #[serde(default)]
+    pub activation: Activation,
     /// The learning rate of A, B and P (`None`: the optimiser's).
     pub lr: Option<f64>,
     /// Whether dt and C learn at `lr` too.
@@ -94,7 +95,7 @@ setters! {
         l_max: impl Into<Option<usize>>,
         bidirectional: bool,
         dropout: f64,
-        gelu: bool,
+        activation: Activation,
         lr: impl Into<Option<f64>>,
         lr_for_all: bool,
     }
@@ -137,7 +138,7 @@ impl SsmConfig {
             l_max: None,
             bidirectional: true,
             dropout: 0.0,
-            gelu: true,
+            activation: Activation::default(),
             lr: Some(1e-3),
             lr_for_all: false,
         }

@@ -16,7 +16,7 @@ use crate::autodiff::ops::fire::Fire;
 use crate::backend::{Backend, FiringDropout, Key, Noise, Tensor};
 use crate::error::Result;
 
-/// dropout_tied(GELU(dropout(conv(u * mask)))), channel by channel.
+/// dropout_tied(activation(dropout(conv(u * mask)))), channel by channel.
 #[derive(Debug)]
 pub struct Ssm<B: Backend> {
     /// Generates the convolution kernels.
@@ -59,7 +59,7 @@ impl<B: Backend> Ssm<B> {
     /// [`crate::Error::Shape`] where u has another number of channels; as [`SsmKernel::forward`].
     pub fn forward(&self, cx: &Context<'_, B>, u: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
         let y = dropout(&cx.part(0), self.convolve(cx, u, lengths)?, self.config.dropout)?;
-        let y = if self.config.gelu { y.gelu()? } else { y };
+        let y = self.config.activation.function().map_or_else(|| Ok(y.clone()), |f| y.unary(f))?;
         dropout_tied(&cx.part(1), y, self.config.dropout)
     }
 
@@ -81,7 +81,7 @@ impl<B: Backend> Ssm<B> {
         };
         let [elements, channels] = [0, 1].map(|part| cx.part(part).dropout(self.config.dropout));
         let dropout = elements.zip(channels).map(|((p, elements), (_, channels))| FiringDropout { p, elements, channels });
-        let op = Fire { lengths: lengths.map(Rc::from), gelu: self.config.gelu, dropout, spike };
+        let op = Fire { lengths: lengths.map(Rc::from), activation: self.config.activation.function(), dropout, spike };
         let affine = affine.as_ref().map(|(scale, shift)| (scale, shift));
         let spikes = u.fire(&self.kernel(cx, u)?, &cx.var(&self.skip), affine, op)?;
         cx.count(&spikes)?;

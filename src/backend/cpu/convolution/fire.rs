@@ -1,17 +1,18 @@
-//! From a convolution straight to the next spikes: skip, dropout, GELU, affine and draw, while the sixteen rows are in the cache.
+//! From a convolution straight to the next spikes: skip, dropout, activation, affine and draw, while the sixteen rows are in the cache.
 //!
 //! Nothing but spikes comes out, and nothing is kept for the gradient: the potentials are computed again, which costs one inverse
 //! transform, less than writing them to memory and reading them back.
 
 use super::long_conv::{NegacyclicFfts, Operands, Prepared, Scratch, Sums, Unit, all_units, tasks};
-use crate::backend::cpu::elementwise::{add, add_products, gelu, gelu_with_slope, mask, multiply, to_masks};
+use crate::backend::cpu::elementwise::{add, add_products, mask, multiply, to_masks, unary_in_place};
 use crate::backend::cpu::random::uniform_next;
 use crate::backend::cpu::spike_bits::{Packed, compare, tiles};
-use crate::backend::cpu::spiking::spike::{potential, slope};
+use crate::backend::cpu::spiking::spike::potential;
 use crate::backend::cpu::transposed_rows::{CHUNK, ROWS, fold, gather, panel, repeated, scatter};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::for_each_with;
-use crate::backend::{Draw, Firing, Noise, Real, Surrogate, Words};
+use crate::backend::unary::Each;
+use crate::backend::{Draw, Firing, Noise, Real, Surrogate, Unary, Words};
 
 /// A firing for the sixteen rows of one unit.
 struct Lanes<'a, E> {
@@ -139,7 +140,9 @@ fn forward<E: Real>(conv: &Prepared<'_, E>, shape: [usize; 3], firing: &Firing<&
                     lanes.masks(&mut dropping, other);
                     multiply(y, other);
                 }
-                activate(firing.gelu, y);
+                if let Some(f) = firing.activation {
+                    unary_in_place(f, y);
+                }
                 potentials(y, &lanes.tied, &lanes.scale, &lanes.shift);
                 if let Out::Bits(words) = &mut out {
                     noise.next(other);
@@ -242,7 +245,7 @@ impl<E: Real> Chunk<E> {
 
     /// Replaces y in `scratch.output` by its gradient.
     fn potential_gradient(&mut self, lanes: &Lanes<'_, E>, g: &[E], scratch: &mut Scratch<E>, sums: &mut Gradients<E>) {
-        let Firing { gelu, spike, .. } = lanes.firing;
+        let Firing { activation, spike, .. } = lanes.firing;
         let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
         self.scale.fill(E::zero());
         self.shift.fill(E::zero());
@@ -251,10 +254,9 @@ impl<E: Real> Chunk<E> {
             let (own, a, d) = (&mut self.g[..n], &mut self.activation[..n], &mut self.derivative[..n]);
             gather(g, lanes.shape[2], i * CHUNK, n / ROWS, own.as_chunks_mut().0);
             lanes.masks(&mut dropping, &mut self.noise[..n]);
-            if *gelu {
-                gelu_with_derivative(y, &self.noise[..n], &lanes.tied, a, d);
-            } else {
-                identity_with_derivative(y, &self.noise[..n], &lanes.tied, a, d);
+            match *activation {
+                Some(f) => activation_with_derivative(f, y, &self.noise[..n], &lanes.tied, a, d),
+                None => identity_with_derivative(y, &self.noise[..n], &lanes.tied, a, d),
             }
             if spike.has_noisy_gradient() {
                 noise.next(&mut self.noise[..n]);
@@ -273,23 +275,17 @@ impl<E: Real> Chunk<E> {
 
 fn noisy_slopes<E: Real>(surrogate: Surrogate, (a, u): (&[E], &[E]), (scale, shift): (&[E], &[E]), g: &mut [E]) {
     for ((((g, &a), &u), &scale), &shift) in g.iter_mut().zip(a).zip(u).zip(scale).zip(shift) {
-        *g *= slope(surrogate, potential(a, scale, shift) - u);
+        *g *= surrogate.slope(potential(a, scale, shift) - u);
     }
 }
 
-dispatch! { fn activate<E: Real>(gelu: bool, x: &mut [E]) = activate_body; }
 dispatch! { fn potentials<E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift: &[E]) = potentials_body; }
-dispatch! { fn gelu_with_derivative<E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = gelu_body; }
+dispatch! {
+    fn activation_with_derivative<E: Real>(f: Unary, y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = activation_body;
+}
 dispatch! { fn identity_with_derivative<E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) = identity_body; }
 dispatch! { fn clamp_slopes<E: Real>(a: &[E], scale: &[E], shift: &[E], g: &mut [E]) = clamp_body; }
 dispatch! { fn chain<E: Real>(g: &[E], d: &[E], scale: &[E], out: &mut [E]) = chain_body; }
-
-#[inline(always)]
-fn activate_body<I: Isa, E: Real>(apply: bool, x: &mut [E]) {
-    if apply {
-        x.iter_mut().for_each(|x| *x = gelu(*x));
-    }
-}
 
 #[inline(always)]
 fn potentials_body<I: Isa, E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift: &[E]) {
@@ -298,14 +294,29 @@ fn potentials_body<I: Isa, E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift:
     }
 }
 
-/// a = tied gelu(mask y), d = da/dy.
-#[inline(always)]
-fn gelu_body<I: Isa, E: Real>(y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) {
-    for ((((&y, &mask), &tied), a), d) in y.iter().zip(mask).zip(tied).zip(a).zip(d) {
-        let (value, slope) = gelu_with_slope(y * mask);
-        *a = value * tied;
-        *d = slope * (mask * tied);
+/// a = tied f(mask y), d = da/dy.
+struct Activated<'a, E> {
+    y: &'a [E],
+    mask: &'a [E],
+    tied: &'a [E],
+    a: &'a mut [E],
+    d: &'a mut [E],
+}
+
+impl<E: Real> Each<E> for Activated<'_, E> {
+    #[inline(always)]
+    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
+        for ((((&y, &mask), &tied), a), d) in self.y.iter().zip(self.mask).zip(self.tied).zip(self.a).zip(self.d) {
+            let (value, grad) = f(y * mask);
+            *a = value() * tied;
+            *d = grad(mask * tied);
+        }
     }
+}
+
+#[inline(always)]
+fn activation_body<I: Isa, E: Real>(f: Unary, y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) {
+    f.apply::<I, E>(Activated { y, mask, tied, a, d });
 }
 
 /// a = tied mask y, d = da/dy.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::spike_sums::{AddRows, AddSteps, NEAR, STEPS, WIDEST, time_major, width};
 use crate::backend::cpu::buffer::{Buffer, Pool};
-use crate::backend::cpu::elementwise::{add, mask, sum, unary_chunk, unary_grad_chunk};
+use crate::backend::cpu::elementwise::{add, mask, sum, unary_grad_in_place, unary_in_place};
 use crate::backend::cpu::spike_bits::{Packed, Spread, count, tiles};
 use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, scatter};
 use crate::backend::host::gemm::{Matrix, gemm};
@@ -343,24 +343,6 @@ impl<'a, E: Real> Mixer<'a, E> {
                 *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(sum).sum());
             },
         );
-    }
-}
-
-/// f(x) in place.
-fn unary_in_place<E: Real>(f: Unary, x: &mut [E]) {
-    let mut old = [E::zero(); STEPS];
-    for x in x.chunks_mut(STEPS) {
-        old[..x.len()].copy_from_slice(x);
-        unary_chunk(f, &old[..x.len()], x);
-    }
-}
-
-/// f'(x) g in the place of x.
-fn unary_grad_in_place<E: Real>(f: Unary, g: &[E], x: &mut [E]) {
-    let mut old = [E::zero(); STEPS];
-    for (x, g) in x.chunks_mut(STEPS).zip(g.chunks(STEPS)) {
-        old[..x.len()].copy_from_slice(x);
-        unary_grad_chunk(f, &old[..x.len()], g, x);
     }
 }
 

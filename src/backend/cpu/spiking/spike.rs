@@ -1,12 +1,12 @@
 //! SpikeSampler on rows: the affine, the draw and the surrogate gradient in one pass; and the leaky integrate-and-fire neuron.
 
-use crate::backend::cpu::elementwise::{dot, sigmoid, sum};
+use crate::backend::cpu::elementwise::{dot, sum};
 use crate::backend::cpu::random::Uniform;
 use crate::backend::cpu::spike_bits::{Packed, tiles};
 use crate::backend::cpu::transposed_rows::ROWS;
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{CHUNK, for_each_chunk_with, for_each_with};
-use crate::backend::{Lif, Real, Spike, SpikeMode, Surrogate};
+use crate::backend::{Lif, Real, Spike, SpikeMode};
 
 /// Potentials y = scale x + shift, and what makes spikes of them.
 #[derive(Clone, Copy)]
@@ -180,7 +180,7 @@ fn surrogate_row<E: Real>(spike: &Spike<&[E]>, x: &[E], scale: E, shift: E, u: &
         return clamp_gradient(x, scale, shift, g, out);
     }
     for (((out, &x), &u), &g) in out.iter_mut().zip(x).zip(u).zip(g) {
-        *out = g * slope(spike.surrogate, potential(x, scale, shift) - u);
+        *out = g * spike.surrogate.slope(potential(x, scale, shift) - u);
     }
 }
 
@@ -191,31 +191,6 @@ fn clamp_gradient_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, g: &[E], ou
     for ((out, &x), &g) in out.iter_mut().zip(x).zip(g) {
         let y = potential(x, scale, shift);
         *out = if y >= E::zero() && y <= E::one() { g } else { E::zero() };
-    }
-}
-
-/// The surrogate's derivative at `d` = y - u (for [`Surrogate::Clamp`]: a window of one around 0).
-pub fn slope<E: Real>(surrogate: Surrogate, d: E) -> E {
-    match surrogate {
-        Surrogate::Clamp => {
-            if d >= E::of(-0.5) && d <= E::of(0.5) {
-                E::one()
-            } else {
-                E::zero()
-            }
-        }
-        Surrogate::Sigmoid { alpha } => {
-            let z = E::of(alpha) * d;
-            E::of(alpha) * sigmoid(z) * sigmoid(-z)
-        }
-        Surrogate::Atan { alpha } => {
-            let z = E::of(std::f64::consts::FRAC_PI_2 * alpha) * d;
-            E::of(0.5 * alpha) / (E::one() + z * z)
-        }
-        Surrogate::FastSigmoid { alpha } => {
-            let z = E::one() + E::of(alpha) * d.abs();
-            E::one() / (z * z)
-        }
     }
 }
 
@@ -241,7 +216,7 @@ pub fn lif_grad<E: Real>(lif: &Lif, x: &[E], g: &[E], length: usize, out: &mut [
         |(slopes, keeps), i, out| {
             let (x, g) = (&x[i * length..][..length], &g[i * length..][..length]);
             run_lif(lif, x, |t, v, _, keep| {
-                slopes[t] = slope(lif.surrogate, v - E::of(lif.threshold));
+                slopes[t] = lif.surrogate.slope(v - E::of(lif.threshold));
                 keeps[t] = keep;
             });
             let mut later = E::zero();

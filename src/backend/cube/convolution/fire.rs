@@ -1,11 +1,11 @@
-//! From a convolution's output straight to the next spikes: dropout, GELU, affine and draw, on values that are still in the cube.
+//! From a convolution's output straight to the next spikes: dropout, activation, affine and draw, on values that are still in the cube.
 //!
 //! Nothing but spikes is written, and nothing is kept for the gradient: the potentials are computed again.
 
 use cubecl::prelude::*;
 
 use super::right_angle::RowSizes;
-use crate::backend::cube::elementwise::functions::{Function, slope, value};
+use crate::backend::cube::elementwise::functions::{Activation, activated, activation_arg, activation_slope};
 use crate::backend::cube::elementwise::reduce::sum_cube;
 use crate::backend::cube::random::{Place, Rows, draw_uniform, unit};
 use crate::backend::cube::spiking::spike::{
@@ -20,6 +20,7 @@ use crate::error::Result;
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Fire<F: Float> {
     uniform: Uniform<F>,
+    activation: ComptimeOption<Activation>,
     affine: ComptimeOption<Affine<F>>,
     dropout: ComptimeOption<Dropout<F>>,
     /// The surrogate's steepness.
@@ -31,7 +32,6 @@ pub(crate) struct Fire<F: Float> {
 /// What a kernel is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FireVariant {
-    gelu: bool,
     expected: bool,
     kind: Kind,
 }
@@ -124,11 +124,7 @@ impl<F: Float> Fire<F> {
             ComptimeOption::None => {}
         }
         let masked = y * mask;
-        let mut x = masked;
-        if comptime!(self.variant.gelu) {
-            x = value::<F>(masked, F::new(0.0), F::new(0.0), Function::Gelu);
-        }
-        let x = x * tied;
+        let x = activated::<F>(&self.activation, masked) * tied;
         let map = channel_affine::<F>(&self.affine, h);
         Intermediates::<F> { mask, masked, tied, x, scale: map.scale, potential: potential::<F>(x, map.scale, map.shift) }
     }
@@ -148,10 +144,7 @@ impl<F: Float> Fire<F> {
         let steps = self.intermediates(y, places, h, row);
         let u = self.uniform.number(&places.noise, at);
         let shift = g * surrogate_slope::<F>(steps.potential, u, self.alpha.get::<F>(), comptime!(self.variant.kind));
-        let mut y = shift * steps.scale * steps.tied;
-        if comptime!(self.variant.gelu) {
-            y *= slope::<F>(steps.masked, F::new(0.0), F::new(0.0), Function::Gelu);
-        }
+        let y = shift * steps.scale * steps.tied * activation_slope::<F>(&self.activation, steps.masked);
         FireGrads::<F> { y: y * steps.mask, scale: shift * steps.x, shift }
     }
 }
@@ -220,7 +213,7 @@ pub(crate) fn fire_arg<R: Runtime, E: Scalar>(
     units: usize,
     gradient: bool,
 ) -> Result<FireLaunch<E, R>> {
-    let Firing { gelu, dropout, affine, spike } = *firing;
+    let Firing { activation, dropout, affine, spike } = *firing;
     let expected = spike.mode == SpikeMode::Expected;
     let (kind, alpha) = Kind::of_draw(spike.mode, spike.surrogate);
     let dropout = dropout.map(|dropout| -> Result<_> {
@@ -230,6 +223,7 @@ pub(crate) fn fire_arg<R: Runtime, E: Scalar>(
     });
     let looked_at = if gradient { spike.has_noisy_gradient() } else { !expected };
     let uniform = uniform_arg(cube, spike.noise, looked_at, &shape, units)?;
-    let variant = FireVariant { gelu, expected, kind };
-    Ok(FireLaunch::new(uniform, affine_arg(affine), dropout.transpose()?.into(), cube.scalar(alpha), variant))
+    let variant = FireVariant { expected, kind };
+    let activation = activation_arg(cube, activation);
+    Ok(FireLaunch::new(uniform, activation, affine_arg(affine), dropout.transpose()?.into(), cube.scalar(alpha), variant))
 }

@@ -94,6 +94,44 @@ pub(crate) fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
     }
 }
 
+/// A function as a part of another kernel: with its numbers.
+#[derive(CubeType, CubeLaunch)]
+pub(crate) struct Activation {
+    a: InputScalar,
+    b: InputScalar,
+    #[cube(comptime)]
+    f: Function,
+}
+
+/// What a kernel takes for an activation; nothing is the identity.
+pub(crate) fn activation_arg<R: Runtime, E: Scalar>(cube: &Cube<R, E>, f: Option<Unary>) -> ComptimeOptionArgs<Activation, R> {
+    let activation = f.map(|f| {
+        let (f, a, b) = Function::of(f);
+        ActivationLaunch::new(cube.scalar(a), cube.scalar(b), f)
+    });
+    activation.into()
+}
+
+/// f(x), or x.
+#[cube]
+pub(crate) fn activated<F: Float>(activation: &ComptimeOption<Activation>, x: F) -> F {
+    #[comptime]
+    match activation {
+        ComptimeOption::Some(activation) => value::<F>(x, activation.a.get::<F>(), activation.b.get::<F>(), comptime!(activation.f)),
+        ComptimeOption::None => x,
+    }
+}
+
+/// f'(x), or 1.
+#[cube]
+pub(crate) fn activation_slope<F: Float>(activation: &ComptimeOption<Activation>, x: F) -> F {
+    #[comptime]
+    match activation {
+        ComptimeOption::Some(activation) => slope::<F>(x, activation.a.get::<F>(), activation.b.get::<F>(), comptime!(activation.f)),
+        ComptimeOption::None => F::new(1.0),
+    }
+}
+
 /// x Phi(x), and its limit 0 where Phi(x) is 0, down to -infinity.
 #[cube]
 fn gelu<F: Float>(x: F) -> F {
