@@ -28,6 +28,9 @@ pub fn gradient(op: &'static str, output: &[usize], given: &[usize]) -> Result<(
 }
 
 /// The shape that `left` and `right` broadcast to: axes align from the right, an axis of 1 stretches.
+///
+/// # Errors
+/// [`Error::Shape`] where two lengths differ and neither is 1; [`Error::Value`] where memory could not hold the result.
 pub fn broadcast(op: &'static str, left: &[usize], right: &[usize]) -> Result<Vec<usize>> {
     let rank = left.len().max(right.len());
     let at = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
@@ -151,6 +154,9 @@ pub struct Product {
 }
 
 /// Checks a matrix product and names its sizes.
+///
+/// # Errors
+/// [`Error::Shape`] where a factor is no matrix or the shapes do not fit; [`Error::Value`] where memory could not hold the result.
 pub fn product(left: &[usize], transpose_left: bool, right: &[usize], transpose_right: bool) -> Result<Product> {
     if left.len() < 2 || right.len() < 2 {
         return Err(Error::shape(
@@ -279,7 +285,7 @@ pub fn affine(op: &'static str, x: &[usize], scale: &[usize], shift: &[usize]) -
 }
 
 /// x (B, H, L), with moments and a gradient of them (2, H).
-pub fn moments_gradient(op: &'static str, x: &[usize], moments: &[usize], g: &[usize]) -> Result<[usize; 3]> {
+pub fn moments_grad(op: &'static str, x: &[usize], moments: &[usize], g: &[usize]) -> Result<[usize; 3]> {
     let sizes = sequence(op, "x", x)?;
     exactly(op, "the moments", &[2, sizes[1]], moments)?;
     gradient(op, &[2, sizes[1]], g)?;
@@ -304,7 +310,7 @@ pub fn embedding(op: &'static str, table: &[usize], tokens: &[u32], batch: usize
 }
 
 /// (batch, features, length) of the gradient of an embedding of `tokens` from a table with `rows` rows.
-pub fn embedding_gradient(op: &'static str, rows: usize, tokens: &[u32], given: &[usize]) -> Result<[usize; 3]> {
+pub fn embedding_grad(op: &'static str, rows: usize, tokens: &[u32], given: &[usize]) -> Result<[usize; 3]> {
     let [batch, features, length] = sequence(op, "the gradient", given)?;
     if batch * length != tokens.len() {
         let help = "the gradient must be (batch, features, length), with one token for every sequence and step";

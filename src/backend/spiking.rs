@@ -111,7 +111,7 @@ impl<T> Spike<T> {
     }
 
     /// Whether the gradient depends on the uniform numbers: not for an expectation, and not with the clamp surrogate.
-    pub(in crate::backend) fn has_noisy_gradient(&self) -> bool {
+    pub(in crate::backend) fn has_noisy_grad(&self) -> bool {
         self.mode == SpikeMode::Sampled && self.surrogate != Surrogate::Clamp
     }
 }

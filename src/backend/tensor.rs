@@ -9,6 +9,9 @@ pub struct Tensor<B: Transfer> {
     shape: Vec<usize>,
 }
 
+/// One gradient an operand, `None` where it was not asked for.
+pub(in crate::backend) type Grads<B, const N: usize> = [Option<Tensor<B>>; N];
+
 impl<B: Transfer> Tensor<B> {
     /// A tensor of a backend's storage and a shape. For the authors of backends: nothing checks that the storage holds so many values.
     pub fn from_storage(storage: B::Storage, shape: &[usize]) -> Self {

@@ -1,9 +1,6 @@
 //! The functions of one number: their names, where they are smooth, and their values and derivatives on the host.
 
-use num_traits::Float;
-
 use super::Real;
-use super::host::simd::Isa;
 use crate::error::{Error, Result};
 
 listed! {
@@ -47,12 +44,6 @@ pub(crate) struct Domain {
     pub kinks: Vec<f64>,
 }
 
-/// What is done with a function of one number and its derivative.
-pub(crate) trait Each<E> {
-    /// `f(x)` gives a value, f(x), and what makes f'(x) g of g; neither is worked out before it is called.
-    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G));
-}
-
 impl Unary {
     /// Whether the function's own numbers make sense.
     ///
@@ -81,42 +72,90 @@ impl Unary {
             Unary::Clamp(low, high) => Domain { kinks: vec![low, high], ..smooth(low - 1.0, high + 1.0) },
         }
     }
+}
 
-    /// Its value and derivative, for `what` is to be done with them: one loop for every function, which the compiler makes vectors of.
-    #[inline(always)]
-    pub(crate) fn apply<I: Isa, E: Real>(self, what: impl Each<E>) {
-        let (zero, one, two) = (E::zero(), E::one(), E::of(2.0));
-        match self {
-            Unary::Neg => what.each(|x| (move || -x, |g: E| -g)),
-            Unary::Exp => what.each(|x| (move || x.exp(), move |g| x.exp() * g)),
-            Unary::Ln => what.each(|x| (move || x.ln(), move |g| g / x)),
-            Unary::Sqrt => what.each(|x| (move || x.sqrt(), move |g| g / (two * x.sqrt()))),
-            Unary::Recip => what.each(|x| (move || one / x, move |g: E| -g / (x * x))),
-            Unary::Square => what.each(|x| (move || x * x, move |g| two * x * g)),
-            Unary::Tanh => what.each(|x| (move || x.tanh(), move |g| (one - x.tanh() * x.tanh()) * g)),
-            Unary::Sigmoid => what.each(|x| (move || sigmoid(x), move |g| sigmoid(x) * sigmoid(-x) * g)),
-            // The value does not overflow.
-            Unary::Softplus => what.each(|x| (move || x.max(zero) + (-Float::abs(x)).exp().ln_1p(), move |g| sigmoid(x) * g)),
-            // Comparisons, not max and min, so that NaN stays NaN.
-            Unary::Relu => what.each(|x| (move || if x < zero { zero } else { x }, move |g| if x > zero { g } else { zero })),
-            Unary::Gelu => what.each(|x| {
-                let (cdf, pdf) = x.normal_cdf_pdf();
-                // Where Phi or phi is 0, so is its product with x, which may be infinite.
-                let times = move |factor: E| if factor == zero { factor } else { x * factor };
-                (move || times(cdf), move |g| (cdf + times(pdf)) * g)
-            }),
+/// Runs `$loop` for the function `$unary`, called `$f` in it: `$f(x)` is a pair of closures, one for f(x) and one that makes f'(x) g of g.
+/// Neither is worked out before it is called. There is a loop for each function, so that the compiler can make vectors of it.
+macro_rules! with_function {
+    ($unary:expr, $isa:ty, $real:ty, |$f:ident| $loop:expr) => {{
+        use $crate::backend::unary::{Unary, sigmoid};
+        let (zero, one, two) = (<$real>::zero(), <$real>::one(), <$real>::of(2.0));
+        match $unary {
+            Unary::Neg => {
+                let $f = |x: $real| (move || -x, |g: $real| -g);
+                $loop
+            }
+            Unary::Exp => {
+                let $f = |x: $real| (move || x.exp(), move |g: $real| x.exp() * g);
+                $loop
+            }
+            Unary::Ln => {
+                let $f = |x: $real| (move || x.ln(), move |g: $real| g / x);
+                $loop
+            }
+            Unary::Sqrt => {
+                let $f = |x: $real| (move || x.sqrt(), move |g: $real| g / (two * x.sqrt()));
+                $loop
+            }
+            Unary::Recip => {
+                let $f = |x: $real| (move || one / x, move |g: $real| -g / (x * x));
+                $loop
+            }
+            Unary::Square => {
+                let $f = |x: $real| (move || x * x, move |g: $real| two * x * g);
+                $loop
+            }
+            Unary::Tanh => {
+                let $f = |x: $real| (move || x.tanh(), move |g: $real| (one - x.tanh() * x.tanh()) * g);
+                $loop
+            }
+            Unary::Sigmoid => {
+                let $f = |x: $real| (move || sigmoid(x), move |g: $real| sigmoid(x) * sigmoid(-x) * g);
+                $loop
+            }
+            Unary::Softplus => {
+                // Without overflow.
+                let value = |x: $real| x.max(zero) + (-num_traits::Float::abs(x)).exp().ln_1p();
+                let $f = |x: $real| (move || value(x), move |g: $real| sigmoid(x) * g);
+                $loop
+            }
+            Unary::Relu => {
+                // Comparisons, not max and min, so that NaN stays NaN.
+                let $f = |x: $real| (move || if x < zero { zero } else { x }, move |g: $real| if x > zero { g } else { zero });
+                $loop
+            }
+            Unary::Gelu => {
+                let $f = |x: $real| {
+                    let (cdf, pdf) = x.normal_cdf_pdf();
+                    // Where Phi or phi is 0, so is its product with x, which may be infinite.
+                    let times = move |factor: $real| if factor == zero { factor } else { x * factor };
+                    (move || times(cdf), move |g: $real| (cdf + times(pdf)) * g)
+                };
+                $loop
+            }
             Unary::Clamp(low, high) => {
-                let (low, high) = (E::of(low), E::of(high));
-                let value = move |x: E| if x > high { high } else { x };
-                what.each(|x| (move || if x < low { low } else { value(x) }, move |g| if x >= low && x <= high { g } else { zero }));
+                let (low, high) = (<$real>::of(low), <$real>::of(high));
+                let value = move |x: $real| {
+                    if x < low {
+                        low
+                    } else if x > high {
+                        high
+                    } else {
+                        x
+                    }
+                };
+                let $f = |x: $real| (move || value(x), move |g: $real| if x >= low && x <= high { g } else { zero });
+                $loop
             }
             Unary::Linear(scale, shift) => {
-                let (scale, shift) = (E::of(scale), E::of(shift));
-                what.each(|x| (move || I::fma(scale, x, shift), move |g| scale * g));
+                let (scale, shift) = (<$real>::of(scale), <$real>::of(shift));
+                let $f = |x: $real| (move || <$isa>::fma(scale, x, shift), move |g: $real| scale * g);
+                $loop
             }
         }
-    }
+    }};
 }
+pub(crate) use with_function;
 
 /// 1 / (1 + e^-x).
 #[inline(always)]

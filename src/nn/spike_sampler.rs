@@ -29,15 +29,9 @@ impl Default for SpikeSource {
 /// Source: the paper's SpikeSampler; the official code's `inp_*`, `inp2_*` and `out_*`.
 #[derive(Debug)]
 pub struct SpikeSampler<B: Backend> {
-    affine: Option<Affine<B>>,
+    /// a and b, (d_model) each.
+    affine: Option<(Param<B>, Param<B>)>,
     source: SpikeSource,
-}
-
-/// a and b, (d_model) each.
-#[derive(Debug)]
-struct Affine<B: Backend> {
-    scale: Param<B>,
-    shift: Param<B>,
 }
 
 /// The variables of a and b.
@@ -53,7 +47,7 @@ impl<B: Backend> SpikeSampler<B> {
     /// What the device answers.
     pub fn new(backend: &B, d_model: usize, source: SpikeSource) -> Result<Self> {
         let full = |value| Param::full(backend, &[d_model], value, ParamOptions::DECAYED);
-        Ok(SpikeSampler { affine: Some(Affine { scale: full(1.0)?, shift: full(0.0)? }), source })
+        Ok(SpikeSampler { affine: Some((full(1.0)?, full(0.0)?)), source })
     }
 
     /// Spikes of the potential itself, without an affine map: nothing to train.
@@ -97,7 +91,7 @@ impl<B: Backend> SpikeSampler<B> {
     }
 
     fn affine(&self, cx: &Context<'_, B>) -> Option<AffineVars<B>> {
-        self.affine.as_ref().map(|affine| (cx.var(&affine.scale), cx.var(&affine.shift)))
+        self.affine.as_ref().map(|(scale, shift)| (cx.var(scale), cx.var(shift)))
     }
 
     fn through(&self, cx: &Context<'_, B>, x: &Var<B>, affine: Option<AffineVars<B>>, noise: Noise<Tensor<B>>) -> Result<Var<B>> {
@@ -116,7 +110,7 @@ impl<B: Backend> SpikeSampler<B> {
 
 impl<B: Backend> Module<B> for SpikeSampler<B> {
     fn names(&self, names: &mut Names<'_, B>) {
-        if let Some(Affine { scale, shift }) = &self.affine {
+        if let Some((scale, shift)) = &self.affine {
             names.param("scale", scale);
             names.param("shift", shift);
         }

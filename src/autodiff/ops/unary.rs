@@ -50,66 +50,56 @@ impl<B: Backend> Op<B> for UnaryOp {
     }
 }
 
-/// Functions of every element; all keep the shape, none has an error but [`Var::clamp`]'s and the device's.
+/// A method for every function without numbers: `name: Variant`, under its documentation.
+macro_rules! functions {
+    ($($(#[$about:meta])* $name:ident: $function:ident),+ $(,)?) => {
+        impl<B: Backend> Var<B> {
+            $(
+                $(#[$about])*
+                ///
+                /// # Errors
+                /// [`Error::Device`](crate::Error::Device) where the device fails.
+                pub fn $name(&self) -> Result<Var<B>> {
+                    self.unary(Unary::$function)
+                }
+            )+
+        }
+    };
+}
+
+functions! {
+    /// -x.
+    neg: Neg,
+    /// e^x.
+    exp: Exp,
+    /// The natural logarithm; NaN below 0.
+    ln: Ln,
+    /// The square root; NaN below 0, an infinite derivative at 0.
+    sqrt: Sqrt,
+    /// 1 / x.
+    recip: Recip,
+    /// x^2.
+    square: Square,
+    /// The hyperbolic tangent.
+    tanh: Tanh,
+    /// 1 / (1 + e^-x).
+    sigmoid: Sigmoid,
+    /// ln(1 + e^x), without overflow.
+    softplus: Softplus,
+    /// max(x, 0), with derivative 0 at 0.
+    relu: Relu,
+    /// x Phi(x), with the error function.
+    gelu: Gelu,
+}
+
+/// Functions of every element; all keep the shape.
 impl<B: Backend> Var<B> {
     /// f(x), element by element.
+    ///
+    /// # Errors
+    /// What [`Unary::check`] refuses; [`Error::Device`](crate::Error::Device) where the device fails.
     pub fn unary(&self, f: Unary) -> Result<Var<B>> {
         self.tape().apply(UnaryOp(f), &[self])
-    }
-
-    /// -x.
-    pub fn neg(&self) -> Result<Var<B>> {
-        self.unary(Unary::Neg)
-    }
-
-    /// e^x.
-    pub fn exp(&self) -> Result<Var<B>> {
-        self.unary(Unary::Exp)
-    }
-
-    /// The natural logarithm; NaN below 0.
-    pub fn ln(&self) -> Result<Var<B>> {
-        self.unary(Unary::Ln)
-    }
-
-    /// The square root; NaN below 0, an infinite derivative at 0.
-    pub fn sqrt(&self) -> Result<Var<B>> {
-        self.unary(Unary::Sqrt)
-    }
-
-    /// 1 / x.
-    pub fn recip(&self) -> Result<Var<B>> {
-        self.unary(Unary::Recip)
-    }
-
-    /// x^2.
-    pub fn square(&self) -> Result<Var<B>> {
-        self.unary(Unary::Square)
-    }
-
-    /// The hyperbolic tangent.
-    pub fn tanh(&self) -> Result<Var<B>> {
-        self.unary(Unary::Tanh)
-    }
-
-    /// 1 / (1 + e^-x).
-    pub fn sigmoid(&self) -> Result<Var<B>> {
-        self.unary(Unary::Sigmoid)
-    }
-
-    /// ln(1 + e^x), without overflow.
-    pub fn softplus(&self) -> Result<Var<B>> {
-        self.unary(Unary::Softplus)
-    }
-
-    /// max(x, 0), with derivative 0 at 0.
-    pub fn relu(&self) -> Result<Var<B>> {
-        self.unary(Unary::Relu)
-    }
-
-    /// x Phi(x), with the error function.
-    pub fn gelu(&self) -> Result<Var<B>> {
-        self.unary(Unary::Gelu)
     }
 
     /// x limited to [low, high], with derivative 1 at both ends.
@@ -121,6 +111,9 @@ impl<B: Backend> Var<B> {
     }
 
     /// factor * x.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) where the device fails.
     pub fn scale(&self, factor: f64) -> Result<Var<B>> {
         self.unary(Unary::Linear(factor, 0.0))
     }
@@ -135,6 +128,9 @@ impl<B: Backend> Var<B> {
     /// assert_eq!(x.linear_map(3.0, -1.0)?.to_vec()?, [2.0, 5.0]);
     /// # Ok(()) }
     /// ```
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) where the device fails.
     pub fn linear_map(&self, scale: f64, shift: f64) -> Result<Var<B>> {
         self.unary(Unary::Linear(scale, shift))
     }

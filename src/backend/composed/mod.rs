@@ -9,11 +9,9 @@ pub mod mixing;
 pub mod normalization;
 pub mod spiking;
 
+use super::tensor::Grads;
 use super::{Binary, Elementwise, Tensor, Transfer, Unary};
 use crate::error::Result;
-
-/// One gradient an operand, `None` where it was not asked for.
-type Grads<B, const N: usize> = [Option<Tensor<B>>; N];
 
 /// `f()` where it is asked for.
 fn when<T>(need: bool, f: impl FnOnce() -> Result<T>) -> Result<Option<T>> {

@@ -59,7 +59,7 @@ pub fn moments<B: Normalization>(backend: &B, x: &Tensor<B>) -> Result<Tensor<B>
 
 /// The gradient of x: `(g_mean + 2 g_var (x - mean)) / n`.
 pub fn moments_grad<B: Normalization>(backend: &B, x: &Tensor<B>, moments: &Tensor<B>, g: &Tensor<B>) -> Result<Tensor<B>> {
-    let [batch, channels, length] = shape::moments_gradient("moments_grad", x.shape(), moments.shape(), g.shape())?;
+    let [batch, channels, length] = shape::moments_grad("moments_grad", x.shape(), moments.shape(), g.shape())?;
     let row = |of: &Tensor<B>, row| backend.slice(of, 0, row, 1)?.reshape(&[1, channels, 1]);
     let slope = mul(backend, &sub(backend, x, &row(moments, 0)?)?, &scaled(backend, 2.0, &row(g, 1)?)?)?;
     scaled(backend, 1.0 / (batch * length) as f64, &add(backend, &slope, &row(g, 0)?)?)

@@ -2,20 +2,20 @@
 
 use super::{Cpu, packed, values};
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::{CHUNK, for_each_chunk};
-use crate::backend::unary::Each;
+use crate::backend::host::threads::{PIECE, for_each_piece};
+use crate::backend::unary::with_function;
 use crate::backend::{Binary, Elementwise, Real, Tensor, Transfer, Unary, shape};
 use crate::error::Result;
 
 /// f(x).
 pub fn unary<E: Real>(f: Unary, x: &[E], out: &mut [E]) {
-    for_each_chunk(out, CHUNK, |i, out| unary_chunk(f, &x[i * CHUNK..][..out.len()], out));
+    for_each_piece(out, PIECE, |i, out| unary_chunk(f, &x[i * PIECE..][..out.len()], out));
 }
 
 /// f'(x) g.
 pub fn unary_grad<E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) {
-    for_each_chunk(out, CHUNK, |i, out| {
-        let range = i * CHUNK..i * CHUNK + out.len();
+    for_each_piece(out, PIECE, |i, out| {
+        let range = i * PIECE..i * PIECE + out.len();
         unary_grad_chunk(f, &x[range.clone()], &g[range], out);
     });
 }
@@ -45,74 +45,24 @@ fn map2<E: Real>(x: &[E], y: &[E], out: &mut [E], f: impl Fn(E, E) -> E) {
     }
 }
 
-/// The values f(x).
-struct Values<'a, E> {
-    x: &'a [E],
-    out: &'a mut [E],
-}
-
-impl<E: Real> Each<E> for Values<'_, E> {
-    #[inline(always)]
-    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
-        map(self.x, self.out, |x| f(x).0());
-    }
-}
-
-/// The gradients f'(x) g.
-struct Gradients<'a, E> {
-    x: &'a [E],
-    g: &'a [E],
-    out: &'a mut [E],
-}
-
-impl<E: Real> Each<E> for Gradients<'_, E> {
-    #[inline(always)]
-    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
-        map2(self.x, self.g, self.out, |x, g| f(x).1(g));
-    }
-}
-
-/// The values f(x) in the place of x.
-struct InPlace<'a, E>(&'a mut [E]);
-
-impl<E: Real> Each<E> for InPlace<'_, E> {
-    #[inline(always)]
-    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
-        self.0.iter_mut().for_each(|x| *x = f(*x).0());
-    }
-}
-
-/// The gradients f'(x) g in the place of x.
-struct GradientsInPlace<'a, E> {
-    g: &'a [E],
-    x: &'a mut [E],
-}
-
-impl<E: Real> Each<E> for GradientsInPlace<'_, E> {
-    #[inline(always)]
-    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
-        self.x.iter_mut().zip(self.g).for_each(|(x, &g)| *x = f(*x).1(g));
-    }
-}
-
 #[inline(always)]
 fn unary_body<I: Isa, E: Real>(f: Unary, x: &[E], out: &mut [E]) {
-    f.apply::<I, E>(Values { x, out });
+    with_function!(f, I, E, |f| map(x, out, |x| f(x).0()));
 }
 
 #[inline(always)]
 fn unary_grad_body<I: Isa, E: Real>(f: Unary, x: &[E], g: &[E], out: &mut [E]) {
-    f.apply::<I, E>(Gradients { x, g, out });
+    with_function!(f, I, E, |f| map2(x, g, out, |x, g| f(x).1(g)));
 }
 
 #[inline(always)]
 fn in_place_body<I: Isa, E: Real>(f: Unary, x: &mut [E]) {
-    f.apply::<I, E>(InPlace(x));
+    with_function!(f, I, E, |f| x.iter_mut().for_each(|x| *x = f(*x).0()));
 }
 
 #[inline(always)]
 fn grad_in_place_body<I: Isa, E: Real>(f: Unary, g: &[E], x: &mut [E]) {
-    f.apply::<I, E>(GradientsInPlace { g, x });
+    with_function!(f, I, E, |f| x.iter_mut().zip(g).for_each(|(x, &g)| *x = f(*x).1(g)));
 }
 
 /// 0, or 1 / keep with probability `keep`.
@@ -163,7 +113,7 @@ fn add_products_body<I: Isa, E: Real>(x: &[E], y: &[E], out: &mut [E]) {
 /// f(x, y), broadcast to `shape`.
 pub fn binary<E: Real>(f: Binary, x: (&[E], &[usize]), y: (&[E], &[usize]), shape: &[usize], out: &mut [E]) {
     let axes = collapse(shape, x.1, y.1);
-    for_each_chunk(out, CHUNK, |i, out| binary_piece(f, &axes, x.0, y.0, i * CHUNK, out));
+    for_each_piece(out, PIECE, |i, out| binary_piece(f, &axes, x.0, y.0, i * PIECE, out));
 }
 
 /// One axis of a broadcast: its length and how far a step along it moves in either operand (0 where that is stretched).
@@ -274,15 +224,15 @@ fn sum_axis<E: Real>(x: &[E], [outer, len, inner]: [usize; 3]) -> Vec<E> {
         return out;
     }
     if inner == 1 {
-        for_each_chunk(&mut out, CHUNK.div_ceil(len), |i, out| {
-            let first = i * CHUNK.div_ceil(len);
+        for_each_piece(&mut out, PIECE.div_ceil(len), |i, out| {
+            let first = i * PIECE.div_ceil(len);
             for (j, out) in out.iter_mut().enumerate() {
                 *out = E::of(sum(&x[(first + j) * len..][..len]));
             }
         });
         return out;
     }
-    for_each_chunk(&mut out, inner, |outer, out| {
+    for_each_piece(&mut out, inner, |outer, out| {
         let mut total = vec![0.0f64; inner];
         for row in x[outer * len * inner..][..len * inner].chunks_exact(inner) {
             total.iter_mut().zip(row).for_each(|(t, v)| *t += v.f64());

@@ -1,7 +1,7 @@
 //! Moving values: permute, slice, concat, flip, embedding rows.
 
 use super::{Cpu, values};
-use crate::backend::host::threads::{CHUNK, for_each_chunk, for_each_with};
+use crate::backend::host::threads::{PIECE, for_each_piece, for_each_with};
 use crate::backend::{Layout, Real, Tensor, shape};
 use crate::error::Result;
 
@@ -12,8 +12,8 @@ pub fn permute<E: Real>(x: &[E], shape: &[usize], axes: &[usize], out: &mut [E])
         strides[axis - 1] = strides[axis] * shape[axis];
     }
     let new: Vec<(usize, usize)> = axes.iter().map(|&a| (shape[a], strides[a])).collect();
-    for_each_chunk(out, CHUNK, |i, out| {
-        let mut position = i * CHUNK;
+    for_each_piece(out, PIECE, |i, out| {
+        let mut position = i * PIECE;
         let mut index: Vec<usize> = vec![0; new.len()];
         for (index, &(len, _)) in index.iter_mut().zip(&new).rev() {
             *index = position % len;
@@ -43,13 +43,13 @@ fn around(shape: &[usize], axis: usize) -> (usize, usize) {
 /// `len` entries from `start` on along `axis`.
 pub fn slice<E: Real>(x: &[E], shape: &[usize], axis: usize, start: usize, len: usize, out: &mut [E]) {
     let (size, inner) = around(shape, axis);
-    for_each_chunk(out, len * inner, |outer, out| out.copy_from_slice(&x[(outer * size + start) * inner..][..len * inner]));
+    for_each_piece(out, len * inner, |outer, out| out.copy_from_slice(&x[(outer * size + start) * inner..][..len * inner]));
 }
 
 /// The parts (with their shapes) one after another along `axis`.
 pub fn concat<E: Real>(parts: &[(&[E], &[usize])], axis: usize, out: &mut [E]) {
     let widths: Vec<usize> = parts.iter().map(|(_, shape)| shape[axis..].iter().product()).collect();
-    for_each_chunk(out, widths.iter().sum(), |outer, mut out| {
+    for_each_piece(out, widths.iter().sum(), |outer, mut out| {
         for ((part, _), &width) in parts.iter().zip(&widths) {
             let (head, tail) = out.split_at_mut(width);
             head.copy_from_slice(&part[outer * width..][..width]);
@@ -61,7 +61,7 @@ pub fn concat<E: Real>(parts: &[(&[E], &[usize])], axis: usize, out: &mut [E]) {
 /// The entries along `axis` in reverse order.
 pub fn flip<E: Real>(x: &[E], shape: &[usize], axis: usize, out: &mut [E]) {
     let (size, inner) = around(shape, axis);
-    for_each_chunk(out, size * inner, |outer, out| {
+    for_each_piece(out, size * inner, |outer, out| {
         let rows = x[outer * size * inner..][..size * inner].chunks_exact(inner.max(1));
         out.chunks_exact_mut(inner.max(1)).rev().zip(rows).for_each(|(out, row)| out.copy_from_slice(row));
     });
@@ -69,7 +69,7 @@ pub fn flip<E: Real>(x: &[E], shape: &[usize], axis: usize, out: &mut [E]) {
 
 /// Rows of `table` (V, H) for tokens (batch, L), as (batch, H, L).
 pub fn embed<E: Real>(table: &[E], d_model: usize, tokens: &[u32], length: usize, out: &mut [E]) {
-    for_each_chunk(out, d_model * length, |b, out| {
+    for_each_piece(out, d_model * length, |b, out| {
         let tokens = &tokens[b * length..][..length];
         for (h, row) in out.chunks_exact_mut(length).enumerate() {
             row.iter_mut().zip(tokens).for_each(|(out, &t)| *out = table[t as usize * d_model + h]);
@@ -125,7 +125,7 @@ impl<E: Real> Layout for Cpu<E> {
     }
 
     fn embed_grad(&self, rows: usize, tokens: &[u32], g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let sizes = shape::embedding_gradient("embed_grad", rows, tokens, g.shape())?;
+        let sizes = shape::embedding_grad("embed_grad", rows, tokens, g.shape())?;
         Ok(self.make(&[rows, sizes[1]], |out| embed_grad(rows, tokens, values(g), sizes, out)))
     }
 }

@@ -1,7 +1,7 @@
 //! Cross-entropy and the AdamW update.
 
 use super::{Cpu, values};
-use crate::backend::host::threads::{CHUNK, for_each};
+use crate::backend::host::threads::{PIECE, for_each};
 use crate::backend::{AdamW, Learning, Real, Tensor, Transfer, shape};
 use crate::error::Result;
 
@@ -40,9 +40,9 @@ pub fn adamw<E: Real>(step: &AdamW, state: [&[E]; 3], grad: &[E], out: [&mut [E]
     let root = E::of(correct(step.beta2).sqrt());
     let (beta2, eps) = (E::of(step.beta2), E::of(step.eps));
     let (rest1, rest2) = (E::of(1.0 - step.beta1), E::of(1.0 - step.beta2));
-    let work: Vec<_> = new_value.chunks_mut(CHUNK).zip(new_first.chunks_mut(CHUNK)).zip(new_second.chunks_mut(CHUNK)).collect();
+    let work: Vec<_> = new_value.chunks_mut(PIECE).zip(new_first.chunks_mut(PIECE)).zip(new_second.chunks_mut(PIECE)).collect();
     for_each(work, |i, ((new_value, new_first), new_second)| {
-        let start = i * CHUNK;
+        let start = i * PIECE;
         for j in 0..new_value.len() {
             let (g, at) = (grad[start + j], start + j);
             let m = first[at] + (g - first[at]) * rest1;

@@ -3,7 +3,7 @@
 use super::elementwise::{dot, sum};
 use super::{Cpu, rows_by_channel, sequence, values};
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::{for_each, for_each_chunk, for_each_with, map_with};
+use crate::backend::host::threads::{for_each, for_each_piece, for_each_with, map_with};
 use crate::backend::{NormAxes, Normalization, Normalized, Real, Tensor, shape};
 use crate::error::Result;
 
@@ -14,7 +14,7 @@ fn channel_rows<E>(x: &[E], [_, channels, length]: [usize; 3], h: usize) -> impl
 
 /// scale[h] x + shift[h].
 pub fn affine<E: Real>(x: &[E], scale: &[E], shift: &[E], length: usize, out: &mut [E]) {
-    for_each_chunk(out, length, |i, out| {
+    for_each_piece(out, length, |i, out| {
         let h = i % scale.len();
         affine_row(&x[i * length..][..length], scale[h], shift[h], out);
     });
@@ -70,7 +70,7 @@ pub fn batch_statistics<E: Real>(x: &[E], shape: [usize; 3]) -> Vec<(E, E)> {
 /// The gradient of x for the gradients `g` of the moments, (2, H): those of the mean and of the variance.
 pub fn moments_grad<E: Real>(x: &[E], moments: &[E], g: &[E], [batch, channels, length]: [usize; 3], out: &mut [E]) {
     let count = E::of((batch * length) as f64);
-    for_each_chunk(out, length, |i, out| {
+    for_each_piece(out, length, |i, out| {
         let h = i % channels;
         let (mean, slope) = (g[h] / count, E::of(2.0) * g[channels + h] / count);
         centred_row(&x[i * length..][..length], moments[h], slope, mean, out);
@@ -79,7 +79,7 @@ pub fn moments_grad<E: Real>(x: &[E], moments: &[E], g: &[E], [batch, channels, 
 
 /// gamma (x - mean) / sqrt(var + eps) + beta, all (H).
 pub fn batch_apply<E: Real>(x: &[E], statistics: &[(E, E)], gamma: &[E], beta: &[E], eps: E, length: usize, out: &mut [E]) {
-    for_each_chunk(out, length, |i, out| {
+    for_each_piece(out, length, |i, out| {
         let h = i % gamma.len();
         let (mean, var) = statistics[h];
         let scale = gamma[h] / (var + eps).sqrt();
@@ -160,7 +160,7 @@ pub fn layer_statistics<E: Real>(x: &[E], [_, channels, length]: [usize; 3], mea
 /// gamma[h] (x - mean) / sqrt(var + eps) + beta[h] with statistics (B, L).
 pub fn layer_apply<E: Real>(x: &[E], statistics: (&[E], &[E]), gamma: &[E], beta: &[E], eps: E, shape: [usize; 3], out: &mut [E]) {
     let [_, channels, length] = shape;
-    for_each_chunk(out, length, |i, out| {
+    for_each_piece(out, length, |i, out| {
         let (b, h) = (i / channels, i % channels);
         let (mean, var) = (&statistics.0[b * length..][..length], &statistics.1[b * length..][..length]);
         for (((out, &x), &mean), &var) in out.iter_mut().zip(&x[i * length..][..length]).zip(mean).zip(var) {
@@ -235,7 +235,7 @@ impl<E: Real> Normalization for Cpu<E> {
     }
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let sizes = shape::moments_gradient("moments_grad", x.shape(), moments.shape(), g.shape())?;
+        let sizes = shape::moments_grad("moments_grad", x.shape(), moments.shape(), g.shape())?;
         Ok(self.make(x.shape(), |out| moments_grad(values(x), values(moments), values(g), sizes, out)))
     }
 

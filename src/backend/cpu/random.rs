@@ -2,21 +2,21 @@
 
 use super::Cpu;
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::{CHUNK, for_each_chunk};
+use crate::backend::host::threads::{PIECE, for_each_piece};
 use crate::backend::rng::Rows;
 use crate::backend::{Draw, Key, LANES, Noise, Random, Real, Tensor, Words, normal_f64, shape};
 use crate::error::Result;
 
 /// Uniform in [0, 1): element i from word i.
 pub fn uniform<E: Real>(key: Key, out: &mut [E]) {
-    for_each_chunk(out, CHUNK, |i, out| uniform_next(&mut key.words((i * CHUNK) as u64), out));
+    for_each_piece(out, PIECE, |i, out| uniform_next(&mut key.words((i * PIECE) as u64), out));
 }
 
 /// The uniform numbers of a draw, (B, H, L).
 pub fn draw_uniform<E: Real>(draw: Draw, [batch, channels, length]: [usize; 3], out: &mut [E]) {
     let rows = draw.rows(batch, channels);
-    let count = CHUNK.div_ceil(length.max(1));
-    for_each_chunk(out, count * length, |i, out| {
+    let count = PIECE.div_ceil(length.max(1));
+    for_each_piece(out, count * length, |i, out| {
         out.chunks_mut(length).enumerate().for_each(|(j, out)| uniform_row(&rows, i * count + j, out));
     });
 }
@@ -84,8 +84,8 @@ fn unit_block<E: Real>(words: &mut Words, out: &mut [E; LANES]) {
 
 /// Standard normal: element i from words 2i and 2i + 1.
 pub fn normal<E: Real>(key: Key, out: &mut [E]) {
-    for_each_chunk(out, CHUNK, |i, out| {
-        let mut words = key.words(2 * (i * CHUNK) as u64);
+    for_each_piece(out, PIECE, |i, out| {
+        let mut words = key.words(2 * (i * PIECE) as u64);
         for out in out.chunks_mut(LANES / 2) {
             let lanes = words.next_lanes();
             out.iter_mut().zip(lanes.as_chunks::<2>().0).for_each(|(out, pair)| *out = E::of(normal_f64(pair[0], pair[1])));

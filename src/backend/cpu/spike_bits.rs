@@ -3,7 +3,7 @@
 use super::transposed_rows::{CHUNK, Panel, ROWS};
 use crate::backend::Real;
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::for_each_chunk;
+use crate::backend::host::threads::for_each_piece;
 
 /// Spikes (B, H, L): bit l of word t of tile i is that of channel 16 i + l at step t. Channels beyond H never spike.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl Packed {
     /// Zeros and ones, (B, H, L).
     pub fn expand<E: Real>(&self, out: &mut [E]) {
         let [_, channels, length] = self.shape;
-        for_each_chunk(out, length, |row, out| {
+        for_each_piece(out, length, |row, out| {
             let (b, h) = (row / channels, row % channels);
             let words = self.tile(b, h / ROWS);
             out.iter_mut().zip(words).for_each(|(out, word)| *out = bit(*word, h % ROWS));

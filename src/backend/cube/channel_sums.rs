@@ -1,18 +1,19 @@
-//! Channels of (B, H, L) tensors in pieces, one cube for each, and the sums of a channel's pieces.
+//! The channels of (B, H, L) tensors, cut into pieces with a cube for each, and the sums over a channel's pieces.
 
 use cubecl::prelude::*;
 
-use super::elementwise::reduce::sum_cube;
+use super::elementwise::reduce::sum_strided;
 use super::launch::UNITS;
-use super::storage::{Wanted, arg};
+use super::storage::arg;
 use super::{Cube, Scalar};
 use crate::backend::Tensor;
+use crate::backend::tensor::Grads;
 use crate::error::Result;
 
 /// Cubes that fill a large device several times.
 const CUBES: usize = 2048;
 
-/// Entries that one unit of a piece sees, at least and at most, unless there are too many pieces.
+/// The fewest and the most entries of a piece for each unit. More, where there would be too many pieces.
 const FEWEST: usize = 4;
 const MOST: usize = 32;
 
@@ -32,7 +33,7 @@ pub(super) struct Channels {
 
 #[cube]
 impl Channels {
-    /// The channel of this cube; a surplus cube's is `channels` or more.
+    /// The channel of this cube; `channels` or more where the cube has nothing to do.
     pub(super) fn channel(&self) -> u32 {
         CUBE_POS as u32 / self.pieces
     }
@@ -94,7 +95,7 @@ pub(super) fn sequence(shape: &[usize]) -> [usize; 3] {
 }
 
 impl<R: Runtime, E: Scalar> Cube<R, E> {
-    /// How to cut the channels of a (B, H, L) tensor, so that the device is busy and the pieces are few enough to be summed by a cube.
+    /// Cuts the channels of a (B, H, L) tensor: into enough pieces to keep the device busy, and few enough for one cube to add up.
     pub(super) fn cut(&self, [batch, channels, length]: [usize; 3]) -> Cut {
         let count = batch * length;
         let units = self.limits().units_up_to(UNITS.min(count.next_power_of_two()).max(32));
@@ -102,18 +103,6 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
         let piece = units * share;
         Cut { channels, length, count, pieces: count.div_ceil(piece), piece, units }
     }
-}
-
-/// The sum of row `row` of `parts`, (rows, pieces): by all units of a cube, and for all of them.
-#[cube]
-pub(super) fn total<F: Float>(parts: &Array<F>, row: u32, pieces: u32, scratch: &mut SharedMemory<F>) -> F {
-    let mut sum = F::new(0.0);
-    let mut i = UNIT_POS;
-    while i < pieces {
-        sum += parts[(row * pieces + i) as usize];
-        i += CUBE_DIM;
-    }
-    sum_cube::<F>(sum, scratch)
 }
 
 /// One cube for every row of `parts`, (2, H, pieces): its sum, into the first output or into the second, (H) each.
@@ -129,7 +118,7 @@ fn totals_kernel<F: Float>(
     let mut scratch = SharedMemory::<F>::new(units);
     let row = CUBE_POS as u32;
     if row < 2 * channels {
-        let sum = total::<F>(parts, row, pieces, &mut scratch);
+        let sum = sum_strided::<F>(parts, row * pieces, pieces, 1u32, &mut scratch);
         if UNIT_POS == 0 {
             if row < channels {
                 #[comptime]
@@ -154,7 +143,7 @@ pub(super) fn totals<R: Runtime, E: Scalar>(
     method: &'static str,
     parts: &Tensor<Cube<R, E>>,
     wanted: [bool; 2],
-) -> Result<Wanted<R, E, 2>> {
+) -> Result<Grads<Cube<R, E>, 2>> {
     let (channels, pieces) = (parts.shape()[1], parts.shape()[2]);
     let first = cube.alloc_if(wanted[0], method, &[channels])?;
     let second = cube.alloc_if(wanted[1], method, &[channels])?;

@@ -48,7 +48,7 @@ impl<E: Scalar> Cube<Guarded<CudaRuntime>, E> {
                 "the headers of CUDA are not found: install the CUDA toolkit, and set CUDA_PATH if it is not in /usr/local/cuda".into(),
             );
         }
-        // The runtime panics where a device cannot be opened, as one that another process has for itself: it is opened here first.
+        // The runtime panics where a device cannot be opened, for one because another process has taken it alone: it is opened here first.
         match CudaContext::new(index) {
             Ok(_held) => Self::from_client(Guarded::<CudaRuntime>::client(&CudaDevice::new(index)), "cuda", name),
             Err(error) => refuse(format!("{name} cannot be opened ({error}): use another device, or the CPU")),
@@ -74,7 +74,7 @@ mod tests {
     use crate::backend::*;
 
     #[test]
-    fn what_is_listed_opens_under_its_name_and_no_other_does() {
+    fn every_listed_device_opens_and_no_other_does() {
         let names = names();
         for (index, name) in names.iter().enumerate() {
             let gpu = Cuda::<f32>::nth(index).unwrap();

@@ -1,4 +1,4 @@
-//! Numbers carried as the sum of two, for what is raised to high powers or subtracted from its like.
+//! Numbers carried as the sum of two, for values that are raised to high powers or subtracted from nearly equal ones.
 //!
 //! In f32 the first part keeps 12 bits, so that a product of two first parts is exact, and the second part what is left: 35 bits together.
 //! The first part is cut off by masking its bits and not by adding and subtracting a large number: a device's compiler may see through
@@ -82,7 +82,7 @@ pub(super) fn scaled<F: Float>(x: DoubleFloat<F>, power_of_two: F) -> DoubleFloa
 
 #[cube]
 pub(super) fn sum<F: Float>(x: DoubleFloat<F>, y: DoubleFloat<F>) -> DoubleFloat<F> {
-    // What the rounding of the larger parts' sum leaves out is exact if it is taken from the largest.
+    // The rounding error of the sum of the high parts is exact when computed from the larger one.
     let swap = y.hi.abs() > x.hi.abs();
     let large = select(swap, y.hi, x.hi);
     let small = select(swap, x.hi, y.hi);
@@ -149,7 +149,7 @@ pub(super) fn exp_minus_one<F: Float>(x: DoubleFloat<F>) -> DoubleFloat<F> {
 pub(super) fn exp<F: Float>(x: DoubleFloat<F>) -> DoubleFloat<F> {
     let bytes = F::type_size();
     if comptime!(bytes == 4) {
-        // Below e^-87 there is nothing, and above e^88 the infinite; NaN stays what it is.
+        // Below e^-87 the result is 0, above e^88 infinite; NaN stays NaN.
         let low = F::new(-87.0);
         let high = F::new(89.0);
         let kept = DoubleFloat::<F> {
@@ -235,7 +235,7 @@ mod tests {
         let (cubes, units) = cube.units(n);
         functions::launch::<f32, _>(cube.client(), cubes, units, arg(&given), arg(&out));
         let got = cube.to_vec(&out).unwrap();
-        // Cosine and sine are held to 1, the others to their own size.
+        // Errors of cosine and sine are relative to 1, the others to the value.
         let want: [fn(f64) -> [f64; 2]; 5] =
             [|x| [x.exp(); 2], |x| [x.cos(), 1.0], |x| [x.sin(), 1.0], |x| [x * x; 2], |x| [1.0 / (1.0 + x * x); 2]];
         for (pairs, want) in got.chunks_exact(2 * n).zip(want) {

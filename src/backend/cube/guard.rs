@@ -1,7 +1,7 @@
-//! CUDA's runtime on a short lead: what fails on its thread is the error of the next read.
+//! Makes a failure in CUDA's runtime the error of the next read.
 //!
-//! CubeCL's server for CUDA panics where memory runs out. The thread it lives on catches that and goes on: the kernels that want the
-//! memory are left out, and whoever reads gets what was in memory before. [`Guarded`] puts a [`Guard`] in front of that server.
+//! CubeCL's server for CUDA panics when memory runs out. Its thread catches the panic and goes on: the kernels that needed the memory do
+//! not run, and a read returns whatever the memory held before. [`Guarded`] puts a [`Guard`] in front of that server.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -71,19 +71,19 @@ impl<R: Runtime<Server: Guardable>> Runtime for Guarded<R> {
     }
 }
 
-/// Hands everything on to the server `S`, and keeps what fails there until somebody waits for the device.
+/// Hands everything on to the server `S`, and keeps the first failure until a caller waits for the device.
 #[derive(Debug)]
 pub struct Guard<S: Guardable> {
     server: S,
     utilities: Arc<ServerUtilities<Self>>,
-    /// What failed first since the last wait: the rest comes of it.
+    /// The first failure since the last wait: later ones follow from it.
     failure: Option<ServerError>,
 }
 
 impl<S: Guardable> Guard<S> {
-    /// What `task` makes of the server; nothing where it panics, which is noted down under the name of `what` was done.
+    /// Runs `task` on the server. A panic is kept as the failure of `what`.
     fn attempt<T>(&mut self, what: impl FnOnce() -> String, task: impl FnOnce(&mut S) -> T) -> Option<T> {
-        // The server's own thread would go on with it as well.
+        // AssertUnwindSafe: the server's own thread goes on after a panic, too.
         let panic = match catch_unwind(AssertUnwindSafe(|| task(&mut self.server))) {
             Ok(done) => return Some(done),
             Err(panic) => panic,

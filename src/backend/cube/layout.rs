@@ -12,7 +12,8 @@ use crate::error::Result;
 /// Positions of a token whose gradients one cube sums.
 const SEGMENT: usize = 512;
 
-/// `out` in order, from x in strides: entry i from `base` + the offset of i along `axes`, (length, stride) pairs, the last axis first.
+/// Writes `out` in order and reads x in strides: entry i is at `base` + the offset of i along `axes`, (length, stride) pairs, last axis
+/// first.
 #[cube(launch)]
 fn gather_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>, base: u32, #[comptime] rank: usize) {
     if ABSOLUTE_POS < out.len() {
@@ -20,7 +21,7 @@ fn gather_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>, 
     }
 }
 
-/// x in order, into `out` in strides.
+/// Reads x in order and writes `out` in strides.
 #[cube(launch)]
 fn scatter_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>, base: u32, #[comptime] rank: usize) {
     if ABSOLUTE_POS < x.len() {
@@ -28,8 +29,8 @@ fn scatter_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>,
     }
 }
 
-/// (length, stride) of axes, the first one first, as a kernel takes them: the last one first, without those of length 1, and neighbours
-/// that are one run of memory joined.
+/// Turns (length, stride) pairs, first axis first, into what a kernel takes: last axis first, without axes of length 1, and with neighbours
+/// joined that are one run of memory.
 fn axes(axes: impl IntoIterator<Item = (usize, usize)>) -> Vec<usize> {
     let mut joined: Vec<(usize, usize)> = Vec::new();
     for (len, stride) in axes {
@@ -179,7 +180,7 @@ struct Segments {
 }
 
 impl Segments {
-    /// By a counting sort, which keeps the order of a token's positions.
+    /// A counting sort, which keeps the order of a token's positions.
     fn of(rows: usize, tokens: &[u32], d_model: usize, length: usize) -> Self {
         let mut next = vec![0usize; rows + 1];
         tokens.iter().for_each(|&token| next[token as usize + 1] += 1);
@@ -226,7 +227,7 @@ impl<R: Runtime, E: Scalar> Layout for Cube<R, E> {
             return Ok(x.clone());
         }
         let outer = x.shape()[..axis].iter().product();
-        // Backwards: the stride is below 0, modulo 2^32 on the device.
+        // Backwards: the stride is negative, modulo 2^32 on the device.
         let axes = axes([(outer, size * inner), (size, inner.wrapping_neg()), (inner, 1)]);
         gather(self, "flip", x, x.shape(), &axes, (size - 1) * inner)
     }
@@ -242,7 +243,7 @@ impl<R: Runtime, E: Scalar> Layout for Cube<R, E> {
 
     fn embed_grad(&self, rows: usize, tokens: &[u32], g: &Tensor<Self>) -> Result<Tensor<Self>> {
         const METHOD: &str = "embed_grad";
-        let [_, d_model, length] = shape::embedding_gradient(METHOD, rows, tokens, g.shape())?;
+        let [_, d_model, length] = shape::embedding_grad(METHOD, rows, tokens, g.shape())?;
         let segments = Segments::of(rows, tokens, d_model, length);
         let upload = |words: &[u32]| self.upload_words(METHOD, words);
         let [places, bounds, first] = [upload(&segments.places)?, upload(&segments.bounds)?, upload(&segments.first)?];

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::elementwise::reduce::sum_cube;
+use super::elementwise::reduce::{sum_cube, sum_strided};
 use super::launch::UNITS;
 use super::storage::arg;
 use super::{Cube, Scalar};
@@ -25,7 +25,7 @@ fn max_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {
         width /= 2;
     }
     let max = scratch[0];
-    // Nobody writes the scratch again before everybody has read it.
+    // No unit may write the scratch again before all have read it.
     sync_cube();
     max
 }
@@ -45,7 +45,7 @@ fn cross_entropy_kernel<F: Float>(
     if row < losses.len() {
         let start = row * classes as usize;
         let end = start + classes as usize;
-        // A NaN loses every comparison, or is the first: the sum below is NaN either way.
+        // A comparison with NaN is false, so a NaN may be passed over here; the sum below is NaN all the same.
         let mut top = logits[start];
         let mut i = start + UNIT_POS as usize;
         while i < end {
@@ -78,13 +78,7 @@ fn cross_entropy_kernel<F: Float>(
 #[cube(launch)]
 fn mean_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, #[comptime] units: usize) {
     let mut scratch = SharedMemory::<F>::new(units);
-    let mut sum = F::new(0.0);
-    let mut i = UNIT_POS as usize;
-    while i < x.len() {
-        sum += x[i];
-        i += CUBE_DIM as usize;
-    }
-    let sum = sum_cube::<F>(sum, &mut scratch);
+    let sum = sum_strided::<F>(x, 0u32, x.len() as u32, 1u32, &mut scratch);
     if UNIT_POS == 0 {
         out[0] = sum / F::cast_from(x.len());
     }
@@ -102,7 +96,7 @@ fn cross_entropy_grad_kernel<F: Float>(softmax: &Array<F>, labels: &Array<u32>, 
     }
 }
 
-/// The numbers of a step that is the same for every entry.
+/// The numbers of a step, the same for every entry.
 #[derive(CubeType, CubeLaunch)]
 struct Step {
     /// 1 - learning rate times weight decay.

@@ -13,7 +13,7 @@ use super::{Cube, Scalar};
 use crate::backend::{Binary, ChannelMixing, Mixing, Tensor};
 use crate::error::Result;
 
-/// What multiplies f.
+/// Dropout of (batch, channel) rows.
 #[derive(CubeType, CubeLaunch)]
 struct Dropout<F: Float> {
     /// Uniform numbers (B, H).
@@ -29,7 +29,7 @@ struct Sizes {
     length: u32,
 }
 
-/// What row `row` is multiplied with.
+/// The dropout factor of row `row`.
 #[cube]
 fn factor<F: Float>(dropout: &ComptimeOption<Dropout<F>>, row: usize) -> F {
     #[comptime]
@@ -69,7 +69,7 @@ fn finish<F: Float>(
 
 /// The gradient of z: f'(z + bias) drop(g).
 #[cube(launch)]
-fn pull<F: Float>(
+fn finish_grad<F: Float>(
     z: &ComptimeOption<Array<F>>,
     bias: &Array<F>,
     activation: &ComptimeOption<Activation>,
@@ -93,7 +93,7 @@ fn pull<F: Float>(
     }
 }
 
-/// A mix as the device does it.
+/// A mix, and the method that is to be named in errors.
 struct Mixer<'a, R: Runtime, E: Scalar> {
     cube: &'a Cube<R, E>,
     method: &'static str,
@@ -178,7 +178,7 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
         let out = cube.alloc(self.method, g.shape())?;
         let ((cubes, units), z) = (cube.units(out.numel()), z.as_ref().map(arg).into());
         let (client, bias, dropout) = (cube.client(), arg(self.mixing.bias), self.dropout()?);
-        pull::launch::<E, R>(
+        finish_grad::launch::<E, R>(
             client,
             cubes,
             units,

@@ -52,7 +52,7 @@ pub struct Cube<R: Runtime, E: Scalar> {
 
 struct Shared<R: Runtime> {
     client: ComputeClient<R>,
-    /// As in "wgpu".
+    /// The name of the runtime, as in "wgpu".
     runtime: &'static str,
     /// What its maker calls it.
     device: String,

@@ -1,18 +1,18 @@
 //! Per-channel affine maps, moments, BatchNorm and LayerNorm of (B, H, L) tensors.
 //!
-//! What is summed over batch and length comes from a cut of the channels: one kernel sums the pieces, and the cubes of the next add them up
-//! for themselves. What is summed over channels, at every position, comes from cubes whose units lie along the length.
+//! Sums over batch and length: every channel is cut into pieces, one kernel sums the pieces, and each cube of the next kernel adds them up.
+//! Sums over channels: a cube takes some positions, and its units share out the channels.
 
 use cubecl::prelude::*;
 
-use super::channel_sums::{Channels, Cut, sequence, total, totals};
-use super::elementwise::reduce::sum_cube;
+use super::channel_sums::{Channels, Cut, sequence, totals};
+use super::elementwise::reduce::{put_sums, sum_cube, sum_strided};
 use super::storage::arg;
 use super::{Cube, Scalar};
 use crate::backend::{NormAxes, Normalization, Normalized, Tensor, shape};
 use crate::error::Result;
 
-/// Positions of a cube of a LayerNorm, and groups that its units share the channels out to.
+/// Positions of a cube of a LayerNorm, and the groups of units among which the channels of a position are shared out.
 const ACROSS: usize = 32;
 const GROUPS: usize = 8;
 
@@ -81,29 +81,18 @@ fn affine_grad_kernel<F: Float>(
             alone += g;
             k += CUBE_DIM;
         }
-        put_sums::<F>(with_x, alone, parts, &mut scratch);
+        put_sums::<F>(with_x, alone, parts, CUBE_POS, &mut scratch);
     }
 }
 
-/// The sums over a cube's units into its entries of `parts`, (2, H, pieces).
-#[cube]
-fn put_sums<F: Float>(first: F, second: F, parts: &mut Array<F>, scratch: &mut SharedMemory<F>) {
-    let first = sum_cube::<F>(first, scratch);
-    let second = sum_cube::<F>(second, scratch);
-    if UNIT_POS == 0 {
-        parts[CUBE_POS] = first;
-        parts[CUBE_POS + parts.len() / 2] = second;
-    }
-}
-
-/// Every piece's mean and sum of squares around it, (2, H, pieces): in two passes, for the variance's accuracy.
+/// The mean of every piece, and the sum of squared distances from it, (2, H, pieces). Two passes, so that the variance is accurate.
 #[cube(launch)]
 fn moments_kernel<F: Float>(x: &Array<F>, channels: &Channels, parts: &mut Array<F>, #[comptime] units: usize) {
     let mut scratch = SharedMemory::<F>::new(units);
     let h = channels.channel();
     if h < channels.channels {
         let end = channels.end();
-        // From the first entry, so that a large mean does not drown the rest.
+        // Distances from the first entry are summed: a large mean would cost digits.
         let origin = x[channels.position(h, channels.first() - UNIT_POS) as usize];
         let mut sum = F::new(0.0);
         let mut k = channels.first();
@@ -127,7 +116,7 @@ fn moments_kernel<F: Float>(x: &Array<F>, channels: &Channels, parts: &mut Array
     }
 }
 
-/// The moments of channel `h` from those of its pieces (Chan, Golub, LeVeque 1983): by all units of a cube, and for all of them.
+/// The moments of channel `h` from those of its pieces (Chan, Golub, LeVeque 1983). All units of a cube take part, and all get them.
 #[cube]
 fn merge<F: Float>(parts: &Array<F>, h: u32, channels: &Channels, scratch: &mut SharedMemory<F>) -> Moments<F> {
     let row = (h * channels.pieces) as usize;
@@ -184,7 +173,7 @@ fn moments_grad_kernel<F: Float>(x: &Array<F>, moments: &Array<F>, g: &Array<F>,
     }
 }
 
-/// BatchNorm from the moments of the pieces; the first cube of every channel also puts down the channel's.
+/// BatchNorm from the moments of the pieces. The first cube of every channel also writes the channel's moments.
 #[cube(launch)]
 fn batch_kernel<F: Float>(
     x: &Array<F>,
@@ -248,7 +237,7 @@ fn norm_sums_kernel<F: Float>(
             alone += g;
             k += CUBE_DIM;
         }
-        put_sums::<F>(with_x, alone, parts, &mut scratch);
+        put_sums::<F>(with_x, alone, parts, CUBE_POS, &mut scratch);
     }
 }
 
@@ -269,8 +258,8 @@ fn batch_grad_kernel<F: Float>(
     let mut scratch = SharedMemory::<F>::new(units);
     let h = channels.channel();
     if h < channels.channels {
-        let with_x = total::<F>(parts, h, channels.pieces, &mut scratch);
-        let alone = total::<F>(parts, channels.channels + h, channels.pieces, &mut scratch);
+        let with_x = sum_strided::<F>(parts, h * channels.pieces, channels.pieces, 1u32, &mut scratch);
+        let alone = sum_strided::<F>(parts, (channels.channels + h) * channels.pieces, channels.pieces, 1u32, &mut scratch);
         let count = F::cast_from(channels.count);
         let mean = mean[h as usize];
         let r = steepness::<F>(var[h as usize], eps.get::<F>());
@@ -298,7 +287,7 @@ struct Share {
     first: u32,
 }
 
-/// Units lie along positions; where there are none left, a unit's channels end at 0.
+/// Neighbouring units have neighbouring positions.
 #[cube]
 fn share(channels: u32, length: u32, #[comptime] across: usize) -> Share {
     let position = CUBE_POS as u32 * comptime!(across as u32) + UNIT_POS % comptime!(across as u32);
@@ -316,7 +305,7 @@ fn sum_groups<F: Float>(mine: F, scratch: &mut SharedMemory<F>, #[comptime] acro
     for group in 0..groups {
         sum += scratch[UNIT_POS as usize % across + group * across];
     }
-    // Nobody writes the scratch again before everybody has read it.
+    // No unit may write the scratch again before all have read it.
     sync_cube();
     sum
 }
@@ -500,7 +489,7 @@ impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
     }
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let cut = self.cut(shape::moments_gradient("moments_grad", x.shape(), moments.shape(), g.shape())?);
+        let cut = self.cut(shape::moments_grad("moments_grad", x.shape(), moments.shape(), g.shape())?);
         let (out, (cubes, units)) = (self.alloc("moments_grad", x.shape())?, grid(self, &cut));
         moments_grad_kernel::launch::<E, R>(self.client(), cubes, units, arg(x), arg(moments), arg(g), cut.launch(), arg(&out));
         Ok(out)

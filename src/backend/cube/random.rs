@@ -1,6 +1,6 @@
-//! Random numbers: the words of `rng.rs`, any of them by its address.
+//! Random numbers: the words of `rng.rs`, each found by its position.
 //!
-//! A unit jumps to its first word and then goes in strides, so that neighbouring units write neighbouring elements.
+//! A unit jumps to its first word and goes on in strides of a cube's width: neighbouring units write neighbouring elements.
 
 use std::f64::consts::TAU;
 
@@ -16,7 +16,7 @@ use crate::error::Result;
 /// Elements that a unit draws at most.
 const MOST: usize = 16;
 
-/// Bits of a digit of a distance, and digits of a distance: what the table of jumps is made for.
+/// A jump goes digit by digit of its distance: bits of a digit, and digits.
 const BITS: usize = 8;
 const DIGITS: usize = 4;
 
@@ -63,7 +63,7 @@ fn split_mix(state: Long, n: u32) -> Long {
     xor_shift(x, 31u32)
 }
 
-/// A generator as kernels take it, and the strides in which a unit goes through its words.
+/// A generator in a kernel, and the stride in which a unit goes through its words.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Stream {
     /// (A^n, G_n) in words, the lower one first, for every n = digit << (BITS k): n steps take the state to A^n state + G_n increment.
@@ -244,7 +244,7 @@ fn cos_turn<F: Float>(word: u32) -> F {
     select(quarter == 1 || quarter == 2, -value, value)
 }
 
-/// Every unit of a cube draws `elements` numbers, a cube's width apart, from the words after `start`.
+/// Every unit draws `elements` numbers, a cube's width apart, from the words after `start`.
 #[cube(launch)]
 fn flat_kernel<F: Float>(stream: &Stream, start: Long, out: &mut Array<F>, elements: u32, #[comptime] normal: bool) {
     let mut i = CUBE_POS * (elements * CUBE_DIM) as usize + UNIT_POS as usize;
@@ -252,7 +252,7 @@ fn flat_kernel<F: Float>(stream: &Stream, start: Long, out: &mut Array<F>, eleme
         let mut place = Place { low: start.low, high: start.high, t: 0u32 };
         stream.jump(&mut place, i as u32);
         if comptime!(normal) {
-            // Two words an element: as far again.
+            // An element takes two words, so a stride is twice as long.
             stream.jump(&mut place, i as u32);
         }
         let mut drawn = 0u32;
@@ -293,7 +293,7 @@ fn halves(x: u64) -> (u32, u32) {
     (x as u32, (x >> 32) as u32)
 }
 
-/// As a kernel takes it.
+/// The kernel argument for it.
 fn long_arg<R: Runtime>(x: u64) -> LongLaunch<R> {
     let (low, high) = halves(x);
     LongLaunch::new(low, high)
@@ -324,7 +324,7 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
     }
 }
 
-/// Numbers that a unit draws of `count`: enough units to fill a large device before one draws twice.
+/// How many of `count` numbers a unit draws: one, until there are units enough to fill a large device.
 fn elements(count: usize) -> usize {
     (count >> 18).clamp(1, MOST)
 }

@@ -1,4 +1,4 @@
-//! What lives on the device: buffers, their upload and read-back, and the tables that are uploaded once.
+//! Memory on the device: buffers, upload and read-back, and tables that are uploaded once.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// As a kernel takes it.
+    /// The kernel argument for it.
     pub(super) fn arg<R: Runtime>(&self) -> ArrayArg<R> {
         // SAFETY: `len` elements were allocated or uploaded where this buffer was made, and nothing else makes one.
         unsafe { ArrayArg::from_raw_parts(self.handle.clone(), self.len.max(1)) }
@@ -39,13 +39,10 @@ pub(super) fn arg<R: Runtime, E: Scalar>(x: &Tensor<Cube<R, E>>) -> ArrayArg<R> 
 /// Two tensors that belong together.
 pub(super) type Pair<'a, R, E> = (&'a Tensor<Cube<R, E>>, &'a Tensor<Cube<R, E>>);
 
-/// Gradients, those that are wanted.
-pub(super) type Wanted<R, E, const N: usize> = [Option<Tensor<Cube<R, E>>>; N];
-
-/// Uploaded tables by what they are; shapes and tables of transforms come again and again.
+/// Uploaded tables by name and sizes: the same ones are needed in every step.
 pub(super) type Tables = Mutex<HashMap<(&'static str, Vec<usize>), Buffer>>;
 
-/// Tables that are kept; a run over sequences of many lengths would fill the device with them.
+/// The most tables that are kept: a run over sequences of many lengths would fill the device with them.
 const KEPT: usize = 4096;
 
 impl<R: Runtime, E: Scalar> Cube<R, E> {
@@ -87,7 +84,7 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
 
     fn buffer_of(&self, method: &'static str, bytes: &[u8], len: usize) -> Result<Buffer> {
         if bytes.is_empty() {
-            // Room for one value of any scalar: what is read back must be whole values.
+            // At least one value of the largest scalar: only whole values can be read back.
             return self.buffer(method, 0, 8);
         }
         if bytes.len() as u64 > self.limits().buffer_bytes {
@@ -128,7 +125,7 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
         Ok(buffer)
     }
 
-    /// The values on the host: waits for the device, and meets what went wrong on it.
+    /// The values on the host. Waits for the device, and returns the error of what failed on it.
     pub(super) fn read(&self, method: &'static str, x: &Tensor<Self>) -> Result<Vec<E>> {
         let bytes = self.bytes(method, x.storage())?;
         Ok(E::from_bytes(&bytes)[..x.numel()].to_vec())
@@ -155,7 +152,7 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
             });
         };
         read.map_err(|error| {
-            // The first line; what follows is the library's own stack.
+            // The first line alone: the rest is the library's stack.
             let text = error.to_string();
             let reason: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Backtrace")).map(str::trim).collect();
             Error::Device { method, help: format!("{} failed: {}", self.device_name(), reason.join(" ")) }
@@ -178,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_launched_is_an_error_of_the_next_read_and_of_no_other() {
+    fn a_failed_launch_is_an_error_of_the_next_read_only() {
         let cube = Wgpu::new().expect("a device");
         let out = cube.alloc("greedy", &[1]).unwrap();
         greedy::launch::<f32, _>(cube.client(), cube.cubes(1), CubeDim::new_1d(1), arg(&out));
@@ -188,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_buffer_holds_is_refused_before_it_is_asked_for() {
+    fn a_tensor_larger_than_any_buffer_is_refused() {
         let cube = Wgpu::new().expect("a device");
         let message = cube.full(&[1 << 20, 1 << 20], 0.0).unwrap_err().to_string();
         assert!(message.contains("full") && message.contains("bytes"), "{message}");

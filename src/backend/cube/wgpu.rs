@@ -88,7 +88,7 @@ fn client(index: usize, adapter: &Adapter) -> Result<(ComputeClient<WgpuRuntime>
 }
 
 fn request(adapter: &Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
-    // Everything that is there to be had, as the runtime does where it opens a device.
+    // All features of the device: what the runtime asks for where it opens one itself.
     let descriptor = DeviceDescriptor {
         required_features: adapter.features() - Features::MAPPABLE_PRIMARY_BUFFERS - Features::all_experimental_mask(),
         required_limits: adapter.limits(),
@@ -101,14 +101,14 @@ fn request(adapter: &Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
     block_on(adapter.request_device(&descriptor)).or_else(refused)
 }
 
-/// Makes a device the runtime's. It is handed the very device: left to choose by itself, it knows one software device only, takes what it
-/// likes for one of no known type, and panics where a device cannot be opened.
+/// Hands a device to the runtime. Left to choose by itself, the runtime knows one software device only, takes any device where the type is
+/// unknown, and panics where a device cannot be opened.
 fn hand_over(adapter: &Adapter, device: wgpu::Device, queue: wgpu::Queue) -> (WgpuDevice, Alarm) {
     let alarm = Alarm::default();
     let ring = |alarm: &Alarm, reason: String| {
         alarm.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
     };
-    // Left alone, both would end the program.
+    // Without a handler, either would end the program.
     let told = alarm.clone();
     device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| ring(&told, error.to_string())));
     let told = alarm.clone();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_opens_under_its_name_and_computes() {
+    fn every_listed_device_opens_and_computes() {
         for (index, name) in names().iter().enumerate() {
             let gpu = Wgpu::nth(index).unwrap();
             assert_eq!((gpu.device_name(), gpu.name()), (name.as_str(), "wgpu-f32".into()));
@@ -183,17 +183,17 @@ mod tests {
         let device = open();
         let other = Wgpu::nth(0).unwrap();
         assert!(device.is_some() && open() == device);
-        // What one of them made, the other can use.
+        // Tensors of one clone can be used by the other.
         let x = one.full(&[2], 1.5).unwrap();
         assert_eq!(other.to_vec(&other.sum_to(&x, &[1]).unwrap()).unwrap(), [3.0]);
     }
 
     #[test]
-    fn what_a_device_meets_by_itself_is_the_error_of_the_next_read() {
+    fn a_failure_outside_of_any_call_is_the_error_of_the_next_read() {
         let Some((gpu, device)) = alone() else { return assert!(names().is_empty()) };
         let x = gpu.full(&[2], 1.5).unwrap();
         assert_eq!(gpu.to_vec(&x).unwrap(), [1.5; 2]);
-        // More than a buffer can have, outside of all that would catch it.
+        // A buffer larger than any may be, made outside of the calls that check.
         let size = u64::MAX / 2;
         let _ = device.create_buffer(&wgpu::BufferDescriptor {
             label: None,

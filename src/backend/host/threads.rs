@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 /// Elements of a piece of elementwise work: large enough to hide the cost of a task, small enough to share evenly.
-pub const CHUNK: usize = 1 << 14;
+pub const PIECE: usize = 1 << 14;
 
 /// Calls `f(index, item)` for every item.
 pub fn for_each<T: Send>(items: Vec<T>, f: impl Fn(usize, T) + Sync + Send) {
@@ -28,15 +28,15 @@ pub fn for_each_with<T: Send, S>(items: Vec<T>, init: impl Fn() -> S + Sync + Se
 }
 
 /// Calls `f(index, piece)` for every `size` elements of `out` (the last piece may be shorter).
-pub fn for_each_chunk<E: Send>(out: &mut [E], size: usize, f: impl Fn(usize, &mut [E]) + Sync + Send) {
+pub fn for_each_piece<E: Send>(out: &mut [E], size: usize, f: impl Fn(usize, &mut [E]) + Sync + Send) {
     #[cfg(feature = "parallel")]
     out.par_chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(i, piece));
     #[cfg(not(feature = "parallel"))]
     out.chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(i, piece));
 }
 
-/// Like [`for_each_chunk`], with scratch made by `init`.
-pub fn for_each_chunk_with<E: Send, S>(
+/// Like [`for_each_piece`], with scratch made by `init`.
+pub fn for_each_piece_with<E: Send, S>(
     out: &mut [E],
     size: usize,
     init: impl Fn() -> S + Sync + Send,

@@ -32,7 +32,7 @@ pub struct Raster {
 /// Neurons that a panel shows at most.
 const NEURONS: usize = 64;
 /// The most neurons that all panels show together, to bound the size of the file; very many panels show more.
-const ROWS: usize = 320;
+const MOST_ROWS: usize = 320;
 /// Columns of time that a panel shows at most.
 const COLUMNS: usize = 320;
 /// Shades of a column in which several time steps are merged.
@@ -52,7 +52,7 @@ pub fn raster_svg(raster: &Raster) -> Result<String> {
             return Err(Error::value("raster_svg", format!("{title}: a spike at step {step}, but the sequence has {length} steps")));
         }
     }
-    let most = (ROWS / raster.panels.len().max(1)).clamp(8, NEURONS);
+    let most = (MOST_ROWS / raster.panels.len().max(1)).clamp(8, NEURONS);
     let merged = match raster.length.div_ceil(COLUMNS) {
         0 | 1 => String::new(),
         steps => format!(", {steps} in a column: the darker, the more of them with a spike"),

@@ -11,7 +11,7 @@ use crate::backend::cpu::spiking::spike::potential;
 use crate::backend::cpu::transposed_rows::{CHUNK, ROWS, fold, gather, panel, repeated, scatter};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::for_each_with;
-use crate::backend::unary::Each;
+use crate::backend::unary::with_function;
 use crate::backend::{Draw, Firing, Noise, Real, Surrogate, Unary, Words};
 
 /// A firing for the sixteen rows of one unit.
@@ -167,7 +167,7 @@ fn forward<E: Real>(conv: &Prepared<'_, E>, shape: [usize; 3], firing: &Firing<&
 }
 
 /// The gradients, each where it is wanted.
-pub struct Wanted<'a, E> {
+pub struct FireGrads<'a, E> {
     /// (B, H, L).
     pub input: Option<&'a mut [E]>,
     /// (c, H, Lk), zero on entry.
@@ -188,7 +188,7 @@ struct Gradients<E: Real> {
 }
 
 /// The surrogate gradients for the spikes' gradient `g`, (B, H, L).
-pub fn fire_grad<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, g: &[E], wanted: Wanted<'_, E>) {
+pub fn fire_grad<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, g: &[E], wanted: FireGrads<'_, E>) {
     let conv = Prepared::new(rings, operands);
     let [_, channels, length] = operands.shape;
     let (input, kernel, skip) = (wanted.input.is_some(), wanted.kernel.is_some(), wanted.skip.is_some());
@@ -204,7 +204,7 @@ pub fn fire_grad<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, 
         for Unit { tile, batch, out } in task {
             conv.apply(scratch, batch, tile, kernel);
             let lanes = Lanes::new(&firing, &conv, operands.shape, batch, tile);
-            chunk.potential_gradient(&lanes, lanes.rows(g), scratch, sums);
+            chunk.potential_grad(&lanes, lanes.rows(g), scratch, sums);
             conv.grad(scratch, batch, tile, &mut sums.conv, input);
             if let Some(out) = out {
                 scatter(panel(&scratch.output), length, 0, out);
@@ -244,7 +244,7 @@ impl<E: Real> Chunk<E> {
     }
 
     /// Replaces y in `scratch.output` by its gradient.
-    fn potential_gradient(&mut self, lanes: &Lanes<'_, E>, g: &[E], scratch: &mut Scratch<E>, sums: &mut Gradients<E>) {
+    fn potential_grad(&mut self, lanes: &Lanes<'_, E>, g: &[E], scratch: &mut Scratch<E>, sums: &mut Gradients<E>) {
         let Firing { activation, spike, .. } = lanes.firing;
         let (mut noise, mut dropping) = (lanes.noise(), lanes.dropping());
         self.scale.fill(E::zero());
@@ -258,7 +258,7 @@ impl<E: Real> Chunk<E> {
                 Some(f) => activation_with_derivative(f, y, &self.noise[..n], &lanes.tied, a, d),
                 None => identity_with_derivative(y, &self.noise[..n], &lanes.tied, a, d),
             }
-            if spike.has_noisy_gradient() {
+            if spike.has_noisy_grad() {
                 noise.next(&mut self.noise[..n]);
                 noisy_slopes(spike.surrogate, (a, &self.noise[..n]), (&lanes.scale, &lanes.shift), own);
             } else {
@@ -295,28 +295,15 @@ fn potentials_body<I: Isa, E: Real>(x: &mut [E], tied: &[E], scale: &[E], shift:
 }
 
 /// a = tied f(mask y), d = da/dy.
-struct Activated<'a, E> {
-    y: &'a [E],
-    mask: &'a [E],
-    tied: &'a [E],
-    a: &'a mut [E],
-    d: &'a mut [E],
-}
-
-impl<E: Real> Each<E> for Activated<'_, E> {
-    #[inline(always)]
-    fn each<V: FnOnce() -> E, G: FnOnce(E) -> E>(self, f: impl Fn(E) -> (V, G)) {
-        for ((((&y, &mask), &tied), a), d) in self.y.iter().zip(self.mask).zip(self.tied).zip(self.a).zip(self.d) {
+#[inline(always)]
+fn activation_body<I: Isa, E: Real>(f: Unary, y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) {
+    with_function!(f, I, E, |f| {
+        for ((((&y, &mask), &tied), a), d) in y.iter().zip(mask).zip(tied).zip(a).zip(d) {
             let (value, grad) = f(y * mask);
             *a = value() * tied;
             *d = grad(mask * tied);
         }
-    }
-}
-
-#[inline(always)]
-fn activation_body<I: Isa, E: Real>(f: Unary, y: &[E], mask: &[E], tied: &[E], a: &mut [E], d: &mut [E]) {
-    f.apply::<I, E>(Activated { y, mask, tied, a, d });
+    });
 }
 
 /// a = tied mask y, d = da/dy.

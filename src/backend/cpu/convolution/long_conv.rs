@@ -332,7 +332,7 @@ pub fn long_conv<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, 
 }
 
 /// The gradients of a convolution, each where it is wanted.
-pub struct Wanted<'a, E> {
+pub struct LongConvGrads<'a, E> {
     /// (B, H, L).
     pub input: Option<&'a mut [E]>,
     /// (c, H, Lk), zero on entry.
@@ -342,7 +342,7 @@ pub struct Wanted<'a, E> {
 }
 
 /// The gradients for the output's gradient `g`, (B, H, L).
-pub fn long_conv_grad<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
+pub fn long_conv_grad<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, g: &[E], wanted: LongConvGrads<'_, E>) {
     let conv = Prepared::new(rings, operands);
     let length = operands.shape[2];
     let input = wanted.input.is_some();

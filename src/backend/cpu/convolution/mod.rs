@@ -39,7 +39,7 @@ impl<E: Real> Convolution for Cpu<E> {
         let mut input = needs[0].then(|| self.pool.dirty(conv.input.numel()));
         let mut kernel = self.buffer_if(needs[1], conv.kernel.numel());
         let mut skip = self.buffer_if(needs[2] && conv.skip.is_some(), channels);
-        let wanted = long_conv::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip: skip.as_deref_mut() };
+        let wanted = long_conv::LongConvGrads { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip: skip.as_deref_mut() };
         long_conv::long_conv_grad(&self.rings, operands(&conv), values(g), wanted);
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), self.wrap_if(skip, &[channels])])
     }
@@ -69,7 +69,7 @@ impl<E: Real> Convolution for Cpu<E> {
         let mut small = [needs[2] && conv.skip.is_some(), needs[3] && firing.affine.is_some(), needs[4] && firing.affine.is_some()]
             .map(|wanted| self.buffer_if(wanted, channels));
         let [skip, scale, shift] = small.each_mut().map(|buffer| buffer.as_deref_mut());
-        let wanted = fire::Wanted { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip, scale, shift };
+        let wanted = fire::FireGrads { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip, scale, shift };
         fire::fire_grad(&self.rings, operands(&conv), firing.map(values), values(g), wanted);
         let [skip, scale, shift] = small.map(|buffer| self.wrap_if(buffer, &[channels]));
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), skip, scale, shift])

@@ -13,7 +13,7 @@ use crate::backend::cpu::elementwise::{add, mask, sum, unary_grad_in_place, unar
 use crate::backend::cpu::spike_bits::{Packed, Spread, count, tiles};
 use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, scatter};
 use crate::backend::host::gemm::{Matrix, gemm};
-use crate::backend::host::threads::{for_each_chunk, for_each_chunk_with, for_each_with};
+use crate::backend::host::threads::{for_each_piece, for_each_piece_with, for_each_with};
 use crate::backend::host::vectors::at_level;
 use crate::backend::{Draw, Real, Unary};
 
@@ -21,7 +21,7 @@ use crate::backend::{Draw, Real, Unary};
 const DENSE: f64 = 0.38;
 
 /// The share from which on it is faster for the weight's gradient.
-const DENSE_GRADIENT: f64 = 0.55;
+const DENSE_GRAD: f64 = 0.55;
 
 /// The spikes of all parts, tile after tile.
 struct Spikes<'a> {
@@ -76,7 +76,7 @@ fn spread_out<E: Real>(spread: &Spread<E>, words: &[&[u16]], out: &mut [E]) {
 fn transposed<E: Real>(weight: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &Arc<Pool<E>>) -> Buffer<E> {
     let (width, padded) = (width(shape.d_out), spikes.padded());
     let mut out = pool.zeros(shape.d_out.div_ceil(width) * padded * width);
-    for_each_chunk(&mut out, padded * width, |block, out| {
+    for_each_piece(&mut out, padded * width, |block, out| {
         let rows = &weight[block * width * shape.d_in..];
         let rows = &rows[..rows.len().min(width * shape.d_in)];
         let mut lanes = [[E::zero(); ROWS]; STEPS];
@@ -96,7 +96,7 @@ fn transposed<E: Real>(weight: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &A
 fn untransposed<E: Real>(shares: &[E], shape: Shape, spikes: &Spikes<'_>, weight: &mut [E]) {
     let (width, padded) = (width(shape.d_out), spikes.padded());
     let size = shape.d_out.div_ceil(width) * padded * width;
-    for_each_chunk(weight, ROWS * shape.d_in, |i, rows| {
+    for_each_piece(weight, ROWS * shape.d_in, |i, rows| {
         let (block, lane) = (i * ROWS / width, i * ROWS % width);
         let mut lanes = [[E::zero(); ROWS]; STEPS];
         spikes.each_stretch(|at, column, count| {
@@ -184,7 +184,7 @@ impl<'a, E: Real> Mixer<'a, E> {
     }
 
     /// The gradient of the product, for the output's gradient `g`.
-    pub fn inner_gradient(&self, g: &[E], out: &mut [E]) {
+    pub fn product_grad(&self, g: &[E], out: &mut [E]) {
         self.run(out, |block, from, steps, out| {
             let masks = self.masks(block);
             for (row, out) in out.chunks_mut(self.shape.length).enumerate() {
@@ -308,7 +308,7 @@ impl<'a, E: Real> Mixer<'a, E> {
 
     /// The gradient of one part, whose columns of W start at `at`, from the product's: with all of W^T, the surrogate's mask being
     /// open for half of the potentials.
-    pub fn part_gradient(&self, g: &[E], at: usize, channels: usize, out: &mut [E]) {
+    pub fn part_grad(&self, g: &[E], at: usize, channels: usize, out: &mut [E]) {
         let Shape { d_out, d_in, length, .. } = self.shape;
         let weight = Matrix::new(self.weight, d_out, d_in);
         let entries = out.chunks_mut(channels * length).enumerate();
@@ -326,15 +326,15 @@ impl<'a, E: Real> Mixer<'a, E> {
     }
 
     /// The gradient of W, from the product's.
-    pub fn weight_gradient(&self, g: &[E], out: &mut [E]) {
+    pub fn weight_grad(&self, g: &[E], out: &mut [E]) {
         match &self.parts {
-            Parts::Spikes(parts) => weight_gradient_of_spikes(parts, g, self.shape, self.pool, out),
-            Parts::Rows(parts) => weight_gradient_of_rows(parts, g, self.shape, self.pool, out),
+            Parts::Spikes(parts) => weight_grad_of_spikes(parts, g, self.shape, self.pool, out),
+            Parts::Rows(parts) => weight_grad_of_rows(parts, g, self.shape, self.pool, out),
         }
     }
 
     /// The gradient of the bias, from the product's: the sum over batch and length.
-    pub fn bias_gradient(&self, g: &[E], out: &mut [E]) {
+    pub fn bias_grad(&self, g: &[E], out: &mut [E]) {
         let Shape { d_out, length, .. } = self.shape;
         for_each_with(
             out.iter_mut().collect(),
@@ -350,11 +350,11 @@ impl<'a, E: Real> Mixer<'a, E> {
 /// depend on the number of threads.
 const SHARES: usize = 8;
 
-fn weight_gradient_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
+fn weight_grad_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
     let Shape { batch, d_out, d_in, length } = shape;
     let entries = batch.div_ceil(SHARES);
     let mut partial = pool.zeros(batch.div_ceil(entries) * d_out * d_in);
-    for_each_chunk(&mut partial, d_out * d_in, |share, out| {
+    for_each_piece(&mut partial, d_out * d_in, |share, out| {
         for b in share * entries..((share + 1) * entries).min(batch) {
             let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
             let mut at = 0;
@@ -371,7 +371,7 @@ fn weight_gradient_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Sha
     }
 }
 
-fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
+fn weight_grad_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
     let Shape { batch, d_out, length, .. } = shape;
     let spikes = Spikes { parts: parts.to_vec() };
     let (width, padded) = (width(d_out), spikes.padded());
@@ -381,7 +381,7 @@ fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, 
     // (shares, blocks, padded channels, width), as W^T in `transposed`.
     let mut partial = pool.zeros(batch.div_ceil(entries) * blocks * size);
     let init = || (pool.dirty(STEPS * padded), pool.zeros(NEAR * width));
-    for_each_chunk_with(&mut partial, size, init, |(dense, near), i, sums| {
+    for_each_piece_with(&mut partial, size, init, |(dense, near), i, sums| {
         let (share, first) = (i / blocks, i % blocks * width);
         let rows = width.min(d_out - first);
         for b in share * entries..((share + 1) * entries).min(batch) {
@@ -390,7 +390,7 @@ fn weight_gradient_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, 
             for from in (0..length).step_by(STEPS) {
                 let steps = STEPS.min(length - from);
                 let words = stretch(&words, from, from + steps);
-                if density(&words) < DENSE_GRADIENT {
+                if density(&words) < DENSE_GRAD {
                     for at in (0..steps).step_by(NEAR) {
                         let count = NEAR.min(steps - at);
                         time_major(g, length, from + at, near, width, count);
@@ -466,7 +466,7 @@ mod tests {
                 let mixer = Mixer { pool: &Arc::default(), parts, weight: &weight, bias: &bias, activation, dropout, residual, shape };
                 mixer.forward(&mut out);
                 let mut gradient = vec![f64::NAN; weight.len()];
-                mixer.weight_gradient(&g, &mut gradient);
+                mixer.weight_grad(&g, &mut gradient);
                 for (i, &v) in out.iter().enumerate().step_by(1 + out.len() / 500) {
                     let (b, h, t) = (i / length / d_out, i / length % d_out, i % length);
                     let want: f64 = bias[h] + (0..d_in).map(|k| weight[h * d_in + k] * input(b, k, t)).sum::<f64>();

@@ -39,18 +39,18 @@ impl<E: Real> ChannelMixing for Cpu<E> {
 
     fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
         let mixer = mixer(&self.scratch, &mixing, mixing.check_grad(g, needs)?);
-        let inner = if mixer.is_plain() { g.clone() } else { self.make(g.shape(), |out| mixer.inner_gradient(values(g), out)) };
+        let inner = if mixer.is_plain() { g.clone() } else { self.make(g.shape(), |out| mixer.product_grad(values(g), out)) };
         let g = values(&inner);
         let mut grads = Vec::with_capacity(mixing.parts.len() + 2);
         let mut at = 0;
         for (part, &need) in mixing.parts.iter().zip(needs) {
             let channels = part.shape()[1];
-            grads.push(need.then(|| self.make(part.shape(), |out| mixer.part_gradient(g, at, channels, out))));
+            grads.push(need.then(|| self.make(part.shape(), |out| mixer.part_grad(g, at, channels, out))));
             at += channels;
         }
         let [weight, bias] = [mixing.weight, mixing.bias].map(|t| t.shape());
-        grads.push(needs[mixing.parts.len()].then(|| self.make(weight, |out| mixer.weight_gradient(g, out))));
-        grads.push(needs[mixing.parts.len() + 1].then(|| self.make(bias, |out| mixer.bias_gradient(g, out))));
+        grads.push(needs[mixing.parts.len()].then(|| self.make(weight, |out| mixer.weight_grad(g, out))));
+        grads.push(needs[mixing.parts.len() + 1].then(|| self.make(bias, |out| mixer.bias_grad(g, out))));
         Ok(grads)
     }
 }

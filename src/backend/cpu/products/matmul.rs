@@ -1,7 +1,7 @@
 //! Batches of matrix products, a product a thread: blocks are of fixed size, so results do not depend on how many threads share them.
 
 use crate::backend::host::gemm::{Matrix, gemm};
-use crate::backend::host::threads::for_each_chunk;
+use crate::backend::host::threads::for_each_piece;
 use crate::backend::{Real, shape::Product};
 
 /// The index of every batch entry of an operand under broadcasting: `shape` is the operand's batch axes.
@@ -39,7 +39,7 @@ impl<'a, E> Operand<'a, E> {
 /// All products of a batch.
 pub fn matmul<E: Real>(x: Operand<'_, E>, y: Operand<'_, E>, product: &Product, out: &mut [E]) {
     let Product { batch, m, n, k } = product;
-    for_each_chunk(out, m * n, |entry, out| {
+    for_each_piece(out, m * n, |entry, out| {
         gemm(x.matrix(entry, batch, *m, *k), y.matrix(entry, batch, *k, *n), out, *n, false);
     });
 }

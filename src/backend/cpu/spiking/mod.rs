@@ -56,7 +56,7 @@ impl<E: Real> Spiking for Cpu<E> {
         let sums = needs.map(|need| need && affine.is_some());
         let mut x_grad = needs[0].then(|| self.pool.dirty(x.numel()));
         let (mut scale, mut shift) = (self.buffer_if(sums[1], channels), self.buffer_if(sums[2], channels));
-        let wanted = spike::Wanted { x: x_grad.as_deref_mut(), scale: scale.as_deref_mut(), shift: shift.as_deref_mut() };
+        let wanted = spike::SpikeGrads { x: x_grad.as_deref_mut(), scale: scale.as_deref_mut(), shift: shift.as_deref_mut() };
         spike::spike_grad(potentials(&spike.as_ref().map(values), x, affine), values(g), wanted);
         Ok([self.wrap_if(x_grad, x.shape()), self.wrap_if(scale, &[channels]), self.wrap_if(shift, &[channels])])
     }

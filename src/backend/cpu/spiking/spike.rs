@@ -5,7 +5,7 @@ use crate::backend::cpu::random::Uniform;
 use crate::backend::cpu::spike_bits::{Packed, tiles};
 use crate::backend::cpu::transposed_rows::ROWS;
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::{CHUNK, for_each_chunk_with, for_each_with};
+use crate::backend::host::threads::{PIECE, for_each_piece_with, for_each_with};
 use crate::backend::{Lif, Real, Spike, SpikeMode};
 
 /// Potentials y = scale x + shift, and what makes spikes of them.
@@ -43,8 +43,8 @@ impl<'a, E: Real> Potentials<'a, E> {
 pub fn spike<E: Real>(potentials: Potentials<'_, E>, out: &mut [E]) {
     let (uniform, length) = (potentials.uniform(), potentials.shape[2]);
     // Whole rows, and enough of them to be worth a task.
-    let count = CHUNK.div_ceil(length.max(1));
-    for_each_chunk_with(
+    let count = PIECE.div_ceil(length.max(1));
+    for_each_piece_with(
         out,
         count * length,
         || vec![E::zero(); length],
@@ -122,7 +122,7 @@ fn expected_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, out: &mut [E]) {
 }
 
 /// The gradients of a draw, each where it is wanted.
-pub struct Wanted<'a, E> {
+pub struct SpikeGrads<'a, E> {
     /// Of x's shape.
     pub x: Option<&'a mut [E]>,
     /// (H).
@@ -139,7 +139,7 @@ struct Channel<'a, E> {
 }
 
 /// The surrogate gradients for the spikes' gradient `g`.
-pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: Wanted<'_, E>) {
+pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: SpikeGrads<'_, E>) {
     let [batch, channels, length] = potentials.shape;
     let (spike, uniform) = (potentials.spike, potentials.uniform());
     let mut work: Vec<Channel<'_, E>> = (0..channels).map(|_| Channel { rows: Vec::new(), scale: 0.0, shift: 0.0 }).collect();
@@ -153,7 +153,7 @@ pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: Wante
             let row = b * channels + h;
             let (x, g) = (potentials.row(row), &g[row * length..][..length]);
             let (scale, shift) = potentials.affine(row);
-            if spike.has_noisy_gradient() {
+            if spike.has_noisy_grad() {
                 uniform.row(row, u);
             }
             surrogate_row(spike, x, scale, shift, u, g, gy);
@@ -176,18 +176,18 @@ pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: Wante
 
 /// The gradient of y, row by row.
 fn surrogate_row<E: Real>(spike: &Spike<&[E]>, x: &[E], scale: E, shift: E, u: &[E], g: &[E], out: &mut [E]) {
-    if !spike.has_noisy_gradient() {
-        return clamp_gradient(x, scale, shift, g, out);
+    if !spike.has_noisy_grad() {
+        return clamp_grad(x, scale, shift, g, out);
     }
     for (((out, &x), &u), &g) in out.iter_mut().zip(x).zip(u).zip(g) {
         *out = g * spike.surrogate.slope(potential(x, scale, shift) - u);
     }
 }
 
-dispatch! { fn clamp_gradient<E: Real>(x: &[E], scale: E, shift: E, g: &[E], out: &mut [E]) = clamp_gradient_body; }
+dispatch! { fn clamp_grad<E: Real>(x: &[E], scale: E, shift: E, g: &[E], out: &mut [E]) = clamp_grad_body; }
 
 #[inline(always)]
-fn clamp_gradient_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, g: &[E], out: &mut [E]) {
+fn clamp_grad_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, g: &[E], out: &mut [E]) {
     for ((out, &x), &g) in out.iter_mut().zip(x).zip(g) {
         let y = potential(x, scale, shift);
         *out = if y >= E::zero() && y <= E::one() { g } else { E::zero() };
@@ -196,7 +196,7 @@ fn clamp_gradient_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, g: &[E], ou
 
 /// Spikes of a leaky integrate-and-fire neuron along rows.
 pub fn lif<E: Real>(lif: &Lif, x: &[E], length: usize, out: &mut [E]) {
-    for_each_chunk_with(
+    for_each_piece_with(
         out,
         length,
         || (),
@@ -209,7 +209,7 @@ pub fn lif<E: Real>(lif: &Lif, x: &[E], length: usize, out: &mut [E]) {
 
 /// Its surrogate gradient: the reset carries none, so the potential's gradient decays back through the steps without a spike.
 pub fn lif_grad<E: Real>(lif: &Lif, x: &[E], g: &[E], length: usize, out: &mut [E]) {
-    for_each_chunk_with(
+    for_each_piece_with(
         out,
         length,
         || (vec![E::zero(); length], vec![E::zero(); length]),

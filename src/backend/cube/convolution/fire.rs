@@ -1,12 +1,12 @@
-//! From a convolution's output straight to the next spikes: dropout, activation, affine and draw, on values that are still in the cube.
+//! From a convolution's output to the next spikes: dropout, activation, affine and draw, on values that the cube still holds.
 //!
-//! Nothing but spikes is written, and nothing is kept for the gradient: the potentials are computed again.
+//! Only spikes are written. The gradient computes the potentials again.
 
 use cubecl::prelude::*;
 
 use super::right_angle::RowSizes;
 use crate::backend::cube::elementwise::functions::{Activation, activated, activation_arg, activation_slope};
-use crate::backend::cube::elementwise::reduce::sum_cube;
+use crate::backend::cube::elementwise::reduce::put_sums;
 use crate::backend::cube::random::{Place, Rows, draw_uniform, unit};
 use crate::backend::cube::spiking::spike::{
     Affine, Kind, Uniform, affine_arg, channel_affine, expected_spike, potential, spike_of, surrogate_slope, uniform_arg,
@@ -29,7 +29,7 @@ pub(crate) struct Fire<F: Float> {
     variant: FireVariant,
 }
 
-/// What a kernel is made for.
+/// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FireVariant {
     expected: bool,
@@ -52,7 +52,7 @@ pub(crate) fn dropped<F: Float>(u: F, keep: F, kept: F) -> F {
     select(keep > u, kept, F::new(0.0))
 }
 
-/// Where a unit is in the streams.
+/// Where a unit is in the two streams of random numbers: those of the spikes and those of dropout.
 #[derive(CubeType)]
 pub(crate) struct Places {
     noise: Place,
@@ -62,10 +62,10 @@ pub(crate) struct Places {
 /// What is computed between y and its spike.
 #[derive(CubeType)]
 struct Intermediates<F: Float> {
-    /// What y was multiplied with, and what came of it.
+    /// y's dropout factor, and their product.
     mask: F,
     masked: F,
-    /// What the activation was multiplied with, and what came of it.
+    /// The dropout factor of the activation, and their product.
     tied: F,
     x: F,
     scale: F,
@@ -82,7 +82,7 @@ pub(crate) struct FireGrads<F: Float> {
 
 #[cube]
 impl Places {
-    /// In no stream.
+    /// For a kernel that draws nothing.
     pub(crate) fn nowhere() -> Places {
         Places { noise: Place::nowhere(), dropping: Place::nowhere() }
     }
@@ -90,7 +90,7 @@ impl Places {
 
 #[cube]
 impl<F: Float> Fire<F> {
-    /// The places of element `at`; the next is a cube's width further.
+    /// The places of element `at`. The unit's next element is a cube's width further.
     pub(crate) fn start(&self, at: u32) -> Places {
         let noise = self.uniform.place(at);
         #[comptime]
@@ -195,17 +195,12 @@ pub(crate) fn fire_rows_grad<F: Float>(
             fire.stride(&mut places);
             t += CUBE_DIM;
         }
-        let scale = sum_cube::<F>(scale, &mut scratch);
-        let shift = sum_cube::<F>(shift, &mut scratch);
-        if UNIT_POS == 0 {
-            let at = (h * sizes.batch + row / sizes.channels) as usize;
-            parts[at] = scale;
-            parts[parts.len() / 2 + at] = shift;
-        }
+        put_sums::<F>(scale, shift, parts, (h * sizes.batch + row / sizes.channels) as usize, &mut scratch);
     }
 }
 
-/// A firing of (B, H, L) as a kernel of `units` units takes it; a gradient looks at the noise only where the surrogate does.
+/// The kernel argument for a firing of (B, H, L), with `units` units a cube. A gradient gets uniform numbers only where its surrogate
+/// depends on them.
 pub(crate) fn fire_arg<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     firing: &Firing<&Tensor<Cube<R, E>>>,
@@ -221,7 +216,7 @@ pub(crate) fn fire_arg<R: Runtime, E: Scalar>(
         let (keep, elements) = (1.0 - dropout.p, cube.rows(dropout.elements, shape, units)?);
         Ok(DropoutLaunch::new(elements, arg(&channels), cube.scalar(keep), cube.scalar(1.0 / keep)))
     });
-    let looked_at = if gradient { spike.has_noisy_gradient() } else { !expected };
+    let looked_at = if gradient { spike.has_noisy_grad() } else { !expected };
     let uniform = uniform_arg(cube, spike.noise, looked_at, &shape, units)?;
     let variant = FireVariant { expected, kind };
     let activation = activation_arg(cube, activation);

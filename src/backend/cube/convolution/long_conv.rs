@@ -1,30 +1,32 @@
-//! The long convolution and its adjoint, fused: mask, transform, product, inverse and what follows in one kernel, a row in a cube.
+//! The long convolution and its adjoint: one kernel masks, transforms, multiplies, transforms back and draws spikes, a row for each cube.
 //!
-//! Where a row does not fit in a cube's shared memory, `long_conv_wide` does the same over the device's memory. How rows lie in their
-//! polynomials is described in `right_angle`.
+//! A row that does not fit in a cube's shared memory is left to `long_conv_wide`, which works in the device's memory. `right_angle` says
+//! how a row becomes the points of a transform.
+
+#![allow(clippy::too_many_arguments, reason = "kernels take their arrays and sizes one by one")]
 
 use cubecl::prelude::*;
 
 use super::fire::{Fire, Places, fire_arg};
 use super::right_angle::{
-    KernelSizes, KernelSizesLaunch, RowSizes, RowSizesLaunch, kernel_point, lift, lower, lower_imaginary, masked, put_skip,
+    Ends, KernelSizes, KernelSizesLaunch, RowSizes, RowSizesLaunch, kernel_point, lift, lower, masked, put_kernel_grads,
 };
 use crate::backend::cube::channel_sums::totals;
-use crate::backend::cube::complex::Complex;
-use crate::backend::cube::elementwise::reduce::sum_cube;
+use crate::backend::cube::complex::{Complex, complex};
+use crate::backend::cube::elementwise::reduce::put_sums;
 use crate::backend::cube::products::fft::{Plan, forward, inverse, multiply, planar, unit_circle};
 use crate::backend::cube::spiking::spike::ChannelAffine;
-use crate::backend::cube::storage::{Wanted, arg};
+use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Buffer, Cube, Scalar};
+use crate::backend::tensor::Grads;
 use crate::backend::{Firing, LongConv, Tensor};
 use crate::error::Result;
 
-/// Cubes that keep a device busy: more groups of the batch than that would only cost partial sums.
+/// Cubes that keep a device busy. The batch is not cut into more groups than that: each has partial sums of its own.
 const CUBES: usize = 1024;
 
 /// The spectra (2, H, n) of the kernels, a cube for every channel.
 #[cube(launch)]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn kernel_spectra<F: Float>(
     kernel: &Array<F>,
     skip: &ComptimeOption<Array<F>>,
@@ -57,7 +59,7 @@ fn kernel_spectra<F: Float>(
     }
 }
 
-/// Row `row` in shared memory, lifted; from `valid` on it is 0.
+/// Loads row `row` into shared memory, ready for the transform; entries from `valid` on are 0.
 #[cube]
 pub(crate) fn load_row<F: Float>(
     re: &mut SharedMemory<F>,
@@ -95,10 +97,8 @@ pub(crate) fn convolve_row<F: Float>(
     inverse::<F>(re, im, roots, n, n);
 }
 
-/// y (B, H, L), or the spikes it leads to: a cube for every row, the rows of a channel side by side so that its spectrum stays in the
-/// cache.
+/// y (B, H, L), or its spikes: a cube for every row. Cubes of one channel are neighbours, so that its spectrum stays in the cache.
 #[cube(launch)]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn convolve<F: Float>(
     u: &Array<F>,
     spectra: &Array<F>,
@@ -138,7 +138,7 @@ fn convolve<F: Float>(
     }
 }
 
-/// Where a unit starts in the streams of a firing.
+/// The places of element `at` in a firing's streams of random numbers.
 #[cube]
 fn start<F: Float>(fire: &ComptimeOption<Fire<F>>, at: usize) -> Places {
     #[comptime]
@@ -157,7 +157,7 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// D is an entry of the kernel.
+    /// Whether the gradient of the kernel's spectrum is needed: D is a part of it.
     pub fn spectra(self) -> bool {
         self.kernel || self.skip
     }
@@ -166,7 +166,6 @@ impl Needs {
 /// The gradient of u (B, H, L), that of the kernels as sums of spectra (2, groups, H, n), and of a firing's scale and shift (2, H, groups):
 /// a cube for every channel and group of the batch. A unit keeps the points i = UNIT_POS + k units of the spectra in its registers.
 #[cube(launch)]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn convolve_grad<F: Float>(
     u: &Array<F>,
     g: &Array<F>,
@@ -243,9 +242,8 @@ fn convolve_grad<F: Float>(
     }
 }
 
-/// From y in shared memory to its gradient, lifted; the terms of a firing's scale and shift are added to `affine`.
+/// Replaces y in shared memory by its gradient, ready for the transform; adds the terms of scale and shift to `affine`.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn row_grad<F: Float>(
     re: &mut SharedMemory<F>,
     im: &mut SharedMemory<F>,
@@ -307,18 +305,13 @@ fn put_affine<F: Float>(parts: &mut ComptimeOption<Array<F>>, affine: &ChannelAf
     match parts {
         ComptimeOption::Some(parts) => {
             sync_cube();
-            let scale = sum_cube::<F>(affine.scale, scratch);
-            let shift = sum_cube::<F>(affine.shift, scratch);
-            if UNIT_POS == 0 {
-                parts[at] = scale;
-                parts[parts.len() / 2 + at] = shift;
-            }
+            put_sums::<F>(affine.scale, affine.shift, parts, at, scratch);
         }
         ComptimeOption::None => {}
     }
 }
 
-/// A unit's share of a spectrum: the points UNIT_POS + k units.
+/// The points of a spectrum that a unit holds: UNIT_POS, UNIT_POS + units, ..
 #[derive(CubeType)]
 pub(crate) struct Registers<F: Float> {
     re: Array<F>,
@@ -400,7 +393,6 @@ pub(crate) fn put<F: Float>(
 
 /// The gradients of the kernels (c, H, Lk) and of D (H) from the groups' sums of spectra (2, groups, H, n): a cube for every channel.
 #[cube(launch)]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn kernel_grad<F: Float>(
     g_spectra: &Array<F>,
     out: &mut Array<F>,
@@ -436,26 +428,15 @@ fn kernel_grad<F: Float>(
         let len = sizes.len as usize;
         let mut m = UNIT_POS as usize;
         while m < len {
-            let mut causal = F::new(0.0);
-            if m < sizes.causal as usize {
-                causal = lower::<F>(Complex::<F> { re: re[m], im: im[m] }, twist, m, n);
-            }
-            out[h * len + m] = causal;
-            put_skip::<F>(skip, causal, h, m);
-            if comptime!(kernels == 2) {
-                let mut anticausal = F::new(0.0);
-                if m < sizes.anticausal as usize {
-                    let i = n - 1 - m;
-                    anticausal = -lower_imaginary::<F>(Complex::<F> { re: re[i], im: im[i] }, twist, i, n);
-                }
-                out[(channels + h) * len + m] = anticausal;
-            }
+            let i = min(m, n - 1);
+            let ends = Ends::<F> { front: complex::<F>(re[i], im[i]), back: complex::<F>(re[n - 1 - i], im[n - 1 - i]) };
+            put_kernel_grads::<F>(out, skip, twist, &ends, h, m, sizes, kernels, n);
             m += CUBE_DIM as usize;
         }
     }
 }
 
-/// A long convolution with what its launches need: the cut of the transform, true lengths, tables.
+/// A long convolution with what its launches need: the plan of the transform, true lengths, tables.
 pub(crate) struct Convolver<'a, R: Runtime, E: Scalar> {
     pub cube: &'a Cube<R, E>,
     pub method: &'static str,
@@ -560,7 +541,12 @@ impl<'a, R: Runtime, E: Scalar> Convolver<'a, R, E> {
     }
 
     /// Gradients of input, kernel, skip, and of a firing's scale and shift: a row in a cube.
-    pub fn grad(&self, g: &Tensor<Cube<R, E>>, needs: Needs, firing: Option<FiringSums<'_, '_, Cube<R, E>>>) -> Result<Wanted<R, E, 5>> {
+    pub fn grad(
+        &self,
+        g: &Tensor<Cube<R, E>>,
+        needs: Needs,
+        firing: Option<FiringSums<'_, '_, Cube<R, E>>>,
+    ) -> Result<Grads<Cube<R, E>, 5>> {
         let (cube, conv) = (self.cube, &self.conv);
         let [batch, channels, _] = self.shape();
         let (groups, size) = (CUBES.div_ceil(channels).min(batch), size_of::<E>());
@@ -595,7 +581,7 @@ impl<'a, R: Runtime, E: Scalar> Convolver<'a, R, E> {
     }
 
     /// Gradients of kernel and skip from the groups' sums of spectra.
-    fn kernel_grad(&self, sums: &Buffer, groups: usize, needs: Needs) -> Result<Wanted<R, E, 2>> {
+    fn kernel_grad(&self, sums: &Buffer, groups: usize, needs: Needs) -> Result<Grads<Cube<R, E>, 2>> {
         let ([_, channels, _], cube) = (self.shape(), self.cube);
         let out = cube.alloc(self.method, self.conv.kernel.shape())?;
         let skip = cube.alloc_if(needs.skip, self.method, &[channels])?;
@@ -627,7 +613,7 @@ pub(crate) fn long_conv_grad<R: Runtime, E: Scalar>(
     conv: LongConv<'_, Cube<R, E>>,
     g: &Tensor<Cube<R, E>>,
     needs: [bool; 3],
-) -> Result<Wanted<R, E, 3>> {
+) -> Result<Grads<Cube<R, E>, 3>> {
     let convolver = Convolver::new(cube, "long_conv_grad", conv)?;
     let needs = Needs { input: needs[0], kernel: needs[1], skip: needs[2] && conv.skip.is_some() };
     if convolver.plan.fits() {

@@ -1,18 +1,19 @@
-//! The long convolution and its adjoint where a row does not fit in a cube: in steps over the device's memory, a chunk of the batch at a
+//! The long convolution and its adjoint for rows that do not fit in a cube: step by step in the device's memory, a chunk of the batch at a
 //! time.
 
 use cubecl::prelude::*;
 
 use super::long_conv::{Convolver, Needs};
-use super::right_angle::{KernelSizes, RowSizes, kernel_point, lift, lower, lower_imaginary, masked, put_skip};
+use super::right_angle::{Ends, KernelSizes, RowSizes, kernel_point, lift, lower, masked, put_kernel_grads};
 use crate::backend::Tensor;
-use crate::backend::cube::complex::Complex;
+use crate::backend::cube::complex::{Complex, complex};
 use crate::backend::cube::products::fft::Middle;
-use crate::backend::cube::storage::{Wanted, arg};
+use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Buffer, Cube, Scalar};
+use crate::backend::tensor::Grads;
 use crate::error::Result;
 
-/// Bytes of the rows that are transformed at once where they do not fit in cubes.
+/// Bytes of the rows that are transformed at once.
 const WORKSPACE: u64 = 1 << 28;
 
 /// The kernels (2, H, n) before a transform over the device's memory.
@@ -34,7 +35,7 @@ fn spread_kernels<F: Float>(
     }
 }
 
-/// Rows (B, H, L) lifted into `work` (2, chunk of B, H, n), 0 from their true length on.
+/// Rows (B, H, L) into `work` (2, chunk of B, H, n), ready for the transform; 0 from their true length on.
 #[cube(launch)]
 fn spread<F: Float>(x: &Array<F>, lengths: &Array<u32>, twist: &Array<F>, work: &mut Array<F>, sizes: RowSizes, #[comptime] n: usize) {
     let rows = sizes.batch as usize * sizes.channels as usize;
@@ -120,20 +121,11 @@ fn collect_kernels<F: Float>(
     let h = ABSOLUTE_POS / len;
     if h < channels {
         let m = ABSOLUTE_POS % len;
-        let mut causal = F::new(0.0);
-        if m < sizes.causal as usize {
-            causal = lower::<F>(Complex::<F> { re: work[h * n + m], im: work[(channels + h) * n + m] }, twist, m, n);
-        }
-        out[h * len + m] = causal;
-        put_skip::<F>(skip, causal, h, m);
-        if comptime!(kernels == 2) {
-            let mut anticausal = F::new(0.0);
-            if m < sizes.anticausal as usize {
-                let i = n - 1 - m;
-                anticausal = -lower_imaginary::<F>(Complex::<F> { re: work[h * n + i], im: work[(channels + h) * n + i] }, twist, i, n);
-            }
-            out[(channels + h) * len + m] = anticausal;
-        }
+        let front = h * n + min(m, n - 1);
+        let back = h * n + n - 1 - min(m, n - 1);
+        let plane = channels * n;
+        let ends = Ends::<F> { front: complex::<F>(work[front], work[plane + front]), back: complex::<F>(work[back], work[plane + back]) };
+        put_kernel_grads::<F>(out, skip, twist, &ends, h, m, sizes, kernels, n);
     }
 }
 
@@ -189,7 +181,7 @@ impl<R: Runtime, E: Scalar> Convolver<'_, R, E> {
     }
 
     /// Gradients of input, kernel, skip over the device's memory.
-    pub fn grad_wide(&self, g: &Tensor<Cube<R, E>>, needs: Needs) -> Result<Wanted<R, E, 3>> {
+    pub fn grad_wide(&self, g: &Tensor<Cube<R, E>>, needs: Needs) -> Result<Grads<Cube<R, E>, 3>> {
         let (cube, [_, channels, _]) = (self.cube, self.shape());
         let input = cube.alloc_if(needs.input, self.method, self.conv.input.shape())?;
         let spectra = self.spectra_wide()?;
@@ -214,7 +206,7 @@ impl<R: Runtime, E: Scalar> Convolver<'_, R, E> {
     }
 
     /// Gradients of kernel and skip from the sum of spectra (2, H, n).
-    fn collect_kernels(&self, sums: &Buffer, needs: Needs) -> Result<Wanted<R, E, 2>> {
+    fn collect_kernels(&self, sums: &Buffer, needs: Needs) -> Result<Grads<Cube<R, E>, 2>> {
         let ([_, channels, _], cube) = (self.shape(), self.cube);
         cube.transform(self.plan, sums, channels, Middle::Inverse, None)?;
         let out = cube.alloc(self.method, self.conv.kernel.shape())?;

@@ -1,37 +1,39 @@
-//! The ring that long convolutions are taken in, point by point.
+//! The right-angle convolution: how rows and kernels become points of a transform, and results points again.
 //!
-//! Rows are polynomials modulo X^n - i (n a power of two, at least L): on the points zeta w^k, zeta^n = i, a product is pointwise, and what
-//! wraps around lands in the imaginary part, so that n points do where padding to 2 L would need 2 n. A lag of -(m + 1) is the power
-//! n - 1 - m with the factor -i, so that the anticausal kernel lives in the imaginary parts of the same row. D is one more entry of lag 0.
-//! Real rows on the unit circle: reversing the lags is conjugating the spectrum.
+//! A row is a polynomial modulo X^n - i, with n the power of two from L on. Evaluated at zeta w^k with zeta^n = i, such polynomials
+//! multiply point by point. A term that wraps around comes back with the factor i, in the imaginary part, and disturbs nothing: n points
+//! suffice where a zero-padded convolution needs 2 n. The anticausal lag -(m + 1) is the power n - 1 - m with the factor -i, so one row
+//! holds both kernels: the causal one in its real parts, the anticausal one in its imaginary parts. D is added to the causal entry of lag
+//! 0. Conjugating a spectrum reverses the lags, which is what the adjoint needs.
 //!
 //! `twist` (2, n) holds zeta^i.
+
+#![allow(clippy::too_many_arguments, reason = "kernels take their arrays and sizes one by one")]
 
 use cubecl::prelude::*;
 
 use crate::backend::cube::complex::Complex;
 
-/// Point `i` of a real row as the ring holds it: x zeta^i.
+/// Coefficient `i` of a real row before the transform: x zeta^i.
 #[cube]
 pub(crate) fn lift<F: Float>(x: F, twist: &Array<F>, i: usize, #[comptime] n: usize) -> Complex<F> {
     Complex::<F> { re: x * twist[i], im: x * twist[n + i] }
 }
 
-/// The real part of the ring's coefficient `i`, from an inverse transform that was not divided by n.
+/// The real part of coefficient `i`, after an inverse transform without its division by n.
 #[cube]
 pub(crate) fn lower<F: Float>(z: Complex<F>, twist: &Array<F>, i: usize, #[comptime] n: usize) -> F {
     (z.re * twist[i] + z.im * twist[n + i]) * F::new(comptime!(1.0 / n as f32))
 }
 
-/// Its imaginary part.
+/// The imaginary part of coefficient `i`, likewise.
 #[cube]
 pub(crate) fn lower_imaginary<F: Float>(z: Complex<F>, twist: &Array<F>, i: usize, #[comptime] n: usize) -> F {
     (z.im * twist[i] - z.re * twist[n + i]) * F::new(comptime!(1.0 / n as f32))
 }
 
-/// Coefficient `i` of channel h's kernels as the ring holds it; `taken` entries of each count.
+/// Coefficient `i` of channel h's kernels before the transform; `sizes` says how many entries of each kernel count.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 pub(crate) fn kernel_point<F: Float>(
     kernel: &Array<F>,
     skip: &ComptimeOption<Array<F>>,
@@ -69,7 +71,8 @@ pub(crate) fn kernel_point<F: Float>(
     Complex::<F> { re: causal * c_re + anticausal * c_im, im: causal * c_im - anticausal * c_re }
 }
 
-/// The sizes of kernels (c, channels, len), and how many entries of each reach from one end of a row to the other.
+/// The sizes of kernels (c, channels, len), and how many entries of the causal and of the anticausal one count: no lag is longer than a
+/// row.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(crate) struct KernelSizes {
     pub channels: u32,
@@ -97,16 +100,41 @@ pub(crate) fn masked<F: Float>(u: &Array<F>, row: usize, t: usize, length: usize
     x
 }
 
-/// The gradient of D is that of the entry of lag 0.
+/// The coefficients that hold entry m of the causal kernel and of the anticausal one: m, and n - 1 - m.
+#[derive(CubeType)]
+pub(crate) struct Ends<F: Float> {
+    pub front: Complex<F>,
+    pub back: Complex<F>,
+}
+
+/// Writes entry m of the gradients of channel h's kernels, 0 where it does not count; that of D is the causal one of lag 0.
 #[cube]
-pub(crate) fn put_skip<F: Float>(skip: &mut ComptimeOption<Array<F>>, x: F, h: usize, m: usize) {
+pub(crate) fn put_kernel_grads<F: Float>(
+    out: &mut Array<F>,
+    skip: &mut ComptimeOption<Array<F>>,
+    twist: &Array<F>,
+    ends: &Ends<F>,
+    h: usize,
+    m: usize,
+    sizes: KernelSizes,
+    #[comptime] kernels: usize,
+    #[comptime] n: usize,
+) {
+    let len = sizes.len as usize;
+    let i = min(m, n - 1);
+    let causal = select(m < sizes.causal as usize, lower::<F>(ends.front, twist, i, n), F::new(0.0));
+    out[h * len + m] = causal;
     #[comptime]
     match skip {
         ComptimeOption::Some(skip) => {
             if m == 0 {
-                skip[h] = x;
+                skip[h] = causal;
             }
         }
         ComptimeOption::None => {}
+    }
+    if comptime!(kernels == 2) {
+        let anticausal = -lower_imaginary::<F>(ends.back, twist, n - 1 - i, n);
+        out[(sizes.channels as usize + h) * len + m] = select(m < sizes.anticausal as usize, anticausal, F::new(0.0));
     }
 }

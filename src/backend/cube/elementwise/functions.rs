@@ -7,48 +7,33 @@ use crate::backend::cube::{Cube, Scalar};
 use crate::backend::{Binary, Tensor, Unary, shape};
 use crate::error::Result;
 
-/// [`Unary`] without its numbers: what a kernel is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Function {
-    Neg,
-    Exp,
-    Ln,
-    Sqrt,
-    Recip,
-    Square,
-    Tanh,
-    Sigmoid,
-    Softplus,
-    Relu,
-    Gelu,
-    Clamp,
-    Linear,
+/// `functions!(functions without numbers; functions with two)`.
+macro_rules! functions {
+    ($($plain:ident),+; $($with_two:ident),+) => {
+        /// [`Unary`] without its numbers: what a kernel is compiled for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Function {
+            $($plain,)+
+            $($with_two),+
+        }
+
+        impl Function {
+            /// The function and its two numbers.
+            fn of(f: Unary) -> (Self, f64, f64) {
+                match f {
+                    $(Unary::$plain => (Function::$plain, 0.0, 0.0),)+
+                    $(Unary::$with_two(a, b) => (Function::$with_two, a, b)),+
+                }
+            }
+        }
+    };
 }
 
-impl Function {
-    /// The function and its two numbers.
-    pub(crate) fn of(f: Unary) -> (Self, f64, f64) {
-        match f {
-            Unary::Neg => (Function::Neg, 0.0, 0.0),
-            Unary::Exp => (Function::Exp, 0.0, 0.0),
-            Unary::Ln => (Function::Ln, 0.0, 0.0),
-            Unary::Sqrt => (Function::Sqrt, 0.0, 0.0),
-            Unary::Recip => (Function::Recip, 0.0, 0.0),
-            Unary::Square => (Function::Square, 0.0, 0.0),
-            Unary::Tanh => (Function::Tanh, 0.0, 0.0),
-            Unary::Sigmoid => (Function::Sigmoid, 0.0, 0.0),
-            Unary::Softplus => (Function::Softplus, 0.0, 0.0),
-            Unary::Relu => (Function::Relu, 0.0, 0.0),
-            Unary::Gelu => (Function::Gelu, 0.0, 0.0),
-            Unary::Clamp(low, high) => (Function::Clamp, low, high),
-            Unary::Linear(scale, shift) => (Function::Linear, scale, shift),
-        }
-    }
-}
+functions!(Neg, Exp, Ln, Sqrt, Recip, Square, Tanh, Sigmoid, Softplus, Relu, Gelu; Clamp, Linear);
 
 /// f(x).
 #[cube]
-pub(crate) fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
+fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
     match f {
         Function::Neg => -x,
         Function::Exp => x.exp(),
@@ -68,7 +53,7 @@ pub(crate) fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
 
 /// f'(x).
 #[cube]
-pub(crate) fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
+fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
     let one = F::new(1.0);
     let zero = F::new(0.0);
     match f {
@@ -161,13 +146,13 @@ fn positive<F: Float>(x: F) -> F {
 
 #[cube]
 pub(crate) fn sigmoid<F: Float>(x: F) -> F {
-    // Of the negative side, so that nothing overflows.
+    // From e^-|x|, which cannot overflow.
     let e = (-x.abs()).exp();
     let one = F::new(1.0);
     select(x < F::new(0.0), e / (one + e), one / (one + e))
 }
 
-/// ln(1 + e) for e in [0, 1]: a device's own may be the logarithm of the rounded sum.
+/// ln(1 + e) for e in [0, 1]. A device's own `log1p` may round 1 + e first, and lose small e.
 #[cube]
 fn ln_1p<F: Float>(e: F) -> F {
     let size = F::type_size();
@@ -181,7 +166,7 @@ fn ln_1p<F: Float>(e: F) -> F {
 
 #[cube]
 fn tanh<F: Float>(x: F) -> F {
-    // e^-2|x| loses small x; their series does not.
+    // 1 - e^-2|x| cancels for small x: those take the series.
     let e = (F::new(-2.0) * x.abs()).exp();
     let large = (F::new(1.0) - e) / (F::new(1.0) + e);
     let y = x * x;
@@ -190,7 +175,7 @@ fn tanh<F: Float>(x: F) -> F {
     select(x.abs() < F::new(0.125), small, select(x < F::new(0.0), -large, large))
 }
 
-/// Phi(x) of the standard normal distribution. In f32 the polynomial of the CPU backend (`cpu/math.rs`), in f64 the device's erf.
+/// Phi(x) of the standard normal distribution. In f32 the polynomial of the CPU backend (`host/math.rs`), in f64 the device's erf.
 #[cube]
 pub(crate) fn normal_cdf<F: Float>(x: F) -> F {
     let size = F::type_size();
@@ -214,7 +199,7 @@ pub(crate) fn normal_pdf<F: Float>(x: F) -> F {
     if comptime!(size == 4) {
         density * F::new(0.398_942_3)
     } else {
-        // 1 / sqrt(2 pi), to the last digit of the device.
+        // 1 / sqrt(2 pi) in full precision, with pi = acos(-1): kernels have no f64 literals.
         density / (F::new(2.0) * F::new(-1.0).acos()).sqrt()
     }
 }
@@ -227,16 +212,16 @@ fn full_kernel<F: Float>(out: &mut Array<F>, value: InputScalar) {
 }
 
 #[cube(launch)]
-fn unary_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, a: InputScalar, b: InputScalar, #[comptime] f: Function) {
+fn unary_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, f: &ComptimeOption<Activation>) {
     if ABSOLUTE_POS < out.len() {
-        out[ABSOLUTE_POS] = value::<F>(x[ABSOLUTE_POS], a.get::<F>(), b.get::<F>(), f);
+        out[ABSOLUTE_POS] = activated::<F>(f, x[ABSOLUTE_POS]);
     }
 }
 
 #[cube(launch)]
-fn unary_grad_kernel<F: Float>(x: &Array<F>, g: &Array<F>, out: &mut Array<F>, a: InputScalar, b: InputScalar, #[comptime] f: Function) {
+fn unary_grad_kernel<F: Float>(x: &Array<F>, g: &Array<F>, out: &mut Array<F>, f: &ComptimeOption<Activation>) {
     if ABSOLUTE_POS < out.len() {
-        out[ABSOLUTE_POS] = slope::<F>(x[ABSOLUTE_POS], a.get::<F>(), b.get::<F>(), f) * g[ABSOLUTE_POS];
+        out[ABSOLUTE_POS] = activation_slope::<F>(f, x[ABSOLUTE_POS]) * g[ABSOLUTE_POS];
     }
 }
 
@@ -295,8 +280,8 @@ pub(crate) fn full<R: Runtime, E: Scalar>(cube: &Cube<R, E>, shape: &[usize], va
 pub(crate) fn unary<R: Runtime, E: Scalar>(cube: &Cube<R, E>, f: Unary, x: &Tensor<Cube<R, E>>) -> Result<Tensor<Cube<R, E>>> {
     let out = cube.alloc("unary", x.shape())?;
     if out.numel() > 0 {
-        let ((cubes, units), (f, a, b)) = (cube.units(out.numel()), Function::of(f));
-        unary_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(&out), cube.scalar(a), cube.scalar(b), f);
+        let (cubes, units) = cube.units(out.numel());
+        unary_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(&out), activation_arg(cube, Some(f)));
     }
     Ok(out)
 }
@@ -309,9 +294,8 @@ pub(crate) fn unary_grad<R: Runtime, E: Scalar>(
 ) -> Result<Tensor<Cube<R, E>>> {
     let out = cube.alloc("unary_grad", x.shape())?;
     if out.numel() > 0 {
-        let ((cubes, units), (f, a, b)) = (cube.units(out.numel()), Function::of(f));
-        let (a, b) = (cube.scalar(a), cube.scalar(b));
-        unary_grad_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(g), arg(&out), a, b, f);
+        let (cubes, units) = cube.units(out.numel());
+        unary_grad_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(g), arg(&out), activation_arg(cube, Some(f)));
     }
     Ok(out)
 }
@@ -339,7 +323,7 @@ pub(crate) fn binary<R: Runtime, E: Scalar>(
     Ok(out)
 }
 
-/// The strides of a row-major tensor of shape `given`, as one of shape `wanted`: 0 along the axes it is repeated over.
+/// The strides by which a row-major tensor of shape `given` is read as one of shape `wanted`: 0 along axes over which it is repeated.
 pub(crate) fn strides(given: &[usize], wanted: &[usize]) -> Vec<usize> {
     let mut strides = vec![0; wanted.len()];
     let mut stride = 1;

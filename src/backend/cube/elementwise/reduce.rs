@@ -1,4 +1,4 @@
-//! Sums over axes, and the question whether all is finite. Every sum is a fixed tree: the same bits every time.
+//! Sums over axes, and the search for values that are not finite. Sums are added in a fixed order: the same bits every time.
 
 use cubecl::prelude::*;
 
@@ -11,23 +11,53 @@ use crate::error::Result;
 /// Terms that one cube sums.
 const PIECE: usize = 1 << 14;
 
-/// The sum of every unit's `mine`, in unit 0; `scratch` holds one number for every unit of the cube, a power of two of them.
+/// The sum of `mine` over all units of the cube, for all of them; `scratch` holds one number for every unit, a power of two of them.
 #[cube]
 pub(crate) fn sum_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {
+    sum_lanes::<F>(mine, CUBE_DIM, scratch)
+}
+
+/// The sum of `mine` over every `lanes` neighbouring units, a power of two, for all of them.
+#[cube]
+pub(crate) fn sum_lanes<F: Float>(mine: F, lanes: u32, scratch: &mut SharedMemory<F>) -> F {
     scratch[UNIT_POS as usize] = mine;
     sync_cube();
-    let mut width = CUBE_DIM as usize / 2;
+    let lane = UNIT_POS % lanes;
+    let mut width = lanes / 2;
     while width > 0 {
-        if (UNIT_POS as usize) < width {
-            scratch[UNIT_POS as usize] = scratch[UNIT_POS as usize] + scratch[UNIT_POS as usize + width];
+        if lane < width {
+            scratch[UNIT_POS as usize] = scratch[UNIT_POS as usize] + scratch[(UNIT_POS + width) as usize];
         }
         sync_cube();
         width /= 2;
     }
-    let sum = scratch[0];
-    // Nobody writes the scratch again before everybody has read it.
+    let sum = scratch[(UNIT_POS - lane) as usize];
+    // No unit may write the scratch again before all have read it.
     sync_cube();
     sum
+}
+
+/// The sum of `count` entries from `from` on, `stride` apart, for all units of the cube.
+#[cube]
+pub(crate) fn sum_strided<F: Float>(x: &Array<F>, from: u32, count: u32, stride: u32, scratch: &mut SharedMemory<F>) -> F {
+    let mut sum = F::new(0.0);
+    let mut i = UNIT_POS;
+    while i < count {
+        sum += x[(from + i * stride) as usize];
+        i += CUBE_DIM;
+    }
+    sum_cube::<F>(sum, scratch)
+}
+
+/// Sums both numbers over the cube's units, into entry `at` of the halves of `parts`.
+#[cube]
+pub(crate) fn put_sums<F: Float>(first: F, second: F, parts: &mut Array<F>, at: usize, scratch: &mut SharedMemory<F>) {
+    let first = sum_cube::<F>(first, scratch);
+    let second = sum_cube::<F>(second, scratch);
+    if UNIT_POS == 0 {
+        parts[at] = first;
+        parts[parts.len() / 2 + at] = second;
+    }
 }
 
 /// The offset of entry `i` of axes given as (length, stride) pairs, the last axis first.
@@ -46,7 +76,7 @@ pub(crate) fn offset(axes: &Array<u32>, #[comptime] from: usize, #[comptime] ran
 
 /// One cube for every piece of every output: the sum of the terms `piece * PIECE..` of output `out`, into `out * pieces + piece`.
 ///
-/// `axes` holds those that stay, then those that are summed.
+/// `axes` holds the axes that stay, then those that are summed.
 #[cube(launch)]
 fn sum_pieces<F: Float>(
     x: &Array<F>,
@@ -78,7 +108,7 @@ fn sum_pieces<F: Float>(
     }
 }
 
-/// One unit for every output: where there are few terms.
+/// One unit for every output, for sums of few terms.
 #[cube(launch)]
 fn sum_few<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>, terms: u32, #[comptime] kept: usize, #[comptime] summed: usize) {
     if ABSOLUTE_POS < out.len() {

@@ -1,20 +1,22 @@
 //! Fourier transforms: stages of powers of two within a cube or over the device's memory, and on them real transforms of any length.
 //!
-//! Forward transforms decimate in frequency and leave the spectrum in bit-reversed order, inverse ones take it up in that order: between
-//! them only pointwise products happen. A transform that fits in a cube's shared memory is one kernel; beyond, its upper stages run over
-//! the device's memory and the rest block by block. A real transform of a length that is no power of two is Bluestein's convolution with
-//! a chirp (Bluestein 1970), its tables made in f64.
+//! Forward transforms decimate in frequency and leave the spectrum in bit-reversed order; inverse transforms start from that order, which
+//! is all that pointwise products between them need. A transform that fits in a cube's shared memory is one kernel. Of a longer one, the
+//! upper stages run in the device's memory, and the rest block by block in cubes. A real transform of a length that is no power of two is
+//! Bluestein's convolution with a chirp (Bluestein 1970), its tables made in f64.
+
+#![allow(clippy::too_many_arguments, reason = "kernels take their arrays and sizes one by one")]
 
 use cubecl::prelude::*;
 use rustfft::{FftPlanner, num_complex::Complex64, num_traits::Zero};
 
 use crate::backend::Tensor;
-use crate::backend::cube::complex::Complex;
+use crate::backend::cube::complex::{Complex, complex, mul, scale as times};
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Buffer, Cube, Scalar};
 use crate::error::{Error, Result};
 
-/// Stages that a unit takes in its registers.
+/// Stages that a unit computes in its registers before it writes back.
 const STAGES: usize = 3;
 /// Values of a transform for each unit of a cube.
 pub(crate) const PER_UNIT: usize = 8;
@@ -68,7 +70,6 @@ pub(crate) fn planar(values: impl Iterator<Item = Complex64> + Clone) -> Vec<f64
 
 /// Stages `step..` of the `bits` stages that join the values at `base + m stride`, held in registers; `j` is the place in the first one.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn butterflies<F: Float>(
     re: &mut Array<F>,
     im: &mut Array<F>,
@@ -151,7 +152,7 @@ fn pass<F: Float>(
     sync_cube();
 }
 
-/// The transform of what is in shared memory, from blocks of `span` points on; the caller has synchronised.
+/// Transforms what is in shared memory, beginning with blocks of `span` points; the caller has synchronised the units.
 #[cube]
 pub(crate) fn forward<F: Float>(
     re: &mut SharedMemory<F>,
@@ -183,7 +184,7 @@ pub(crate) fn inverse<F: Float>(
     }
 }
 
-/// `bits` stages of blocks of `span` points of the rows of `work` (2, rows, n), in the device's memory: a unit for every group.
+/// `bits` stages of blocks of `span` points in the rows of `work` (2, rows, n), in the device's memory: a unit for every group of points.
 #[cube(launch)]
 fn wide_pass<F: Float>(
     work: &mut Array<F>,
@@ -224,11 +225,11 @@ fn wide_pass<F: Float>(
 pub(crate) enum Middle {
     /// The rest of the forward transform.
     Forward,
-    /// That, the product with a spectrum, and the first part of the inverse.
+    /// That, the product with a spectrum, and the first stages of the inverse.
     Multiply,
     /// The same with the spectrum's conjugate.
     MultiplyConjugate,
-    /// The first part of the inverse.
+    /// The first stages of the inverse.
     Inverse,
 }
 
@@ -290,19 +291,17 @@ pub(crate) fn multiply<F: Float>(
 ) {
     let mut i = UNIT_POS as usize;
     while i < n {
-        let k_re = spectra[at + i];
         let k_im = if comptime!(conjugate) { -spectra[plane + at + i] } else { spectra[plane + at + i] };
-        let x_re = re[i];
-        let x_im = im[i];
-        re[i] = x_re * k_re - x_im * k_im;
-        im[i] = x_re * k_im + x_im * k_re;
+        let z = mul::<F>(complex::<F>(re[i], im[i]), complex::<F>(spectra[at + i], k_im));
+        re[i] = z.re;
+        im[i] = z.im;
         i += CUBE_DIM as usize;
     }
     sync_cube();
 }
 
 impl<R: Runtime, E: Scalar> Cube<R, E> {
-    /// Transforms the rows of `work` (2, rows, n) in place; `spectra` (2, kinds, n) are what a product is with.
+    /// Transforms the rows of `work` (2, rows, n) in place; `spectra` (2, kinds, n) are the factors of a product.
     pub(crate) fn transform(
         &self,
         plan: Plan,
@@ -326,7 +325,7 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
         Ok(())
     }
 
-    /// The stages of blocks that no cube holds.
+    /// The stages of blocks that are too large for a cube.
     fn upper_stages(&self, plan: Plan, work: &Buffer, rows: usize, inverse: bool) -> Result<()> {
         let mut passes = Vec::new();
         let mut span = plan.n;
@@ -356,8 +355,8 @@ enum Direction {
     Half,
 }
 
-/// Point `i` of row `row` as the transform starts from it: the signal, or the conjugate of the whole spectrum, whose transform is the
-/// conjugate of the signal. Points from n on are 0; `chirp` (2, n) is multiplied in where there is one.
+/// Point `i` of row `row` before the transform: of the signal, or of the conjugate spectrum, whose forward transform is the conjugate of
+/// the signal. Points from n on are 0. With `chirped`, points are multiplied by `chirp` (2, n).
 #[cube]
 fn load<F: Float>(
     x: &Array<F>,
@@ -379,26 +378,23 @@ fn load<F: Float>(
             let mirrored = i >= bins;
             let bin = select(mirrored, n - i, i);
             re = x[row * bins + bin];
-            // The imaginary parts of bins that are their own mirror mean nothing.
+            // Bins that mirror themselves are real: their imaginary parts are not read.
             if i != 0 && 2 * i != n {
                 let value = x[(rows + row) * bins + bin];
                 im = select(mirrored, value, -value);
             }
         }
         if comptime!(chirped) {
-            let c_re = chirp[i];
-            let c_im = chirp[n + i];
-            let x_re = re;
-            re = x_re * c_re - im * c_im;
-            im = x_re * c_im + im * c_re;
+            let z = mul::<F>(complex::<F>(re, im), complex::<F>(chirp[i], chirp[n + i]));
+            re = z.re;
+            im = z.im;
         }
     }
-    Complex::<F> { re, im }
+    complex::<F>(re, im)
 }
 
-/// Writes frequency (or time) `i` of row `row`, from what the transform has made of it.
+/// Writes frequency (or time step) `i` of row `row` from the transformed point.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn store<F: Float>(
     out: &mut Array<F>,
     chirp: &Array<F>,
@@ -411,23 +407,16 @@ fn store<F: Float>(
     #[comptime] direction: Direction,
     #[comptime] chirped: bool,
 ) {
-    let mut re = z.re * scale;
-    let mut im = z.im * scale;
-    if comptime!(chirped) {
-        let c_re = chirp[i];
-        let c_im = chirp[n + i];
-        let x_re = re;
-        re = x_re * c_re - im * c_im;
-        im = x_re * c_im + im * c_re;
-    }
+    let z = times::<F>(z, scale);
+    let z = if comptime!(chirped) { mul::<F>(z, complex::<F>(chirp[i], chirp[n + i])) } else { z };
     if comptime!(direction == Direction::Real) {
         let bins = n / 2 + 1;
         if i < bins {
-            out[row * bins + i] = re;
-            out[(rows + row) * bins + i] = im;
+            out[row * bins + i] = z.re;
+            out[(rows + row) * bins + i] = z.im;
         }
     } else {
-        out[row * n + i] = re;
+        out[row * n + i] = z.re;
     }
 }
 
@@ -440,7 +429,6 @@ fn reversed(i: usize, #[comptime] points: usize) -> usize {
 
 /// A real transform in one kernel, a cube for every row. With `chirped`, its points are those of Bluestein's convolution.
 #[cube(launch)]
-#[allow(clippy::too_many_arguments, reason = "a kernel's parameters are what they are")]
 fn whole<F: Float>(
     x: &Array<F>,
     out: &mut Array<F>,
@@ -482,7 +470,7 @@ fn whole<F: Float>(
     }
 }
 
-/// The start of a transform over the device's memory: `work` (2, rows, points).
+/// The start of a transform in the device's memory: fills `work` (2, rows, points).
 #[cube(launch)]
 fn spread<F: Float>(
     x: &Array<F>,
@@ -502,7 +490,7 @@ fn spread<F: Float>(
     }
 }
 
-/// The end of one.
+/// The end of a transform in the device's memory: writes the result.
 #[cube(launch)]
 fn collect<F: Float>(
     work: &Array<F>,
@@ -540,7 +528,7 @@ pub(crate) fn irfft<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R,
     Ok(out)
 }
 
-/// The longest transform: beyond, positions do not fit the tables.
+/// The longest transform: positions in longer ones would not fit the tables.
 const LONGEST: usize = 1 << 24;
 
 fn real<R: Runtime, E: Scalar>(
@@ -597,7 +585,7 @@ fn real<R: Runtime, E: Scalar>(
 
 /// e^(-i pi j^2 / n), (2, n), and the spectrum of its conjugate around 0, (2, points) in bit-reversed order.
 fn chirp_tables<R: Runtime, E: Scalar>(cube: &Cube<R, E>, n: usize, points: usize) -> Result<[Buffer; 2]> {
-    // The square modulo 2 n, so that the angle is exact.
+    // j^2 modulo 2 n, so that the angle is exact.
     let chirp = |j: usize| unit_circle(-((j * j % (2 * n)) as f64) / (2 * n) as f64);
     let spectrum = || {
         let mut around: Vec<Complex64> = vec![Complex64::zero(); points];

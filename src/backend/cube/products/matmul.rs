@@ -1,4 +1,5 @@
-//! Matrix products: by cubek-matmul, in f64, which it refuses, by tiles of our own, and those with a column by sums over rows.
+//! Matrix products: cubek-matmul computes them in f32, tiles of our own in f64, which it refuses, and sums over rows where a factor is a
+//! column.
 
 use std::marker::PhantomData;
 
@@ -16,7 +17,7 @@ use crate::backend::cube::{Cube, Scalar};
 use crate::backend::shape::{self, Product};
 use crate::error::{Error, Result};
 
-/// Products (m n k) below which a unit an entry is as good as tiles, and the compilation of its kernel much shorter.
+/// The size m n k below which one unit for each entry is as fast as tiles, with a kernel that compiles in much less time.
 const SMALL: usize = 1 << 16;
 
 /// The products of rows (batch m, k) with the columns (batch, k) of their batch entries: a cube for every row.
@@ -53,7 +54,7 @@ pub(crate) fn matmul<R: Runtime, E: Scalar>(
     }
     let out = cube.alloc("matmul", &out_shape)?;
     let batch: usize = product.batch.iter().product();
-    // Tiles have nothing to share here, and a sum over a long row by one unit would gather round-off.
+    // Tiles would share nothing here, and one unit that sums a long row gathers round-off.
     if product.n == 1 && !transpose_x && x.numel() == batch * product.m * product.k && y.numel() == batch * product.k {
         let units = cube.limits().units_up_to(product.k.next_power_of_two().clamp(32, UNITS));
         let (cubes, dim, sizes) = (cube.cubes(out.numel()), CubeDim::new_1d(units as u32), [product.m, product.k].map(|n| n as u32));
@@ -85,7 +86,7 @@ fn operand<R: Runtime, E: Scalar>(x: &Tensor<Cube<R, E>>, transposed: bool, batc
     let given: Vec<usize> = x.shape()[..x.rank() - 2].iter().copied().chain(stored).collect();
     let wanted: Vec<usize> = batch.iter().copied().chain(stored).collect();
     let mut steps = strides(&given, &wanted);
-    // An axis of one entry may have any stride; 0 would be taken for a repetition.
+    // An axis of one entry may have any stride but 0, which means a repetition.
     let (rows, columns) = (steps.len() - 2, steps.len() - 1);
     steps[columns] = 1;
     steps[rows] = stored[1];
@@ -153,8 +154,8 @@ fn by_tiles<R: Runtime, E: Scalar>(
     Ok(out)
 }
 
-/// A tile of x (batch, m, k) times y (batch, k, n) for every cube. `x_along` and `y_along`: that the entries of one sum are neighbours
-/// in x, in y. `axes` holds the batch axes for x and for y.
+/// A tile of x (batch, m, k) times y (batch, k, n) for every cube. `x_along` and `y_along` say whether the terms of one sum are neighbours
+/// in x and in y. `axes` holds the batch axes of x and of y.
 #[cube(launch)]
 fn tiles<F: Float>(
     x: &Array<F>,
@@ -188,7 +189,7 @@ fn tiles<F: Float>(
             load::<F>(y, y_base, &mut right, column, n, from, k, y_along);
             sync_cube();
             add_products::<F>(&left, &right, &mut sums);
-            // Nobody loads the next entries before everybody has used these.
+            // No unit may load the next entries before all have used these.
             sync_cube();
             from += DEPTH;
         }

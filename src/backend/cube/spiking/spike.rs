@@ -6,15 +6,16 @@ use cubecl::prelude::*;
 
 use crate::backend::cube::channel_sums::{Channels, Cut, sequence, totals};
 use crate::backend::cube::elementwise::functions::full;
-use crate::backend::cube::elementwise::reduce::sum_cube;
+use crate::backend::cube::elementwise::reduce::put_sums;
 use crate::backend::cube::launch::constant;
 use crate::backend::cube::random::{Place, Rows, unit};
-use crate::backend::cube::storage::{Pair, Wanted, arg};
+use crate::backend::cube::storage::{Pair, arg};
 use crate::backend::cube::{Cube, Scalar};
+use crate::backend::tensor::Grads;
 use crate::backend::{Lif, Noise, Spike, SpikeMode, Surrogate, Tensor, shape};
 use crate::error::Result;
 
-/// [`Surrogate`] without its steepness: what a kernel is made for.
+/// [`Surrogate`] without its steepness: what a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Clamp,
@@ -34,13 +35,13 @@ impl Kind {
         }
     }
 
-    /// That of a draw's gradient: an expectation clamp(y, 0, 1) has its own derivative, whatever the surrogate.
+    /// The kind for a draw's gradient: the expectation clamp(y, 0, 1) has its own derivative, whatever the surrogate.
     pub(crate) fn of_draw(mode: SpikeMode, surrogate: Surrogate) -> (Self, f64) {
         if mode == SpikeMode::Expected { (Kind::Clamp, 1.0) } else { Kind::of(surrogate) }
     }
 }
 
-/// scale x + shift, in one rounding in every kernel: all must decide alike whether y exceeds u.
+/// scale x + shift with one rounding, in every kernel: all must agree whether y exceeds u.
 #[cube]
 pub(crate) fn potential<F: Float>(x: F, scale: F, shift: F) -> F {
     fma(scale, x, shift)
@@ -58,7 +59,7 @@ pub(crate) fn expected_spike<F: Float>(y: F) -> F {
     select(y < F::new(0.0), F::new(0.0), select(y > F::new(1.0), F::new(1.0), y))
 }
 
-/// The derivative that stands in for that of a spike, by the potential `y`; [`Kind::Clamp`] does not look at `u`.
+/// The surrogate derivative of a spike by its potential `y`; [`Kind::Clamp`] ignores `u`.
 #[cube]
 pub(crate) fn surrogate_slope<F: Float>(y: F, u: F, alpha: F, #[comptime] kind: Kind) -> F {
     if comptime!(kind == Kind::Clamp) {
@@ -68,14 +69,14 @@ pub(crate) fn surrogate_slope<F: Float>(y: F, u: F, alpha: F, #[comptime] kind: 
     }
 }
 
-/// The same at distance `d` from the threshold; [`Kind::Clamp`] is a window of one around it.
+/// The same by the distance `d` from the threshold; [`Kind::Clamp`] is a window of width 1 around it.
 #[cube]
 fn slope_at<F: Float>(d: F, alpha: F, #[comptime] kind: Kind) -> F {
     let one = F::new(1.0);
     match kind {
         Kind::Clamp => select(d >= F::new(-0.5) && d <= F::new(0.5), one, F::new(0.0)),
         Kind::Sigmoid => {
-            // Even in d; of the side where e^-|z| does not overflow.
+            // The slope is even in d: e^-|z| cannot overflow.
             let e = (-(alpha * d).abs()).exp();
             alpha * e / ((one + e) * (one + e))
         }
@@ -94,9 +95,9 @@ fn slope_at<F: Float>(d: F, alpha: F, #[comptime] kind: Kind) -> F {
 #[derive(CubeType, CubeLaunch)]
 #[allow(dead_code, reason = "made from its launch arguments")]
 pub(crate) enum Uniform<F: Float> {
-    /// It looks at none.
+    /// It needs none.
     Nothing,
-    /// The words of rows; a stride is a cube's width.
+    /// Those of a draw's rows; a stride is a cube's width.
     Stream(Rows),
     Given(Array<F>),
 }
@@ -245,12 +246,7 @@ fn spike_grad_kernel<F: Float>(
         match parts {
             ComptimeOption::Some(parts) => {
                 let mut scratch = SharedMemory::<F>::new(units);
-                let with_x = sum_cube::<F>(with_x, &mut scratch);
-                let alone = sum_cube::<F>(alone, &mut scratch);
-                if UNIT_POS == 0 {
-                    parts[CUBE_POS] = with_x;
-                    parts[CUBE_POS + parts.len() / 2] = alone;
-                }
+                put_sums::<F>(with_x, alone, parts, CUBE_POS, &mut scratch);
             }
             ComptimeOption::None => {}
         }
@@ -261,7 +257,7 @@ pub(crate) fn affine_arg<R: Runtime, E: Scalar>(affine: Option<Pair<'_, R, E>>) 
     affine.map(|(scale, shift)| AffineLaunch::new(arg(scale), arg(shift))).into()
 }
 
-/// The uniform numbers of spikes of this shape, for a kernel of `units` units a cube.
+/// The kernel argument for the uniform numbers of spikes of this shape, with `units` units a cube.
 pub(crate) fn uniform_arg<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     noise: Noise<&Tensor<Cube<R, E>>>,
@@ -276,7 +272,7 @@ pub(crate) fn uniform_arg<R: Runtime, E: Scalar>(
     })
 }
 
-/// The cut of a draw: by channels for an affine, else all is one channel.
+/// The cut of the potentials: by channels where there is an affine, else as one channel.
 fn cut<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, affine: Option<Pair<'_, R, E>>) -> Cut {
     cube.cut(if affine.is_some() { sequence(x.shape()) } else { [1, 1, x.numel()] })
 }
@@ -305,7 +301,7 @@ pub(crate) fn spike_grad<R: Runtime, E: Scalar>(
     affine: Option<Pair<'_, R, E>>,
     g: &Tensor<Cube<R, E>>,
     needs: [bool; 3],
-) -> Result<Wanted<R, E, 3>> {
+) -> Result<Grads<Cube<R, E>, 3>> {
     let sums = [needs[1], needs[2]].map(|need| need && affine.is_some());
     let gx = cube.alloc_if(needs[0], "spike_grad", x.shape())?;
     if x.numel() == 0 || !(needs[0] || sums[0] || sums[1]) {
@@ -321,7 +317,7 @@ pub(crate) fn spike_grad<R: Runtime, E: Scalar>(
         CubeDim::new_1d(cut.units as u32),
         arg(x),
         affine_arg(affine),
-        uniform_arg(cube, spike.noise.as_ref(), spike.has_noisy_gradient(), x.shape(), cut.units)?,
+        uniform_arg(cube, spike.noise.as_ref(), spike.has_noisy_grad(), x.shape(), cut.units)?,
         arg(g),
         cut.launch(),
         gx.as_ref().map(arg).into(),
@@ -367,7 +363,7 @@ fn lif_kernel<F: Float>(
     }
 }
 
-/// One unit a row: the potentials first, into `out`, and then back through time, each replaced by its input's gradient.
+/// One unit a row: first it writes the potentials to `out`; then, back through time, it replaces each by the gradient of its input.
 #[cube(launch)]
 fn lif_grad_kernel<F: Float>(
     x: &Array<F>,

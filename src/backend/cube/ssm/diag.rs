@@ -1,21 +1,22 @@
 //! The kernel of a diagonal SSM (S4D) and its gradient.
 //!
-//! The mathematics is that of the CPU backend (`cpu/diag.rs`): `K[l] = Re sum_n W_n abar_n^l`, and back the sums
+//! The mathematics is that of the CPU backend (`cpu/ssm/diag.rs`): `K[l] = Re sum_n W_n abar_n^l`, and back the sums
 //! `s0 = sum_l h[l] abar^l` and `s1 = sum_l l h[l] abar^l` with `h[l] = g[l + 1]`.
 //!
 //! A power abar^l is the product of those abar^(2^k) whose bits are set in l. These come from repeated squaring in
-//! [`crate::backend::cube::double_float`]s: the error of a squaring doubles with every further one, and single numbers would not stand
-//! fourteen of them. The products themselves are few enough for single numbers. Time is laid out in rows, l = S i + t with t < S: a cube
-//! holds the powers abar^t and abar^(S i) of a chunk of modes in shared memory, so that an entry and a mode cost two multiply-adds (four on
-//! the way back).
+//! [`crate::backend::cube::double_float`]s: every squaring doubles the error so far, and after fourteen of them single precision would have
+//! few digits left. The products of the powers are few, so single precision suffices for them. Time is laid out in rows, l = S i + t with
+//! t < S: a cube holds the powers abar^t and abar^(S i) of some modes in shared memory, and an entry costs two multiply-adds for each mode
+//! (four in the gradient).
 
 #![allow(clippy::too_many_arguments, reason = "kernels take their arrays and sizes one by one")]
 
 use cubecl::prelude::*;
 
-use super::system::{Grads, gather, grad_planes, step_size, step_slope};
+use super::system::{SystemGrads, gather, grad_planes, step_size, step_slope};
 use crate::backend::cube::complex::{Complex, add, complex, conj, load, mul, recip, rounded, scale, store, sub};
 use crate::backend::cube::double_float::{self, ComplexDoubleFloat};
+use crate::backend::cube::elementwise::reduce::sum_lanes;
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Cube, Scalar};
 use crate::backend::{Discretization, DtTransform, SsmParams, Tensor, shape::Ssm};
@@ -24,15 +25,15 @@ use crate::error::Result;
 /// Entries of a row, S.
 const WIDTH: usize = 32;
 /// Rows of a tile of time.
-const ROWS: usize = 32;
+const TILE_ROWS: usize = 32;
 /// Entries of a tile.
-const TILE: usize = WIDTH * ROWS;
+const TILE: usize = WIDTH * TILE_ROWS;
 /// Modes whose powers a cube holds at a time.
-const CHUNK: usize = 16;
+const MODES: usize = 16;
 /// Units of a cube.
 const UNITS: usize = 256;
 
-/// What the mode kernel is made for.
+/// What the mode kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct DiagVariant {
     channels: usize,
@@ -72,7 +73,7 @@ struct Phi<F: Float> {
     slope: Complex<F>,
 }
 
-/// Given e^x; by their series where the quotient would cancel.
+/// `power` is e^x. Small x take the series: the quotient would cancel.
 #[cube]
 fn phi<F: Float>(x: Complex<F>, power: Complex<F>) -> Phi<F> {
     let one = complex::<F>(F::new(1.0), F::new(0.0));
@@ -205,7 +206,7 @@ fn power<F: Float>(modes: &Array<F>, at: u32, plane: u32, l: u32, #[comptime] bi
     complex::<F>(re, im)
 }
 
-/// The bits of a t < S, of those that are tabulated.
+/// How many of the tabulated bits a t < S has.
 fn short_bits(bits: usize) -> usize {
     bits.min(WIDTH.ilog2() as usize)
 }
@@ -231,12 +232,12 @@ fn tabulate<F: Float>(
         let z = power::<F>(modes, at, plane, i % comptime!(WIDTH as u32), comptime!(short_bits(bits)));
         short_re[i as usize] = z.re;
         short_im[i as usize] = z.im;
-        let row = i % comptime!(ROWS as u32);
+        let row = i % comptime!(TILE_ROWS as u32);
         let z = power::<F>(modes, at, plane, base + row * comptime!(WIDTH as u32), bits);
         #[unroll]
         for c in 0..comptime!(channels as u32) {
             let z = mul::<F>(z, load::<F>(modes, (comptime!(2 * bits as u32) + 2u32 * c) * plane + at, plane));
-            let to = (i / comptime!(ROWS as u32) * comptime!(channels as u32) + c) * comptime!(ROWS as u32) + row;
+            let to = (i / comptime!(TILE_ROWS as u32) * comptime!(channels as u32) + c) * comptime!(TILE_ROWS as u32) + row;
             long_re[to as usize] = z.re;
             long_im[to as usize] = -z.im;
         }
@@ -257,14 +258,14 @@ fn fill_kernel<F: Float>(
     #[comptime] bits: usize,
     #[comptime] units: usize,
 ) {
-    let mut short_re = SharedMemory::<F>::new(comptime!(CHUNK * WIDTH));
-    let mut short_im = SharedMemory::<F>::new(comptime!(CHUNK * WIDTH));
+    let mut short_re = SharedMemory::<F>::new(comptime!(MODES * WIDTH));
+    let mut short_im = SharedMemory::<F>::new(comptime!(MODES * WIDTH));
     // Re and -Im of W abar^(S i), (chunk, c, rows).
-    let mut long_re = SharedMemory::<F>::new(comptime!(CHUNK * channels * ROWS));
-    let mut long_im = SharedMemory::<F>::new(comptime!(CHUNK * channels * ROWS));
+    let mut long_re = SharedMemory::<F>::new(comptime!(MODES * channels * TILE_ROWS));
+    let mut long_im = SharedMemory::<F>::new(comptime!(MODES * channels * TILE_ROWS));
     // Rows that a unit fills, `between` apart.
     let between = comptime!(units / WIDTH);
-    let rows = comptime!(ROWS / (units / WIDTH));
+    let rows = comptime!(TILE_ROWS / (units / WIDTH));
     let h = CUBE_POS as u32 / tiles;
     let tile = CUBE_POS as u32 % tiles;
     let plane = d_model * half;
@@ -278,7 +279,7 @@ fn fill_kernel<F: Float>(
         }
         let mut start = 0u32;
         while start < half {
-            let count = min(half - start, comptime!(CHUNK as u32));
+            let count = min(half - start, comptime!(MODES as u32));
             tabulate::<F>(
                 modes,
                 &mut short_re,
@@ -298,14 +299,14 @@ fn fill_kernel<F: Float>(
                 let im = short_im[(n * comptime!(WIDTH as u32) + t) as usize];
                 #[unroll]
                 for i in 0..comptime!(channels * rows) {
-                    let from = (n * comptime!(channels as u32) + comptime!((i / rows) as u32)) * comptime!(ROWS as u32)
+                    let from = (n * comptime!(channels as u32) + comptime!((i / rows) as u32)) * comptime!(TILE_ROWS as u32)
                         + row
                         + comptime!((i % rows * between) as u32);
                     sums[i] = fma(long_re[from as usize], re, fma(long_im[from as usize], im, sums[i]));
                 }
             }
             sync_cube();
-            start += comptime!(CHUNK as u32);
+            start += comptime!(MODES as u32);
         }
         #[unroll]
         for i in 0..comptime!(channels * rows) {
@@ -317,7 +318,7 @@ fn fill_kernel<F: Float>(
     }
 }
 
-/// abar^(base + S i) of a chunk of a channel's modes, (chunk, rows); beyond the last mode that mode's.
+/// abar^(base + S i) of some of a channel's modes, (modes, rows); past the last mode, its powers are repeated.
 #[cube]
 fn long_powers<F: Float>(
     modes: &Array<F>,
@@ -331,9 +332,9 @@ fn long_powers<F: Float>(
     #[comptime] bits: usize,
 ) {
     let mut i = UNIT_POS;
-    while i < comptime!((CHUNK * ROWS) as u32) {
-        let at = h * half + min(start + i / comptime!(ROWS as u32), half - 1);
-        let z = power::<F>(modes, at, plane, base + i % comptime!(ROWS as u32) * comptime!(WIDTH as u32), bits);
+    while i < comptime!((MODES * TILE_ROWS) as u32) {
+        let at = h * half + min(start + i / comptime!(TILE_ROWS as u32), half - 1);
+        let z = power::<F>(modes, at, plane, base + i % comptime!(TILE_ROWS as u32) * comptime!(WIDTH as u32), bits);
         long_re[i as usize] = z.re;
         long_im[i as usize] = z.im;
         i += CUBE_DIM;
@@ -342,15 +343,7 @@ fn long_powers<F: Float>(
 
 /// A tile of h[l] = g[l + 1], (c, tile): zeros beyond the end.
 #[cube]
-fn late_gradient<F: Float>(
-    g: &Array<F>,
-    time: &mut SharedMemory<F>,
-    h: u32,
-    d_model: u32,
-    len: u32,
-    base: u32,
-    #[comptime] channels: usize,
-) {
+fn late_grads<F: Float>(g: &Array<F>, time: &mut SharedMemory<F>, h: u32, d_model: u32, len: u32, base: u32, #[comptime] channels: usize) {
     let mut i = UNIT_POS;
     while i < comptime!((channels * TILE) as u32) {
         let l = base + i % comptime!(TILE as u32) + 1;
@@ -416,15 +409,15 @@ fn grad_kernel<F: Float>(
     #[comptime] bits: usize,
     #[comptime] units: usize,
 ) {
-    let mut long_re = SharedMemory::<F>::new(comptime!(CHUNK * ROWS));
-    let mut long_im = SharedMemory::<F>::new(comptime!(CHUNK * ROWS));
+    let mut long_re = SharedMemory::<F>::new(comptime!(MODES * TILE_ROWS));
+    let mut long_im = SharedMemory::<F>::new(comptime!(MODES * TILE_ROWS));
     let mut time = SharedMemory::<F>::new(comptime!(channels * TILE));
     let mut scratch = SharedMemory::<F>::new(units);
     // Units of a mode, and the t that each of them has.
-    let lanes = comptime!(units / CHUNK);
-    let columns = comptime!(WIDTH / (units / CHUNK));
+    let lanes = comptime!(units / MODES);
+    let columns = comptime!(WIDTH / (units / MODES));
     let h = CUBE_POS as u32 / chunks;
-    let start = CUBE_POS as u32 % chunks * comptime!(CHUNK as u32);
+    let start = CUBE_POS as u32 % chunks * comptime!(MODES as u32);
     let plane = d_model * half;
     if h < d_model {
         let n = UNIT_POS / comptime!(lanes as u32);
@@ -439,11 +432,11 @@ fn grad_kernel<F: Float>(
         let mut base = 0u32;
         while base + 1 < len {
             long_powers::<F>(modes, &mut long_re, &mut long_im, h, start, plane, half, base, bits);
-            late_gradient::<F>(g, &mut time, h, d_model, len, base, channels);
+            late_grads::<F>(g, &mut time, h, d_model, len, base, channels);
             sync_cube();
-            for row in 0..comptime!(ROWS as u32) {
-                let re = long_re[(n * comptime!(ROWS as u32) + row) as usize];
-                let im = long_im[(n * comptime!(ROWS as u32) + row) as usize];
+            for row in 0..comptime!(TILE_ROWS as u32) {
+                let re = long_re[(n * comptime!(TILE_ROWS as u32) + row) as usize];
+                let im = long_im[(n * comptime!(TILE_ROWS as u32) + row) as usize];
                 let i = F::cast_from(base / comptime!(WIDTH as u32) + row);
                 #[unroll]
                 for k in 0..comptime!(channels * columns) {
@@ -464,41 +457,16 @@ fn grad_kernel<F: Float>(
             let closed = close::<F>(modes, &parts, own, plane, lane, c, bits, lanes);
             #[unroll]
             for i in 0..4usize {
-                let to = comptime!((4 * c + i) as u32) * plane + own;
-                sum_lanes::<F>(closed[i], sums, to, start + n < half, &mut scratch, lanes);
+                let sum = sum_lanes::<F>(closed[i], comptime!(lanes as u32).runtime(), &mut scratch);
+                if lane == 0 && start + n < half {
+                    sums[(comptime!((4 * c + i) as u32) * plane + own) as usize] = sum;
+                }
             }
         }
     }
 }
 
-/// Writes the sum of `mine` over every `lanes` neighbouring units, a power of two, to their common `to` if it `counts`.
-#[cube]
-pub(crate) fn sum_lanes<F: Float>(
-    mine: F,
-    out: &mut Array<F>,
-    to: u32,
-    counts: bool,
-    scratch: &mut SharedMemory<F>,
-    #[comptime] lanes: usize,
-) {
-    scratch[UNIT_POS as usize] = mine;
-    sync_cube();
-    let lane = UNIT_POS % comptime!(lanes as u32);
-    let mut width = comptime!(lanes as u32 / 2).runtime();
-    while width > 0 {
-        if lane < width {
-            scratch[UNIT_POS as usize] = scratch[UNIT_POS as usize] + scratch[(UNIT_POS + width) as usize];
-        }
-        sync_cube();
-        width /= 2;
-    }
-    if lane == 0 && counts {
-        out[to as usize] = scratch[UNIT_POS as usize];
-    }
-    sync_cube();
-}
-
-/// One unit for every mode (h, n): the planes of [`Grads`] and the gradient of C from the sums.
+/// One unit for every mode (h, n): the planes of [`SystemGrads`] and the gradient of C from the sums.
 #[cube(launch)]
 fn system_grad_kernel<F: Float>(
     modes: &Array<F>,
@@ -633,7 +601,7 @@ pub(crate) fn kernel_grad<R: Runtime, E: Scalar>(
     let variant = DiagVariant::new(sizes, ssm.dt, disc, len);
     let modes = modes(cube, ssm, sizes, variant, true)?;
     let sums = cube.alloc("diag_kernel_grad", &[channels, 4, d_model, half_state])?;
-    let (chunks, units) = (half_state.div_ceil(CHUNK), cube.limits().units_up_to(UNITS));
+    let (chunks, units) = (half_state.div_ceil(MODES), cube.limits().units_up_to(UNITS));
     grad_kernel::launch::<E, R>(
         cube.client(),
         cube.cubes(d_model * chunks),
@@ -667,5 +635,5 @@ pub(crate) fn kernel_grad<R: Runtime, E: Scalar>(
         channels,
         variant.bits,
     );
-    gather(cube, ssm, sizes, Grads { planes, c })
+    gather(cube, ssm, sizes, SystemGrads { planes, c })
 }

@@ -1,15 +1,15 @@
 //! The kernel of a diagonal-plus-low-rank (DPLR) SSM and its gradient, from the stored parameters and back to them.
 //!
-//! As in the CPU backend (`cpu/dplr.rs`), the kernel of length Lk is the inverse FFT of its generating function with
-//! C~ = C (I - Abar^Lk) in the place of C. That function and its adjoint are in `dplr_spectra`; here are the factors of its products, the
-//! FFT around it and the way back to what is stored.
+//! As in the CPU backend (`cpu/ssm/dplr.rs`), the kernel of length Lk is the inverse FFT of its generating function with
+//! C~ = C (I - Abar^Lk) in the place of C. `dplr_spectra` has that function and its adjoint; this file makes the factors of its products,
+//! takes the FFT, and turns gradients of the factors into those of the parameters.
 
 #![allow(clippy::too_many_arguments, reason = "kernels take their arrays and sizes one by one")]
 
 use cubecl::prelude::*;
 
 use super::dplr_spectra::{DplrVariant, fill_kernel, grad_kernel};
-use super::system::{Grads, gather, grad_planes, step_size, step_slope};
+use super::system::{SystemGrads, gather, grad_planes, step_size, step_slope};
 use crate::backend::cube::complex::{Complex, complex, conj, load, mul, store};
 use crate::backend::cube::double_float::{self, split};
 use crate::backend::cube::products::fft;
@@ -18,7 +18,7 @@ use crate::backend::cube::{Cube, Scalar};
 use crate::backend::{DtTransform, SsmParams, Tensor, shape::Ssm};
 use crate::error::Result;
 
-/// Units of a cube, where numbers take four bytes; half of them where they take eight.
+/// Units of a cube in f32; in f64 there are half as many.
 const UNITS: usize = 256;
 
 /// One unit for every mode (h, n) of every channel: its planes, in the order of [`DplrVariant::planes`].
@@ -102,7 +102,7 @@ fn total<F: Float>(
     complex::<F>(re, im)
 }
 
-/// One unit for every mode (h, n): the planes of [`Grads`] and the gradient of C from the tiles' parts of the factors' row gradients.
+/// One unit for every mode (h, n): the planes of [`SystemGrads`] and the gradient of C from the tiles' parts of the factors' row gradients.
 #[cube(launch)]
 fn system_grad_kernel<F: Float>(
     factors: &Array<F>,
@@ -125,7 +125,7 @@ fn system_grad_kernel<F: Float>(
         let omega = factors[unit as usize] + factors[(unit + plane) as usize];
 
         let by_a = total::<F>(parts, unit, plane, tiles, comptime!(variant.rows() + variant.cols()), variant);
-        // All of a, x_B and x_P grow with dt.
+        // a, x_B and x_P are all proportional to dt.
         let mut growth = -(by_a.re * rho) - by_a.im * omega;
         // dRe A / da_real = Re A, and omega = dt |a_imag|.
         planes[unit as usize] = -(by_a.re * rho);
@@ -246,7 +246,7 @@ impl<R: Runtime, E: Scalar> Spectra<R, E> {
     }
 
     /// From the spectra of the kernels' gradients to the channels' gradients.
-    fn grad(&self, cube: &Cube<R, E>, spectra: &Tensor<Cube<R, E>>) -> Result<Grads<R, E>> {
+    fn grad(&self, cube: &Cube<R, E>, spectra: &Tensor<Cube<R, E>>) -> Result<SystemGrads<R, E>> {
         const OP: &str = "dplr_kernel_grad";
         let Ssm { d_model, half_state, channels, rank, .. } = self.sizes;
         let parts = cube.alloc(OP, &[self.tiles(), self.variant.sums(), d_model, half_state])?;
@@ -282,13 +282,13 @@ impl<R: Runtime, E: Scalar> Spectra<R, E> {
             self.tiles() as u32,
             self.variant,
         );
-        Ok(Grads { planes, c })
+        Ok(SystemGrads { planes, c })
     }
 }
 
 /// chord and cosine of the frequencies 0..=len/2, as pairs: (chord hi, lo, cosine hi, lo) of all of them.
 fn grid(len: usize) -> Vec<f64> {
-    // The cosine as the sine of the complement: exactly 0 at w = -1, where rounding would leave a pole.
+    // The cosine as the sine of the complement: exactly 0 at w = -1. A rounded 0 would leave a pole there.
     let sine = |quarters: usize| (quarters as f64 * std::f64::consts::FRAC_PI_2 / len as f64).sin();
     let bins = 0..len / 2 + 1;
     let chord: Vec<[f64; 2]> = bins.clone().map(|j| split(2.0 * sine(2 * j))).collect();
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn single_precision_holds_without_damping() {
         let (cube, cpu, len) = (Wgpu::new().expect("a device"), Cpu::<f64>::new(), 784);
-        for measure in [Measure::LegS, Measure::LegT, Measure::LagT, Measure::Fourier] {
+        for measure in Measure::ALL {
             let config = SsmConfig { init: SsmInit::Dplr(measure), ..SsmConfig::new(3, 64) };
             let kernel = SsmKernel::new(&cpu, Key::new(5), &config).unwrap();
             kernel.prepare(&cpu, len).unwrap();

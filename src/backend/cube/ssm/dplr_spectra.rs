@@ -2,7 +2,7 @@
 //!
 //! # The generating function
 //!
-//! As in the CPU backend (`cpu/dplr_spectra.rs`): with t = 2 pi j / Lk, chord = 2 sin(t/2), cosine = cos(t/2), a = dt Lambda, rows
+//! As in the CPU backend (`cpu/ssm/dplr_spectra.rs`): with t = 2 pi j / Lk, chord = 2 sin(t/2), cosine = cos(t/2), a = dt Lambda, rows
 //! x = dt {B, P_k} and columns y = {C_c, Q_j = conj P_j}, the spectrum is Khat_c = e^(i t/2) S_c, where S is the Schur complement
 //! T_BC - T_BQ Z T_PC, Z = cosine (I + cosine T_PQ)^-1, of the products
 //!
@@ -13,10 +13,11 @@
 //!
 //! # In single precision
 //!
-//! Near resonance chord and omega cosine cancel: all three are pairs (`pair`). And where a mode has no damping of its own, its E dwarfs
-//! all else and cancels in the Schur complement. So the mode n nearest to resonance and its conjugate (whose E' is as large where omega is
-//! about 0) are left out of the T, and come in as what they are, a change of rank two, by a form in which nothing cancels: with 1 / E
-//! instead of E, and u = (1, -T_BQ Z), v = (1, -Z T_PC) of the other modes,
+//! Near resonance chord and omega cosine cancel, so chord, omega and cosine are pairs of numbers (`double_float`). A mode without damping
+//! has an E near its resonance that is larger than all other terms together, and that cancels in the Schur complement. Therefore the mode
+//! nearest to resonance is left out of T, and with it its conjugate, whose E' is as large where omega is about 0. They are a change of rank
+//! two, which is added in a form in which nothing cancels: with 1 / E instead of E, and u = (1, -T_BQ Z), v = (1, -Z T_PC) of the other
+//! modes,
 //!
 //!   S_c = S'_c + X D^-1 Y_c,  X = u [x, conj x],  Y_c = [y; conj y] v_c,  D = diag(1 / E, 1 / E') + [y; conj y]_Q Z [x, conj x]_P.
 //!
@@ -24,19 +25,19 @@
 //!
 //! Row gradients are carried, dL = Re(h dS). Those of the T have rank one, u w with w = (h_c, sum_c h_c v_c), so that with
 //! A_x = E (u x) and A_y = E (y w) a mode has dL = Re(sum_r dx_r u_r A_y + sum_c dy_c w_c A_x + da cosine A_x A_y), and the same with E'
-//! for the conjugates. For the mode that is apart A_x is an entry of X D^-1 and A_y one of sum_c h_c D^-1 Y_c.
+//! for the conjugates. For the mode that was left out, A_x is an entry of X D^-1 and A_y one of sum_c h_c D^-1 Y_c.
 //!
-//! By this, systems without damping (LegT, LagT, Fourier) are as good in single precision as LegS: no f64 is needed for them.
+//! With this, kernels of systems without damping (LegT, LagT, Fourier) are as accurate in single precision as those of LegS.
 
 #![allow(clippy::too_many_arguments, reason = "kernels take their arrays and sizes one by one")]
 
 use cubecl::prelude::*;
 
-use super::diag::sum_lanes;
 use crate::backend::cube::complex::{Complex, add, complex, conj, load, mul, recip, recip_small, scale, store};
+use crate::backend::cube::elementwise::reduce::sum_lanes;
 
 /// Modes whose coefficients a cube holds at a time.
-const CHUNK: usize = 32;
+const MODES: usize = 32;
 /// Units that share a mode on the way back.
 const LANES: usize = 8;
 
@@ -148,22 +149,21 @@ fn put<F: Float>(list: &mut Array<F>, #[comptime] i: usize, z: Complex<F>) {
 /// Adds x y.
 #[cube]
 fn put_more<F: Float>(list: &mut Array<F>, #[comptime] i: usize, x: Complex<F>, y: Complex<F>) {
-    list[comptime!(2 * i)] += x.re * y.re - x.im * y.im;
-    list[comptime!(2 * i + 1)] += x.re * y.im + x.im * y.re;
+    let z = mul::<F>(x, y);
+    list[comptime!(2 * i)] += z.re;
+    list[comptime!(2 * i + 1)] += z.im;
 }
 
 /// Subtracts x y.
 #[cube]
 fn put_less<F: Float>(list: &mut Array<F>, #[comptime] i: usize, x: Complex<F>, y: Complex<F>) {
-    list[comptime!(2 * i)] -= x.re * y.re - x.im * y.im;
-    list[comptime!(2 * i + 1)] -= x.re * y.im + x.im * y.re;
+    put_more::<F>(list, i, scale::<F>(x, F::new(-1.0)), y);
 }
 
 /// Adds the conjugate of x y.
 #[cube]
 fn put_more_conj<F: Float>(list: &mut Array<F>, #[comptime] i: usize, x: Complex<F>, y: Complex<F>) {
-    list[comptime!(2 * i)] += x.re * y.re - x.im * y.im;
-    list[comptime!(2 * i + 1)] -= x.re * y.im + x.im * y.re;
+    put_more::<F>(list, i, conj::<F>(x), conj::<F>(y));
 }
 
 /// A list of zeros.
@@ -183,7 +183,7 @@ fn factor<F: Float>(factors: &Array<F>, mode: u32, plane: u32, #[comptime] i: us
     load::<F>(factors, mode + comptime!(3 + 2 * i as u32) * plane, plane)
 }
 
-/// T of every product at one frequency, without the mode `skip`; the whole cube takes part, for it shares the coefficients.
+/// T of every product at one frequency, without the mode `skip`. All units of the cube must call it: they load the coefficients together.
 #[cube]
 fn sum_products<F: Float>(
     factors: &Array<F>,
@@ -197,10 +197,10 @@ fn sum_products<F: Float>(
 ) {
     // (chunk, omega hi and lo, rho, complex V).
     let width = comptime!(3 + 2 * variant.products());
-    let mut staged = SharedMemory::<F>::new(comptime!(CHUNK * (3 + 2 * variant.products())));
+    let mut staged = SharedMemory::<F>::new(comptime!(MODES * (3 + 2 * variant.products())));
     let mut start = 0u32;
     while start < half {
-        let count = min(half - start, comptime!(CHUNK as u32));
+        let count = min(half - start, comptime!(MODES as u32));
         let mut i = UNIT_POS;
         while i < count {
             let mode = first + start + i;
@@ -241,7 +241,7 @@ fn sum_products<F: Float>(
             }
         }
         sync_cube();
-        start += comptime!(CHUNK as u32);
+        start += comptime!(MODES as u32);
     }
 }
 
@@ -359,7 +359,7 @@ struct Side<F: Float> {
 
 /// For `own`, x_B or y_c, the list `x` of x_P or y_Q, u or v from entry `from` of `u` on, and y Z or Z x and that with the conjugate.
 ///
-/// The entries of D^-1 times those of X would cancel too: what the mode and its conjugate mix is put into [`twist`]s.
+/// The products of D^-1 and X would cancel, too: the terms that mix the mode and its conjugate are written as [`twist`]s.
 #[cube]
 fn side<F: Float>(
     own: Complex<F>,
@@ -504,7 +504,7 @@ pub(crate) fn fill_kernel<F: Float>(
     }
 }
 
-/// Writes what the modes need of one frequency to the unit's column of `known`.
+/// Writes to the unit's column of `known` what the modes need to know of its frequency.
 ///
 /// `spectra` are those of real gradients, at `base` and `plane` further on for the second kernel; at the `single` frequencies they are
 /// real, and every other stands for itself and its conjugate.
@@ -600,7 +600,8 @@ pub(crate) fn grad_kernel<F: Float>(
             let n = group + UNIT_POS / comptime!(LANES as u32);
             let own = first + min(n, half - 1u32);
             let mut sums = zeros::<F>(comptime!(variant.sums() / 2));
-            let mut i = UNIT_POS % comptime!(LANES as u32);
+            let lane = UNIT_POS % comptime!(LANES as u32);
+            let mut i = lane;
             while i < count {
                 let at = frequency::<F>(grid, bins, start + i);
                 mode_grad::<F>(factors, &known, &mut sums, at, own, plane, i as usize, skips[i as usize] == n, variant, units);
@@ -608,8 +609,10 @@ pub(crate) fn grad_kernel<F: Float>(
             }
             #[unroll]
             for k in 0..comptime!(variant.sums()) {
-                let to = (tile * comptime!(variant.sums() as u32) + comptime!(k as u32)) * plane + own;
-                sum_lanes::<F>(sums[k], parts, to, n < half, &mut scratch, LANES);
+                let sum = sum_lanes::<F>(sums[k], comptime!(LANES as u32).runtime(), &mut scratch);
+                if lane == 0 && n < half {
+                    parts[((tile * comptime!(variant.sums() as u32) + comptime!(k as u32)) * plane + own) as usize] = sum;
+                }
             }
             group += comptime!((units / LANES) as u32);
         }

@@ -1,4 +1,4 @@
-//! What the DPLR and the diagonal kernel share: the step size, and the way from the channels' gradients back to what is stored.
+//! What the DPLR and the diagonal kernel share: the step size, and the sum of the channels' gradients into those of the parameters.
 
 #![allow(clippy::too_many_arguments, reason = "kernels take their arrays and sizes one by one")]
 
@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 
 use crate::backend::cube::double_float::{self, DoubleFloat};
 use crate::backend::cube::elementwise::functions::sigmoid;
-use crate::backend::cube::elementwise::reduce::sum_cube;
+use crate::backend::cube::elementwise::reduce::sum_strided;
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Cube, Scalar};
 use crate::backend::{SsmParams, Tensor, shape::Ssm};
@@ -50,14 +50,14 @@ pub(crate) fn step_slope<F: Float>(x: F, dt: F, #[comptime] softplus: bool) -> F
     if comptime!(softplus) { sigmoid::<F>(x) } else { dt }
 }
 
-/// The gradients of what is stored, and those of the channels that come before them: planes (H, M) of the gradients of a_real, a_imag, b
-/// (2), p (2 R) and inv_dt, in this order.
-pub(crate) struct Grads<R: Runtime, E: Scalar> {
+/// Gradients by channel, before those of tied copies are added up: planes (H, M) for a_real, a_imag, b (2), p (2 R) and inv_dt, in this
+/// order, and the finished gradient of C.
+pub(crate) struct SystemGrads<R: Runtime, E: Scalar> {
     pub(crate) planes: Tensor<Cube<R, E>>,
     pub(crate) c: Tensor<Cube<R, E>>,
 }
 
-/// Planes of [`Grads`].
+/// Planes of [`SystemGrads`].
 pub(crate) fn grad_planes(rank: usize) -> usize {
     5 + 2 * rank
 }
@@ -65,20 +65,8 @@ pub(crate) fn grad_planes(rank: usize) -> usize {
 /// The most tied copies that are summed side by side.
 const COPIES: usize = 64;
 
-/// The sum of `count` entries from `from` on, `stride` apart, in every unit.
-#[cube]
-fn sum_strided<F: Float>(x: &Array<F>, from: u32, count: u32, stride: u32, scratch: &mut SharedMemory<F>) -> F {
-    let mut sum = F::new(0.0);
-    let mut i = UNIT_POS;
-    while i < count {
-        sum += x[(from + i * stride) as usize];
-        i += CUBE_DIM;
-    }
-    sum_cube::<F>(sum, scratch)
-}
-
-/// One cube for every stored mode (s, n), which sums the tied copies h = s, s + S, .. of every plane, and then one for every channel, which
-/// sums the modes' parts of inv_dt's gradient.
+/// First a cube for every stored mode (s, n): it sums the channels h = s, s + S, .. of every plane. Then a cube for every channel: it sums
+/// the modes' parts of the gradient of inv_dt.
 #[cube(launch)]
 fn gather_kernel<F: Float>(
     planes: &Array<F>,
@@ -127,14 +115,14 @@ pub(crate) fn gather<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
     ssm: &SsmParams<Tensor<Cube<R, E>>>,
     sizes: Ssm,
-    grads: Grads<R, E>,
+    grads: SystemGrads<R, E>,
 ) -> Result<SsmParams<Tensor<Cube<R, E>>>> {
     const OP: &str = "the gradient of an SSM kernel";
     let Ssm { d_model, n_ssm, half_state, rank, .. } = sizes;
     let like = |x: &Tensor<Cube<R, E>>| cube.alloc(OP, x.shape());
     let [inv_dt, a_real, a_imag, b] = [like(&ssm.inv_dt)?, like(&ssm.a_real)?, like(&ssm.a_imag)?, like(&ssm.b)?];
     let p = ssm.p.as_ref().map(like).transpose()?;
-    // A kernel's argument all the same.
+    // The kernel takes an array in any case.
     let unused = cube.buffer(OP, 1, size_of::<E>())?;
     let units = cube.limits().units_up_to((d_model / n_ssm).max(half_state).next_power_of_two().min(COPIES));
     gather_kernel::launch::<E, R>(
