@@ -271,8 +271,7 @@
 //! | `cuda` | NVIDIA's GPUs; its libraries are looked for when the program runs |
 
 #![warn(missing_docs)]
-// To be switched on when every method of src/backend and src/autodiff/ops says its errors:
-// #![warn(clippy::missing_errors_doc)]
+#![warn(clippy::missing_errors_doc)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[macro_use]
@@ -301,6 +300,9 @@ pub mod internal {
     pub use crate::backend::cube::cuda::Guarded;
     #[cfg(feature = "cube")]
     pub use crate::backend::cube::{Cube, Scalar};
+    // What generators draw, before it is a data set.
+    pub use crate::data::listops::generate::Generator;
+    pub use crate::data::pathfinder::{scene::Scene, snake::Bar};
     // The shapes of results, beside which the conformance suite works its own out.
     pub use crate::backend::shape::{broadcast, product};
     // C Abar^L, which the kernels' own tests take apart.

@@ -182,7 +182,7 @@ impl Job<'_> {
             help.push_str(&format!("; {url}: {why}"));
         }
         let by_hand = format!("fetch {} by hand and put it into {}", archive.name, self.dir.display());
-        Error::network(url, format!("{help}; give another address with --data-url, or {by_hand}"))
+        Error::network(url, format!("{help}; give another address as `url`, or {by_hand}"))
     }
 
     fn say(&self, line: &str) {

@@ -4,17 +4,18 @@
 //! [`ensure`] into the official files `basic_train.tsv`, `basic_val.tsv` and `basic_test.tsv`, which [`load`] reads (the
 //! published ones as well), or by [`generate`] straight into memory.
 
-mod generate;
+pub(crate) mod generate;
 mod tokens;
 mod tsv;
 
-pub use generate::{Generator, Rules};
+pub use generate::Rules;
 pub use tokens::{encode, evaluate, value, vocabulary};
 pub use tsv::read;
 
 use super::{Dataset, Splits, Vocabulary};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
+use generate::Generator;
 use std::path::{Path, PathBuf};
 
 /// The number of classes: the digits.

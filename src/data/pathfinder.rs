@@ -11,17 +11,16 @@ mod metadata;
 #[cfg(feature = "data")]
 mod npy;
 mod rules;
-mod scene;
-mod snake;
+pub(crate) mod scene;
+pub(crate) mod snake;
 
 #[cfg(feature = "data")]
 pub use archive::{archive, load, read_png};
 pub use rules::Rules;
-pub use scene::Scene;
-pub use snake::Bar;
 
 use super::{Dataset, Encoding, Faults, Source, Splits};
 use crate::error::Result;
+use scene::Scene;
 use std::sync::Arc;
 
 /// The number of classes: 0, the discs sit on two lines; 1, on one.

@@ -10,6 +10,7 @@ use crate::error::Result;
 listed! {
     /// Where in a block spikes are drawn.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    #[non_exhaustive]
     pub enum Site {
         /// What enters the SSM.
         Input,

@@ -27,13 +27,12 @@ impl BackendChoice {
     pub fn named(name: &str) -> Result<Self> {
         let refuse = |help: &str| Err(Error::config("--backend", name, help));
         let (driver, index) = name.split_once(':').map_or((name, None), |(driver, index)| (driver, Some(index)));
-        let driver = match driver {
-            "auto" if index.is_none() => return Ok(BackendChoice::Auto),
-            "auto" => return refuse("auto takes no index: name the driver, as in wgpu:1"),
-            "cpu" => Driver::Cpu,
-            "wgpu" => Driver::Wgpu,
-            "cuda" => Driver::Cuda,
-            _ => return refuse("there are auto, cpu, wgpu and cuda, the last three with an index if need be, as in wgpu:1"),
+        if driver == "auto" {
+            return if index.is_none() { Ok(BackendChoice::Auto) } else { refuse("auto takes no index: name the driver, as in wgpu:1") };
+        }
+        let Some(driver) = Driver::ALL.into_iter().find(|known| known.to_string() == driver) else {
+            let drivers = Driver::ALL.map(|driver| driver.to_string()).join(", ");
+            return refuse(&format!("there are auto and {drivers}, the drivers with an index if need be, as in wgpu:1"));
         };
         if !is_built(driver) {
             return Err(lacking(driver));

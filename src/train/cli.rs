@@ -230,13 +230,25 @@ fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, stop: 
         let set = task.archive(recipe).ok_or_else(none)?;
         let options = download::Options { url: flags.data_url.clone(), ..download::Options::default() };
         let bars = progress::Download::new(flags.quiet);
-        if download::fetch(&set, dir, &options, &|event| bars.show(event), stop)? == download::Fetched::Stopped {
+        let fetched = download::fetch(&set, dir, &options, &|event| bars.show(event), stop).map_err(with_flags)?;
+        if fetched == download::Fetched::Stopped {
             return Ok(None);
         }
     }
     #[cfg(not(feature = "download"))]
     let _ = stop;
     task.load(recipe, dir, faults).map(Some)
+}
+
+/// The error of a fetch in the words of the command line: its arguments are flags here.
+#[cfg(feature = "download")]
+fn with_flags(error: Error) -> Error {
+    match error {
+        Error::Config { name: "url", value, help } => Error::config("--data-url", value, help),
+        Error::Config { name: "dir", value, help } => Error::config("--data", value, help),
+        Error::Network { url, help } => Error::network(url, help.replace("`url`", "--data-url")),
+        other => other,
+    }
 }
 
 /// Evaluates on the test set, as the flags say.

@@ -68,6 +68,7 @@ pub enum Length {
 /// How the learning rates of all parameter groups change together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Schedule {
     /// Not at all.
     Constant,

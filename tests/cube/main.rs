@@ -275,10 +275,8 @@ fn a_meter_counts_the_spikes_of_the_cpu() {
 
 #[test]
 fn stepping_is_the_convolution() {
-    use pspikessm::backend::Discretization::{Bilinear, Zoh};
-    use pspikessm::nn::hippo::DiagInit;
     let device = gpu();
-    for init in [SsmInit::Dplr(Measure::LegS), SsmInit::Diag(DiagInit::Lin, Zoh), SsmInit::Diag(DiagInit::Inv, Bilinear)] {
+    for init in SsmInit::all() {
         let config = SsmConfig::new(6, 8).init(init).n_ssm(3).dt_transform(DtTransform::Exp).causal();
         let layer = Ssm::new(&device, Key::new(3), &config).unwrap();
         let u = Array::new(&[1, 6, 90], host(&device, &device.normal(Key::new(4), &[1, 6, 90]).unwrap()));

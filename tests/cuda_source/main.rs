@@ -155,7 +155,7 @@ fn a_small_device_has_room_for_the_kernels() {
 }
 
 #[test]
-fn a_convolution_stays_in_the_shared_memory_where_the_device_has_so_much() {
+fn a_convolution_uses_shared_memory_where_it_fits() {
     for (device, length, stays) in [(5, 8192, true), (5, 16_384, false), (Dry::SMALL + 5, 2048, true), (Dry::SMALL + 6, 4096, false)] {
         let (cube, before) = (cube::<f32>(device), dry::kernels().len());
         let (input, kernel) = (cube.full(&[1, 1, length], 1.0).unwrap(), cube.full(&[1, 1, length], 1.0).unwrap());
@@ -167,7 +167,7 @@ fn a_convolution_stays_in_the_shared_memory_where_the_device_has_so_much() {
 }
 
 #[test]
-fn memory_that_is_not_to_be_had_is_the_error_of_the_next_read_and_of_no_other() {
+fn running_out_of_memory_is_an_error_of_the_next_read_only() {
     let cube = cube::<f32>(Dry::FULL);
     let small = cube.full(&[3], 1.0).unwrap();
     assert_eq!(cube.to_vec(&small).unwrap(), [0.0; 3]);

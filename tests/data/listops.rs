@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use pspikessm::data::listops::{self, Generator, Rules};
+use pspikessm::data::listops::{self, Rules};
 use pspikessm::data::{self, Dataset, Vocabulary};
 use pspikessm::error::Error;
+use pspikessm::internal::Generator;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -277,7 +278,7 @@ fn lengths_reach_both_bounds_and_go_no_further() {
 }
 
 #[test]
-fn all_expressions_are_distinct_even_where_all_there_are_are_wanted() {
+fn expressions_are_distinct_even_when_every_possible_one_is_asked_for() {
     // Ten digits, and 4 operators on 10 x 10 digits.
     let rules =
         Rules { max_depth: 2, min_args: 2, max_args: 2, p_operator: 0.9, min_tokens: 1, train: 390, val: 10, test: 10, ..Rules::small() };

@@ -1,8 +1,9 @@
 //! Pathfinder: archives written here byte by byte, and drawn pictures held against a trace, a search and a renderer of this file's own.
 
-use pspikessm::data::pathfinder::{self, Bar, Rules, Scene};
+use pspikessm::data::pathfinder::{self, Rules};
 use pspikessm::data::{Dataset, Faults, Splits};
 use pspikessm::error::{Error, Result};
+use pspikessm::internal::{Bar, Scene};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

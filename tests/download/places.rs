@@ -1,4 +1,4 @@
-//! Where from: mirrors, `--data-url`; where to: what is there already, what another process is at.
+//! Where from: mirrors, another address; where to: what is there already, what another process is at.
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -90,7 +90,7 @@ fn a_given_address_that_is_none_is_refused() {
         let options = Options { url: Some(url.into()), ..options() };
         let dir = tempdir().unwrap();
         let error = download::fetch(&set(&[], &[plain()]), dir.path(), &options, &|_| (), &AtomicBool::new(false)).unwrap_err();
-        assert!(matches!(error, Error::Config { name: "--data-url", .. }), "{url}: {error:?}");
+        assert!(matches!(error, Error::Config { name: "url", .. }), "{url}: {error:?}");
     }
 }
 
@@ -109,7 +109,7 @@ fn a_set_without_addresses_says_so() {
 }
 
 #[test]
-fn what_is_there_under_any_of_its_names_is_not_fetched() {
+fn data_that_are_there_under_any_name_are_not_fetched() {
     let archive = Archive { there: vec!["data.bin".into(), "raw/data".into()], ..plain() };
     let server = Server::of(&[]);
     let dir = tempdir().unwrap();
@@ -137,7 +137,7 @@ fn two_processes_do_not_fetch_into_one_folder() {
     let other = fs::File::open(dir.path()).unwrap();
     other.lock().unwrap();
     let error = fetch(&set, dir.path()).unwrap_err();
-    assert!(matches!(error, Error::Config { name: "--data", .. }), "{error:?}");
+    assert!(matches!(error, Error::Config { name: "dir", .. }), "{error:?}");
     assert!(server.requests().is_empty());
     drop(other);
     assert_eq!(fetch(&set, dir.path()).unwrap(), Fetched::Complete);

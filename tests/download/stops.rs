@@ -70,7 +70,7 @@ fn checking_stops_and_keeps_the_file() {
 }
 
 #[test]
-fn unpacking_stops_and_keeps_the_archive_alone() {
+fn stopped_unpacking_leaves_the_archive_and_nothing_else() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("words.tar.gz"), Tape::default().file("yes/1.wav", b"yes").gz()).unwrap();
     let set = set(&[], &[words()]);

@@ -11,7 +11,7 @@ use super::tape::Tape;
 use super::{options, set, words};
 
 #[test]
-fn every_piece_of_work_is_told_from_its_beginning_to_its_end_and_that_there_is_no_checksum() {
+fn progress_is_told_from_beginning_to_end_and_a_missing_checksum_too() {
     let gz = Tape::default().file("1", b"1").gz();
     let (server, dir) = (Server::of(&[("/words.tar.gz", &gz)]), tempdir().unwrap());
     let (lines, work) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));

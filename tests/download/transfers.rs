@@ -146,7 +146,7 @@ fn a_missing_file_is_asked_for_once_and_its_address_named() {
     let dir = tempdir().unwrap();
     let server = Server::of(&[]);
     let error = network_error(&set(&[server.url("/there")], &[plain()]), dir.path());
-    for part in [&server.url("/there/data.bin"), "404", "--data-url", "data.bin", dir.path().to_str().unwrap()] {
+    for part in [&server.url("/there/data.bin"), "404", "`url`", "data.bin", dir.path().to_str().unwrap()] {
         assert!(error.contains(part), "{part} in {error}");
     }
     assert_eq!(server.requests().len(), 1);

@@ -236,7 +236,7 @@ impl Op<Host> for Counted {
 }
 
 #[test]
-fn what_was_saved_lives_from_forward_to_backward_and_only_where_it_is_needed() {
+fn saved_values_live_from_forward_to_backward_and_only_where_they_are_needed() {
     let cpu = Host::new();
     let alive = Rc::new(Cell::new(0));
     let run = |tape: &Tape<Host>, mut x: Var<Host>| {

@@ -227,8 +227,7 @@ fn every_option_runs_with_finite_gradients_that_reach_every_parameter() {
 /// The draws are the same bits, and no potential lies within round-off of its own or of an end of its surrogate: what differs is round-off.
 fn check_every_option<C: Backend<Elem = f32>>(device: &C) {
     let ssm = plain().ssm.dropout(0.3);
-    let more = [Surrogate::Sigmoid { alpha: 3.0 }, Surrogate::Atan { alpha: 2.0 }, Surrogate::FastSigmoid { alpha: 5.0 }]
-        .map(|surrogate| plain().source(SpikeSource::Probability(surrogate)).ssm(ssm.clone()));
+    let more = Surrogate::ALL.map(|surrogate| plain().source(SpikeSource::Probability(surrogate.with_alpha(3.0))).ssm(ssm.clone()));
     for mut config in variants().into_iter().chain(more) {
         if !config.ssm.bidirectional {
             // Before the first spike a causal layer's output is zero, give or take round-off: on the end of the clamp, which a sigmoid has not.

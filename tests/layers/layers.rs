@@ -11,58 +11,20 @@ use pspikessm::nn::{
     Activation, AdamWConfig, BlockConfig, Context, Encoder, Input, Linear, Model, ModelConfig, Module, Names, Norm, NormKind, Optimizer,
     Param, ParamOptions, Pooling, SpikeMeter, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit, dropout, dropout_tied,
 };
+use pspikessm::train::tasks;
 
 type B = Cpu<f64>;
 
 // ---------------------------------------------------------------- the recipes' models
 
-/// The model of a task's recipe.
-fn recipe(task: &str) -> ModelConfig {
-    let tokens = |vocabulary| Encoder::Tokens(vocabulary);
-    let (encoder, sizes, classes) = match task {
-        "listops" => (tokens(18), (128, 4, 16), 10),
-        "text" => (tokens(135), (128, 4, 16), 2),
-        "retrieval" => (tokens(98), (200, 4, 24), 2),
-        "image" => (Encoder::Values(1), (512, 6, 64), 10),
-        "pathfinder" => (Encoder::Values(1), (256, 6, 64), 2),
-        "psmnist" => (Encoder::Values(1), (400, 2, 64), 10),
-        "speech" => (Encoder::Values(1), (400, 2, 64), 35),
-        _ => panic!("no task {task}"),
-    };
-    let (d_model, layers, d_state) = sizes;
-    let n_ssm = if task == "pathfinder" { None } else { Some(1) };
-    let lr_for_all = ["image", "pathfinder", "speech"].contains(&task);
-    let block = BlockConfig::new(SsmConfig::new(d_model, d_state).n_ssm(n_ssm).lr_for_all(lr_for_all))
-        .bidirectional(task != "psmnist")
-        .residual(task != "psmnist")
-        .norm(if task == "image" { NormKind::Layer } else { NormKind::Batch })
-        .prenorm(!["listops", "image"].contains(&task));
-    ModelConfig::new(encoder, block, classes).layers(layers).retrieval(task == "retrieval")
-}
-
-#[test]
-fn recipes_have_the_official_number_of_parameters_in_use() {
-    let cpu = Cpu::<f32>::new();
-    for (task, count) in [
-        ("listops", 174_474),
-        ("text", 188_674),
-        ("retrieval", 588_378),
-        ("image", 3_980_554),
-        ("pathfinder", 1_790_978),
-        ("psmnist", 435_594),
-        ("speech", 871_603),
-    ] {
-        assert_eq!(Model::new(&cpu, Key::new(0), &recipe(task)).unwrap().num_parameters(), count, "{task}");
-    }
-}
-
 #[test]
 fn every_parameter_is_in_its_recipe_group() {
     let cpu = Cpu::<f32>::new();
-    for task in ["listops", "retrieval", "image", "psmnist"] {
-        let config = recipe(task);
-        let lr_for_all = config.block.ssm.lr_for_all;
-        let model = Model::new(&cpu, Key::new(0), &config.layers(2)).unwrap();
+    for task in tasks::ALL {
+        let block = task.recipe(Some("paper")).unwrap().model.block;
+        let lr_for_all = block.ssm.lr_for_all;
+        let config = ModelConfig::new(Encoder::Tokens(18), block, 10).layers(2).retrieval(task.name() == "retrieval");
+        let model = Model::new(&cpu, Key::new(0), &config).unwrap();
         for (name, param) in model.parameters() {
             let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
             let state = ends(&["kernel.A_real", "kernel.A_imag", "kernel.B", "kernel.P"]);
@@ -74,7 +36,7 @@ fn every_parameter_is_in_its_recipe_group() {
             } else {
                 ParamOptions::Trained { lr: own_lr.then_some(1e-3), decay: !spared }
             };
-            assert_eq!(param.options(), want, "{name} of {task}");
+            assert_eq!(param.options(), want, "{name} of {}", task.name());
         }
     }
 }
@@ -123,11 +85,11 @@ fn names_and_shapes_are_those_of_old_checkpoints() {
 #[test]
 fn an_ssm_starts_from_hippo_and_its_step_sizes_from_their_range() {
     let cpu = B::new();
-    for (dt_transform, n_ssm) in [(DtTransform::Softplus, Some(1)), (DtTransform::Exp, Some(40)), (DtTransform::Exp, None)] {
+    for (dt_transform, n_ssm) in [(DtTransform::Softplus, 1), (DtTransform::Exp, 40), (DtTransform::Exp, 400)] {
         let config = SsmConfig::new(400, 16).dt_transform(dt_transform).n_ssm(n_ssm);
         let layer = Ssm::new(&cpu, Key::new(3), &config).unwrap();
         let legs = nplr(Measure::LegS, 16, Some(2.0)).unwrap();
-        let tied = |one: &[f64]| one.repeat(config.copies());
+        let tied = |one: &[f64]| one.repeat(n_ssm);
         let values = |name: &str| fetch(&cpu, &layer, name);
         let split =
             |values: &[_]| (values.iter().map(|z: &pspikessm::nn::hippo::Complex64| z.re).collect(), values.iter().map(|z| z.im).collect());
@@ -309,7 +271,7 @@ fn batch_norm_tracks_unbiased_statistics_and_evaluates_with_them() {
 }
 
 #[test]
-fn batch_norm_in_evaluation_has_gradients_that_pass_the_statistics_by() {
+fn batch_norm_in_evaluation_takes_its_statistics_as_constants() {
     let cpu = B::new();
     let norm = Norm::new(&cpu, NormKind::Batch, 2).unwrap();
     assign(&cpu, &norm, "running_var", &[4.0 - 1e-5, 0.25 - 1e-5]);

@@ -131,7 +131,7 @@ fn a_causal_block_does_not_look_ahead() {
 fn configs() -> Vec<ModelConfig> {
     let lif = Lif { decay: 0.8, threshold: 0.6, soft_reset: true, surrogate: Surrogate::Atan { alpha: 2.0 } };
     let diagonal = SsmInit::Diag(DiagInit::Inv, Discretization::Bilinear);
-    let ssm = SsmConfig::new(4, 2).n_ssm(None).init(diagonal).dt_min(0.01).dt_max(0.3).dt_transform(DtTransform::Exp);
+    let ssm = SsmConfig::new(4, 2).n_ssm(4).init(diagonal).dt_min(0.01).dt_max(0.3).dt_transform(DtTransform::Exp);
     let ssm = ssm.l_max(9).bidirectional(false).dropout(0.1).activation(Activation::Identity).lr(None).lr_for_all(true);
     let block = BlockConfig::new(ssm).bidirectional(false).residual(false).norm(None).prenorm(true).dropout(0.2);
     let block = block.activation(Activation::Relu).source(SpikeSource::Lif(lif)).own_noise(true).flip_reverse(true).clamp_residual(true);

@@ -233,7 +233,7 @@ fn configs(inits: Vec<SsmInit>) -> impl Strategy<Value = SsmConfig> {
     (sizes, select(inits), select(DtTransform::ALL.to_vec()), any::<bool>()).prop_map(
         |((repeats, copies, half_state, own_copies), init, dt_transform, bidirectional)| {
             let d_model = repeats * copies;
-            let n_ssm = if own_copies { None } else { Some(copies) };
+            let n_ssm = if own_copies { d_model } else { copies };
             SsmConfig::new(d_model, 2 * half_state).n_ssm(n_ssm).init(init).dt_transform(dt_transform).bidirectional(bidirectional)
         },
     )

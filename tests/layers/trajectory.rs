@@ -59,7 +59,7 @@ impl Run {
     fn config(&self) -> ModelConfig {
         assert_eq!(self.number("drop"), 0.0, "{}: the noise of dropout is not in the file", self.name);
         // Without the field there is one copy; null is one a channel.
-        let n_ssm = self.sizes.get("n_ssm").map_or(Some(1), |n| n.as_u64().map(|n| n as usize));
+        let n_ssm = self.sizes.get("n_ssm").map_or(1, |n| n.as_u64().map_or(self.size("H"), |n| n as usize));
         let l_max = self.sizes["lmax"].as_u64().map(|l_max| l_max as usize);
         let ssm = SsmConfig::new(self.size("H"), self.size("N")).n_ssm(n_ssm).l_max(l_max).lr_for_all(self.flag("all_lr"));
         let norm = if self.sizes["norm"] == "layer" { NormKind::Layer } else { NormKind::Batch };

@@ -67,8 +67,7 @@ struct Paper {
     shape: [bool; 3],
     norm: NormKind,
     dropout: f64,
-    /// `None`: a copy for each channel.
-    n_ssm: Option<usize>,
+    n_ssm: usize,
     l_max: Option<usize>,
     batch: usize,
     /// Rate and weight decay.
@@ -96,13 +95,13 @@ fn papers() -> Vec<Paper> {
     let paper = |file, size, shape, norm, dropout, n_ssm, l_max, batch, rates, schedule, epochs, seed, ssm_lr_for_all, symbols, classes, parameters| Paper {
         file, size, shape, norm, dropout, n_ssm, l_max, batch, rates, schedule, epochs, seed, ssm_lr_for_all, symbols, classes, parameters,
     };
-    let (one, long) = (Some(1), Some(16000));
+    let (one, long) = (1, Some(16000));
     vec![
         paper("listops-paper", [128, 4, 16], [true, true, false], Batch, 0.0, one, Some(2048), 32, [8e-4, 0.01], cosine(12_000, 120_000), 200, 3333, false, Some(18), 10, 174_474),
         paper("text-paper", [128, 4, 16], [true, true, true], Batch, 0.05, one, Some(4096), 32, [5e-3, 0.05], cosine(5_000, 50_000), 200, 64, false, Some(135), 2, 188_674),
         paper("retrieval-paper", [200, 4, 24], [true, true, true], Batch, 0.0, one, Some(4000), 36, [3e-3, 0.05], cosine(5_000, 50_000), 20, 3333, false, Some(98), 2, 588_378),
         paper("image-paper", [512, 6, 64], [true, true, false], Layer, 0.1, one, None, 50, [5e-3, 0.01], cosine(18_000, 180_000), 200, 2222, true, None, 10, 3_980_554),
-        paper("pathfinder-paper", [256, 6, 64], [true, true, true], Batch, 0.1, None, Some(1024), 100, [2e-4, 0.0], cosine(50_000, 500_000), 500, 100, true, None, 2, 1_790_978),
+        paper("pathfinder-paper", [256, 6, 64], [true, true, true], Batch, 0.1, 256, Some(1024), 100, [2e-4, 0.0], cosine(50_000, 500_000), 500, 100, true, None, 2, 1_790_978),
         paper("psmnist-paper", [400, 2, 64], [false, false, true], Batch, 0.1, one, Some(784), 64, [5e-4, 0.01], PLATEAU, 200, 64, false, None, 10, 435_594),
         paper("speech_commands-paper", [400, 2, 64], [true, true, true], Batch, 0.05, one, long, 32, [1e-3, 0.0], PLATEAU, 300, 10, true, None, 35, 871_603),
         paper("speech_commands-paper-10", [400, 2, 64], [true, true, true], Batch, 0.05, one, long, 32, [1e-3, 0.0], PLATEAU, 300, 10, true, None, 10, 861_578),
@@ -181,16 +180,13 @@ fn one_key_makes_a_model_causal() {
 // There and back.
 
 fn any_ssm() -> impl Strategy<Value = SsmConfig> {
-    let (measure, diagonal) = (select(&Measure::ALL[..]), select(&DiagInit::ALL[..]));
-    let discretization = prop_oneof![Just(Discretization::Zoh), Just(Discretization::Bilinear)];
-    let init = prop_oneof![measure.prop_map(SsmInit::Dplr), (diagonal, discretization).prop_map(|(init, how)| SsmInit::Diag(init, how))];
-    let transform = prop_oneof![Just(DtTransform::Softplus), Just(DtTransform::Exp)];
+    let (init, transform) = (select(SsmInit::all()), select(&DtTransform::ALL[..]));
     let sizes = (1usize..300, 1usize..40, any::<bool>(), prop::option::of(1usize..20_000));
     let steps = (1e-9f64..1e-3, 1e-3f64..10.0, transform);
     let rest = (any::<bool>(), 0.0f64..1.0, select(&Activation::ALL[..]), prop::option::of(0.0f64..1.0), any::<bool>());
     (sizes, init, steps, rest).prop_map(|((d_model, half, copies, l_max), init, (dt_min, dt_max, dt_transform), rest)| {
         let (bidirectional, dropout, activation, lr, lr_for_all) = rest;
-        let n_ssm = if copies { None } else { Some(1) };
+        let n_ssm = if copies { d_model } else { 1 };
         let mut ssm = SsmConfig::new(d_model, 2 * half);
         (ssm.n_ssm, ssm.init, ssm.dt_min, ssm.dt_max, ssm.dt_transform, ssm.l_max) = (n_ssm, init, dt_min, dt_max, dt_transform, l_max);
         (ssm.bidirectional, ssm.dropout, ssm.activation, ssm.lr, ssm.lr_for_all) = (bidirectional, dropout, activation, lr, lr_for_all);
@@ -347,7 +343,7 @@ fn says(message: &str, parts: &[&str]) -> bool {
 fn every_kind_of_value_can_be_set() {
     let base = || Recipe::parse(QUICK, "").unwrap();
     type Change = fn(&mut Recipe);
-    let cases: [(&str, &str, Change); 37] = [
+    let cases: [(&str, &str, Change); 38] = [
         ("data", "other", |r| r.data = "other".into()),
         ("data", "35", |r| r.data = "35".into()),
         ("data", "\"35\"", |r| r.data = "35".into()),
@@ -380,7 +376,8 @@ fn every_kind_of_value_can_be_set() {
         ("model.block.ssm.activation", "identity", |r| r.model.block.ssm.activation = Activation::Identity),
         ("model.block.ssm.d_model", "64", |r| r.model.block.ssm.d_model = 64),
         ("model.block.ssm.l_max", "none", |r| r.model.block.ssm.l_max = None),
-        ("model.block.ssm.n_ssm", "none", |r| r.model.block.ssm.n_ssm = None),
+        ("model.block.ssm.n_ssm", "4", |r| r.model.block.ssm.n_ssm = 4),
+        ("model.block.ssm.n_ssm", "none", |r| r.model.block.ssm.n_ssm = 1),
         ("model.block.ssm.lr", "none", |r| r.model.block.ssm.lr = None),
         ("model.block.ssm.lr_for_all", "true", |r| r.model.block.ssm.lr_for_all = true),
         ("model.block.ssm.init.dplr", "fourier_decay", |r| r.model.block.ssm.init = SsmInit::Dplr(Measure::FourierDecay)),

@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sure_coin_is_never_surprised_by_itself_only() {
+    fn the_divergence_of_a_coin_is_zero_from_itself_alone() {
         assert_eq!((divergence(0.0, 0.0), divergence(1.0, 1.0), divergence(0.25, 0.25)), (0.0, 0.0, 0.0));
         assert!(divergence(0.1, 0.0).is_infinite() && divergence(0.1, 0.2) > 0.0);
     }

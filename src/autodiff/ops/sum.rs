@@ -61,6 +61,9 @@ impl<B: Backend> Op<B> for Sum {
 /// ```
 impl<B: Backend> Var<B> {
     /// The sum of all elements, of shape ().
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) where the device fails.
     pub fn sum(&self) -> Result<Var<B>> {
         self.sum_to(&[])
     }

@@ -28,7 +28,7 @@ impl Set {
             Some(url) if is_web(url) => Ok(vec![self.folder(url)]),
             Some(url) => {
                 let help = "must begin with http:// or https:// and a host; a file that is on this machine goes into the data folder";
-                Err(Error::config("--data-url", url, help))
+                Err(Error::config("url", url, help))
             }
         }
     }

@@ -20,7 +20,7 @@ pub(super) fn lock(dir: &Path) -> Result<Option<File>> {
         Ok(()) => Ok(Some(folder)),
         Err(TryLockError::WouldBlock) => {
             let help = "another process is fetching into this folder: start again when it is done, or give another folder";
-            Err(Error::config("--data", dir.display(), help))
+            Err(Error::config("dir", dir.display(), help))
         }
         Err(TryLockError::Error(_)) => Ok(None),
     }

@@ -1,6 +1,8 @@
 //! A scene as pixels.
 
-use super::{Bar, Rules, Scene};
+use super::Rules;
+use super::scene::Scene;
+use super::snake::Bar;
 use crate::error::{Error, Result};
 
 /// A pixel is looked at in this many rows of this many points, evenly spaced.

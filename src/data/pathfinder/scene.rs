@@ -1,7 +1,7 @@
 //! What a picture shows: two long lines, shorter ones, and two discs.
 
-use super::snake::{Field, direction, moved};
-use super::{Bar, Rules};
+use super::Rules;
+use super::snake::{Bar, Field, direction, moved};
 use crate::data::random::{Purpose, below, fraction, stream};
 use crate::error::{Error, Result};
 use rand_pcg::Pcg32;

@@ -15,6 +15,7 @@ listed! {
     /// Parses from `lin`, `inv`, `real`, `legs`, in any case and with or without the `diag-` of configuration files.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "lowercase")]
+    #[non_exhaustive]
     pub enum DiagInit {
         /// `lin`, S4D-Lin: -1/2 - i pi n, the frequencies of a Fourier basis.
         #[default]

@@ -24,6 +24,7 @@ listed! {
     /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
     pub enum Measure {
         /// `legs`: scaled Legendre, all of the past evenly. Rank 1. What the recipes use.
         #[default]

@@ -51,8 +51,9 @@ pub struct SsmConfig {
     pub d_model: usize,
     /// State size, N: even, half of it is stored.
     pub d_state: usize,
-    /// Independent copies of A, B and P over the channels: a divisor of d_model, or `None` for one a channel.
-    pub n_ssm: Option<usize>,
+    /// Independent copies of A, B and P, S, each for d_model / S channels: a divisor of d_model, which itself is one a channel.
+    #[serde(default = "default::n_ssm")]
+    pub n_ssm: usize,
     /// The state matrix.
     #[serde(default)]
     pub init: SsmInit,
@@ -87,7 +88,7 @@ setters! {
     SsmConfig {
         d_model: usize,
         d_state: usize,
-        n_ssm: impl Into<Option<usize>>,
+        n_ssm: usize,
         init: SsmInit,
         dt_min: f64,
         dt_max: f64,
@@ -103,6 +104,9 @@ setters! {
 
 /// What a file that leaves a field out gets. An optional one is then `None`.
 mod default {
+    pub(super) fn n_ssm() -> usize {
+        1
+    }
     pub(super) fn dt_min() -> f64 {
         1e-3
     }
@@ -130,7 +134,7 @@ impl SsmConfig {
         SsmConfig {
             d_model,
             d_state,
-            n_ssm: Some(1),
+            n_ssm: default::n_ssm(),
             init: SsmInit::default(),
             dt_min: default::dt_min(),
             dt_max: default::dt_max(),
@@ -149,11 +153,6 @@ impl SsmConfig {
         self.bidirectional(false)
     }
 
-    /// S, the number of copies.
-    pub fn copies(&self) -> usize {
-        self.n_ssm.unwrap_or(self.d_model)
-    }
-
     /// Checks every value.
     ///
     /// # Errors
@@ -167,9 +166,8 @@ impl SsmConfig {
         if self.d_state == 0 || !self.d_state.is_multiple_of(2) {
             return bad("d_state", &self.d_state, "must be even and at least 2: states come in conjugate pairs");
         }
-        let copies = self.copies();
-        if copies == 0 || !self.d_model.is_multiple_of(copies) {
-            return Err(Error::config("n_ssm", copies, format!("must divide d_model = {}", self.d_model)));
+        if self.n_ssm == 0 || !self.d_model.is_multiple_of(self.n_ssm) {
+            return Err(Error::config("n_ssm", self.n_ssm, format!("must divide d_model = {}", self.d_model)));
         }
         let steps = format!("[{}, {}]", self.dt_min, self.dt_max);
         if !(self.dt_min > 0.0 && self.dt_min <= self.dt_max && self.dt_max.is_finite()) {

@@ -90,7 +90,7 @@ impl<B: Backend> SsmKernel<B> {
     pub fn new(backend: &B, key: Key, config: &SsmConfig) -> Result<Self> {
         config.check()?;
         let System { lambda, b, p } = config.system()?;
-        let (h, s, m) = (config.d_model, config.copies(), config.d_state / 2);
+        let (h, s, m) = (config.d_model, config.n_ssm, config.d_state / 2);
         let channels = if config.bidirectional { 2 } else { 1 };
         let own = ParamOptions::Trained { lr: config.lr, decay: false };
         let shared = |decay| ParamOptions::Trained { lr: config.lr.filter(|_| config.lr_for_all), decay };
