@@ -1,20 +1,20 @@
 //! The program around a task: from the command line to the result line.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::{
-    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, StepReport, Task, Trainer, energy, fit,
-    interrupt, load_weights, pictures, progress, report,
+    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, Sample, StepReport, Task, Trainer,
+    energy, fit, interrupt, load_weights, pictures, progress, report,
 };
 use crate::backend::{Backend, Key, SpikeMode};
 #[cfg(feature = "download")]
 use crate::data::download;
-use crate::data::{Faults, Splits};
+use crate::data::{Faults, Splits, text_lines};
 use crate::error::{Error, Result};
 use crate::nn::{Model, Module};
 
@@ -123,10 +123,10 @@ pub fn run_on<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &At
     if let Some(threads) = flags.threads {
         use_threads(threads)?;
     }
-    match (&flags.predict, &flags.checkpoint) {
-        (Some(sample), Some(checkpoint)) => predict(backend, task, flags, sample, checkpoint, stop, out),
-        (None, Some(checkpoint)) => evaluate_only(backend, task, flags, checkpoint, stop, out),
-        _ => train(backend, task, flags, stop, out),
+    match &flags.checkpoint {
+        Some(checkpoint) if flags.predicts() => predict(backend, task, flags, checkpoint, stop, out),
+        Some(checkpoint) => evaluate_only(backend, task, flags, checkpoint, stop, out),
+        None => train(backend, task, flags, stop, out),
     }
 }
 
@@ -155,6 +155,9 @@ fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicB
         test = test_set(&trainer, flags, stop)?;
     }
     complain_of(&faults);
+    if trainer.left_out() > 0 {
+        complain(&format!("{} steps were left out: no sample of their batches could be read", trainer.left_out()));
+    }
     let Some(test) = test else { return Ok(Outcome::Stopped(trainer.steps_done(), output.map(|output| output.checkpoint()))) };
     if let Some(output) = &mut output {
         output.evaluation("test", &trainer, &test)?;
@@ -199,13 +202,16 @@ fn predict<B: Backend>(
     backend: &B,
     task: &dyn Task,
     flags: &Flags,
-    sample: &str,
     checkpoint: &Path,
     stop: &AtomicBool,
     out: &mut dyn Write,
 ) -> Result<Outcome> {
     let Origin { mut set, recipe, .. } = Origin::of_task(checkpoint, task.name())?;
-    task.push(&recipe, sample, &mut set)?;
+    match (&flags.predict, &flags.predict_text) {
+        (Some(path), _) if path.as_os_str() == "-" => task.push(&recipe, Sample::Text(&standard_input()?), &mut set)?,
+        (Some(path), _) => task.push(&recipe, Sample::Given(path), &mut set)?,
+        (None, text) => task.push(&recipe, Sample::Text(text.as_deref().unwrap_or_default()), &mut set)?,
+    }
     let model = Model::new(backend, Key::new(0), &recipe.model_for(&set))?;
     load_weights(backend, &model, checkpoint)?;
     let mode = if flags.expected { SpikeMode::Expected } else { SpikeMode::Sampled };
@@ -219,6 +225,15 @@ fn predict<B: Backend>(
         print(out, &format!("{probability:.4} {}", names.get(class).map_or("?", String::as_str)))?;
     }
     Ok(Outcome::Predicted)
+}
+
+/// The text on the standard input, without the line end behind it.
+fn standard_input() -> Result<String> {
+    let (path, mut bytes) = (Path::new("the standard input"), Vec::new());
+    io::stdin().read_to_end(&mut bytes).map_err(|source| Error::io("read", path, source))?;
+    let text = text_lines::text(path, &bytes)?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).into())
 }
 
 /// The data, fetched first where that is asked for; `None` where the fetching was stopped.
@@ -236,6 +251,12 @@ fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, stop: 
     }
     #[cfg(not(feature = "download"))]
     let _ = stop;
+    if let Some(what) = task.generates(recipe, dir)?
+        // Files in someone's folder are always told of.
+        && (dir.is_some() || !flags.quiet)
+    {
+        complain(&what);
+    }
     task.load(recipe, dir, faults).map(Some)
 }
 
