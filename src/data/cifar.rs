@@ -85,16 +85,16 @@ fn push_records(bytes: &[u8], path: &Path, set: &mut Dataset, faults: &Faults) -
     if bytes.is_empty() {
         return Err(Error::binary(path, 0, "the file is empty: unpack the archive again"));
     }
-    if let Some(kind) = kind::of(bytes).filter(|_| usize::from(bytes[0]) >= CLASSES) {
-        return Err(Error::binary(path, 0, format!("this is {kind}, not a file of the binary version of CIFAR-10")));
-    }
     let (records, rest) = bytes.as_chunks::<RECORD>();
     for (number, record) in records.iter().enumerate() {
         let [label, pixels @ ..] = record;
         if usize::from(*label) < CLASSES {
             set.push_levels(&grey(pixels), usize::from(*label))?;
         } else {
-            let help = format!("the label of record {number} (from 0) is {label}: it must be from 0 to 9");
+            let help = match kind::of(bytes).filter(|_| number == 0) {
+                Some(kind) => format!("this is {kind}, not a file of the binary version of CIFAR-10"),
+                None => format!("the label of record {number} (from 0) is {label}: it must be from 0 to 9"),
+            };
             faults.meet(Error::binary(path, (number * RECORD) as u64, help))?;
         }
     }

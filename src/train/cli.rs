@@ -1,12 +1,13 @@
 //! The program around a task: from the command line to the result line.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::tasks::typed;
 use super::{
     Command, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, Sample, StepReport, Task, Trainer,
     energy, fit, interrupt, load_weights, pictures, progress, report,
@@ -14,7 +15,7 @@ use super::{
 use crate::backend::{Backend, Key, SpikeMode};
 #[cfg(feature = "download")]
 use crate::data::download;
-use crate::data::{Faults, Splits, text_lines};
+use crate::data::{Faults, Splits};
 use crate::error::{Error, Result};
 use crate::nn::{Model, Module};
 
@@ -208,7 +209,7 @@ fn predict<B: Backend>(
 ) -> Result<Outcome> {
     let Origin { mut set, recipe, .. } = Origin::of_task(checkpoint, task.name())?;
     match (&flags.predict, &flags.predict_text) {
-        (Some(path), _) if path.as_os_str() == "-" => task.push(&recipe, Sample::Text(&standard_input()?), &mut set)?,
+        (Some(path), _) if path.as_os_str() == "-" => task.push(&recipe, Sample::Text(&typed(io::stdin())?), &mut set)?,
         (Some(path), _) => task.push(&recipe, Sample::Given(path), &mut set)?,
         (None, text) => task.push(&recipe, Sample::Text(text.as_deref().unwrap_or_default()), &mut set)?,
     }
@@ -225,15 +226,6 @@ fn predict<B: Backend>(
         print(out, &format!("{probability:.4} {}", names.get(class).map_or("?", String::as_str)))?;
     }
     Ok(Outcome::Predicted)
-}
-
-/// The text on the standard input, without the line end behind it.
-fn standard_input() -> Result<String> {
-    let (path, mut bytes) = (Path::new("the standard input"), Vec::new());
-    io::stdin().read_to_end(&mut bytes).map_err(|source| Error::io("read", path, source))?;
-    let text = text_lines::text(path, &bytes)?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    Ok(text.strip_suffix('\r').unwrap_or(text).into())
 }
 
 /// The data, fetched first where that is asked for; `None` where the fetching was stopped.

@@ -1,5 +1,6 @@
 //! Tasks: for each a folder with its recipes, and how its data become samples.
 
+use std::io::Read;
 use std::path::Path;
 
 use super::Recipe;
@@ -72,6 +73,15 @@ impl<'a> Sample<'a> {
             }
         }
     }
+}
+
+/// The text that comes from `input`, the standard input, without the line end behind it.
+pub(super) fn typed(mut input: impl Read) -> Result<String> {
+    let (path, mut bytes) = (Path::new("the standard input"), Vec::new());
+    input.read_to_end(&mut bytes).map_err(|source| Error::io("read", path, source))?;
+    let text = text_lines::text(path, &bytes)?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).into())
 }
 
 /// Something to train on, as the command line ([`cli`](super::cli)) knows it.
@@ -161,4 +171,18 @@ fn push_picture(sample: Sample<'_>, side: usize, level: impl Fn(&[u8], usize) ->
 /// The names of classes that are numbers.
 fn numbers(classes: usize) -> Vec<String> {
     (0..classes).map(|class| class.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_is_text_without_its_last_line_end() {
+        for (input, wanted) in [("a b\n", "a b"), ("a\r\n", "a"), ("a", "a"), ("a\n\n", "a\n"), ("\u{feff}é\n", "é"), ("", "")] {
+            assert_eq!(typed(input.as_bytes()).unwrap(), wanted);
+        }
+        let message = typed(&b"\xff\xfea\0"[..]).unwrap_err().to_string();
+        assert!(message.contains("standard input:1:1") && message.contains("UTF-16"), "{message}");
+    }
 }
