@@ -263,7 +263,11 @@ fn a_data_folder_must_be_there_and_may_be_empty() {
     mentions(&run_error(&ListOps, &data(dir.path())), &["basic_train.tsv", "never mixed"]);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     let empty = tempfile::tempdir().unwrap();
-    assert!(result(&ListOps, &data(empty.path())).0.contains(" steps=1 "));
+    let recipe = ListOps.recipe(None).unwrap();
+    let said = |dir: &Path| ListOps.generates(&recipe, Some(dir)).unwrap();
+    mentions(&said(empty.path()).unwrap(), &["generating", "basic_train.tsv", "\"small\", seed 0"]);
+    assert_eq!(ListOps.load(&recipe, Some(empty.path()), &pspikessm::data::Faults::refused()).unwrap().train.len(), 10_000);
+    assert_eq!(said(empty.path()), None);
     assert_eq!(fs::read_to_string(empty.path().join("basic_val.tsv")).unwrap().lines().count(), 501);
     // Which is refused where the recipe wants another one.
     mentions(
@@ -293,6 +297,11 @@ fn listops_has_its_variants_and_reads_an_expression() {
     fs::write(dir.path().join("sample.txt"), "[MAX 2 9 [MIN 4 7 ] 0 ]\n").unwrap();
     assert_eq!(crate::runs::printed(&ListOps, &predict(dir.path().join("sample.txt").to_str().unwrap())), text);
     mentions(&run_error(&ListOps, &predict("[MEAN 1 2 ]")), &["MEAN"]);
+    for (sample, says) in
+        [("", "there is no expression"), ("[MAX", "behind token 1"), ("[MAX 1 2 ] 3", "token 4 of 5"), ("no.txt", "column 1")]
+    {
+        mentions(&run_error(&ListOps, &predict(sample)), &["--predict", says]);
+    }
 }
 
 // Devices.
