@@ -7,12 +7,11 @@
 pub use super::characters::encode;
 
 use super::archive::Set;
-use super::characters::{Counts, Ids, beginning, readable};
-use super::{Dataset, Faults, Splits, Vocabulary, lra};
+use super::characters::{Counts, Ids, beginning};
+use super::text_lines::{self, Blocks};
+use super::{Dataset, Faults, Splits, Vocabulary, folder, lra};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 /// The number of classes: unrelated and related.
@@ -21,10 +20,7 @@ pub const CLASSES: usize = 2;
 /// The files of the training, the validation and the test set.
 const FILES: [&str; 3] = ["new_aan_pairs.train.tsv", "new_aan_pairs.eval.tsv", "new_aan_pairs.test.tsv"];
 
-/// Where the official archive has them, seen from what was unpacked or from where.
-const FOLDERS: [&str; 3] = ["", "tsv_data", "lra_release/lra_release/tsv_data"];
-
-/// Reads the three files in the folder `dir`, in its folder `tsv_data`, or in `lra_release/lra_release/tsv_data`. A text is cut at
+/// Reads the three files in the folder `dir`, in its folder `tsv_data`, or in `lra_release/tsv_data`. A text is cut at
 /// `longest - 1` characters, and `<eos>` appended.
 ///
 /// The vocabulary is that of all characters of the training texts, as far as these are read: with the three special symbols 98 in the
@@ -56,18 +52,17 @@ pub fn archive() -> Set {
 
 /// The three files, all of which are there.
 fn find(dir: &Path) -> Result<[PathBuf; 3]> {
-    let folders = FOLDERS.map(|folder| dir.join(folder));
+    let path = |place: &Path, name: &str| folder::near(place, name, &[""]);
     // The folder that has one of them is told about the others.
-    let folder = folders.iter().find(|folder| FILES.iter().any(|name| folder.join(name).is_file())).unwrap_or(&folders[0]);
-    let files = FILES.map(|name| folder.join(name));
-    match files.iter().find(|path| !path.is_file()) {
-        None => Ok(files),
-        Some(path) => {
-            let help = "give the folder tsv_data of the official archive lra_release, unpacked";
-            Err(Error::value("aan::load", format!("there is no file {}: {help}", path.display())))
-        }
-    }
+    let holds = |place: &Path| FILES.iter().any(|name| path(place, name).is_some());
+    let dir = folder::find(dir, &["tsv_data", "lra_release"], holds).unwrap_or_else(|| dir.into());
+    let help = "give the folder tsv_data of the official archive lra_release, unpacked";
+    let found = |name: &str| path(&dir, name).ok_or_else(|| folder::missing("aan::load", &dir.join(name), help));
+    Ok([found(FILES[0])?, found(FILES[1])?, found(FILES[2])?])
 }
+
+/// Bytes that are read at a time.
+const BLOCK: u64 = 1 << 20;
 
 /// The pairs of a file, each distinct text once.
 #[derive(Default)]
@@ -81,20 +76,18 @@ struct Pairs {
 impl Pairs {
     /// The pairs of a file, of each text the first `most` characters.
     fn read(path: &Path, most: usize, faults: &Faults) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
-        let (mut file, mut line) = (BufReader::with_capacity(1 << 20, file), Vec::new());
+        let (mut blocks, mut block, mut number) = (Blocks::open(path)?, Vec::new(), 0);
         let mut all = Self::default();
-        for number in 1.. {
-            line.clear();
-            if file.read_until(b'\n', &mut line).map_err(|source| Error::io("read", path, source))? == 0 {
-                break;
-            }
-            match row(path, number, &line) {
-                Ok((texts, label)) => {
-                    let numbers = texts.map(|text| all.number(beginning(text, most)));
-                    all.pairs.push((numbers, label));
+        while blocks.next(&mut block, BLOCK)? {
+            for line in block.split_inclusive(|&byte| byte == b'\n') {
+                number += 1;
+                match text_lines::line(path, number, line).and_then(|text| row(path, number, text)) {
+                    Ok((texts, label)) => {
+                        let numbers = texts.map(|text| all.number(beginning(text, most)));
+                        all.pairs.push((numbers, label));
+                    }
+                    Err(error) => faults.meet(error)?,
                 }
-                Err(error) => faults.meet(error)?,
             }
         }
         match all.pairs.is_empty() {
@@ -140,14 +133,8 @@ impl Pairs {
 const WANTED: &str = "a row is a label, two paper ids, and two texts, with tabs between them";
 
 /// The two texts and the label of line `number` of the file `path`.
-fn row<'a>(path: &Path, number: usize, line: &'a [u8]) -> Result<([&'a str; 2], usize)> {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let text = readable(line);
+fn row<'a>(path: &Path, number: usize, text: &'a str) -> Result<([&'a str; 2], usize)> {
     let error = |before: &str, help: String| Error::data(path, number, before.chars().count() + 1, help);
-    if text.len() < line.len() {
-        return Err(error(text, "this is not UTF-8 text: is this the right file, unpacked?".into()));
-    }
     let columns: Vec<&str> = text.split('\t').collect();
     let before = |column: usize| &text[..columns[..column].iter().map(|column| column.len() + 1).sum()];
     let &[label, _, _, first, second] = &columns[..] else {

@@ -75,15 +75,3 @@ pub(super) fn beginning(text: &str, most: usize) -> &str {
     rest.nth(last);
     &text[..text.len() - rest.as_str().len()]
 }
-
-/// The longest beginning of `bytes` that is UTF-8 text: all of it, if the two are of one length.
-pub(super) fn readable(bytes: &[u8]) -> &str {
-    let end = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
-    std::str::from_utf8(&bytes[..end]).unwrap_or_default()
-}
-
-/// The line and the column, both from 1, of what comes behind `text`.
-pub(super) fn place_behind(text: &str) -> (usize, usize) {
-    let line = text.rsplit('\n').next().unwrap_or_default();
-    (text.matches('\n').count() + 1, line.chars().count() + 1)
-}

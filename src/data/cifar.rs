@@ -2,10 +2,9 @@
 
 use super::archive::{Archive, Checksum, Content, MIB, Selection, Set, Size, owned};
 use super::luma::luma;
-use super::{Dataset, Encoding, Splits, hold_out};
+use super::{Dataset, Encoding, Faults, Splits, folder, hold_out, kind};
 use crate::error::{Error, Result};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Time steps of a sample: the pixels, row by row.
 pub const LENGTH: usize = 32 * 32;
@@ -28,11 +27,15 @@ const HOLD_OUT_SEED: u64 = 0;
 /// same ones, becomes the validation set: 45,000, 5,000 and 10,000 pictures.
 ///
 /// # Errors
-/// `Value` where a file is missing, `Io` where it cannot be read, and `Binary` where it is empty or cut, or a label is not below 10.
-pub fn load(dir: impl AsRef<Path>) -> Result<Splits> {
-    let dir = folder(dir.as_ref());
-    let all = read(TRAIN.map(|name| dir.join(name)))?;
-    let test = read([dir.join(TEST)])?;
+/// `Value` where a file is missing, `Io` where it cannot be read, and `Binary` where it is empty or has no record that can be read. Of a
+/// record, as `faults` says, `Binary`: its label is not below 10, or it is cut.
+pub fn load(dir: impl AsRef<Path>, faults: &Faults) -> Result<Splits> {
+    let dir = dir.as_ref();
+    let holds = |place: &Path| TRAIN.iter().chain([&TEST]).any(|name| folder::is_file(&place.join(name)));
+    // The folder that has one of them is told about the others.
+    let dir = folder::find(dir, &[FOLDER, "cifar-10-binary"], holds).unwrap_or_else(|| dir.into());
+    let all = read(&dir, &TRAIN, faults)?;
+    let test = read(&dir, &[TEST], faults)?;
     let (kept, held) = hold_out(all.len(), (all.len() / 10).max(1), HOLD_OUT_SEED)?;
     Ok(Splits { train: all.subset(&kept)?, val: all.subset(&held)?, test })
 }
@@ -56,48 +59,49 @@ pub fn encoding() -> Encoding {
     Encoding::levels(|byte| ((f64::from(byte) - 122.6) / 61.0) as f32)
 }
 
-/// Where the files are: in `dir`, or in the archive's folder in it.
-fn folder(dir: &Path) -> PathBuf {
-    let inner = dir.join(FOLDER);
-    if inner.is_dir() && !dir.join(TEST).exists() { inner } else { dir.into() }
-}
-
 /// The records of all files, in order.
-fn read(files: impl IntoIterator<Item = PathBuf>) -> Result<Dataset> {
+fn read(dir: &Path, names: &[&str], faults: &Faults) -> Result<Dataset> {
     let mut set = Dataset::new(encoding(), CLASSES)?;
-    for path in files {
-        push_records(&bytes_of(&path)?, &path, &mut set)?;
+    for name in names {
+        let path = dir.join(name);
+        let before = set.len();
+        push_records(&bytes_of(&path)?, &path, &mut set, faults)?;
+        if set.len() == before {
+            return Err(Error::binary(&path, 0, "the file has no record that can be read: is it one of the binary version of CIFAR-10?"));
+        }
     }
     Ok(set)
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            let help = "give the folder cifar-10-batches-bin of the binary version, unpacked";
-            Error::value("cifar::load", format!("there is no file {}: {help}", path.display()))
-        }
-        _ => Error::io("read", path, error),
-    })
+    if !folder::is_file(path) {
+        let help = "give the folder cifar-10-batches-bin of the binary version, unpacked; the Python and Matlab versions are not read";
+        return Err(folder::missing("cifar::load", path, help));
+    }
+    std::fs::read(path).map_err(|error| Error::io("read", path, error))
 }
 
-fn push_records(bytes: &[u8], path: &Path, set: &mut Dataset) -> Result<()> {
+fn push_records(bytes: &[u8], path: &Path, set: &mut Dataset, faults: &Faults) -> Result<()> {
     if bytes.is_empty() {
         return Err(Error::binary(path, 0, "the file is empty: unpack the archive again"));
     }
     let (records, rest) = bytes.as_chunks::<RECORD>();
     for (number, record) in records.iter().enumerate() {
         let [label, pixels @ ..] = record;
-        if usize::from(*label) >= CLASSES {
-            let help = format!("the label of record {number} (from 0) is {label}: it must be from 0 to 9");
-            return Err(Error::binary(path, (number * RECORD) as u64, help));
+        if usize::from(*label) < CLASSES {
+            set.push_levels(&grey(pixels), usize::from(*label))?;
+        } else {
+            let help = match kind::of(bytes).filter(|_| number == 0) {
+                Some(kind) => format!("this is {kind}, not a file of the binary version of CIFAR-10"),
+                None => format!("the label of record {number} (from 0) is {label}: it must be from 0 to 9"),
+            };
+            faults.meet(Error::binary(path, (number * RECORD) as u64, help))?;
         }
-        set.push_levels(&grey(pixels), usize::from(*label))?;
     }
     if !rest.is_empty() {
         let help =
             format!("record {} (from 0) has {} bytes of {RECORD}: the file was cut, or is no file of CIFAR-10", records.len(), rest.len());
-        return Err(Error::binary(path, bytes.len() as u64, help));
+        faults.meet(Error::binary(path, bytes.len() as u64, help))?;
     }
     Ok(())
 }

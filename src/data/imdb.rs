@@ -6,8 +6,8 @@
 pub use super::characters::encode;
 
 use super::archive::{Archive, Checksum, Content, GIB, Selection, Set, Size, owned};
-use super::characters::{Counts, Ids, beginning, place_behind, readable};
-use super::{Dataset, Faults, Splits, Vocabulary};
+use super::characters::{Counts, Ids, beginning};
+use super::{Dataset, Faults, Splits, Vocabulary, folder, text_lines};
 use crate::error::{Error, Result};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -38,8 +38,9 @@ pub fn load(dir: impl AsRef<Path>, longest: usize, faults: &Faults) -> Result<Sp
     if longest < 2 {
         return Err(Error::config("longest", longest, "must be at least 2: a character and <eos>"));
     }
-    let inner = dir.as_ref().join(FOLDER);
-    let dir = if inner.is_dir() { &inner } else { dir.as_ref() };
+    let dir = dir.as_ref();
+    let holds = |place: &Path| ["train", "test"].iter().any(|part| CLASS_FOLDERS.iter().any(|class| place.join(part).join(class).is_dir()));
+    let dir = folder::find(dir, &[FOLDER, "aclImdb_v1"], holds).unwrap_or_else(|| dir.into());
     // All four folders before any review: a missing one is told at once.
     let (train, test) = (reviews(&dir.join("train"))?, reviews(&dir.join("test"))?);
     let train = read_all(&train, longest - 1, faults)?;
@@ -77,19 +78,11 @@ fn reviews(split: &Path) -> Result<Vec<(PathBuf, usize)>> {
         if !folder.is_dir() {
             return Err(none("there is no folder"));
         }
-        let before = files.len();
-        for entry in std::fs::read_dir(&folder).map_err(|source| Error::io("list the folder", &folder, source))? {
-            let path = entry.map_err(|source| Error::io("list the folder", &folder, source))?.path();
-            // Unpackers leave hidden files beside those that they unpack.
-            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if path.extension().is_some_and(|extension| extension == "txt") && !hidden {
-                files.push((path, label));
-            }
-        }
-        if files.len() == before {
+        let found = folder::files(&folder, "txt")?;
+        if found.is_empty() {
             return Err(none("there is no .txt file in"));
         }
-        files[before..].sort_unstable();
+        files.extend(found.into_iter().map(|path| (path, label)));
     }
     Ok(files)
 }
@@ -123,17 +116,11 @@ fn read_part(files: &[(PathBuf, usize)], most: usize) -> Vec<Result<(String, usi
 
 /// The first `most` characters of a review.
 fn read(path: &Path, most: usize) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
-    let text = readable(&bytes);
-    if text.len() < bytes.len() {
-        let (line, column) = place_behind(text);
-        let help = format!("byte {}, counted from 0, is not UTF-8 text: is this file damaged, or not a text?", text.len());
-        return Err(Error::data(path, line, column, help));
-    }
+    let text = text_lines::read(path)?;
     if text.trim().is_empty() {
         return Err(Error::data(path, 1, 1, "the review is empty: was the archive unpacked in full?"));
     }
-    Ok(beginning(text, most).into())
+    Ok(beginning(&text, most).into())
 }
 
 fn encoded(texts: &[(String, usize)], vocabulary: &Vocabulary, longest: usize) -> Result<Dataset> {

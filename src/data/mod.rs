@@ -29,9 +29,11 @@ pub mod digits;
 pub mod download;
 mod encoding;
 mod faults;
+mod folder;
 #[cfg(feature = "data")]
 mod idx;
 pub mod imdb;
+mod kind;
 pub mod listops;
 mod lra;
 mod luma;
@@ -43,6 +45,7 @@ pub mod psmnist;
 mod random;
 #[cfg(feature = "data")]
 pub mod speech_commands;
+pub(crate) mod text_lines;
 mod vocabulary;
 
 pub use batch::{Batch, Inputs};

@@ -1,13 +1,17 @@
 //! Pictures in PNG files, as grey bytes.
 
+use super::kind;
 use super::luma::luma;
 use crate::error::{Error, Result};
 use png::{ColorType, Decoder, DecodingError, Limits, Transformations};
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind};
 use std::path::Path;
 
 /// The most that the decoder may allocate besides the pixels, in bytes: far above what a picture of a sane size needs.
 const MOST_BYTES: usize = 1 << 24;
+
+/// With which every PNG file begins.
+const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Reads a picture of `side` x `side` pixels: its grey values from 0, black, to 255, row by row. Colours become grey by ITU-R 601 luma;
 /// one, two and four bits are spread over the range, of sixteen the upper eight count, and transparency is ignored.
@@ -19,10 +23,34 @@ pub fn read_grey(path: impl AsRef<Path>, side: usize) -> Result<Vec<u8>> {
     let path = path.as_ref();
     let file = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
     if file.is_empty() {
-        return Err(Error::binary(path, 0, "the file is empty: fetch or write it again"));
+        return Err(Error::binary(path, 0, "the file is empty: copy or write it again"));
+    }
+    if !file.starts_with(SIGNATURE) && !SIGNATURE.starts_with(&file) {
+        let what = kind::of(&file).map_or("this is no PNG file".into(), |kind| format!("this is {kind}, not a PNG file"));
+        return Err(Error::binary(path, 0, format!("{what}: convert it to PNG")));
+    }
+    if let Some((at, name)) = damaged_chunk(&file) {
+        let help = format!("the checksum of the chunk {name} that begins here is wrong (CRC): the file is damaged, copy or write it again");
+        return Err(Error::binary(path, at as u64, help));
     }
     let mut bytes = Cursor::new(file.as_slice());
     decode(&mut bytes, side).map_err(|help| Error::binary(path, bytes.position(), help))
+}
+
+/// The first chunk whose checksum does not fit: where it begins, and its name. A file that ends too early is left to the decoder.
+fn damaged_chunk(file: &[u8]) -> Option<(usize, String)> {
+    let mut at = SIGNATURE.len();
+    loop {
+        let length = u32::from_be_bytes(*file.get(at..)?.first_chunk()?) as usize;
+        let body = file.get(at + 4..)?.get(..length.checked_add(4)?)?;
+        let found = u32::from_be_bytes(*file.get(at + 8 + length..)?.first_chunk()?);
+        let mut sum = flate2::Crc::new();
+        sum.update(body);
+        if sum.sum() != found {
+            return Some((at, body[..4].escape_ascii().to_string()));
+        }
+        at += 12 + length;
+    }
 }
 
 /// The same of the bytes of a file; the error is what is wrong.
@@ -42,7 +70,13 @@ fn decode(bytes: &mut Cursor<&[u8]>, side: usize) -> Result<Vec<u8>, String> {
 }
 
 fn broken(error: DecodingError) -> String {
-    format!("this is no whole PNG file ({error}): fetch or write it again")
+    let what = match error {
+        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => "it ends too early".into(),
+        DecodingError::LimitsExceeded => "it claims to be far larger than such a picture is".into(),
+        // The decoder's words for a broken rule are plain, but for those that show its own types.
+        error => Some(error.to_string()).filter(|text| !text.contains('{')).unwrap_or_else(|| "it breaks the rules of the format".into()),
+    };
+    format!("this is no whole PNG file ({what}): copy or write it again")
 }
 
 /// Pixels of one to four bytes as grey.

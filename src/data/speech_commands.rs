@@ -2,7 +2,8 @@
 //!
 //! The folder holds a folder of WAV files for each word, and the lists `validation_list.txt` and `testing_list.txt`, as they come out of
 //! the [official archive](http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz) (Warden 2018). Every file is 16 kHz, mono,
-//! 16-bit PCM, and at most a second long; a shorter one is filled up with zeros. A sample is its integer divided by 32,768.
+//! 16-bit PCM (other integers and floating point are rounded to that), and at most a second long; a shorter one is filled up with zeros.
+//! A sample is its integer divided by 32,768.
 //!
 //! What a model reads is standardised as S4's loader does it: for each of the 16,000 time steps, the mean over the training set is taken
 //! away and the result divided by the unbiased standard deviation plus 1e-5.
@@ -16,7 +17,7 @@ mod wav;
 pub use wav::read as read_wav;
 
 use super::archive::{Archive, Checksum, Content, GIB, Selection, Set, Size, owned};
-use super::{Dataset, Encoding, Faults, Splits};
+use super::{Dataset, Encoding, Faults, Splits, folder};
 use crate::error::{Error, Result};
 use clips::Clips;
 use split::Part;
@@ -116,8 +117,7 @@ pub fn archive() -> Set {
 
 /// The folder that the words are in.
 fn root(dir: &Path, words: &[&str]) -> Result<PathBuf> {
-    let folders = [dir.to_path_buf(), dir.join(FOLDER), dir.join("SpeechCommands").join(FOLDER)];
-    let found = folders.into_iter().find(|folder| words.iter().any(|word| folder.join(word).is_dir()));
+    let found = folder::find(dir, &[FOLDER, "SpeechCommands"], |place| words.iter().any(|word| place.join(word).is_dir()));
     found.ok_or_else(|| {
         let help = format!("give the folder that has a folder of WAV files for each word: {}, ..", words[..3].join(", "));
         Error::value(OP, format!("there are no words in {}: {help}", dir.display()))

@@ -114,7 +114,7 @@ impl<B: Backend> Optimizer<B> {
         Ok(Optimizer { config, steps: 0, moments: HashMap::new() })
     }
 
-    /// Updates done so far.
+    /// Steps done so far, those that were passed over among them.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -167,6 +167,11 @@ impl<B: Backend> Optimizer<B> {
         }
         self.steps += 1;
         Ok(())
+    }
+
+    /// Counts a step in which nothing is moved: there was nothing to learn from.
+    pub fn pass(&mut self) {
+        self.steps += 1;
     }
 
     /// The value and the moments of a parameter after one step at the rate `lr`.

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::tasks::typed;
 use super::{
-    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, StepReport, Task, Trainer, energy, fit,
-    interrupt, load_weights, pictures, progress, report,
+    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, Sample, StepReport, Task, Trainer,
+    energy, fit, interrupt, load_weights, pictures, progress, report,
 };
 use crate::backend::{Backend, Key, SpikeMode};
 #[cfg(feature = "download")]
@@ -123,10 +124,10 @@ pub fn run_on<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &At
     if let Some(threads) = flags.threads {
         use_threads(threads)?;
     }
-    match (&flags.predict, &flags.checkpoint) {
-        (Some(sample), Some(checkpoint)) => predict(backend, task, flags, sample, checkpoint, stop, out),
-        (None, Some(checkpoint)) => evaluate_only(backend, task, flags, checkpoint, stop, out),
-        _ => train(backend, task, flags, stop, out),
+    match &flags.checkpoint {
+        Some(checkpoint) if flags.predicts() => predict(backend, task, flags, checkpoint, stop, out),
+        Some(checkpoint) => evaluate_only(backend, task, flags, checkpoint, stop, out),
+        None => train(backend, task, flags, stop, out),
     }
 }
 
@@ -155,6 +156,9 @@ fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicB
         test = test_set(&trainer, flags, stop)?;
     }
     complain_of(&faults);
+    if trainer.left_out() > 0 {
+        complain(&format!("{} steps were left out: no sample of their batches could be read", trainer.left_out()));
+    }
     let Some(test) = test else { return Ok(Outcome::Stopped(trainer.steps_done(), output.map(|output| output.checkpoint()))) };
     if let Some(output) = &mut output {
         output.evaluation("test", &trainer, &test)?;
@@ -199,13 +203,16 @@ fn predict<B: Backend>(
     backend: &B,
     task: &dyn Task,
     flags: &Flags,
-    sample: &str,
     checkpoint: &Path,
     stop: &AtomicBool,
     out: &mut dyn Write,
 ) -> Result<Outcome> {
     let Origin { mut set, recipe, .. } = Origin::of_task(checkpoint, task.name())?;
-    task.push(&recipe, sample, &mut set)?;
+    match (&flags.predict, &flags.predict_text) {
+        (Some(path), _) if path.as_os_str() == "-" => task.push(&recipe, Sample::Text(&typed(io::stdin())?), &mut set)?,
+        (Some(path), _) => task.push(&recipe, Sample::Given(path), &mut set)?,
+        (None, text) => task.push(&recipe, Sample::Text(text.as_deref().unwrap_or_default()), &mut set)?,
+    }
     let model = Model::new(backend, Key::new(0), &recipe.model_for(&set))?;
     load_weights(backend, &model, checkpoint)?;
     let mode = if flags.expected { SpikeMode::Expected } else { SpikeMode::Sampled };
@@ -237,6 +244,12 @@ fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, stop: 
     }
     #[cfg(not(feature = "download"))]
     let _ = stop;
+    if let Some(what) = task.generates(recipe, dir)?
+        // Files in someone's folder are always told of.
+        && (dir.is_some() || !flags.quiet)
+    {
+        complain(&what);
+    }
     task.load(recipe, dir, faults).map(Some)
 }
 

@@ -38,7 +38,9 @@ evaluation
   --expected            evaluate with the expected spike in the place of every spike, once
   --eval-only           evaluate the model of --checkpoint on the test set, and leave; prints the confusion matrix too
   --checkpoint FILE     for --eval-only and --predict, whose recipe is the one of the checkpoint
-  --predict SAMPLE      print the classes of one sample, the most probable first; needs no data
+  --predict FILE        print the classes of the sample in this file, the most probable first; needs no data. -: a text on the standard
+                        input; listops takes an expression, too
+  --predict-text TEXT   the same of this text
   --energy              print an estimate of the energy of inference
 other
   --quiet               print the result line only
@@ -103,7 +105,9 @@ pub struct Flags {
     /// `--checkpoint`
     pub checkpoint: Option<PathBuf>,
     /// `--predict`
-    pub predict: Option<String>,
+    pub predict: Option<PathBuf>,
+    /// `--predict-text`
+    pub predict_text: Option<String>,
     /// `--energy`
     pub energy: bool,
     /// `--quiet`
@@ -133,6 +137,7 @@ impl Default for Flags {
             eval_only: false,
             checkpoint: None,
             predict: None,
+            predict_text: None,
             energy: false,
             quiet: false,
         }
@@ -170,7 +175,8 @@ impl Flags {
                 Long("expected") => flags.expected = true,
                 Long("eval-only") => flags.eval_only = true,
                 Long("checkpoint") => flags.checkpoint = Some(path(&mut parser)?),
-                Long("predict") => flags.predict = Some(text(&mut parser)?),
+                Long("predict") => flags.predict = Some(path(&mut parser)?),
+                Long("predict-text") => flags.predict_text = Some(parser.value().and_then(|text| text.string()).map_err(usage)?),
                 Long("energy") => flags.energy = true,
                 Long("quiet") => flags.quiet = true,
                 Long("help") | Short('h') => return Ok(Command::Help),
@@ -186,10 +192,18 @@ impl Flags {
         }
     }
 
+    /// Whether a sample is to be predicted.
+    pub(super) fn predicts(&self) -> bool {
+        self.predict.is_some() || self.predict_text.is_some()
+    }
+
     /// Refuses flags that do not go together.
     fn check(&self) -> Result<()> {
         let refuse = |flag, why: &str, help: &str| Err(Error::config(flag, why, help));
-        let reads_checkpoint = self.eval_only || self.predict.is_some();
+        let reads_checkpoint = self.eval_only || self.predicts();
+        if self.predict.is_some() && self.predict_text.is_some() {
+            return refuse("--predict-text", "with --predict", "one sample is predicted: leave one of them out");
+        }
         if self.resume && self.out.is_none() {
             return refuse("--resume", "without --out", "say with --out DIR in which folder the checkpoint is");
         }
@@ -200,14 +214,14 @@ impl Flags {
         if self.resume && reads_checkpoint {
             return refuse("--resume", "with --checkpoint", "ask for one of them: to go on with a run, or to use its model");
         }
-        if self.energy && (self.expected || self.predict.is_some()) {
+        if self.energy && (self.expected || self.predicts()) {
             let flag = if self.expected { "with --expected" } else { "with --predict" };
             return refuse("--energy", flag, "it is counted from the spikes of the test set: leave one of them out");
         }
         if self.checkpoint.is_some() && !reads_checkpoint {
             return refuse("--checkpoint", "alone", "it goes with --eval-only or --predict; a run goes on with --resume");
         }
-        if self.eval_only && self.predict.is_some() {
+        if self.eval_only && self.predicts() {
             return refuse("--predict", "with --eval-only", "ask for one of them");
         }
         if self.preset.is_some() && self.recipe.is_some() {

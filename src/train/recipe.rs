@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Cpu;
-use crate::data::Dataset;
+use crate::data::{Dataset, text_lines};
 use crate::error::{Error, Result};
 use crate::nn::{AdamWConfig, BlockConfig, Cosine, Encoder, ModelConfig, Optimizer, Plateau, Pooling};
 
@@ -135,7 +135,7 @@ impl Recipe {
     /// The same, and [`Error::Io`] where it cannot be read.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        text::parse(&std::fs::read_to_string(path).map_err(|error| Error::io("read the recipe", path, error))?, path)
+        text::parse(text_lines::text(path, &std::fs::read(path).map_err(|error| Error::io("read the recipe", path, error))?)?, path)
     }
 
     /// The recipe with one value changed: `key` is as in "model.block.ssm.d_model", `value` as TOML has it, or `none` for a value that may

@@ -67,6 +67,8 @@ pub struct Trainer<B: Backend> {
     pub(super) state: State,
     /// The batches from the coming step on, once one was asked for.
     feeder: Option<Feeder<Result<Vec<Batch>>>>,
+    /// Steps of this process that no sample could be read for, and how many of them came last in a row.
+    left_out: [u64; 2],
 }
 
 impl<B: Backend> Trainer<B> {
@@ -88,7 +90,17 @@ impl<B: Backend> Trainer<B> {
             _ => None,
         };
         let state = State { plateau, ..State::default() };
-        Ok(Trainer { backend: backend.clone(), task: task.into(), recipe, splits: Arc::new(splits), model, optimizer, state, feeder: None })
+        Ok(Trainer {
+            backend: backend.clone(),
+            task: task.into(),
+            recipe,
+            splits: Arc::new(splits),
+            model,
+            optimizer,
+            state,
+            feeder: None,
+            left_out: [0; 2],
+        })
     }
 
     /// The model.
@@ -167,12 +179,18 @@ impl<B: Backend> Trainer<B> {
         }
     }
 
-    /// One step on the next batch.
+    /// Steps of this process that were left out because no sample of the batch could be read.
+    pub fn left_out(&self) -> u64 {
+        self.left_out[0]
+    }
+
+    /// One step on the next batch. `None` where no sample of it can be read and bad ones are [skipped](crate::data::Faults::skipped): the
+    /// step is counted, and nothing is learnt.
     ///
     /// # Errors
     /// [`Error::NonFinite`] where the loss, a gradient or an updated parameter is; the run cannot go on after that. What reading the
-    /// samples answers.
-    pub fn step(&mut self) -> Result<StepReport> {
+    /// samples answers, and [`Error::Value`] where none could be read for a whole epoch.
+    pub fn step(&mut self) -> Result<Option<StepReport>> {
         let tried = self.try_step();
         if tried.is_err() {
             // The next try is for the same step.
@@ -181,7 +199,7 @@ impl<B: Backend> Trainer<B> {
         tried
     }
 
-    fn try_step(&mut self) -> Result<StepReport> {
+    fn try_step(&mut self) -> Result<Option<StepReport>> {
         let parts = self.next_parts()?;
         let samples: usize = parts.iter().map(|part| part.labels.len()).sum();
         let (mut report, mut sum) = (StepReport { loss: 0.0, accuracy: 0.0 }, None::<Gradients<B>>);
@@ -197,14 +215,25 @@ impl<B: Backend> Trainer<B> {
                 None => sum = Some(gradients),
             }
         }
-        let none = "none of the samples of a batch can be read: leave --skip-bad out to see the first error";
-        let Some(gradients) = sum else { return Err(Error::value("Trainer", none)) };
+        let Some(gradients) = sum else { return self.leave_out().map(|()| None) };
         self.update(gradients)?;
+        self.left_out[1] = 0;
         if self.state.recent.len() == RECENT {
             self.state.recent.pop_front();
         }
         self.state.recent.push_back(report);
-        Ok(report)
+        Ok(Some(report))
+    }
+
+    /// Passes over a step that there is no sample for.
+    fn leave_out(&mut self) -> Result<()> {
+        if self.left_out[1] + 1 >= self.steps_per_epoch() {
+            let none = "none of the training samples can be read: leave --skip-bad out to see the first error";
+            return Err(Error::value("Trainer", none));
+        }
+        self.optimizer.pass();
+        self.left_out = self.left_out.map(|count| count + 1);
+        Ok(())
     }
 
     /// The result of a part of a batch, and the gradients of `share` times its loss.

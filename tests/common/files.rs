@@ -136,6 +136,6 @@ pub fn pushed(task: &dyn Task, preset: &str, encoding: pspikessm::data::Encoding
     let path = dir.path().join("picture.png");
     fs::write(&path, bytes).unwrap();
     let mut set = Dataset::new(encoding, 10).unwrap();
-    task.push(&task.recipe(Some(preset)).unwrap(), path.to_str().unwrap(), &mut set).unwrap();
+    task.push(&task.recipe(Some(preset)).unwrap(), pspikessm::train::Sample::Given(&path), &mut set).unwrap();
     sample(&set, 0).0
 }

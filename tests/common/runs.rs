@@ -11,7 +11,7 @@ use pspikessm::backend::*;
 use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
 use pspikessm::nn::Module;
 use pspikessm::train::cli::{self, Outcome};
-use pspikessm::train::{Command, Flags, Preset, Recipe, Task, Trainer};
+use pspikessm::train::{Command, Flags, Preset, Recipe, Sample, Task, Trainer};
 
 /// A tiny model; on [`splits`] six batches an epoch, the last of them of two samples.
 pub const QUICK: &str = r#"name = "quick"
@@ -113,7 +113,11 @@ impl Task for Tiny {
         Ok(if recipe.data == "hard" { hard_splits() } else { splits() })
     }
 
-    fn push(&self, _: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+    fn push(&self, _: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()> {
+        let sample = match sample {
+            Sample::Given(path) => path.to_str().unwrap(),
+            Sample::Text(text) => text,
+        };
         let symbols: Vec<String> = sample.chars().map(String::from).collect();
         let ids = set.vocabulary().unwrap().encode(symbols.iter().map(String::as_str));
         set.push_tokens(&ids, 0)

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::files::*;
-use pspikessm::data::{Splits, cifar};
+use pspikessm::data::{Faults, Splits, cifar};
 use pspikessm::error::Result;
 use pspikessm::train::tasks::Image;
 use tempfile::TempDir;
@@ -35,7 +35,7 @@ fn cifar_with(name: &str, bytes: Vec<u8>) -> (Result<Splits>, PathBuf, TempDir) 
     write_cifar(dir.path());
     let path = dir.path().join(name);
     fs::write(&path, bytes).unwrap();
-    (cifar::load(dir.path()), path, dir)
+    (cifar::load(dir.path(), &Faults::refused()), path, dir)
 }
 
 /// A grey level back from a value.
@@ -47,7 +47,7 @@ fn level(value: f32) -> f64 {
 fn cifar_is_read_as_standardised_grey_row_by_row() {
     let dir = tempfile::tempdir().unwrap();
     write_cifar(dir.path());
-    let splits = cifar::load(dir.path()).unwrap();
+    let splits = cifar::load(dir.path(), &Faults::refused()).unwrap();
     assert_eq!(splits.test.len(), 4);
     for number in 0..4 {
         let (values, label) = sample(&splits.test, number);
@@ -81,7 +81,7 @@ fn greys_are_those_of_pillow() {
 fn a_tenth_of_cifar_is_held_out() {
     let dir = tempfile::tempdir().unwrap();
     write_cifar(dir.path());
-    let splits = cifar::load(dir.path()).unwrap();
+    let splits = cifar::load(dir.path(), &Faults::refused()).unwrap();
     // All pictures in order: each file in turn as the one to test with.
     let mut all = Vec::new();
     for file in 1..=5 {
@@ -89,7 +89,7 @@ fn a_tenth_of_cifar_is_held_out() {
         all.extend(samples(&splits.unwrap().test));
     }
     assert_parts(&splits, &all, 2);
-    assert_eq!(cifar::load(dir.path()).unwrap(), splits);
+    assert_eq!(cifar::load(dir.path(), &Faults::refused()).unwrap(), splits);
     assert_eq!((splits.val.classes(), splits.val.d_input(), splits.val.longest()), (10, Some(1), 1024));
 }
 
@@ -97,7 +97,7 @@ fn a_tenth_of_cifar_is_held_out() {
 fn cifar_is_found_in_the_folder_of_the_archive() {
     let dir = tempfile::tempdir().unwrap();
     write_cifar(&dir.path().join("cifar-10-batches-bin"));
-    assert_eq!(cifar::load(dir.path()).unwrap().test.labels(), [0, 1, 2, 3]);
+    assert_eq!(cifar::load(dir.path(), &Faults::refused()).unwrap().test.labels(), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_missing_cifar_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         write_cifar(dir.path());
         fs::remove_file(dir.path().join(name)).unwrap();
-        assert_missing(cifar::load(dir.path()), &dir.path().join(name));
+        assert_missing(cifar::load(dir.path(), &Faults::refused()), &dir.path().join(name));
     }
 }
 
@@ -128,6 +128,29 @@ fn a_cifar_label_of_no_class_is_refused() {
     bytes[2 * RECORD] = 10;
     let (result, path, _dir) = cifar_with("test_batch.bin", bytes);
     assert_binary(result, &path, 2 * RECORD as u64, "the label of record 2 (from 0) is 10");
+}
+
+#[test]
+fn bad_records_are_left_out_and_counted() {
+    let mut bytes = cifar_file(0, 4);
+    bytes[2 * RECORD] = 10;
+    bytes.pop();
+    let (_, _, dir) = cifar_with("test_batch.bin", bytes);
+    let faults = Faults::skipped();
+    assert_eq!(cifar::load(dir.path(), &faults).unwrap().test.labels(), [0, 1]);
+    assert_eq!(faults.count(), 2);
+    let (_, path, dir) = cifar_with("test_batch.bin", vec![255; 10]);
+    assert_binary(cifar::load(dir.path(), &Faults::skipped()), &path, 0, "no record that can be read");
+}
+
+#[test]
+fn other_versions_and_nested_folders() {
+    let (_, path, dir) = cifar_with("test_batch.bin", [b"\x80\x04", &[0; RECORD][..]].concat());
+    assert_binary(cifar::load(dir.path(), &Faults::refused()), &path, 0, "a Python pickle");
+    let dir = tempfile::tempdir().unwrap();
+    write_cifar(&dir.path().join("cifar-10-binary/cifar-10-batches-bin"));
+    fs::create_dir(dir.path().join("test_batch.bin")).unwrap();
+    assert_eq!(cifar::load(dir.path(), &Faults::refused()).unwrap().test.labels(), [0, 1, 2, 3]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::files::*;
-use pspikessm::data::{Splits, digits};
+use pspikessm::data::{Faults, Splits, digits};
 use pspikessm::error::{Error, Result};
 use pspikessm::train::tasks::PsMnist;
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ fn digits_with(train: &str) -> (Result<Splits>, PathBuf, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("train.csv"), train).unwrap();
     fs::write(dir.path().join("test.csv"), format!("{}\n{}\n", digit_row(7), digit_row(8))).unwrap();
-    (digits::load(dir.path()), dir.path().join("train.csv"), dir)
+    (digits::load(dir.path(), &Faults::refused()), dir.path().join("train.csv"), dir)
 }
 
 /// Whether the text is refused at this line and column, in these words.
@@ -57,7 +57,10 @@ fn digits_are_read_permuted_from_0_to_1() {
 fn line_ends_and_blanks_do_not_matter() {
     let (wanted, ..) = digits_with(&format!("{}\n{}\n", digit_row(0), digit_row(1)));
     let (found, ..) = digits_with(&format!("{}\r\n{}", digit_row(0).replace(',', ", "), digit_row(1)));
-    assert_eq!(found.unwrap(), wanted.unwrap());
+    let wanted = wanted.unwrap();
+    assert_eq!(found.unwrap(), wanted);
+    let (found, ..) = digits_with(&format!("\u{feff}{}\r\n{}\r\n\r\n \r\n", digit_row(0), digit_row(1)));
+    assert_eq!(found.unwrap(), wanted);
 }
 
 #[test]
@@ -65,7 +68,7 @@ fn a_missing_table_is_named() {
     for name in ["train.csv", "test.csv"] {
         let (.., dir) = digits_with(&digit_row(0));
         fs::remove_file(dir.path().join(name)).unwrap();
-        assert_missing(digits::load(dir.path()), &dir.path().join(name));
+        assert_missing(digits::load(dir.path(), &Faults::refused()), &dir.path().join(name));
     }
 }
 
@@ -77,6 +80,16 @@ fn an_empty_table_is_refused() {
 #[test]
 fn an_empty_row_is_refused() {
     assert_row_refused(&format!("{}\n\n{}", digit_row(0), digit_row(1)), 2, 1, "\"\" is no whole number from 0 to 9");
+}
+
+#[test]
+fn bad_rows_are_left_out_and_counted() {
+    let (_, _, dir) = digits_with(&format!("{}\nx\n{}\n\n{}", digit_row(0), digit_row(1), digit_row(2)));
+    let faults = Faults::skipped();
+    assert_eq!(digits::load(dir.path(), &faults).unwrap().train.labels(), [0, 1, 2]);
+    assert_eq!(faults.count(), 2);
+    fs::write(dir.path().join("test.csv"), "x\ny\n").unwrap();
+    assert!(digits::load(dir.path(), &Faults::skipped()).unwrap_err().to_string().contains("no row that can be read"));
 }
 
 #[test]

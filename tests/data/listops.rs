@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use pspikessm::data::listops::{self, Rules};
-use pspikessm::data::{self, Dataset, Vocabulary};
+use pspikessm::data::{self, Dataset, Faults, Vocabulary};
 use pspikessm::error::Error;
 use pspikessm::internal::Generator;
 use std::collections::HashSet;
@@ -114,7 +114,7 @@ fn file(dir: &Path, text: impl AsRef<[u8]>) -> PathBuf {
 fn refusal(text: impl AsRef<[u8]>) -> (usize, usize, String) {
     let dir = tempfile::tempdir().unwrap();
     let path = file(dir.path(), text);
-    match listops::read(&path, 100) {
+    match listops::read(&path, 100, &Faults::refused()) {
         Err(Error::Data { path: named, line, column, help }) => {
             assert_eq!(named, path);
             (line, column, help)
@@ -148,7 +148,7 @@ fn mean_and_variance(numbers: &[f64]) -> (f64, f64) {
 #[test]
 fn the_official_example() {
     let dir = tempfile::tempdir().unwrap();
-    let set = listops::read(file(dir.path(), format!("Source\tTarget\n{OFFICIAL_EXAMPLE}\t3\n")), 2048).unwrap();
+    let set = listops::read(file(dir.path(), format!("Source\tTarget\n{OFFICIAL_EXAMPLE}\t3\n")), 2048, &Faults::refused()).unwrap();
     assert_eq!(words(&set, 0), ["[MED", "3", "4", "X"]);
     assert_eq!(set.labels(), [3]);
     assert_eq!(listops::evaluate(OFFICIAL_EXAMPLE).unwrap(), 3);
@@ -248,7 +248,7 @@ fn files_hold_what_is_generated_in_memory() {
         let dir = tempfile::tempdir().unwrap();
         let made = listops::ensure(dir.path().join("new/folder"), &rules, 5).unwrap();
         assert_eq!(made.len(), 3);
-        let splits = listops::load(dir.path().join("new/folder"), rules.max_tokens + 1).unwrap();
+        let splits = listops::load(dir.path().join("new/folder"), rules.max_tokens + 1, &Faults::refused()).unwrap();
         assert_eq!(splits, listops::generate(&rules, 5).unwrap());
         assert_eq!([splits.train.len(), splits.val.len(), splits.test.len()], [60, 20, 20]);
         let text = fs::read_to_string(dir.path().join("new/folder/basic_train.tsv")).unwrap();
@@ -295,7 +295,7 @@ fn expressions_are_distinct_even_when_every_possible_one_is_asked_for() {
     }
     let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["basic_test.tsv", "basic_val.tsv"]);
+    assert_eq!(left, ["basic_generated.json", "basic_test.tsv", "basic_val.tsv"]);
 }
 
 #[test]
@@ -312,30 +312,110 @@ fn the_seed_decides() {
     assert!((0..60).all(|index| more.train.sequence(index) == one.train.sequence(index)));
 }
 
+const NAMES: [&str; 3] = ["basic_train.tsv", "basic_val.tsv", "basic_test.tsv"];
+
 #[test]
 fn missing_files_are_made_as_if_all_were() {
     let rules = few(Rules::small());
-    let names = ["basic_train.tsv", "basic_val.tsv", "basic_test.tsv"];
     let whole = tempfile::tempdir().unwrap();
     listops::ensure(whole.path(), &rules, 9).unwrap();
     for kept in 0..8u32 {
         let dir = tempfile::tempdir().unwrap();
-        let keep = |at: usize| kept >> at & 1 == 1;
-        for (at, name) in names.into_iter().enumerate().filter(|&(at, _)| keep(at)) {
-            fs::write(dir.path().join(name), format!("mine {at}")).unwrap();
-        }
+        listops::ensure(dir.path(), &rules, 9).unwrap();
+        let lost: Vec<PathBuf> = (0..3).filter(|at| kept >> at & 1 == 0).map(|at| dir.path().join(NAMES[at])).collect();
+        lost.iter().for_each(|path| fs::remove_file(path).unwrap());
+        assert_eq!(listops::missing(dir.path(), &rules, 9).unwrap(), lost);
         let made: HashSet<PathBuf> = listops::ensure(dir.path(), &rules, 9).unwrap().into_iter().collect();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "no temporary file is left");
-        for (at, name) in names.into_iter().enumerate() {
-            let text = fs::read_to_string(dir.path().join(name)).unwrap();
-            if keep(at) {
-                assert_eq!(text, format!("mine {at}"));
-            } else {
-                assert_eq!(text, fs::read_to_string(whole.path().join(name)).unwrap());
-            }
-            assert_eq!(made.contains(&dir.path().join(name)), !keep(at));
+        assert_eq!(made, lost.into_iter().collect());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "no temporary file is left");
+        for name in NAMES {
+            assert_eq!(fs::read(dir.path().join(name)).unwrap(), fs::read(whole.path().join(name)).unwrap());
         }
     }
+}
+
+#[test]
+fn own_files_are_never_mixed_with_generated_ones() {
+    let rules = few(Rules::small());
+    for own in 0..8u32 {
+        let dir = tempfile::tempdir().unwrap();
+        let is_own = |at: usize| own >> at & 1 == 1;
+        for at in (0..3).filter(|&at| is_own(at)) {
+            fs::write(dir.path().join(NAMES[at]), format!("mine {at}")).unwrap();
+        }
+        match (own.count_ones(), listops::ensure(dir.path(), &rules, 9)) {
+            (0, Ok(made)) => assert_eq!(made.len(), 3),
+            (3, Ok(made)) => assert_eq!(made, [""; 0].map(PathBuf::from)),
+            (1 | 2, Err(Error::Value { help, .. })) => {
+                assert!((0..3).filter(|&at| is_own(at)).all(|at| help.contains(NAMES[at])) && help.contains("never mixed"), "{help}");
+                assert_eq!(fs::read_dir(dir.path()).unwrap().count(), own.count_ones() as usize);
+            }
+            other => panic!("{other:?}"),
+        }
+        for at in (0..3).filter(|&at| is_own(at)) {
+            assert_eq!(fs::read_to_string(dir.path().join(NAMES[at])).unwrap(), format!("mine {at}"));
+        }
+    }
+    // One of a generated set that someone wrote anew.
+    let dir = tempfile::tempdir().unwrap();
+    listops::ensure(dir.path(), &rules, 9).unwrap();
+    fs::write(dir.path().join(NAMES[1]), "Source\tTarget\n[MAX 1 2 ]\t2\n").unwrap();
+    let help = listops::ensure(dir.path(), &rules, 9).unwrap_err().to_string();
+    assert!(help.contains(NAMES[1]) && !help.contains(NAMES[0]), "{help}");
+}
+
+#[test]
+fn a_set_of_other_rules_or_seed_is_refused_by_what_differs() {
+    let rules = few(Rules::small());
+    let dir = tempfile::tempdir().unwrap();
+    listops::ensure(dir.path(), &rules, 9).unwrap();
+    let before: Vec<Vec<u8>> = NAMES.iter().map(|name| fs::read(dir.path().join(name)).unwrap()).collect();
+    let other = Rules { max_depth: 6, p_operator: 0.3, ..rules.clone() };
+    for (rules, seed, says) in [
+        (&other, 9, &["max_depth 5, not 6", "p_operator 0.4, not 0.3"][..]),
+        (&rules, 10, &["seed 9, not 10"]),
+        (&other, 1, &["seed 9, not 1"]),
+    ] {
+        for result in [listops::ensure(dir.path(), rules, seed), listops::missing(dir.path(), rules, seed)] {
+            let help = result.unwrap_err().to_string();
+            assert!(help.contains(&dir.path().display().to_string()) && says.iter().all(|say| help.contains(say)), "{help}");
+        }
+    }
+    assert_eq!(before, NAMES.iter().map(|name| fs::read(dir.path().join(name)).unwrap()).collect::<Vec<_>>());
+    // Without the files nothing is left that could be mixed.
+    NAMES.iter().for_each(|name| fs::remove_file(dir.path().join(name)).unwrap());
+    assert_eq!(listops::ensure(dir.path(), &other, 9).unwrap().len(), 3);
+    assert!(listops::missing(dir.path(), &rules, 9).is_err());
+    fs::write(dir.path().join("basic_generated.json"), "{\"rules\": {").unwrap();
+    assert!(listops::ensure(dir.path(), &other, 9).unwrap_err().to_string().contains("basic_generated.json:1:"));
+}
+
+#[test]
+fn the_folder_of_the_archive_is_found() {
+    for place in ["", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000"] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(place)).unwrap();
+        file(&dir.path().join(place), "x");
+        assert_eq!(listops::find(dir.path()), dir.path().join(place));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("listops-1000")).unwrap();
+    assert_eq!(listops::find(dir.path()), dir.path());
+}
+
+#[test]
+fn bad_rows_are_left_out_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "Source\tTarget\n[MAX 1 2 ]\t2\n[MAX 1\n\n[SM 7 8 ]\t5\n[SM 7 8 ]\tx\n");
+    let faults = Faults::skipped();
+    let set = listops::read(&path, 100, &faults).unwrap();
+    assert_eq!((set.labels(), faults.count()), (&[2, 5][..], 3));
+    assert!(faults.reports(1)[0].contains("basic_train.tsv:3:7"), "{:?}", faults.reports(3));
+    let path = file(dir.path(), "Source\tTarget\n[MAX 1 2\n");
+    let help = listops::read(&path, 100, &Faults::skipped()).unwrap_err().to_string();
+    assert!(help.contains("none of 1 rows"), "{help}");
+    // The header is no sample.
+    assert!(listops::read(file(dir.path(), "[MAX 1 2 ]\t2\n"), 100, &Faults::skipped()).is_err());
 }
 
 #[test]
@@ -451,10 +531,12 @@ fn every_digit_is_a_target() {
 #[test]
 fn line_ends_forms_and_blanks_that_are_read_alike() {
     let dir = tempfile::tempdir().unwrap();
-    let rows = |text: &str| listops::read(file(dir.path(), text), 100).unwrap();
+    let rows = |text: &str| listops::read(file(dir.path(), text), 100, &Faults::refused()).unwrap();
     let set = rows("Source\tTarget\n[MAX 1 2 ]\t2\n[SM 7 8 ]\t5\n");
     assert_eq!(set, rows("Source\tTarget\r\n[MAX 1 2 ]\t2\r\n[SM 7 8 ]\t5\r\n"));
     assert_eq!(set, rows("Source\tTarget\n[MAX 1 2 ]\t2\n[SM 7 8 ]\t5"));
+    assert_eq!(set, rows("\u{feff}Source\tTarget\r\n[MAX 1 2 ]\t2\r\n[SM 7 8 ]\t5\r\n\r\n\r\n"));
+    assert_eq!(set, rows("Source\tTarget\n[MAX 1 2 ]\t2\n[SM 7 8 ]\t5\n\n  \n\n"));
     assert_eq!(set, rows("Source\tTarget\r\n[MAX 1 2 ]\t2\r\n[SM 7 8 ]\t5\r"));
     assert_eq!(set, rows("Source\tTarget\n( ( ( [MAX 1 ) 2 ) ] )\t2\n( ( ( [SM 7 ) 8 ) ] )\t5\n"));
     assert_eq!(set, rows("Source\tTarget\n [MAX  1 2 ] \t2\n[SM 7 8 ]\t5\n"));
@@ -472,7 +554,10 @@ fn every_broken_file_is_refused_by_line_and_column() {
         (b"Source\tTarget\n", 2, 1, "no row"),
         (b"Source\tTarget\n[MAX 1 2 ]\n", 2, 11, "one column"),
         (b"Source\tTarget\n[MAX 1 2 ]\t2\n[MAX 1", 3, 7, "one column"),
-        (b"Source\tTarget\n[MAX 1 2 ]\t2\n\n", 3, 1, "one column"),
+        (b"Source\tTarget\n[MAX 1 2 ]\t2\n\n[MAX 1 2 ]\t2\n", 3, 1, "one column"),
+        (b"Source\tTarget\n\n \n", 2, 1, "no row"),
+        (b"Source\tTarget\r[MAX 1 2 ]\t2\r", 1, 14, "CR alone"),
+        (b"Source\tTarget\n[MAX \0 2 ]\t2\n", 2, 6, "not UTF-8"),
         (b"Source\tTarget\n[MAX 1 2 ]\t2\t3\n", 2, 13, "more than two columns"),
         (b"Source\tTarget\n[MAX 1 2 ]\t2\n[MAX 1 [MEAN 2 ] ]\t2\n", 3, 8, "unknown token \"[MEAN\""),
         (b"Source\tTarget\n[MAX 10 2 ]\t2\n", 2, 6, "unknown token \"10\""),
@@ -486,7 +571,9 @@ fn every_broken_file_is_refused_by_line_and_column() {
         (b"Source\tTarget\n( ) \t2\n", 2, 1, "source is empty"),
         (b"Source\tTarget\n[MAX \xff 2 ]\t2\n", 2, 6, "not UTF-8"),
         (b"Source\tTarget\n\xc3\xa9\xff\t2\n", 2, 2, "not UTF-8"),
-        (b"\x1f\x8b\x08\x00", 1, 2, "not UTF-8"),
+        (b"\x1f\x8b\x08\x00", 1, 2, "this is packed with gzip"),
+        (b"\xff\xfeS\0o\0", 1, 1, "this is text in UTF-16"),
+        (b"S\0o\0u\0", 1, 2, "seems to be text in UTF-16"),
     ];
     for &(text, line, column, help) in cases {
         let found = refusal(text);
@@ -507,7 +594,7 @@ fn files_of_several_blocks_are_read_as_their_rows() {
     let rows = digits.iter().map(|&n| format!("[MAX {}]\t{}\n", "3 ".repeat(n + 1), n % 10));
     let text = std::iter::once(String::from("Source\tTarget\n")).chain(rows).collect::<String>();
     assert!(text.len() > 17 << 20);
-    let set = listops::read(file(dir.path(), &text), 100).unwrap();
+    let set = listops::read(file(dir.path(), &text), 100, &Faults::refused()).unwrap();
     assert_eq!(set.len(), digits.len());
     for (i, &n) in digits.iter().enumerate() {
         // The operator, n + 1 digits, the end of the list (where it is not cut) and <eos>.
@@ -521,13 +608,14 @@ fn files_of_several_blocks_are_read_as_their_rows() {
 fn missing_folders_and_files_say_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("nowhere");
-    let message = listops::load(&nowhere, 100).unwrap_err().to_string();
+    let message = listops::load(&nowhere, 100, &Faults::refused()).unwrap_err().to_string();
     assert!(message.contains(&nowhere.display().to_string()) && message.contains("listops::ensure"), "{message}");
-    let message = listops::load(dir.path(), 100).unwrap_err().to_string();
+    let message = listops::load(dir.path(), 100, &Faults::refused()).unwrap_err().to_string();
     assert!(message.contains("basic_train.tsv") && message.contains("listops::ensure"), "{message}");
     // A folder in the place of a file, and a file in the place of the folder.
     fs::create_dir(dir.path().join("basic_train.tsv")).unwrap();
-    assert!(matches!(listops::load(dir.path(), 100), Err(Error::Io { .. })));
+    let message = listops::load(dir.path(), 100, &Faults::refused()).unwrap_err().to_string();
+    assert!(message.contains("basic_train.tsv (it is a folder)"), "{message}");
     let taken = file(tempfile::tempdir().unwrap().keep().as_path(), "");
     assert!(matches!(listops::ensure(&taken, &few(Rules::small()), 1), Err(Error::Io { .. })));
     fs::remove_dir_all(taken.parent().unwrap()).unwrap();
@@ -537,12 +625,12 @@ fn missing_folders_and_files_say_what_to_do() {
 fn sequences_are_cut_to_l_max_with_eos() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(dir.path(), "Source\tTarget\n( ( ( [MAX 1 ) 2 ) ] )\t2\n");
-    let read = |l_max| listops::vocabulary().decode(listops::read(&path, l_max).unwrap().sequence(0).unwrap());
+    let read = |l_max| listops::vocabulary().decode(listops::read(&path, l_max, &Faults::refused()).unwrap().sequence(0).unwrap());
     assert_eq!(read(2), "[MAX <eos>");
     assert_eq!(read(4), "[MAX 1 2 <eos>");
     assert_eq!(read(5), "[MAX 1 2 X <eos>");
     assert_eq!(read(6), "[MAX 1 2 X <eos>");
-    assert_eq!(config_name(listops::read(&path, 1)), "l_max");
+    assert_eq!(config_name(listops::read(&path, 1, &Faults::refused())), "l_max");
 }
 
 // ---- Vocabulary, data sets, batches, order ----

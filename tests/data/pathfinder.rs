@@ -265,9 +265,25 @@ fn metadata_that_are_no_text_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = write_metadata(&set_in(dir.path(), 32), 0, b"imgs/0 \xff");
     match pathfinder::load(dir.path(), 32, &Faults::skipped()) {
-        Err(Error::Binary { path: at, offset, .. }) => assert_eq!((at, offset), (path, 7)),
+        Err(Error::Data { path: at, line, column, .. }) => assert_eq!((at, line, column), (path, 1, 8)),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn hidden_files_marks_and_blank_ends_are_passed_over() {
+    let wanted = found(&load(&archive()).unwrap());
+    let dir = archive();
+    let metadata = set_in(dir.path(), 32).join("metadata");
+    fs::write(metadata.join("._2.npy"), b"\0\x05\x16\x07").unwrap();
+    fs::write(metadata.join(".DS_Store"), b"\0").unwrap();
+    fs::create_dir(metadata.join("0.npy")).unwrap();
+    let text = fs::read_to_string(metadata.join("2.npy")).unwrap();
+    fs::write(metadata.join("2.npy"), format!("\u{feff}{}\r\n\r\n \r\n", text.trim_end().replace('\n', "\r\n"))).unwrap();
+    fs::rename(metadata.join("10.npy"), metadata.join("10.NPY")).unwrap();
+    assert_eq!(found(&load(&dir).unwrap()), wanted);
+    // The set's own folder.
+    assert_eq!(found(&pathfinder::load(set_in(dir.path(), 32), 32, &Faults::refused()).unwrap()), wanted);
 }
 
 #[test]
@@ -326,10 +342,15 @@ fn numpy_arrays_of_strings_are_read_like_text() {
     assert_eq!(wanted.iter().flatten().sum::<usize>(), 1);
     let little = |byte| u32::from(byte).to_le_bytes().to_vec();
     let big = |byte| u32::from(byte).to_be_bytes().to_vec();
+    let rows = strings(|byte| vec![byte]);
+    let by_columns: Vec<u8> =
+        (0..11).flat_map(|column| (0..12).map(move |row| row * 11 + column)).flat_map(|at| rows[16 * at..16 * (at + 1)].to_vec()).collect();
     let files = [
         npy(1, &header("<U16", "(12, 11)"), &strings(little)),
         npy(2, &header(">U16", "(12, 11)"), &strings(big)),
         npy(3, &header("|S16", "(12, 11)"), &strings(|byte| vec![byte])),
+        // Columns one after another, as numpy.asfortranarray has them.
+        npy(1, &header("|S16", "(12, 11)").replace("False", "True"), &by_columns),
     ];
     for file in files {
         assert_eq!(labels(load_npy(&file).unwrap()), wanted);
@@ -352,7 +373,7 @@ fn broken_numpy_arrays_are_refused_with_the_byte() {
         (npy(1, &header("<f8", "(12, 11)"), &data), 10, "'<f8'"),
         (npy(1, &header("|O", "(12, 11)"), &data), 10, "'|O'"),
         (npy(2, &header("|Sx", "(12, 11)"), &data), 12, "'|Sx'"),
-        (npy(1, &good.replace("False", "True"), &data), 10, "in C order"),
+        (npy(1, &good.replace("False", "None"), &data), 10, "rows and fields"),
         (npy(1, &header("|S16", "(132,)"), &data), 10, "rows and fields"),
         (npy(1, &header("|S16", "(3, 4, 11)"), &data), 10, "rows and fields"),
         (npy(1, "{}", &data), 10, "something else"),

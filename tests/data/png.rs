@@ -94,7 +94,16 @@ fn an_empty_picture_is_refused() {
 #[test]
 fn a_file_of_something_else_is_refused() {
     let (result, path, _dir) = picture_of(b"GIF89a, or so it says", 2);
-    assert_binary(result, &path, 0, "this is no whole PNG file");
+    assert_binary(result, &path, 0, "this is a GIF picture, not a PNG file: convert it");
+    for (start, says) in [
+        (&b"\xff\xd8\xff\xe0 JFIF"[..], "a JPEG picture"),
+        (b"BM", "a BMP picture"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (b"abc", "no PNG"),
+    ] {
+        let (result, path, _dir) = picture_of(start, 2);
+        assert_binary(result, &path, 0, says);
+    }
 }
 
 #[test]
@@ -124,20 +133,18 @@ fn a_changed_pixel_is_refused() {
     // Before it: the signature, the header's chunk, the head of the pixels' chunk, that of the stream and of its block, the filter.
     bytes[8 + 25 + 8 + 2 + 5 + 1] ^= 1;
     let (result, path, _dir) = picture_of(&bytes, 2);
-    match result {
-        Err(Error::Binary { path: found, help, .. }) => {
-            assert_eq!(found, path);
-            assert!(help.contains("CRC"), "{help}");
-        }
-        other => panic!("{other:?}"),
-    }
+    // At the chunk, behind the signature and the header's, and without the decoder's own types.
+    assert_binary(result, &path, 8 + 25, "the checksum of the chunk IDAT that begins here is wrong (CRC)");
 }
 
 #[test]
 fn a_picture_with_too_few_rows_is_refused() {
     let (result, path, _dir) = picture_of(&png(2, 8, GREY, false, &[], &[&[1, 2]]), 2);
     match result {
-        Err(Error::Binary { path: found, .. }) => assert_eq!(found, path),
+        Err(Error::Binary { path: found, help, .. }) => {
+            assert_eq!(found, path);
+            assert!(help.contains("no whole PNG file") && !help.contains('{') && !help.contains("fetch"), "{help}");
+        }
         other => panic!("{other:?}"),
     }
 }

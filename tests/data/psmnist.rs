@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::files::*;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use pspikessm::data::{Splits, psmnist};
+use pspikessm::data::{Faults, Splits, psmnist};
 use pspikessm::error::{Error, Result};
 use pspikessm::train::tasks::PsMnist;
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ fn mnist_with(name: &str, bytes: Vec<u8>) -> (Result<Splits>, PathBuf, TempDir) 
     let path = dir.path().join(name);
     fs::remove_file(dir.path().join(name.trim_end_matches(".gz"))).unwrap();
     fs::write(&path, bytes).unwrap();
-    (psmnist::load(dir.path()), path, dir)
+    (psmnist::load(dir.path(), &Faults::refused()), path, dir)
 }
 
 fn mnist_oracle(count: usize) -> Vec<(Vec<f32>, usize)> {
@@ -93,11 +93,11 @@ proptest! {
 fn mnist_is_read_permuted_from_0_to_1_and_a_tenth_is_held_out() {
     let dir = tempfile::tempdir().unwrap();
     write_mnist(dir.path(), plain);
-    let splits = psmnist::load(dir.path()).unwrap();
+    let splits = psmnist::load(dir.path(), &Faults::refused()).unwrap();
     assert_eq!(samples(&splits.test), mnist_oracle(3));
     assert_parts(&splits, &mnist_oracle(TRAIN), 2);
     assert_eq!((splits.train.classes(), splits.train.d_input(), splits.train.longest()), (10, Some(1), 784));
-    assert_eq!(psmnist::load(dir.path()).unwrap(), splits);
+    assert_eq!(psmnist::load(dir.path(), &Faults::refused()).unwrap(), splits);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn packed_mnist_is_the_same() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     write_mnist(dirs[0].path(), plain);
     write_mnist(dirs[1].path(), packed);
-    assert_eq!(psmnist::load(dirs[0].path()).unwrap(), psmnist::load(dirs[1].path()).unwrap());
+    assert_eq!(psmnist::load(dirs[0].path(), &Faults::refused()).unwrap(), psmnist::load(dirs[1].path(), &Faults::refused()).unwrap());
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn an_unpacked_file_goes_before_a_packed_one() {
     let dir = tempfile::tempdir().unwrap();
     write_mnist(dir.path(), plain);
     fs::write(dir.path().join(format!("{IMAGES}.gz")), b"nonsense").unwrap();
-    assert_eq!(samples(&psmnist::load(dir.path()).unwrap().test), mnist_oracle(3));
+    assert_eq!(samples(&psmnist::load(dir.path(), &Faults::refused()).unwrap().test), mnist_oracle(3));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn mnist_is_found_in_the_folders_of_others() {
     for folder in ["mnist", "MNIST/raw"] {
         let dir = tempfile::tempdir().unwrap();
         write_mnist(&dir.path().join(folder), packed);
-        assert_eq!(samples(&psmnist::load(dir.path()).unwrap().test), mnist_oracle(3), "{folder}");
+        assert_eq!(samples(&psmnist::load(dir.path(), &Faults::refused()).unwrap().test), mnist_oracle(3), "{folder}");
     }
 }
 
@@ -131,7 +131,7 @@ fn a_missing_mnist_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         write_mnist(dir.path(), plain);
         fs::remove_file(dir.path().join(name)).unwrap();
-        assert_missing(psmnist::load(dir.path()), &dir.path().join(name));
+        assert_missing(psmnist::load(dir.path(), &Faults::refused()), &dir.path().join(name));
     }
 }
 
@@ -139,7 +139,7 @@ fn a_missing_mnist_file_is_named() {
 fn a_single_picture_cannot_be_divided() {
     let (_, path, dir) = mnist_with(IMAGES, mnist_images(1));
     fs::write(path.with_file_name(LABELS), mnist_labels(1)).unwrap();
-    assert!(matches!(psmnist::load(dir.path()), Err(Error::Config { .. })));
+    assert!(matches!(psmnist::load(dir.path(), &Faults::refused()), Err(Error::Config { .. })));
 }
 
 #[test]
@@ -196,7 +196,12 @@ fn bytes_behind_the_last_label_are_refused() {
 fn labels_in_place_of_pictures_are_refused() {
     // Long enough for the header of pictures.
     let (result, path, _dir) = mnist_with(IMAGES, mnist_labels(TRAIN));
-    assert_binary(result, &path, 0, "starts with 0x00000801: an IDX file of pictures starts with 0x00000803");
+    assert_binary(
+        result,
+        &path,
+        0,
+        "starts with 0x00000801, it is an IDX file of bytes with 1 axes: an IDX file of pictures starts with 0x00000803",
+    );
 }
 
 #[test]
@@ -206,9 +211,57 @@ fn pictures_in_place_of_labels_are_refused() {
 }
 
 #[test]
-fn a_packed_file_without_gz_is_refused() {
-    let (result, path, _dir) = mnist_with(IMAGES, gzip(&mnist_images(TRAIN)));
-    assert_binary(result, &path, 0, "starts with 0x1f8b0800");
+fn content_not_ending_says_whether_a_file_is_packed() {
+    for (name, pack) in [(IMAGES.to_string(), true), (format!("{IMAGES}.gz"), false)] {
+        let bytes = mnist_images(TRAIN);
+        let (result, ..) = mnist_with(&name, if pack { gzip(&bytes) } else { bytes });
+        assert_eq!(samples(&result.unwrap().test), mnist_oracle(3), "{name}");
+    }
+    // Members one after another are one file.
+    let (front, back) = (mnist_images(TRAIN)[..5000].to_vec(), mnist_images(TRAIN)[5000..].to_vec());
+    let (result, ..) = mnist_with(IMAGES, [gzip(&front), gzip(&back)].concat());
+    assert_eq!(samples(&result.unwrap().test), mnist_oracle(3));
+}
+
+#[test]
+fn near_names_are_found_and_hidden_files_are_not() {
+    for near in ["train-images.idx3-ubyte", "Train-Images-IDX3-ubyte", "train_images-idx3-ubyte.gz"] {
+        let (result, ..) = mnist_with(IMAGES, mnist_images(TRAIN));
+        let wanted = result.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        write_mnist(&dir.path().join("mnist"), plain);
+        let path = dir.path().join("mnist").join(near);
+        fs::rename(dir.path().join("mnist").join(IMAGES), &path).unwrap();
+        fs::write(dir.path().join("mnist/._train-images.idx3-ubyte"), b"notes of a system").unwrap();
+        // A folder of the name, as one archive has it.
+        fs::create_dir(dir.path().join("mnist").join(IMAGES)).unwrap();
+        assert_eq!(psmnist::load(dir.path(), &Faults::refused()).unwrap(), wanted, "{near}");
+    }
+}
+
+#[test]
+fn a_label_of_no_digit_is_left_out_and_counted() {
+    let mut bytes = mnist_labels(TRAIN);
+    bytes[8 + 5] = 10;
+    let (_, _, dir) = mnist_with(LABELS, bytes);
+    let faults = Faults::skipped();
+    let splits = psmnist::load(dir.path(), &faults).unwrap();
+    assert_eq!((splits.train.len() + splits.val.len(), splits.test.len(), faults.count()), (TRAIN - 1, 3, 1));
+    assert!(faults.reports(1)[0].contains("label 5 (from 0) is 10"), "{:?}", faults.reports(1));
+}
+
+#[test]
+fn other_files_are_named() {
+    let cases: [(&[u8], &str); 4] = [
+        (&[0, 0, 0x0d, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28], "floating point"),
+        (&[0, 0, 0x0b, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28], "integers of 16 bits"),
+        (b"PK\x03\x04 and what a zip archive goes on with", "a zip archive"),
+        (b"and what stands in no file of any kind", "no IDX file"),
+    ];
+    for (bytes, says) in cases {
+        let (result, path, _dir) = mnist_with(IMAGES, bytes.into());
+        assert_binary(result, &path, 0, says);
+    }
 }
 
 #[test]
@@ -271,12 +324,6 @@ fn bytes_behind_a_packed_file_are_refused() {
     bytes.extend(b"nonsense and more");
     let (result, path, _dir) = mnist_with(&format!("{LABELS}.gz"), bytes);
     assert_binary(result, &path, 8 + 20, "cannot be unpacked");
-}
-
-#[test]
-fn an_unpacked_file_called_gz_is_refused() {
-    let (result, path, _dir) = mnist_with(&format!("{LABELS}.gz"), mnist_labels(TRAIN));
-    assert_binary(result, &path, 0, "cannot be unpacked");
 }
 
 #[test]

@@ -190,34 +190,126 @@ fn samples_are_scaled_and_padded() {
     assert_eq!(read_wav(&path).unwrap(), wanted);
 }
 
+fn float(samples: &[f32]) -> Vec<u8> {
+    wav(Header { bits: 32, kind: 3, ..GOOD }, &samples.iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+/// A file as programs write it that do not know its length yet.
+fn streamed(sound: &[u8], length: u32) -> Vec<u8> {
+    let mut bytes = wav(GOOD, sound);
+    bytes[4..8].copy_from_slice(&length.to_le_bytes());
+    bytes[40..44].copy_from_slice(&length.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn files_as_other_programs_write_them_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.wav");
+    let good = clip(&[1, -2, 3]);
+    let with = |chunk: &[u8]| [&good[..36], chunk, &good[36..]].concat();
+    let format = |extra: &[u8]| [&good[..16], &(16 + extra.len() as u32).to_le_bytes(), &good[20..36], extra, &good[36..]].concat();
+    let odd = [&b"axml"[..], &495u32.to_le_bytes(), &[b'x'; 495], &[0]].concat();
+    let large = [&b"junk"[..], &(3u32 << 20).to_le_bytes(), &vec![0; 3 << 20]].concat();
+    let integers = b"\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
+    let mut extensible = format(&[&[22, 0, 16, 0, 4, 0, 0, 0], &integers[..]].concat());
+    extensible[20..22].copy_from_slice(b"\xfe\xff");
+    let mut no_rate = good.clone();
+    no_rate[28..32].copy_from_slice(&[0; 4]);
+    let behind = [&good[..], b"LIST\x03\0\0\0abc"].concat();
+    let mut half = streamed(&good[44..], u32::MAX);
+    half.push(7);
+    let files = [
+        with(&odd),
+        with(&large),
+        format(&[2, 0, 0, 0]),
+        format(&[0, 0]),
+        extensible,
+        no_rate,
+        behind,
+        streamed(&good[44..], u32::MAX),
+        streamed(&good[44..], 0x7fff_f000),
+        streamed(&good[44..], 0),
+        half,
+    ];
+    for (number, bytes) in files.iter().enumerate() {
+        fs::write(&path, bytes).unwrap();
+        let values = read_wav(&path).unwrap_or_else(|error| panic!("file {number}: {error}"));
+        assert_eq!(values[..4], [1.0 / 32_768.0, -2.0 / 32_768.0, 3.0 / 32_768.0, 0.0], "file {number}");
+    }
+}
+
+#[test]
+fn other_depths_are_rounded_to_16_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.wav");
+    let check = |bytes: Vec<u8>, wanted: &[i32]| {
+        fs::write(&path, bytes).unwrap();
+        let found: Vec<i32> = read_wav(&path).unwrap()[..wanted.len()].iter().map(|value| (value * 32_768.0) as i32).collect();
+        assert_eq!(found, wanted);
+    };
+    check(wav(Header { bits: 8, ..GOOD }, &[128, 0, 255, 129]), &[0, -32_768, 32_512, 256]);
+    check(wav(Header { bits: 24, ..GOOD }, &[0, 1, 0, 128, 1, 0, 127, 1, 0, 255, 255, 127, 0, 0, 128]), &[1, 2, 1, 32_767, -32_768]);
+    let wide: Vec<u8> = [1 << 16, 3 << 15, i32::MAX, i32::MIN, -(1 << 15)].iter().flat_map(|sample: &i32| sample.to_le_bytes()).collect();
+    check(wav(Header { bits: 32, ..GOOD }, &wide), &[1, 2, 32_767, -32_768, 0]);
+    check(float(&[0.5, -1.0, 1.0, 1.5, -1.5, 1.0 / 32_768.0, 0.4 / 32_768.0]), &[16_384, -32_768, 32_767, 32_767, -32_768, 1, 0]);
+    let double: Vec<u8> = [0.5f64, -1.0].iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    check(wav(Header { bits: 64, kind: 3, ..GOOD }, &double), &[16_384, -32_768]);
+    // And as another library writes them.
+    for (bits, sample_format) in [(8, hound::SampleFormat::Int), (24, hound::SampleFormat::Int), (32, hound::SampleFormat::Float)] {
+        let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: bits, sample_format };
+        let mut file = std::io::Cursor::new(Vec::new());
+        let mut writer = hound::WavWriter::new(&mut file, spec).unwrap();
+        match bits {
+            32 => [0.25f32, -0.25].iter().for_each(|&sample| writer.write_sample(sample).unwrap()),
+            _ => [1i32 << (bits - 3), -(1 << (bits - 3))].iter().for_each(|&sample| writer.write_sample(sample).unwrap()),
+        }
+        writer.finalize().unwrap();
+        check(file.into_inner(), &[8192, -8192, 0]);
+    }
+}
+
 #[test]
 fn every_bad_file_is_refused_by_its_byte() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.wav");
     let good = clip(&[1, 2, 3]);
     let changed = |at: usize, to: &[u8]| [&good[..at], to, &good[at + to.len()..]].concat();
+    let extensible = |kind: [u8; 16]| {
+        [&good[..16], &40u32.to_le_bytes(), b"\xfe\xff", &good[22..36], &[22, 0, 16, 0, 4, 0, 0, 0], &kind, &good[36..]].concat()
+    };
     let cases: Vec<(Vec<u8>, u64, &str)> = vec![
         (Vec::new(), 0, "the file is empty"),
-        (b"ID3\x03 sound of another kind".to_vec(), 0, "not a WAV file"),
+        (b"ID3\x03 sound of another kind".to_vec(), 0, "this is an MP3 sound: convert it to WAV"),
         (b"RI".to_vec(), 0, "not a WAV file"),
+        (changed(0, b"RIFX"), 0, "big-endian numbers (RIFX)"),
+        (changed(0, b"RF64"), 0, "more than 4 GB (RF64)"),
         (good[..10].to_vec(), 10, "ends too early"),
+        (good[..16].to_vec(), 16, "ends too early"),
         (good[..30].to_vec(), 30, "ends too early"),
-        (good[..36].to_vec(), 36, "ends too early"),
+        (good[..36].to_vec(), 36, "without a chunk \"data\""),
         (good[..47].to_vec(), 47, "ends too early"),
-        (changed(8, b"AVI "), 12, "no WAVE tag"),
-        (changed(20, &[2]), 36, "cannot be read"),
-        (changed(36, b"date"), 50, "ends too early"),
-        (changed(40, &[5]), 44, "not a multiple of sample size"),
-        (wav(Header { rate: 8000, ..GOOD }, &[0; 4]), 24, "8000 samples a second: convert the file to 16000"),
+        (changed(8, b"AVI "), 8, "no WAVE tag"),
+        (changed(12, b"fmt2"), 36, "comes before its format"),
+        (changed(16, &[14]), 20, "14 bytes: it must have 16"),
+        (changed(20, &[2]), 20, "packed as ADPCM (0x0002)"),
+        (changed(20, &[7]), 20, "packed as mu-law"),
+        (extensible([1; 16]), 20, "another kind (0xfffe)"),
+        (extensible(*b"\x55\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"), 44, "packed as MPEG"),
+        (changed(36, b"date"), 50, "without a chunk"),
+        (changed(40, &[5]), 44, "5 bytes, no whole number of samples of 2"),
+        (wav(Header { rate: 22_050, ..GOOD }, &[0; 4]), 24, "22050 samples a second: convert the file to 16000"),
         (wav(Header { channels: 2, ..GOOD }, &[0; 4]), 22, "2 channels: convert the file to mono"),
-        (wav(Header { bits: 8, ..GOOD }, &[0; 4]), 34, "8 bits: convert the file to 16"),
-        (wav(Header { bits: 24, ..GOOD }, &[0; 6]), 34, "24 bits: convert the file to 16"),
-        (wav(Header { bits: 32, ..GOOD }, &[0; 8]), 34, "32 bits: convert the file to 16"),
-        (wav(Header { bits: 32, kind: 3, ..GOOD }, &[0; 8]), 20, "floating point"),
+        (wav(Header { channels: 0, ..GOOD }, &[0; 4]), 22, "0 channels"),
+        (wav(Header { bits: 12, ..GOOD }, &[0; 4]), 34, "12 bits: convert the file to 16"),
+        (wav(Header { bits: 0, ..GOOD }, &[0; 4]), 34, "0 bits"),
+        (wav(Header { bits: 16, kind: 3, ..GOOD }, &[0; 4]), 34, "16 bits"),
+        (float(&[0.0, f32::NAN]), 48, "sample 1 (from 0) is not from -1 to 1"),
+        (float(&[16_384.0]), 44, "sample 0 (from 0) is not from -1 to 1"),
         (wav(GOOD, &[]), 44, "no sample"),
         (wav(GOOD, &vec![0; 2 * LENGTH + 2]), 44, "16001 samples: cut the sound to 16000"),
-        // 2 MB: too long, although not all of it is read.
         (wav(GOOD, &vec![0; 1 << 21]), 44, "1048576 samples: cut"),
+        (streamed(&vec![0; 1 << 21], u32::MAX), 44, "more than 16000 samples: cut"),
     ];
     for (bytes, at, says) in cases {
         fs::write(&path, bytes).unwrap();
@@ -234,7 +326,7 @@ fn every_bad_file_is_refused_by_its_byte() {
     padded[28..34].copy_from_slice(&[0, 250, 0, 0, 4, 0]);
     fs::write(&path, padded).unwrap();
     let message = read_wav(&path).unwrap_err().to_string();
-    assert!(message.contains("x.wav") && message.contains("more than 16 bits"), "{message}");
+    assert!(message.contains("x.wav: byte 32") && message.contains("16 bits takes 4 bytes, not 2"), "{message}");
 
     assert!(matches!(read_wav(dir.path().join("none.wav")), Err(Error::Io { action: "open", .. })));
     assert!(matches!(read_wav(dir.path()), Err(Error::Io { .. })));
@@ -289,6 +381,8 @@ fn lists_with_other_line_ends_and_files_that_are_no_clips() {
     for list in ["validation_list.txt", "testing_list.txt"] {
         let text = fs::read_to_string(dir.path().join(list)).unwrap();
         fs::write(dir.path().join(list), text.trim_end().replace('\n', "\r\n") + "\r\n\r\n").unwrap();
+        let bytes = fs::read(dir.path().join(list)).unwrap();
+        fs::write(dir.path().join(list), [b"\xef\xbb\xbf", &bytes[..]].concat()).unwrap();
     }
     fs::create_dir(dir.path().join("_background_noise_")).unwrap();
     fs::write(dir.path().join("_background_noise_/pink.wav"), b"noise").unwrap();
@@ -296,6 +390,8 @@ fn lists_with_other_line_ends_and_files_that_are_no_clips() {
     fs::write(dir.path().join("LICENSE"), b"text").unwrap();
     fs::write(dir.path().join("bed/._a0.wav"), b"notes of a system").unwrap();
     fs::write(dir.path().join("bed/README.md"), b"text").unwrap();
+    fs::write(dir.path().join("bed/Thumbs.db"), b"pictures").unwrap();
+    fs::create_dir(dir.path().join("bed/more.wav")).unwrap();
     let found = all(dir.path());
     assert_eq!(contents(&found.train), contents(&plain.train));
     assert_eq!(contents(&found.test), contents(&plain.test));
@@ -610,7 +706,7 @@ fn a_file_in_both_lists_and_a_list_of_something_else() {
     assert!(message.contains("testing_list.txt:1:1") && message.contains("bed/a2.wav was listed before"), "{message}");
     fs::write(&path, b"bed/a3.wav\ncat/\xff\xfe.wav\n").unwrap();
     let message = refusal(load(dir.path(), Classes::All35, &Faults::skipped()));
-    assert!(message.contains("testing_list.txt:2:1") && message.contains("not UTF-8"), "{message}");
+    assert!(message.contains("testing_list.txt:2:5") && message.contains("not UTF-8"), "{message}");
 }
 
 #[test]
@@ -623,7 +719,8 @@ fn missing_lists_folders_and_files_say_what_to_do() {
             assert!(message.contains(list) && message.contains("unpack the whole archive"), "{message}");
         }
         fs::create_dir(dir.path().join(list)).unwrap();
-        assert!(matches!(load(dir.path(), Classes::All35, &Faults::skipped()), Err(Error::Io { .. })));
+        let message = refusal(load(dir.path(), Classes::All35, &Faults::skipped()));
+        assert!(message.contains(list) && message.contains("(it is a folder)"), "{message}");
     }
     let dir = folder(WORDS, 4);
     fs::remove_dir_all(dir.path().join("marvin")).unwrap();
@@ -671,7 +768,7 @@ fn the_task_loads_and_pushes_what_the_model_reads() {
     let (label, first) = contents(&found.test)[0].clone();
     let file = (0..4).find(|&file| samples(label, file)[..20] == first[..]).unwrap();
     let path = dir.path().join(TEN.split(' ').nth(label).unwrap()).join(format!("a{file}.wav"));
-    task.push(&recipe, path.to_str().unwrap(), &mut set).unwrap();
+    task.push(&recipe, pspikessm::train::Sample::Given(&path), &mut set).unwrap();
     assert_eq!(set.batch(&[0]).unwrap().values(), found.test.batch(&[0]).unwrap().values());
     let message = refusal(task.load(&recipe, None, &Faults::refused()));
     assert!(message.contains("speech_commands_v0.02.tar.gz"), "{message}");

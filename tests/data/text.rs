@@ -186,6 +186,18 @@ fn the_folder_is_aclimdb_or_holds_it_and_may_hold_more() {
 }
 
 #[test]
+fn a_mark_is_no_character_and_nested_folders_and_other_case_are_found() {
+    let plain = imdb::load(folder(&REVIEWS).path(), 100, &Faults::refused()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let nested = dir.path().join("aclImdb_v1/aclImdb");
+    for (name, text) in REVIEWS {
+        write(&nested, &name.replace(".txt", ".TXT"), &[b"\xef\xbb\xbf", text].concat());
+    }
+    fs::create_dir(nested.join("train/neg/folder.txt")).unwrap();
+    assert_eq!(imdb::load(dir.path(), 100, &Faults::refused()).unwrap(), plain);
+}
+
+#[test]
 fn a_missing_or_empty_folder_of_reviews_is_named() {
     for missing in ["train/neg", "train/pos", "test/neg", "test/pos"] {
         let dir = folder(&REVIEWS);
@@ -206,10 +218,14 @@ fn a_missing_or_empty_folder_of_reviews_is_named() {
 
 #[test]
 fn a_bad_review_is_refused_by_place_or_skipped_and_counted() {
-    let cases: [(&[u8], usize, usize, &str); 5] = [
+    let cases: [(&[u8], usize, usize, &str); 8] = [
         (b"", 1, 1, "empty"),
         (b" \r\n\t\n", 1, 1, "empty"),
         (b"\xff", 1, 1, "byte 0"),
+        (b"\xff\xfeb\0a\0d\0", 1, 1, "this is text in UTF-16"),
+        (b"bad \0", 1, 5, "byte 4"),
+        // Half of a surrogate pair, as some programs encode it.
+        (b"bad \xed\xa0\x80", 1, 5, "byte 4"),
         (b"ab\n\xc3\xa9\xffc", 2, 2, "byte 5"),
         // A character that is cut off.
         (b"ab\xc3", 1, 3, "byte 2"),
@@ -317,7 +333,7 @@ fn printable_ascii_makes_98_symbols() {
 #[test]
 fn the_files_are_found_in_the_official_folders() {
     let plain = aan::load(pairs_with(AAN[0], b"1\tA\tB\tab\tba\n").path(), 100, &Faults::refused()).unwrap();
-    for folder in ["tsv_data", "lra_release/lra_release/tsv_data"] {
+    for folder in ["tsv_data", "lra_release/tsv_data", "lra_release/lra_release/tsv_data"] {
         let dir = tempfile::tempdir().unwrap();
         AAN.iter().for_each(|name| write(&dir.path().join(folder), name, b"1\tA\tB\tab\tba\n"));
         assert_eq!(aan::load(dir.path(), 100, &Faults::refused()).unwrap(), plain);
@@ -342,7 +358,7 @@ fn a_missing_file_of_pairs_is_named() {
 
 #[test]
 fn a_bad_row_is_refused_by_place_or_skipped_and_counted() {
-    let cases: [(&[u8], usize, &str); 12] = [
+    let cases: [(&[u8], usize, &str); 13] = [
         (b"1\tA\tB", 6, "3 columns"),
         ("1\té\tB".as_bytes(), 6, "3 columns"),
         (b"", 1, "1 columns"),
@@ -355,6 +371,7 @@ fn a_bad_row_is_refused_by_place_or_skipped_and_counted() {
         (b"1\tA\tB\tab\t  ", 10, "text 2 is empty"),
         (b"1\tA\tB\tab\tb\xffa", 11, "not UTF-8"),
         (b"1\tA\t\xc3\xa9\xc3\tab\tba", 6, "not UTF-8"),
+        (b"1\tA\tB\ta\0\tba", 8, "not UTF-8"),
     ];
     let (before, after) = (&b"1\tA\tB\tab\tba\n"[..], &b"0\tA\tB\tab\tba\n"[..]);
     for name in AAN {
@@ -372,6 +389,26 @@ fn a_bad_row_is_refused_by_place_or_skipped_and_counted() {
             }
         }
     }
+}
+
+#[test]
+fn marks_line_ends_blank_ends_and_near_names_do_not_matter() {
+    let wanted = aan::load(pairs_with(AAN[0], b"1\tA\tB\tab\tba\n0\tA\tB\tb\ta\n").path(), 100, &Faults::refused()).unwrap();
+    for rows in [
+        "\u{feff}1\tA\tB\tab\tba\n0\tA\tB\tb\ta\n",
+        "1\tA\tB\tab\tba\r\n0\tA\tB\tb\ta\r\n\r\n",
+        "1\tA\tB\tab\tba\n0\tA\tB\tb\ta\n\n \n\n",
+        "1\tA\tB\tab\tba\n0\tA\tB\tb\ta",
+    ] {
+        let dir = pairs_with(AAN[0], rows.as_bytes());
+        assert_eq!(aan::load(dir.path(), 100, &Faults::refused()).unwrap(), wanted, "{rows:?}");
+        fs::rename(dir.path().join(AAN[0]), dir.path().join("New_AAN_pairs_train.tsv")).unwrap();
+        assert_eq!(aan::load(dir.path(), 100, &Faults::refused()).unwrap(), wanted, "{rows:?}");
+    }
+    let dir = pairs_with(AAN[0], b"1\tA\tB\tab\tba\r0\tA\tB\tb\ta\r");
+    assert!(data_error(aan::load(dir.path(), 100, &Faults::refused())).3.contains("CR alone"));
+    let utf16: Vec<u8> = "\u{feff}1\tA".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(data_error(aan::load(pairs_with(AAN[0], &utf16).path(), 100, &Faults::refused())).3.contains("UTF-16"));
 }
 
 #[test]
@@ -497,10 +534,11 @@ proptest! {
 mod tasks {
     use super::*;
     use pspikessm::data::Splits;
+    use pspikessm::train::Sample;
     use pspikessm::train::tasks::{ALL, Retrieval, Task, Text};
 
     /// What the task reads from `dir`, and `sample` as it would be predicted.
-    fn loaded(task: &dyn Task, dir: &Path, sample: &str) -> (Splits, Dataset) {
+    fn loaded(task: &dyn Task, dir: &Path, sample: Sample<'_>) -> (Splits, Dataset) {
         let recipe = task.recipe(None).unwrap();
         let splits = task.load(&recipe, Some(dir), &Faults::refused()).unwrap();
         let mut set = splits.test.subset(&[]).unwrap();
@@ -513,18 +551,40 @@ mod tasks {
     #[test]
     fn a_review_for_a_prediction_is_read_as_the_set_is() {
         let dir = folder(&REVIEWS);
-        let (splits, set) = loaded(&Text, dir.path(), "bad");
+        let (splits, set) = loaded(&Text, dir.path(), Sample::Text("bad"));
         assert_eq!((set.len(), set.sequence(0)), (1, splits.test.sequence(0)));
         let file = dir.path().join("test/pos/0_8.txt");
-        assert_eq!(loaded(&Text, dir.path(), file.to_str().unwrap()).1.sequence(0), splits.test.sequence(1));
+        assert_eq!(loaded(&Text, dir.path(), Sample::Given(&file)).1.sequence(0), splits.test.sequence(1));
     }
 
     #[test]
     fn a_pair_for_a_prediction_is_read_as_the_set_is() {
         let dir = pairs_with(AAN[2], b"0\tA\tB\tab\tba\n");
-        let (splits, set) = loaded(&Retrieval, dir.path(), "ab\tba\n");
+        let (splits, set) = loaded(&Retrieval, dir.path(), Sample::Text("ab\tba\n"));
         assert_eq!(set, splits.test);
         let recipe = Retrieval.recipe(None).unwrap();
-        assert!(value_error(Retrieval.push(&recipe, "ab", &mut splits.test.clone())).contains("tab between"));
+        for (sample, says) in [("ab", "tab between"), ("ab\t", "empty"), (" \tba", "empty")] {
+            assert!(value_error(Retrieval.push(&recipe, Sample::Text(sample), &mut splits.test.clone())).contains(says), "{sample:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_a_path_or_an_error() {
+        let dir = folder(&REVIEWS);
+        let (splits, _) = loaded(&Text, dir.path(), Sample::Text("bad"));
+        let recipe = Text.recipe(None).unwrap();
+        let refusal = |sample| Text.push(&recipe, sample, &mut splits.test.clone()).unwrap_err().to_string();
+        let path = dir.path().join("missing.txt");
+        let missing = refusal(Sample::Given(&path));
+        assert!(missing.contains("missing.txt: there is no such file") && missing.contains("--predict-text"), "{missing}");
+        assert!(refusal(Sample::Given(dir.path())).contains("could not read"));
+        assert!(refusal(Sample::Text(" \n")).contains("empty"));
+        let other = tasks_refusing_text().map(|task| task.push(&task.recipe(None).unwrap(), Sample::Text("bad"), &mut splits.test.clone()));
+        assert!(other.into_iter().all(|result| result.unwrap_err().to_string().contains("give its path")));
+    }
+
+    fn tasks_refusing_text() -> [&'static dyn Task; 4] {
+        use pspikessm::train::tasks::{Image, Pathfinder, PsMnist, SpeechCommands};
+        [&Image, &Pathfinder, &PsMnist, &SpeechCommands]
     }
 }

@@ -11,7 +11,7 @@ use pspikessm::data::{Dataset, Faults, Splits};
 use pspikessm::error::{Error, Result};
 use pspikessm::train::cli::{self, Outcome};
 use pspikessm::train::tasks::{ListOps, Preset};
-use pspikessm::train::{Flags, Recipe, Task};
+use pspikessm::train::{Flags, Recipe, Sample, Task};
 use tempfile::tempdir;
 
 use super::server::Server;
@@ -42,7 +42,7 @@ impl Task for Fetching {
         Err(Error::value("a test", format!("{length} bytes are there")))
     }
 
-    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+    fn push(&self, recipe: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()> {
         ListOps.push(recipe, sample, set)
     }
 

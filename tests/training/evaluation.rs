@@ -10,7 +10,7 @@ use pspikessm::backend::{Cpu, Key, SpikeMode};
 use pspikessm::data::{Dataset, Faults, Splits, Vocabulary};
 use pspikessm::internal::logits;
 use pspikessm::nn::{Context, Input, Model};
-use pspikessm::train::{Evaluation, Evaluator, Origin, Preset, Recipe, Task, load_weights};
+use pspikessm::train::{Evaluation, Evaluator, Origin, Preset, Recipe, Sample, Task, load_weights};
 
 // Counting.
 
@@ -243,7 +243,7 @@ impl Task for Other {
         Ok(Splits { train: spelt(&train), val: spelt(&val), test: spelt(&test) })
     }
 
-    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+    fn push(&self, recipe: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()> {
         Tiny.push(recipe, sample, set)
     }
 }
@@ -272,7 +272,7 @@ fn a_checkpoint_with_other_symbols_is_refused() {
 fn a_sample_that_cannot_be_read_is_an_error_of_the_task() {
     let (dir, _) = finished("--steps 2");
     let mut none = flags(&of_checkpoint("--predict x", dir.path()), None);
-    none.predict = Some(String::new());
+    none.predict = Some("".into());
     mentions(&run_error(&Tiny, &none), &["empty"]);
 }
 

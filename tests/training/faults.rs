@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::runs::{bits, changed, figures, flags, go, mentions, printed, recipe, run_error, take};
 use pspikessm::backend::{Cpu, Key, SpikeMode};
 use pspikessm::data::{Dataset, Encoding, Faults, Source, Splits};
-use pspikessm::train::{Evaluator, FitOptions, Preset, Recipe, Task, Trainer, fit};
+use pspikessm::train::{Evaluator, FitOptions, Preset, Recipe, Sample, Task, Trainer, fit};
 use pspikessm::{Error, Result};
 
 /// Sequences of five values; those with these numbers cannot be read.
@@ -81,7 +81,7 @@ impl Task for Remote {
         Ok(splits(self.0, faults))
     }
 
-    fn push(&self, _: &Recipe, _: &str, set: &mut Dataset) -> Result<()> {
+    fn push(&self, _: &Recipe, _: Sample<'_>, set: &mut Dataset) -> Result<()> {
         set.push_values(&[0.0; 5], 0)
     }
 }
@@ -161,16 +161,41 @@ fn a_part_of_bad_samples_only_is_left_out_of_a_step() {
     let recipe = changed(recipe(16), |r| r.run.accumulate = 2);
     let faults = Faults::skipped();
     let mut skipping = trainer(recipe.clone(), [first, &[], &[]], &faults);
-    assert!(skipping.step().unwrap().loss.is_finite());
+    assert!(skipping.step().unwrap().unwrap().loss.is_finite());
     assert_eq!(faults.count(), 2);
     // What is left counts whole: the loss is the mean over the samples that were read.
     let mut plain = trainer(recipe.clone(), [&[], &[], &[]], &Faults::refused());
-    assert_ne!(skipping.recent(1), plain.step().ok());
-    // Nothing to learn of: not a step.
+    assert_ne!(skipping.recent(1), plain.step().unwrap());
+}
+
+#[test]
+fn a_step_of_bad_samples_only_is_left_out_and_counted() {
+    let order = pspikessm::data::order(22, 0, 0);
     let whole: &'static [usize] = Vec::leak(order[..4].to_vec());
-    let mut none = trainer(recipe, [whole, &[], &[]], &Faults::skipped());
-    mentions(&none.step().unwrap_err().to_string(), &["none of the samples", "--skip-bad"]);
-    assert_eq!(none.steps_done(), 0);
+    let run = || trainer(recipe(12), [whole, &[], &[]], &Faults::skipped());
+    let mut skipping = run();
+    let fresh = bits(&skipping);
+    assert_eq!(skipping.step().unwrap(), None);
+    assert_eq!((skipping.steps_done(), skipping.left_out(), skipping.recent(1)), (1, 1, None));
+    assert!(bits(&skipping) == fresh, "nothing is learnt of nothing");
+    // The run goes on, and after a checkpoint as well.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("at.safetensors");
+    skipping.save(&path).unwrap();
+    crate::runs::advance(&mut skipping, 12);
+    assert!(skipping.left_out() >= 1 && skipping.recent(1).unwrap().loss.is_finite());
+    let mut resumed = run().resume(&path).unwrap();
+    crate::runs::advance(&mut resumed, 12);
+    assert_eq!(bits(&resumed), bits(&skipping));
+    let text = printed(&Remote([whole, &[], &[]]), &flags("--skip-bad --steps 12", None));
+    assert!(text.contains(" steps=12 "), "{text}");
+}
+
+#[test]
+fn a_training_set_of_bad_samples_only_is_an_error() {
+    let all: &'static [usize] = Vec::leak((0..22).collect());
+    let error = run_error(&Remote([all, &[], &[]]), &flags("--skip-bad --steps 12", None));
+    mentions(&error, &["none of the training samples", "--skip-bad"]);
 }
 
 #[test]

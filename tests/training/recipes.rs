@@ -266,6 +266,18 @@ fn a_recipe_file_is_read_and_one_that_is_not_there_is_an_error() {
     mentions(&Recipe::read(&path).unwrap_err().to_string(), &["mine.toml:6:1: batch = 0", "at least 1"]);
 }
 
+#[test]
+fn a_recipe_file_may_have_a_mark_and_other_line_ends_but_is_utf_8() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mine.toml");
+    let recipe = named("listops-quick");
+    let text = recipe.to_toml().unwrap();
+    fs::write(&path, format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+    assert_eq!(Recipe::read(&path).unwrap(), recipe);
+    fs::write(&path, text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+    mentions(&Recipe::read(&path).unwrap_err().to_string(), &["mine.toml:1:2", "UTF-16"]);
+}
+
 // Mistakes.
 
 #[test]

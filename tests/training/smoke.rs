@@ -47,8 +47,8 @@ fn smoke(set: &TinySet) {
     assert_eq!(evaluated.test, trained.test);
 
     let in_set = data.join(sample);
-    let sample = if in_set.is_file() { in_set.to_str().unwrap() } else { sample };
-    let (printed, outcome) = run(task, "--predict", None, &[sample, "--checkpoint", checkpoint]);
+    let (flag, sample) = if in_set.is_file() { ("--predict", in_set.to_str().unwrap()) } else { ("--predict-text", sample) };
+    let (printed, outcome) = run(task, flag, None, &[sample, "--checkpoint", checkpoint]);
     assert_eq!(outcome, Outcome::Predicted);
     let names = task.class_names(&task.recipe(None).unwrap());
     let probabilities: Vec<f64> = printed.lines().map(|line| line.split_once(' ').unwrap().0.parse().unwrap()).collect();
@@ -74,7 +74,7 @@ fn drawn_pictures_need_no_files_and_path_x_trains() {
         assert_eq!((splits.train.longest(), splits.train.is_remote()), (length, true));
         let mut trainer = Trainer::new(&Cpu::<f32>::new(), "pathfinder", recipe, splits).unwrap();
         while !trainer.is_finished() {
-            assert!(trainer.step().unwrap().loss.is_finite());
+            assert!(trainer.step().unwrap().unwrap().loss.is_finite());
         }
     }
 }

@@ -17,7 +17,7 @@ use pspikessm::train::{Ending, FitOptions, Length, Origin, Output, Recipe, Sched
 #[test]
 fn an_easy_task_is_learnt() {
     let mut trainer = trainer_of(recipe(90));
-    let first = trainer.step().unwrap();
+    let first = trainer.step().unwrap().unwrap();
     assert_eq!(fit(&mut trainer, None, FitOptions::default(), &go()).unwrap(), Ending::Finished);
     let (last, test) = (trainer.recent(20).unwrap(), trainer.test(3, &go()).unwrap().unwrap());
     assert!(last.loss < 0.6 * first.loss, "the loss went from {} to {}", first.loss, last.loss);
@@ -88,7 +88,7 @@ fn parts_of_a_batch_add_up_to_the_batch() {
     // Parts of 4 and 4; of 3, 3 and 2; of 1 each.
     for accumulate in [2, 3, 8] {
         let (mut whole, mut parts) = (exact(certain(8, 1)), exact(certain(8, accumulate)));
-        let (want, got) = (whole.step().unwrap(), parts.step().unwrap());
+        let (want, got) = (whole.step().unwrap().unwrap(), parts.step().unwrap().unwrap());
         assert!((got.loss - want.loss).abs() < 1e-12, "{} and {}", got.loss, want.loss);
         assert_eq!(got.accuracy, want.accuracy);
         let (want, got) = (first_gradients(&whole), first_gradients(&parts));
@@ -129,7 +129,7 @@ fn every_part_of_a_batch_draws_spikes_of_its_own() {
         let train = splits().train.subset(&vec![0; parts]).unwrap();
         let mut recipe = changed(recipe(6), |r| (r.run.accumulate, r.run.batch) = (parts, parts));
         recipe.model.block.norm = None;
-        Trainer::new(&Cpu::<f64>::new(), "tiny", recipe, Splits { train, ..splits() }).unwrap().step().unwrap().loss
+        Trainer::new(&Cpu::<f64>::new(), "tiny", recipe, Splits { train, ..splits() }).unwrap().step().unwrap().unwrap().loss
     };
     assert!((loss(2) - loss(4)).abs() > 1e-6, "{} and {}", loss(2), loss(4));
 }

@@ -5,6 +5,7 @@ use super::tokens::{CLOSE, DIGIT, OPERATOR, OPERATORS, value};
 use crate::error::{Error, Result};
 use rand_core::Rng;
 use rand_pcg::Pcg32;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// How many nodes may be drawn in vain before the rules are taken to allow no further expression: less than a second, and thousands of
@@ -15,7 +16,8 @@ const PATIENCE: u64 = 1 << 26;
 const MOST_TOKENS: usize = 1 << 20;
 
 /// What expressions there are, and how many are wanted.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rules {
     /// The depth at which a node is always a digit; the root is at depth 1.
     pub max_depth: usize,

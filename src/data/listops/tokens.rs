@@ -145,7 +145,10 @@ pub fn value(tokens: &[u8]) -> Result<u8> {
             None => return refuse(at, "the expression ends here, but tokens follow"),
         }
     }
-    refuse(tokens.len(), "the expression is not finished")
+    let last = tokens.len();
+    let why =
+        if last == 0 { "there is no expression".into() } else { format!("the expression is not finished behind token {last}, its last") };
+    Err(Error::value("listops::value", format!("{why}: give one whole expression")))
 }
 
 /// The operator's value of arguments given by how often each digit is among them; `None` where there is no argument.

@@ -1,87 +1,86 @@
 //! The official TSV files of ListOps: two columns, Source and Target.
 
-use super::super::{Dataset, Vocabulary};
+use super::super::text_lines::{self, Blocks};
+use super::super::{Dataset, Faults, Vocabulary, folder};
 use super::generate::Generator;
 use super::tokens::{CLOSE, OPERATOR, WANTED, spelling, split, vocabulary};
 use crate::error::{Error, Result};
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 const HEADER: &str = "Source\tTarget";
 
-/// Reads a file in the official layout, with or without parentheses in the sources, line ends LF or CRLF. A sequence is cut at
-/// `l_max - 1` tokens, and `<eos>` appended (Long Range Arena).
+/// Reads a file in the official layout, with or without parentheses in the sources. A sequence is cut at `l_max - 1` tokens, and `<eos>`
+/// appended (Long Range Arena).
 ///
 /// # Errors
-/// `Config` where `l_max` is below 2, `Value` where there is no such file, `Io` where it cannot be read, and `Data` with line and column
-/// where the header is missing, no row follows it, or a row is not UTF-8, has not exactly two columns, an empty source, an unknown token,
-/// or a target that is not one digit.
-pub fn read(path: impl AsRef<Path>, l_max: usize) -> Result<Dataset> {
+/// `Config` where `l_max` is below 2, `Value` where there is no such file, `Io` where it cannot be read, and `Data` where the header is
+/// missing or no row that can be read follows it. Of a row, as `faults` says, `Data` with line and column: it is not UTF-8, has not exactly
+/// two columns, an empty source, an unknown token, or a target that is not one digit.
+pub fn read(path: impl AsRef<Path>, l_max: usize, faults: &Faults) -> Result<Dataset> {
     let path = path.as_ref();
     if l_max < 2 {
         return Err(Error::config("l_max", l_max, "must be at least 2: a token and <eos>"));
     }
-    let mut file = open(path)?;
+    if !folder::is_file(path) {
+        let help = "give the path of an official file, or make it with listops::ensure";
+        return Err(folder::missing("listops::read", path, help));
+    }
+    let (mut blocks, mut block) = (Blocks::open(path)?, Vec::new());
     let mut set = Dataset::tokens(vocabulary(), super::CLASSES);
-    let mut block = Vec::new();
     let header = Line { path, number: 1, text: "" };
-    if fill(&mut file, &mut block, path, 0)? == 0 {
+    if !blocks.next(&mut block, 0)? {
         return Err(header.missing_header());
     }
-    header.utf8(&block)?.header()?;
+    Line { text: text_lines::line(path, 1, &block)?, ..header }.header()?;
     let mut number = 2;
-    while fill(&mut file, &mut block, path, BLOCK)? > 0 {
+    while blocks.next(&mut block, BLOCK)? {
         // All rows in parallel; where one is wrong, one by one, so that the error names its line.
-        match parse_at_once(&block, path, l_max - 1) {
-            Ok(parts) => {
-                for Rows { ids, ends, labels } in parts {
-                    number += labels.len();
-                    let starts = [0].into_iter().chain(ends.iter().copied());
-                    starts.zip(&ends).zip(&labels).try_for_each(|((start, &end), &label)| set.push_tokens(&ids[start..end], label))?;
-                }
-            }
-            Err(_) => parse(&block, path, number, l_max - 1).map(drop)?,
+        let parts = match parse_at_once(&block, path, l_max - 1) {
+            Ok(parts) => parts,
+            Err(_) => vec![parse(&block, path, number, l_max - 1, faults)?],
+        };
+        for Rows { lines, ids, ends, labels } in parts {
+            number += lines;
+            let starts = [0].into_iter().chain(ends.iter().copied());
+            starts.zip(&ends).zip(&labels).try_for_each(|((start, &end), &label)| set.push_tokens(&ids[start..end], label))?;
         }
     }
-    if set.is_empty() {
-        return Err(Line { number, ..header }.error(0, "the file has no row: it was cut, or never filled"));
+    match set.is_empty() {
+        true if number == 2 => Err(Line { number, ..header }.error(0, "the file has no row: it was cut, or never filled")),
+        true => Err(header.error(0, format!("none of {} rows can be read: {WANTED}", number - 2))),
+        false => Ok(set),
     }
-    Ok(set)
 }
 
 /// Bytes that are read before their rows are shared between threads.
 const BLOCK: u64 = 1 << 24;
 
-/// At least `least` bytes, where there are as many, and the rest of the last line; returns how many there are.
-fn fill(file: &mut BufReader<File>, block: &mut Vec<u8>, path: &Path, least: u64) -> Result<usize> {
-    block.clear();
-    let read = file.take(least).read_to_end(block).and_then(|_| file.read_until(b'\n', block));
-    read.map_err(|source| Error::io("read", path, source))?;
-    Ok(block.len())
-}
-
 /// Rows end to end.
 #[derive(Default)]
 struct Rows {
+    /// How many lines were read, those that are no rows among them.
+    lines: usize,
     ids: Vec<u8>,
     ends: Vec<usize>,
     labels: Vec<usize>,
 }
 
 /// The rows of whole lines, the first of which has this number.
-fn parse(mut lines: &[u8], path: &Path, first: usize, limit: usize) -> Result<Rows> {
-    let (mut rows, mut bytes, mut sequence) = (Rows::default(), Vec::new(), Vec::new());
-    for number in first.. {
-        bytes.clear();
-        let count = lines.read_until(b'\n', &mut bytes).map_err(|source| Error::io("read", path, source))?;
-        if count == 0 {
-            break;
+fn parse(lines: &[u8], path: &Path, first: usize, limit: usize, faults: &Faults) -> Result<Rows> {
+    let (mut rows, mut sequence) = (Rows::default(), Vec::new());
+    for bytes in lines.split_inclusive(|&byte| byte == b'\n') {
+        let number = first + rows.lines;
+        rows.lines += 1;
+        let row = text_lines::line(path, number, bytes).and_then(|text| Line { path, number, text }.row(limit, &mut sequence));
+        match row {
+            Ok(label) => {
+                rows.ids.extend_from_slice(&sequence);
+                rows.ends.push(rows.ids.len());
+                rows.labels.push(label);
+            }
+            Err(error) => faults.meet(error)?,
         }
-        let label = Line { path, number, text: "" }.utf8(&bytes)?.row(limit, &mut sequence)?;
-        rows.ids.extend_from_slice(&sequence);
-        rows.ends.push(rows.ids.len());
-        rows.labels.push(label);
     }
     Ok(rows)
 }
@@ -100,23 +99,12 @@ fn parse_at_once(lines: &[u8], path: &Path, limit: usize) -> Result<Vec<Rows>> {
         parts.push(part);
         rest = behind;
     }
-    parts.into_par_iter().map(|part| parse(part, path, 0, limit)).collect()
+    parts.into_par_iter().map(|part| parse(part, path, 2, limit, &Faults::refused())).collect()
 }
 
 #[cfg(not(feature = "parallel"))]
 fn parse_at_once(lines: &[u8], path: &Path, limit: usize) -> Result<Vec<Rows>> {
-    Ok(vec![parse(lines, path, 0, limit)?])
-}
-
-fn open(path: &Path) -> Result<BufReader<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(BufReader::with_capacity(1 << 18, file)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let help = "give the path of an official file, or make it with listops::ensure";
-            Err(Error::value("listops::read", format!("there is no file {}: {help}", path.display())))
-        }
-        Err(error) => Err(Error::io("open", path, error)),
-    }
+    Ok(vec![parse(lines, path, 2, limit, &Faults::refused())?])
 }
 
 /// A line of a file, for errors that name the place.
@@ -137,16 +125,6 @@ impl<'a> Line<'a> {
 
     fn missing_header(self) -> Error {
         self.error(0, "the header is missing: the first line must be Source, a tab, and Target")
-    }
-
-    /// The line with the text of `bytes`.
-    fn utf8(self, bytes: &'a [u8]) -> Result<Self> {
-        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        std::str::from_utf8(bytes).map(|text| Line { text, ..self }).map_err(|error| {
-            let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
-            Line { text: valid, ..self }.error(valid.len(), "this is not UTF-8 text: is this the right file, unpacked?")
-        })
     }
 
     fn header(self) -> Result<()> {
@@ -187,10 +165,9 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Writes the header and the next `count` expressions of `generator` to `out`, which is the file `path`.
-pub(super) fn write(out: &mut dyn Write, path: &Path, generator: &mut Generator, count: usize, parentheses: bool) -> Result<()> {
-    let (mut line, mut arguments) = (String::from(HEADER), Vec::new());
-    line.push('\n');
+/// Writes the header and the next `count` expressions of `generator` to `out`, which is the file `path`; returns how many bytes that are.
+pub(super) fn write(out: &mut dyn Write, path: &Path, generator: &mut Generator, count: usize, parentheses: bool) -> Result<u64> {
+    let (mut line, mut arguments, mut length) = (format!("{HEADER}\n"), Vec::new(), 0);
     for row in 0..=count {
         if row > 0 {
             let (tokens, target) = generator.sample()?;
@@ -206,8 +183,9 @@ pub(super) fn write(out: &mut dyn Write, path: &Path, generator: &mut Generator,
             line.push('\n');
         }
         out.write_all(line.as_bytes()).map_err(|source| Error::io("write", path, source))?;
+        length += line.len() as u64;
     }
-    Ok(())
+    Ok(length)
 }
 
 /// The tokens with blanks between them.

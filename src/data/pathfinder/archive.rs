@@ -2,7 +2,7 @@
 
 use super::super::archive::Set;
 use super::super::picture::read_grey;
-use super::super::{Dataset, Encoding, Faults, Source, Splits, hold_out, lra};
+use super::super::{Dataset, Encoding, Faults, Source, Splits, folder, hold_out, lra};
 use super::CLASSES;
 use super::metadata::{Row, rows};
 use crate::error::{Error, Result};
@@ -91,9 +91,9 @@ impl Source for Pictures {
 /// The folder with `imgs` and `metadata`.
 fn find(dir: &Path, size: usize) -> Result<PathBuf> {
     let name = format!("pathfinder{size}");
-    let unpacked = Path::new("lra_release");
-    let places = [dir.into(), dir.join(&name), dir.join(unpacked).join(&name), dir.join(unpacked).join(unpacked).join(&name)];
-    let found = places.iter().map(|place| place.join(SET)).find(|set| set.join("metadata").is_dir());
+    let holds = |set: &Path| set.join("metadata").is_dir();
+    let above = folder::find(dir, &[&name, "lra_release"], |place| holds(&place.join(SET)));
+    let found = above.map(|place| place.join(SET)).or_else(|| (dir.ends_with(SET) && holds(dir)).then(|| dir.into()));
     found.ok_or_else(|| {
         let help = format!("give the folder that holds {name}, where {name}/{SET} has the folders imgs and metadata");
         Error::value("pathfinder::load", format!("{} holds no such set: {help}", dir.display()))
@@ -102,10 +102,7 @@ fn find(dir: &Path, size: usize) -> Result<PathBuf> {
 
 /// The `.npy` files of a folder, 2.npy before 10.npy.
 fn metadata_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |source| Error::io("list the folder", folder, source);
-    let entries = std::fs::read_dir(folder).map_err(failed)?;
-    let mut files = entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect::<Result<Vec<_>>>()?;
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "npy"));
+    let mut files = folder::files(folder, "npy")?;
     files.sort_by_cached_key(|path| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         (stem.parse::<u64>().unwrap_or(u64::MAX), stem)

@@ -1,5 +1,6 @@
 //! The metadata of the official archive: rows of text that name a picture and its label.
 
+use super::super::text_lines;
 use super::{CLASSES, npy};
 use crate::error::{Error, Result};
 use std::path::Path;
@@ -18,15 +19,12 @@ pub(super) struct Row {
 /// Where the file as a whole cannot be read.
 pub(super) fn rows(path: &Path) -> Result<Vec<Result<Row>>> {
     let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
-    let text = if bytes.starts_with(npy::MAGIC) {
-        npy::text(path, &bytes)?
-    } else {
-        String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Error::binary(path, at as u64, "this is neither text nor a numpy array: unpack the archive again")
-        })?
+    let array = bytes.starts_with(npy::MAGIC).then(|| npy::text(path, &bytes)).transpose()?;
+    let text = match &array {
+        Some(text) => text,
+        None => text_lines::text(path, &bytes)?,
     };
-    Ok(text.lines().enumerate().map(|(at, line)| row(path, at + 1, line)).collect())
+    Ok(text_lines::lines(path, text)?.map(|(number, line)| row(path, number, line)).collect())
 }
 
 /// Line `number` of the rows, as in `imgs/0 sample_0.png 0 1 1.0 14 4 2 0.5 1 1`: folder, file, number, label, and the rules that the

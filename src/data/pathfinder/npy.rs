@@ -17,8 +17,8 @@ pub(super) fn text(path: &Path, bytes: &[u8]) -> Result<String> {
     let (character, width) = strings(kind).ok_or_else(|| {
         wrong(format!("this is a numpy array of {kind}, not of strings such as '<U32' or '|S32': save it with astype(str)"))
     })?;
-    let [rows, columns] =
-        shape(header).ok_or_else(|| wrong(format!("this numpy array is not one of rows and fields, in C order: {}", header.trim())))?;
+    let not_a_table = || wrong(format!("this numpy array is not one of rows and fields: {}", header.trim()));
+    let ([rows, columns], by_columns) = shape(header).ok_or_else(not_a_table)?;
     let wanted = [rows, columns, width, character.size()].into_iter().try_fold(1usize, usize::checked_mul);
     let data = &bytes[start..];
     if data.is_empty() || wanted != Some(data.len()) {
@@ -26,16 +26,17 @@ pub(super) fn text(path: &Path, bytes: &[u8]) -> Result<String> {
         return Err(Error::binary(path, start as u64, help));
     }
     let mut text = String::new();
-    for (index, string) in data.chunks_exact(width * character.size()).enumerate() {
-        for (at, bytes) in string.chunks_exact(character.size()).enumerate() {
-            let offset = start + (index * width + at) * character.size();
-            match character.read(bytes).ok_or_else(|| Error::binary(path, offset as u64, "this is no character"))? {
+    for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+        let string = width * character.size() * if by_columns { column * rows + row } else { row * columns + column };
+        for at in (string..string + width * character.size()).step_by(character.size()) {
+            let read = data.get(at..at + character.size()).and_then(|bytes| character.read(bytes));
+            match read.ok_or_else(|| Error::binary(path, (start + at) as u64, "this is no character"))? {
                 // What is shorter is filled up.
                 '\0' => break,
                 character => text.push(character),
             }
         }
-        text.push(if (index + 1).is_multiple_of(columns) { '\n' } else { ' ' });
+        text.push(if column + 1 == columns { '\n' } else { ' ' });
     }
     Ok(text)
 }
@@ -70,13 +71,15 @@ fn strings(kind: &str) -> Option<(Character, usize)> {
     Some((character, width.parse().ok()?))
 }
 
-/// The numbers of rows and columns, where these are the axes and the rows stand one after another.
-fn shape(header: &str) -> Option<[usize; 2]> {
-    if entry(header, "'fortran_order': ", ",") != "False" {
-        return None;
-    }
+/// The numbers of rows and columns, where these are the axes, and whether the columns stand one after another instead of the rows.
+fn shape(header: &str) -> Option<([usize; 2], bool)> {
+    let by_columns = match entry(header, "'fortran_order': ", ",") {
+        "False" => false,
+        "True" => true,
+        _ => return None,
+    };
     let axes = entry(header, "'shape': (", ")").split(',').map(|axis| axis.trim().parse().ok());
-    axes.collect::<Option<Vec<usize>>>()?.try_into().ok()
+    Some((axes.collect::<Option<Vec<usize>>>()?.try_into().ok()?, by_columns))
 }
 
 /// How numpy stores a character.

@@ -2,7 +2,7 @@
 
 use super::{LENGTH, OP, wav};
 use crate::data::random::mix;
-use crate::data::{Faults, Source};
+use crate::data::{Faults, Source, folder};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::fs;
@@ -115,14 +115,8 @@ fn wav_files(folder: &Path, faults: &Faults) -> Result<Vec<String>> {
         return Err(Error::value(OP, format!("there is no folder {}: {help}", folder.display())));
     }
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|source| Error::io("read the folder", folder, source))? {
-        let path = entry.map_err(|source| Error::io("read the folder", folder, source))?.path();
-        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav")) {
-            continue;
-        }
+    for path in folder::files(folder, "wav")? {
         match path.file_name().and_then(|name| name.to_str()) {
-            // What some systems put beside a file to keep notes of their own.
-            Some(name) if name.starts_with('.') => {}
             Some(name) => names.push(name.into()),
             None => faults.meet(Error::value(OP, format!("the name of {} is not UTF-8: rename the file", path.display())))?,
         }

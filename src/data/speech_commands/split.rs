@@ -2,10 +2,8 @@
 
 use super::OP;
 use super::clips::Clips;
-use crate::data::{Faults, hold_out};
+use crate::data::{Faults, folder, hold_out, text_lines};
 use crate::error::{Error, Result};
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// What a file is a part of.
@@ -20,33 +18,21 @@ pub(super) enum Part {
 pub(super) fn by_lists(root: &Path, clips: &Clips, faults: &Faults) -> Result<Vec<Part>> {
     let mut parts = vec![Part::Train; clips.len()];
     for (name, part) in [("validation_list.txt", Part::Val), ("testing_list.txt", Part::Test)] {
-        let path = root.join(name);
-        for (line, text) in list(&path)?.lines().enumerate().filter(|(_, text)| !text.is_empty()) {
+        let help = "it stands in the archive of v0.02, beside the words: unpack the whole archive";
+        let path = folder::near(root, name, &[""]).ok_or_else(|| folder::missing(OP, &root.join(name), help))?;
+        let list = text_lines::read(&path)?;
+        for (line, text) in text_lines::lines(&path, &list)?.filter(|(_, text)| !text.is_empty()) {
             let listed = number(clips, text).and_then(|number| match parts[number] {
                 Part::Train => Ok(number),
                 _ => Err((1, format!("{text} was listed before: leave one of the two lines out"))),
             });
             match listed {
                 Ok(number) => parts[number] = part,
-                Err((column, help)) => faults.meet(Error::data(&path, line + 1, column, help))?,
+                Err((column, help)) => faults.meet(Error::data(&path, line, column, help))?,
             }
         }
     }
     Ok(parts)
-}
-
-fn list(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            let help = "it stands in the archive of v0.02, beside the words: unpack the whole archive";
-            Error::value(OP, format!("there is no list {}: {help}", path.display()))
-        }
-        _ => Error::io("read", path, error),
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
-        Error::data(path, line, 1, "this line is not UTF-8 text: unpack the list again")
-    })
 }
 
 /// The number of the file that a line `word/file.wav` names; otherwise the column of what is wrong with the line, and the help.

@@ -1,10 +1,11 @@
 //! Tasks: for each a folder with its recipes, and how its data become samples.
 
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 
 use super::Recipe;
 use crate::data::archive::Set;
-use crate::data::{Dataset, Faults, Splits, picture};
+use crate::data::{Dataset, Faults, Splits, picture, text_lines};
 use crate::error::{Error, Result};
 
 /// The recipes of a task: the files of these names in its folder.
@@ -43,6 +44,46 @@ pub struct Preset {
     pub recipe: &'static str,
 }
 
+/// What a prediction is asked of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample<'a> {
+    /// What stands behind `--predict`: the path of a file; for ListOps it may be an expression as well.
+    Given(&'a Path),
+    /// The text itself, for tasks that read text.
+    Text(&'a str),
+}
+
+impl<'a> Sample<'a> {
+    /// The file, for tasks that read no text.
+    fn file(self) -> Result<&'a Path> {
+        match self {
+            Sample::Given(path) => Ok(path),
+            Sample::Text(_) => Err(Error::config("--predict", "text", "this task reads a file: give its path")),
+        }
+    }
+
+    /// The text: of the file, where it is not given itself.
+    fn text(self) -> Result<String> {
+        match self {
+            Sample::Text(text) => Ok(text.into()),
+            Sample::Given(path) if path.exists() => text_lines::read(path),
+            Sample::Given(path) => {
+                let help = "there is no such file; a text itself is given by --predict-text TEXT, or by --predict - on the standard input";
+                Err(Error::config("--predict", path.display(), help))
+            }
+        }
+    }
+}
+
+/// The text that comes from `input`, the standard input, without the line end behind it.
+pub(super) fn typed(mut input: impl Read) -> Result<String> {
+    let (path, mut bytes) = (Path::new("the standard input"), Vec::new());
+    input.read_to_end(&mut bytes).map_err(|source| Error::io("read", path, source))?;
+    let text = text_lines::text(path, &bytes)?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).into())
+}
+
 /// Something to train on, as the command line ([`cli`](super::cli)) knows it.
 pub trait Task: Sync {
     /// One word.
@@ -63,11 +104,19 @@ pub trait Task: Sync {
     /// Where the folder is not there, its files are broken, or there is no such set.
     fn load(&self, recipe: &Recipe, dir: Option<&Path>, faults: &Faults) -> Result<Splits>;
 
+    /// What [`load`](Self::load) would generate, in a sentence; `None` where it reads files.
+    ///
+    /// # Errors
+    /// Where generated data would stand beside others.
+    fn generates(&self, _: &Recipe, _: Option<&Path>) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Appends one sample to a set, for a prediction: `sample` is what the task's [`about`](Self::about) says.
     ///
     /// # Errors
     /// Where it cannot be read.
-    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()>;
+    fn push(&self, recipe: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()>;
 
     /// The official archive of the data, if there is one to fetch.
     fn archive(&self, _: &Recipe) -> Option<Set> {
@@ -112,18 +161,9 @@ fn no_variant(recipe: &Recipe, known: &str) -> Error {
     Error::config("data", &recipe.data, format!("there is {known}"))
 }
 
-/// A text for a prediction: of the file that `sample` names, or `sample` itself.
-fn text_of(sample: &str) -> Result<String> {
-    let path = PathBuf::from(sample);
-    if !path.is_file() {
-        return Ok(sample.into());
-    }
-    std::fs::read_to_string(&path).map_err(|error| Error::io("read", &path, error))
-}
-
 /// Appends a PNG of `side` x `side` pixels to a set of levels: time step `at` is `level(pixels, at)` of the grey pixels row by row.
-fn push_picture(sample: &str, side: usize, level: impl Fn(&[u8], usize) -> u8, set: &mut Dataset) -> Result<()> {
-    let pixels = picture::read_grey(sample, side)?;
+fn push_picture(sample: Sample<'_>, side: usize, level: impl Fn(&[u8], usize) -> u8, set: &mut Dataset) -> Result<()> {
+    let pixels = picture::read_grey(sample.file()?, side)?;
     let sequence: Vec<u8> = (0..pixels.len()).map(|at| level(&pixels, at)).collect();
     set.push_levels(&sequence, 0)
 }
@@ -131,4 +171,18 @@ fn push_picture(sample: &str, side: usize, level: impl Fn(&[u8], usize) -> u8, s
 /// The names of classes that are numbers.
 fn numbers(classes: usize) -> Vec<String> {
     (0..classes).map(|class| class.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_is_text_without_its_last_line_end() {
+        for (input, wanted) in [("a b\n", "a b"), ("a\r\n", "a"), ("a", "a"), ("a\n\n", "a\n"), ("\u{feff}é\n", "é"), ("", "")] {
+            assert_eq!(typed(input.as_bytes()).unwrap(), wanted);
+        }
+        let message = typed(&b"\xff\xfea\0"[..]).unwrap_err().to_string();
+        assert!(message.contains("standard input:1:1") && message.contains("UTF-16"), "{message}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Preset, Task, needed, no_variant, push_picture};
+use super::{Preset, Sample, Task, needed, no_variant, push_picture};
 use crate::data::archive::Set;
 use crate::data::{Dataset, Faults, Splits, cifar};
 use crate::error::Result;
@@ -30,14 +30,14 @@ impl Task for Image {
         ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"].map(String::from).into()
     }
 
-    fn load(&self, recipe: &Recipe, dir: Option<&Path>, _: &Faults) -> Result<Splits> {
+    fn load(&self, recipe: &Recipe, dir: Option<&Path>, faults: &Faults) -> Result<Splits> {
         if recipe.data != "cifar10" {
             return Err(no_variant(recipe, "cifar10"));
         }
-        cifar::load(needed(dir, &format!("cifar-10-batches-bin, unpacked from {}", cifar::archive().address()))?)
+        cifar::load(needed(dir, &format!("cifar-10-batches-bin, unpacked from {}", cifar::archive().address()))?, faults)
     }
 
-    fn push(&self, _: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+    fn push(&self, _: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()> {
         push_picture(sample, 32, |pixels, at| pixels[at], set)
     }
 

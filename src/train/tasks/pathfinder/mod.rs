@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Preset, Task, existing, no_variant};
+use super::{Preset, Sample, Task, existing, no_variant};
 use crate::data::archive::Set;
 use crate::data::pathfinder::{self, Rules};
 use crate::data::{Dataset, Faults, Splits};
@@ -53,8 +53,12 @@ impl Task for Pathfinder {
         }
     }
 
-    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
-        set.push_values(&pathfinder::read_png(sample, rules(recipe)?.0)?, 0)
+    fn generates(&self, _: &Recipe, dir: Option<&Path>) -> Result<Option<String>> {
+        Ok(dir.is_none().then(|| "without --data the pictures are drawn here, to the official rules: these are not the published ones".into()))
+    }
+
+    fn push(&self, recipe: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()> {
+        set.push_values(&pathfinder::read_png(sample.file()?, rules(recipe)?.0)?, 0)
     }
 
     fn archive(&self, recipe: &Recipe) -> Option<Set> {

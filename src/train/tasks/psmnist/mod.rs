@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Preset, Task, needed, no_variant, numbers, push_picture};
+use super::{Preset, Sample, Task, needed, no_variant, numbers, push_picture};
 use crate::data::archive::Set;
 use crate::data::{Dataset, Faults, Splits, digits, psmnist};
 use crate::error::Result;
@@ -31,21 +31,22 @@ impl Task for PsMnist {
         numbers(10)
     }
 
-    fn load(&self, recipe: &Recipe, dir: Option<&Path>, _: &Faults) -> Result<Splits> {
+    fn load(&self, recipe: &Recipe, dir: Option<&Path>, faults: &Faults) -> Result<Splits> {
         match recipe.data.as_str() {
-            "mnist" => psmnist::load(needed(
-                dir,
-                &format!("train-images-idx3-ubyte, train-labels-idx1-ubyte and the same of t10k, from {}", psmnist::archive().address()),
-            )?),
-            "digits" => digits::load(needed(
-                dir,
-                "train.csv and test.csv, a label and 64 pixels from 0 to 16 in each row, as written from scikit-learn's load_digits",
-            )?),
+            "mnist" => {
+                let from = psmnist::archive().address();
+                let what = format!("train-images-idx3-ubyte, train-labels-idx1-ubyte and the same of t10k, from {from}");
+                psmnist::load(needed(dir, &what)?, faults)
+            }
+            "digits" => {
+                let what = "train.csv and test.csv, a label and 64 pixels from 0 to 16 in each row, as written from scikit-learn's load_digits";
+                digits::load(needed(dir, what)?, faults)
+            }
             _ => Err(no_variant(recipe, "mnist and digits")),
         }
     }
 
-    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+    fn push(&self, recipe: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()> {
         let side = if recipe.data == "digits" { digits::SIDE } else { psmnist::SIDE };
         let order = psmnist::permutation(side * side);
         // The levels of the digits go from 0 to 16: the nearest one.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Preset, Task, needed, no_variant, text_of};
+use super::{Preset, Sample, Task, needed, no_variant};
 use crate::data::archive::Set;
 use crate::data::{Dataset, Faults, Splits, aan};
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ impl Task for Retrieval {
 
     fn about(&self) -> &'static str {
         "Trains P-SpikeSSM on Retrieval: whether one of two papers, character by character, cites the other (AAN).\n\
-         The data folder holds new_aan_pairs.{train,eval,test}.tsv. --predict takes two texts with a tab between them, or a file of such."
+         The data folder holds new_aan_pairs.{train,eval,test}.tsv. --predict takes a file of two texts with a tab between them, --predict-text the texts."
     }
 
     fn presets(&self) -> &'static [Preset] {
@@ -38,13 +38,16 @@ impl Task for Retrieval {
         aan::load(dir, longest(recipe), faults)
     }
 
-    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+    fn push(&self, recipe: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()> {
         const OP: &str = "retrieval";
         let Some(vocabulary) = set.vocabulary() else { return Err(Error::value(OP, "the model does not read characters")) };
-        let text = text_of(sample)?;
+        let text = sample.text()?;
         let Some((first, second)) = text.trim_end_matches(['\r', '\n']).split_once('\t') else {
             return Err(Error::value(OP, "one text was given: two are compared, give both with a tab between them"));
         };
+        if [first, second].iter().any(|text| text.trim().is_empty()) {
+            return Err(Error::value(OP, "one of the two texts is empty: give at least one character on either side of the tab"));
+        }
         let [first, second] = [first, second].map(|text| aan::encode(text, vocabulary, longest(recipe)));
         set.push_pair(&first, &second, 0)
     }

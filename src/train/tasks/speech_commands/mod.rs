@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Preset, Task, needed, no_variant};
+use super::{Preset, Sample, Task, needed, no_variant};
 use crate::data::archive::Set;
 use crate::data::speech_commands::{self, Classes};
 use crate::data::{Dataset, Faults, Splits};
@@ -29,7 +29,7 @@ impl Task for SpeechCommands {
     fn about(&self) -> &'static str {
         "Trains P-SpikeSSM on Speech Commands: which word a second of raw sound at 16 kHz is.\n\
          The data folder holds a folder of WAV files for each word, validation_list.txt and testing_list.txt (v0.02).\n\
-         --predict takes a WAV file of 16 kHz, mono, 16 bit."
+         --predict takes a WAV file of 16 kHz, mono."
     }
 
     fn presets(&self) -> &'static [Preset] {
@@ -46,8 +46,8 @@ impl Task for SpeechCommands {
         speech_commands::load(dir, classes, faults)
     }
 
-    fn push(&self, _: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
-        set.push_values(&speech_commands::read_wav(sample)?, 0)
+    fn push(&self, _: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()> {
+        set.push_values(&speech_commands::read_wav(sample.file()?)?, 0)
     }
 
     fn archive(&self, _: &Recipe) -> Option<Set> {

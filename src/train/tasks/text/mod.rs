@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Preset, Task, needed, no_variant, text_of};
+use super::{Preset, Sample, Task, needed, no_variant};
 use crate::data::archive::Set;
 use crate::data::{Dataset, Faults, Splits, imdb};
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ impl Task for Text {
 
     fn about(&self) -> &'static str {
         "Trains P-SpikeSSM on Text: whether a film review, character by character, is a good one (IMDB).\n\
-         The data folder holds aclImdb with train and test, in each pos and neg. --predict takes a review or a text file."
+         The data folder holds aclImdb with train and test, in each pos and neg. --predict takes a text file, --predict-text a review."
     }
 
     fn presets(&self) -> &'static [Preset] {
@@ -38,9 +38,13 @@ impl Task for Text {
         imdb::load(dir, longest(recipe), faults)
     }
 
-    fn push(&self, recipe: &Recipe, sample: &str, set: &mut Dataset) -> Result<()> {
+    fn push(&self, recipe: &Recipe, sample: Sample<'_>, set: &mut Dataset) -> Result<()> {
         let Some(vocabulary) = set.vocabulary() else { return Err(Error::value("text", "the model does not read characters")) };
-        let sequence = imdb::encode(&text_of(sample)?, vocabulary, longest(recipe));
+        let text = sample.text()?;
+        if text.trim().is_empty() {
+            return Err(Error::value("text", "the text is empty: give at least one character"));
+        }
+        let sequence = imdb::encode(&text, vocabulary, longest(recipe));
         set.push_tokens(&sequence, 0)
     }
 
