@@ -1,4 +1,7 @@
 //! Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file.
+//!
+//! The file's checksum (see [`store`](crate::nn::store)) covers all of it, so a changed byte is found when it is read. Of the data stands in
+//! it, for each part, the number of samples and a checksum of all of them: a run goes on with the same data only.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -102,9 +105,9 @@ impl<B: Backend> Trainer<B> {
     /// or not at all; one that was there before stays until then.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be written; [`Error::NonFinite`] where a parameter is: such a run is not worth keeping.
+    /// [`Error::Io`] where it cannot be written; [`Error::NonFinite`] where a parameter or a moment is: such a run is not worth keeping.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        if let Some(what) = self.first_bad_value()? {
+        if let Some(what) = self.first_bad_value()?.map_or_else(|| self.first_bad_moment(), |what| Ok(Some(what)))? {
             return Err(Error::NonFinite { what, step: self.steps_done() });
         }
         let mut archive = Archive::default();
@@ -165,6 +168,17 @@ impl<B: Backend> Trainer<B> {
     pub fn with_weights(self, path: impl AsRef<Path>) -> Result<Self> {
         load_weights(&self.backend, &self.model, path)?;
         Ok(self)
+    }
+
+    /// The first moment that is not finite: the square of a gradient may exceed what the gradient itself does not.
+    fn first_bad_moment(&self) -> Result<Option<String>> {
+        let (mut names, mut moments) = (Vec::new(), Vec::new());
+        for (name, param) in self.model.parameters() {
+            let Some(Moments { first, second, .. }) = self.optimizer.moments(&param) else { continue };
+            names.extend(MOMENTS.map(|prefix| format!("{prefix}{name}")));
+            moments.extend([first, second]);
+        }
+        Ok(self.backend.first_not_finite(&moments)?.map(|place| names.swap_remove(place)))
     }
 
     /// Writes what the optimiser remembers, by the parameters' names.

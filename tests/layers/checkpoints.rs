@@ -172,13 +172,9 @@ fn a_changed_value_shape_name_or_note_does_not_fit_the_checksum() {
         let message = changed(from, to);
         assert!(message.contains("does not fit its checksum"), "{message}");
     }
-    // A program that changes a file on purpose drops the checksum; other programs write none.
-    assert!(changed(b"{\\\"checksum\\\":\\\"", b"{\\\"chequesum\\\":\"").contains("note"));
-    let mut archive = Archive::read({
-        fs::write(&path, &whole).unwrap();
-        &path
-    })
-    .unwrap();
+    // Written through an archive it fits again.
+    fs::write(&path, &whole).unwrap();
+    let mut archive = Archive::read(&path).unwrap();
     archive.tensors.insert("decoder.bias".into(), Stored::new(&[1f32, 2.0, 3.0], &[3]));
     archive.write(&path).unwrap();
     Model::open(&cpu, &path).unwrap();

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::runs::{Tiny, advance, bits, changed, flags, go, mentions, recipe, run_error, set, splits, take, trainer, trainer_of};
+use pspikessm::Error;
 use pspikessm::backend::*;
 use pspikessm::data::{Dataset, Splits};
 use pspikessm::nn::store::{Archive, Stored};
@@ -68,6 +69,21 @@ fn a_logit_that_is_not_a_number_is_no_class() {
     bias.set(cpu.from_vec(vec![0.5, f32::NEG_INFINITY], &[2]).unwrap()).unwrap();
     let evaluator = Evaluator { backend: &cpu, model: trained.model(), batch: 3, mode: SpikeMode::Sampled, stop: &stop };
     assert!(evaluator.predict(&set, Key::new(0), 1).unwrap().iter().all(|row| row[..] == [1.0, 0.0]));
+}
+
+#[test]
+fn a_moment_that_overflows_is_not_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("at.safetensors");
+    let (cpu, mut trained) = (Cpu::<f32>::new(), trainer());
+    // Gradients of 1e25 are numbers, their squares are none in f32.
+    let (_, weight) = trained.model().parameters().into_iter().find(|(name, _)| name == "decoder.weight").unwrap();
+    weight.set(cpu.from_vec((0..8).map(|i| if i < 4 { 1e25 } else { -1e25 }).collect(), &[2, 4]).unwrap()).unwrap();
+    take(&mut trained, 1);
+    let error = trained.save(&path).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { step: 1, .. }));
+    mentions(&error.to_string(), &["second_moment.", "not finite"]);
+    assert!(!path.exists());
 }
 
 // Bytes that were changed.

@@ -37,7 +37,8 @@ enum Kind {
     Complex(Dtype),
 }
 
-/// Shares of one file's bytes that its tensors may have in all: tied weights repeat some, a hostile file all of them without end.
+/// How many times as large as its file a checkpoint may be in all: tied weights are in it twice, and a hostile file could name one storage
+/// without end.
 const REPEATS: usize = 16;
 
 /// The tensors of the checkpoint in `bytes`, which is at `path`, as [`Archive`].
@@ -65,7 +66,7 @@ fn file_name(path: &str) -> &str {
 /// The files of a zip archive, none of them compressed, by their paths.
 fn files(bytes: &[u8]) -> Result<BTreeMap<String, &[u8]>, String> {
     let broken = |error: rawzip::Error| format!("is truncated or no zip archive ({error}): fetch or save it again");
-    let archive = ZipArchive::from_slice(bytes).map_err(|error| broken(error.into()))?;
+    let archive = ZipArchive::from_slice(bytes).map_err(broken)?;
     let (mut entries, mut files) = (archive.entries(), BTreeMap::new());
     while let Some(entry) = entries.next_entry().map_err(broken)? {
         let name = String::from_utf8_lossy(entry.file_path().as_ref()).into_owned();
@@ -207,5 +208,101 @@ impl Checkpoint<'_> {
         let path = format!("{}data/{file}", self.folder);
         let bytes = self.files.get(&path).ok_or_else(|| format!("is missing: there is no {path}"))?;
         Ok((*kind, bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pickle of tensors named a, b, .., of the storage "0", each written as numbers and the letters of instructions, apart by spaces.
+    fn pickle(tensors: &[&str]) -> Vec<u8> {
+        let text = |text: &str| [&[0x8c, text.len() as u8], text.as_bytes()].concat();
+        let storage = |class: &[u8]| [b"(", &text("storage")[..], class, &text("0"), &text("cpu"), b"K\x00tQ"].concat();
+        let mut bytes = b"\x80\x02}(".to_vec();
+        for (name, tensor) in ('a'..).zip(tensors) {
+            bytes.extend(text(&name.to_string()));
+            for word in tensor.split(' ') {
+                bytes.extend(match word {
+                    "view" => b"ctorch._utils\n_rebuild_tensor_v2\n(".to_vec(),
+                    "storage" => storage(b"ctorch\nFloatStorage\n"),
+                    "other" => storage(b"ctorch\nQUInt8Storage\n"),
+                    "done" => b"\x89}tR".to_vec(),
+                    "flagged" => [b"\x89}}", &text("conj")[..], b"\x88stR"].concat(),
+                    word => word.parse::<i32>().map_or(word.into(), |number| [b"J", &number.to_le_bytes()[..]].concat()),
+                });
+            }
+        }
+        bytes.extend(b"u.");
+        bytes
+    }
+
+    /// The tensors of a pickle beside a storage of the floats 0, 1, 2, 3.
+    fn read_pickle(bytes: &[u8]) -> Result<BTreeMap<String, Stored>, String> {
+        let storage: Vec<u8> = (0..4u8).flat_map(|value| f32::from(value).to_le_bytes()).collect();
+        let files = BTreeMap::from([("data/0".to_owned(), &storage[..])]);
+        Checkpoint { pickle: Pickle::parse(bytes)?, files, folder: String::new(), left: Cell::new(16 * 4) }.tensors()
+    }
+
+    #[test]
+    fn a_tensor_shows_its_storage_by_offset_sizes_and_strides() {
+        let tensors = [
+            ("view storage 1 ( 3 t ( 1 t done", &[3][..], &[1.0, 2.0, 3.0][..]),
+            ("view storage 0 ( 2 2 t ( 1 2 t done", &[2, 2], &[0.0, 2.0, 1.0, 3.0]),
+            ("view storage 0 ( 4 t ( 0 t done", &[4], &[0.0; 4]),
+            ("view storage 3 ) ) done", &[], &[3.0]),
+            ("view storage 9 ( 0 t ( 1 t done", &[0], &[]),
+        ];
+        let found = read_pickle(&pickle(&tensors.map(|(tensor, ..)| tensor))).unwrap();
+        assert_eq!(found.len(), tensors.len());
+        for ((tensor, shape, values), stored) in tensors.iter().zip(found.values()) {
+            assert_eq!((&stored.shape[..], &stored.to_f64().unwrap()[..]), (*shape, *values), "{tensor}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_that_makes_no_sense_is_refused() {
+        for (tensor, part) in [
+            ("view storage 0 ( 5 t ( 1 t done", "exceeds"),
+            ("view storage 0 ( 100 t ( 0 t done", "repeats"),
+            ("view storage 2 ( 3 t ( 1 t done", "make no sense"),
+            ("view storage -1 ( 3 t ( 1 t done", "make no sense"),
+            ("view storage 0 ( 2 t ( 1000000 t done", "make no sense"),
+            ("view storage 0 ( 2 t ( 1 1 t done", "make no sense"),
+            ("view other 0 ( 2 t ( 1 t done", "torch.QUInt8Storage"),
+            ("view 7 0 ( 2 t ( 1 t done", "no storage"),
+            ("view storage 0 ( 2 t ( 1 t flagged", "no tensor that is read"),
+        ] {
+            let help = read_pickle(&pickle(&[tensor])).unwrap_err();
+            assert!(help.starts_with("a ") && help.contains(part), "{tensor}: {help}");
+        }
+        // Four tensors of four floats are as much as this file may hold.
+        let all = "view storage 0 ( 4 t ( 1 t done";
+        assert_eq!(read_pickle(&pickle(&[all; 4])).unwrap().len(), 4);
+        assert!(read_pickle(&pickle(&[all; 5])).unwrap_err().contains("over and over"));
+    }
+
+    #[test]
+    fn no_pickle_makes_this_reader_panic() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch");
+        for name in ["types.pt", "wrapped.pt", "lightning.ckpt", "whole.pt"] {
+            let bytes = std::fs::read(folder.join(name)).unwrap();
+            let files = files(&bytes).unwrap();
+            let (path, whole) = files.iter().find(|(path, _)| path.ends_with("data.pkl")).unwrap();
+            let read = |pickle: &[u8]| {
+                let folder = path[..path.len() - "data.pkl".len()].to_owned();
+                let left = Cell::new(bytes.len());
+                Pickle::parse(pickle).and_then(|pickle| Checkpoint { pickle, files: files.clone(), folder, left }.tensors())
+            };
+            let mut changed = whole.to_vec();
+            for at in 0..whole.len() {
+                assert!(Pickle::parse(&whole[..at]).is_err(), "{name} cut at {at}");
+                for flip in [1 << (at % 8), 0xff, 0x55] {
+                    changed[at] ^= flip;
+                    let _ = read(&changed);
+                    changed[at] ^= flip;
+                }
+            }
+        }
     }
 }

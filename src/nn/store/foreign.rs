@@ -3,9 +3,9 @@
 /// The beginning of what `torch.save` wrote before PyTorch 1.6: a pickled number that says so.
 const OLD_PYTORCH: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 
-/// Turns an old checkpoint into a new one; the names of both stand in it as places to fill.
-const SAVE_ANEW: &str = "convert it with PyTorch, which runs what is in the file, so only where you trust it: \
-                         python -c \"import torch; torch.save(torch.load('old.pt', map_location='cpu', weights_only=False), 'new.pt')\"";
+/// Turns an old checkpoint into a new one.
+const SAVE_ANEW: &str = "convert it with PyTorch: \
+                         python -c \"import torch; torch.save(torch.load('old.pt', map_location='cpu'), 'new.pt')\"";
 
 /// Joins a checkpoint that lies in several files.
 const JOIN: &str = "join the files that it lists: python -c \"from glob import glob; from safetensors.torch import load_file, save_file; \
