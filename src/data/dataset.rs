@@ -1,9 +1,13 @@
 //! A data set: labelled sequences, in memory or read when they are asked for, handed out in padded batches.
 
+#[cfg(feature = "train")]
+mod digest;
+
 use super::{Batch, Encoding, Faults, Inputs, Vocabulary};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Labelled sequences, or pairs of them, of any lengths.
@@ -50,6 +54,12 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// # Errors
     /// What is wrong with the sample, with the name of its file.
     fn read(&self, number: usize, values: &mut [f32]) -> Result<()>;
+
+    /// The file of sample `number`, where it is one: a run that goes on looks at its name and size to know the sample again.
+    fn file(&self, number: usize) -> Option<PathBuf> {
+        let _ = number;
+        None
+    }
 }
 
 impl PartialEq for Dataset {

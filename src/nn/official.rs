@@ -1,8 +1,23 @@
-//! Import of the official code's checkpoints, converted to safetensors, by their names.
+//! Import of the official code's checkpoints by their names, as PyTorch saves them or converted to safetensors.
+//!
+//! A file is told by its content, not by its name. Of PyTorch's files ([`torch.save`], Lightning's `.ckpt`) nothing is run: the pickle in
+//! them is read as data, and only tensors are made of it. The weights may be the whole or stand in it under `state_dict`,
+//! `model_state_dict`, `model`, `module` or `net`; whatever stands beside them is passed over. This needs the feature `data`.
+//!
+//! Names are read without what wrappers put before them: `module.` and `_orig_mod.` anywhere, `model.` before all. Values may be f16,
+//! bf16, f32, f64 and, for B, C and P, complex.
+//!
+//! [`torch.save`]: https://docs.pytorch.org/docs/stable/generated/torch.save.html
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::store::{Archive, Stored};
+#[cfg(feature = "data")]
+mod pickle;
+#[cfg(feature = "data")]
+mod pytorch;
+
+use super::store::{Archive, Stored, read_bytes};
 use super::{Model, Module, Param};
 use crate::backend::{Backend, Real, Tensor};
 use crate::error::{Error, Result};
@@ -15,38 +30,68 @@ pub struct Imported {
     pub skipped: Vec<String>,
 }
 
-/// Sets a model's parameters from an official checkpoint in a safetensors file.
+/// Sets a model's parameters from an official checkpoint: a file of PyTorch or safetensors.
 ///
 /// The file holds no configuration: `model` must be made with the official one. Names: those of the official `state_dict`.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::Checkpoint`]: a file that is not safetensors, a tensor that is missing, of another size, or unknown.
+/// [`Error::Io`] and [`Error::Checkpoint`]: a file of another kind or damaged, a tensor that is missing, of another size, not finite, or
+/// unknown. On an error nothing is set.
 pub fn import<B: Backend>(backend: &B, model: &Model<B>, path: impl AsRef<Path>) -> Result<Imported> {
     let path = path.as_ref();
-    let archive = Archive::read(path)?;
+    let tensors = unwrapped(read(path)?.tensors).map_err(|help| Error::checkpoint(path, help))?;
     let bidirectional = model.config().block.bidirectional;
+    let foreign = |what: String| Error::checkpoint(path, format!("does not belong to this architecture: {what}"));
     let mut used = Vec::new();
     let mut values: Vec<(Param<B>, Tensor<B>)> = Vec::new();
     for (name, param) in model.parameters() {
         let official = official_name(&name, bidirectional);
-        let Some(stored) = archive.tensors.get(&official) else {
-            return Err(Error::checkpoint(path, format!("does not belong to this architecture: {official} is missing (here {name})")));
-        };
-        let value = converted(backend, &name, stored, param.value().shape())
-            .map_err(|help| Error::checkpoint(path, format!("does not belong to this architecture: {official} {help} (here {name})")))?;
-        values.push((param, value));
+        let stored = tensors.get(&official).ok_or_else(|| foreign(format!("{official} is missing (here {name})")))?;
+        let (shape, whole) = (param.value().shape().to_vec(), stored.finite(&official).map_err(|help| Error::checkpoint(path, help))?);
+        let differs = || foreign(format!("{official} has shape {:?}, this model wants {shape:?} (here {name})", stored.shape));
+        let arranged = arranged::<B::Elem>(&name, whole, stored, &shape).ok_or_else(differs)?;
+        values.push((param, backend.from_vec(arranged, &shape)?));
         used.push(official);
     }
     let (skipped, unknown): (Vec<String>, Vec<String>) =
-        archive.tensors.keys().filter(|name| !used.contains(name)).cloned().partition(|name| is_unused(name, bidirectional));
+        tensors.keys().filter(|name| !used.contains(name)).cloned().partition(|name| is_unused(name, bidirectional));
     if let Some(name) = unknown.first() {
-        return Err(Error::checkpoint(
-            path,
-            format!("does not belong to this architecture: it holds {name}, which the model does not have"),
-        ));
+        return Err(foreign(format!("it holds {name}, which the model does not have")));
     }
     values.into_iter().try_for_each(|(param, value)| param.set(value))?;
     Ok(Imported { skipped })
+}
+
+/// The tensors of a file of either kind.
+fn read(path: &Path) -> Result<Archive> {
+    let bytes = read_bytes(path)?;
+    if !bytes.starts_with(b"PK\x03\x04") {
+        return Archive::parse(&bytes, path);
+    }
+    #[cfg(feature = "data")]
+    return pytorch::read(&bytes, path);
+    #[cfg(not(feature = "data"))]
+    Err(Error::checkpoint(path, "is a zip archive, as of PyTorch, and this build does not read these: build with feature data"))
+}
+
+/// The tensors by the names that they had before they were wrapped.
+fn unwrapped(tensors: BTreeMap<String, Stored>) -> Result<BTreeMap<String, Stored>, String> {
+    const FIRST: &str = "encoder.0.weight";
+    let bare = |name: &str| name.split('.').filter(|part| !["module", "_orig_mod"].contains(part)).collect::<Vec<_>>().join(".");
+    let mut named: Vec<(String, Stored)> = tensors.into_iter().map(|(name, stored)| (bare(&name), stored)).collect();
+    // The official names of the blocks begin with "model." themselves: those of the encoder show how often it stands before all.
+    let wraps = named.iter().filter_map(|(name, _)| name.strip_suffix(FIRST)).find(|before| before.split("model.").all(str::is_empty));
+    let wraps = wraps.unwrap_or_default().to_owned();
+    for (name, _) in &mut named {
+        *name = name.strip_prefix(&wraps).unwrap_or(name).to_owned();
+    }
+    let mut found = BTreeMap::new();
+    for (name, stored) in named {
+        if found.insert(name.clone(), stored).is_some() {
+            return Err(format!("holds {name} twice, under different prefixes: keep one"));
+        }
+    }
+    Ok(found)
 }
 
 /// The official name of one of the model's parameters.
@@ -101,9 +146,8 @@ fn is_unused(name: &str, bidirectional: bool) -> bool {
 }
 
 /// The stored values in this crate's layout: singleton axes dropped, and the trailing (re, im) axis of B, C and P moved to the front.
-fn converted<B: Backend>(backend: &B, name: &str, stored: &Stored, shape: &[usize]) -> std::result::Result<Tensor<B>, String> {
-    let values = stored.to_f64().ok_or("has a type that is not read; f32 and f64 are")?;
-    let differs = || format!("has shape {:?}, this model wants {shape:?}", stored.shape);
+/// `None` where the stored shape is another one.
+fn arranged<E: Real>(name: &str, values: Vec<E>, stored: &Stored, shape: &[usize]) -> Option<Vec<E>> {
     let complex = [".B", ".C", ".P"].iter().any(|end| name.ends_with(end)) && name.contains(".kernel.");
     let (wanted, values) = if complex {
         let planes = [0, 1].map(|part| values.iter().skip(part).step_by(2).copied().collect::<Vec<_>>());
@@ -112,8 +156,5 @@ fn converted<B: Backend>(backend: &B, name: &str, stored: &Stored, shape: &[usiz
         (shape.to_vec(), values)
     };
     let essential = |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
-    if essential(&stored.shape) != essential(&wanted) {
-        return Err(differs());
-    }
-    backend.from_vec(values.into_iter().map(B::Elem::of).collect(), shape).map_err(|_| differs())
+    (essential(&stored.shape) == essential(&wanted)).then_some(values)
 }

@@ -1,14 +1,24 @@
 //! Named tensors in safetensors files: reading, writing atomically, and the parameters of a module.
+//!
+//! Files of this crate hold a checksum of their names, shapes, values and notes, a CRC-32 in hexadecimal digits: the entry `checksum` of
+//! the JSON object that stands in the file's metadata under `pspikessm`. A file whose content does not fit its checksum is refused; one
+//! without, as other programs write it, is read. A program that changes a file of this crate must drop that entry.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{SafeTensors, TensorView, serialize};
 use serde_json::{Map, Value};
+
+mod checksum;
+mod foreign;
+mod stored;
+
+pub use stored::Stored;
 
 use super::module::all_names;
 use super::{Module, Param};
-use crate::backend::{Backend, Real, Tensor};
+use crate::backend::{Backend, Tensor};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
 
@@ -17,33 +27,6 @@ use crate::file::write_atomically;
 const NOTE: &str = "pspikessm";
 /// What stands in the note: the prefix of a module's names, where there is one.
 pub(super) const PREFIX: &str = "prefix";
-
-/// Values of one tensor of a file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
-    /// The length of every axis.
-    pub shape: Vec<usize>,
-    dtype: Dtype,
-    bytes: Vec<u8>,
-}
-
-impl Stored {
-    /// Stores values of a type as they are.
-    pub fn new<E: Real>(values: &[E], shape: &[usize]) -> Self {
-        let dtype = if E::NAME == "f32" { Dtype::F32 } else { Dtype::F64 };
-        Stored { shape: shape.into(), dtype, bytes: E::bytes_of(values) }
-    }
-
-    /// The values in f64; `None` for a type that is neither f32, f64 nor i64.
-    pub fn to_f64(&self) -> Option<Vec<f64>> {
-        match self.dtype {
-            Dtype::F32 => Some(f32::values_of(&self.bytes).into_iter().map(f64::from).collect()),
-            Dtype::F64 => Some(f64::values_of(&self.bytes)),
-            Dtype::I64 => Some(self.bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect()),
-            _ => None,
-        }
-    }
-}
 
 /// The tensors and the notes of a safetensors file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,31 +41,57 @@ impl Archive {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read; [`Error::Checkpoint`] where it is truncated or no safetensors file.
+    /// [`Error::Io`] where it cannot be read; [`Error::Checkpoint`] where it is truncated, damaged or no safetensors file.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read the checkpoint", path, e))?;
-        let broken = |e| Error::checkpoint(path, format!("is truncated or not a safetensors file ({e}): take an earlier one"));
-        let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
-        let stored = |view: TensorView<'_>| Stored { shape: view.shape().into(), dtype: view.dtype(), bytes: view.data().into() };
-        Ok(Archive {
-            tensors: file.tensors().into_iter().map(|(name, view)| (name, stored(view))).collect(),
-            notes: metadata.metadata().clone().unwrap_or_default().into_iter().collect(),
-        })
+        Self::parse(&read_bytes(path)?, path)
     }
 
-    /// Writes a file: a temporary one first, which takes the name once it lies on the disk in full.
+    /// The archive in a file's bytes; `path` is for the message.
+    pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
+        let broken = |e| match foreign::kind(bytes) {
+            Some(help) => Error::checkpoint(path, help),
+            None => Error::checkpoint(path, format!("is truncated or not a safetensors file ({e}): take an earlier one")),
+        };
+        let file = SafeTensors::deserialize(bytes).map_err(broken)?;
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let stored = |view: TensorView<'_>| Stored::raw(view.dtype(), view.shape().into(), view.data().into());
+        let mut archive = Archive {
+            tensors: file.tensors().into_iter().map(|(name, view)| (name, stored(view))).collect(),
+            notes: metadata.metadata().clone().unwrap_or_default().into_iter().collect(),
+        };
+        match archive.unseal() {
+            true => Ok(archive),
+            false => Err(Error::checkpoint(path, "is damaged: its content does not fit its checksum; take an earlier one")),
+        }
+    }
+
+    /// Takes the checksum out of the note; whether it fits, where there is one.
+    fn unseal(&mut self) -> bool {
+        let Some((note, sum)) = self.notes.get(NOTE).and_then(|note| checksum::unsealed(note)) else { return true };
+        self.notes.insert(NOTE.into(), note);
+        u32::from_str_radix(&sum, 16) == Ok(checksum::of(&self.tensors, &self.notes))
+    }
+
+    /// The notes with the checksum.
+    fn sealed_notes(&self) -> HashMap<String, String> {
+        let mut notes = self.notes.clone();
+        let note = notes.entry(NOTE.into()).or_insert_with(|| "{}".into()).clone();
+        let sum = checksum::of(&self.tensors, &notes);
+        notes.extend(checksum::sealed(&note, sum).map(|note| (NOTE.into(), note)));
+        notes.into_iter().collect()
+    }
+
+    /// Writes a file, with a checksum: a temporary one first, which takes the name once it lies on the disk in full.
     ///
     /// # Errors
     /// [`Error::Io`] where the folder cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let refused = |e| Error::checkpoint(path, format!("cannot be written as safetensors: {e}"));
-        let views = self.tensors.iter().map(|(name, t)| Ok((name.as_str(), TensorView::new(t.dtype, t.shape.clone(), &t.bytes)?)));
+        let views = self.tensors.iter().map(|(name, stored)| Ok((name.as_str(), stored.view()?)));
         let views: Vec<_> = views.collect::<Result<_, safetensors::SafeTensorError>>().map_err(refused)?;
-        let notes: HashMap<String, String> = self.notes.clone().into_iter().collect();
-        let bytes = serialize(views, Some(notes)).map_err(refused)?;
+        let bytes = serialize(views, Some(self.sealed_notes())).map_err(refused)?;
         write_atomically(path, |out| out.write_all(&bytes).map_err(|e| Error::io("write", path, e)))
     }
 
@@ -127,11 +136,7 @@ impl Archive {
         if stored.shape != shape {
             return Err(fails(format!("has shape {:?}, the model's has {shape:?}", stored.shape)));
         }
-        let values = stored.to_f64().ok_or_else(|| fails(format!("has the type {:?}; f32 and f64 are read", stored.dtype)))?;
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(Error::checkpoint(path, format!("is useless: {name} holds the value {value}; take an earlier one")));
-        }
-        backend.from_vec(values.into_iter().map(B::Elem::of).collect(), shape)
+        backend.from_vec(stored.finite(name).map_err(|help| Error::checkpoint(path, help))?, shape)
     }
 
     /// Sets every parameter and buffer of a module from the tensors whose names begin with `prefix`; on an error nothing is set. A
@@ -169,6 +174,11 @@ impl Archive {
     pub(super) fn prefix(&self, path: &Path) -> Result<String> {
         Ok(self.note(path)?.get(PREFIX).and_then(Value::as_str).unwrap_or_default().into())
     }
+}
+
+/// All bytes of a checkpoint.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error::io("read the checkpoint", path, e))
 }
 
 /// Writes all parameters and buffers of a module to a safetensors file, atomically. [`Model::save`](super::Model::save) also writes the

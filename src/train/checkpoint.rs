@@ -1,4 +1,7 @@
 //! Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file.
+//!
+//! The file's checksum (see [`store`](crate::nn::store)) covers all of it, so a changed byte is found when it is read. Of the data stands in
+//! it, for each part, the number of samples and a checksum of all of them: a run goes on with the same data only.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::nn::store::{Archive, Stored};
 use crate::nn::{Model, Module, Moments, Param, Plateau};
 
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 const MODEL: &str = "model.";
 const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
 /// How often each parameter was moved, in the order of the moments' names.
@@ -97,27 +100,22 @@ fn read(path: &Path) -> Result<(Archive, Notes)> {
     }
 }
 
-/// What tells data sets apart: the number of samples and a hash (FNV-1a) of their labels.
-fn fingerprint(set: &Dataset) -> String {
-    let hash = set.labels().iter().fold(0xcbf2_9ce4_8422_2325, |hash, &label| (hash ^ label as u64).wrapping_mul(0x0100_0000_01b3));
-    format!("{} samples, labels {hash:016x}", set.len())
-}
-
 impl<B: Backend> Trainer<B> {
     /// Writes the run to a file: weights and buffers, moments and step, schedule, position and recent losses. The file is there whole
     /// or not at all; one that was there before stays until then.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be written; [`Error::NonFinite`] where a parameter is: such a run is not worth keeping.
+    /// [`Error::Io`] where it cannot be written; [`Error::NonFinite`] where a parameter or a moment is: such a run is not worth keeping.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        if let Some(what) = self.first_bad_value()? {
+        if let Some(what) = self.first_bad_value()?.map_or_else(|| self.first_bad_moment(), |what| Ok(Some(what)))? {
             return Err(Error::NonFinite { what, step: self.steps_done() });
         }
         let mut archive = Archive::default();
         let mut notes = Notes::new();
-        for (name, value) in [("task", self.task.clone()), ("data", fingerprint(&self.splits.train)), ("recipe", self.recipe.to_toml()?)] {
-            notes.insert(name.into(), value.into());
-        }
+        notes.insert("task".into(), self.task.as_str().into());
+        let data = self.data.iter().map(|(part, says)| (part.clone(), says.as_str().into()));
+        notes.insert("data".into(), data.collect::<Notes>().into());
+        notes.insert("recipe".into(), self.recipe.to_toml()?.into());
         store_set(&mut archive, &mut notes, &self.splits.train);
         for (name, value) in [("format", FORMAT), ("step", self.steps_done()), ("validated", self.state.validated)] {
             notes.insert(name.into(), value.into());
@@ -172,6 +170,17 @@ impl<B: Backend> Trainer<B> {
         Ok(self)
     }
 
+    /// The first moment that is not finite: the square of a gradient may exceed what the gradient itself does not.
+    fn first_bad_moment(&self) -> Result<Option<String>> {
+        let (mut names, mut moments) = (Vec::new(), Vec::new());
+        for (name, param) in self.model.parameters() {
+            let Some(Moments { first, second, .. }) = self.optimizer.moments(&param) else { continue };
+            names.extend(MOMENTS.map(|prefix| format!("{prefix}{name}")));
+            moments.extend([first, second]);
+        }
+        Ok(self.backend.first_not_finite(&moments)?.map(|place| names.swap_remove(place)))
+    }
+
     /// Writes what the optimiser remembers, by the parameters' names.
     fn store_moments(&self, archive: &mut Archive) -> Result<()> {
         let mut moved = Vec::new();
@@ -188,7 +197,7 @@ impl<B: Backend> Trainer<B> {
 
     /// What [`store_moments`](Self::store_moments) wrote; a parameter that never had a gradient has none.
     fn stored_moments(&self, archive: &Archive, path: &Path) -> Result<Vec<(Param<B>, Moments<B>)>> {
-        let mut moved = archive.tensors.get(MOVED).and_then(Stored::to_f64).ok_or_else(|| damaged(path, MOVED))?.into_iter();
+        let mut moved = numbers(archive, path, MOVED)?.into_iter();
         let mut found = Vec::new();
         for (name, param) in self.model.parameters() {
             let names = MOMENTS.map(|prefix| format!("{prefix}{name}"));
@@ -210,11 +219,12 @@ impl<B: Backend> Trainer<B> {
             let value = |of: &BTreeMap<String, String>, name: &str| of.get(name).map_or("none".into(), String::clone);
             let Some(name) = there.keys().chain(here.keys()).find(|name| there.get(*name) != here.get(*name)) else { return Ok(()) };
             let [there, here] = [&there, &here].map(|of| value(of, name));
-            let help = format!("is of a run with {name} = {there}, this one has {name} = {here}: resume with the same settings");
+            let help = format!("is of a run with {name} = {there}, this one has {name} = {here}: resume with the same settings and data");
             Err(Error::checkpoint(path, help))
         };
         differs(own("task", text("task")?.into()), own("task", self.task.clone()))?;
-        differs(own("data", text("data")?.into()), own("data", fingerprint(&self.splits.train)))?;
+        let data = notes.get("data").map(|data| serde_json::from_value(data.clone())).and_then(Result::ok);
+        differs(data.ok_or_else(|| damaged(path, "data"))?, self.data.clone())?;
         differs(Recipe::parse(text("recipe")?, path)?.identity()?, self.recipe.identity()?)
     }
 }
@@ -227,18 +237,26 @@ fn number(notes: &Notes, path: &Path, name: &str) -> Result<u64> {
     notes.get(name).and_then(Value::as_u64).ok_or_else(|| damaged(path, name))
 }
 
+/// The values of a tensor that is not the model's, none of them NaN.
+fn numbers(archive: &Archive, path: &Path, name: &str) -> Result<Vec<f64>> {
+    let values = archive.tensors.get(name).and_then(Stored::to_f64).filter(|values| !values.iter().any(|value| value.is_nan()));
+    values.ok_or_else(|| damaged(path, name))
+}
+
 fn stored_plateau(archive: &Archive, path: &Path, plateau: Plateau) -> Result<Plateau> {
-    match archive.tensors.get(PLATEAU).and_then(Stored::to_f64).as_deref() {
-        Some(&[factor, best, waited]) => Ok(Plateau { factor, best, waited: waited as u64, ..plateau }),
+    match numbers(archive, path, PLATEAU)?[..] {
+        [factor, best, waited] => Ok(Plateau { factor, best, waited: waited as u64, ..plateau }),
         _ => Err(damaged(path, PLATEAU)),
     }
 }
 
 fn stored_best(archive: &Archive, path: &Path) -> Result<Option<(u64, f64)>> {
-    match archive.tensors.get(BEST).map(Stored::to_f64) {
-        None => Ok(None),
-        Some(Some(values)) if values.len() == 2 => Ok(Some((values[0] as u64, values[1]))),
-        Some(_) => Err(damaged(path, BEST)),
+    if !archive.tensors.contains_key(BEST) {
+        return Ok(None);
+    }
+    match numbers(archive, path, BEST)?[..] {
+        [epoch, accuracy] => Ok(Some((epoch as u64, accuracy))),
+        _ => Err(damaged(path, BEST)),
     }
 }
 
@@ -284,6 +302,6 @@ fn stored_set(archive: &Archive, notes: &Notes, path: &Path) -> Result<Dataset> 
 }
 
 fn stored_recent(archive: &Archive, path: &Path) -> Result<Vec<StepReport>> {
-    let values = archive.tensors.get(RECENT).and_then(Stored::to_f64).ok_or_else(|| damaged(path, RECENT))?;
+    let values = numbers(archive, path, RECENT)?;
     Ok(values.as_chunks::<2>().0.iter().map(|&[loss, accuracy]| StepReport { loss, accuracy }).collect())
 }

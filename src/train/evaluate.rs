@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::classify::{largest, logits};
+use super::classify::{largest, logits, scores};
 use super::feeder::{self, Feeder};
 use crate::autodiff::Tape;
-use crate::backend::{Backend, Key, Real, SpikeMode};
+use crate::backend::{Backend, Key, SpikeMode};
 use crate::data::{Batch, Dataset};
 use crate::error::{Error, Result};
 use crate::nn::{Context, Model, Site, SpikeMeter};
@@ -72,8 +72,8 @@ impl<B: Backend> Evaluator<'_, B> {
     /// The model is left as it is.
     ///
     /// # Errors
-    /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty, or nothing in it can be read; what
-    /// reading a sample answers.
+    /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty, nothing in it can be read, or
+    /// the model's answer to a sample is not a number; what reading a sample answers.
     pub fn run(&self, set: &Dataset, key: Key, passes: u64) -> Result<Option<Evaluation>> {
         self.run_watched(set, key, passes, &|_, _| ())
     }
@@ -142,8 +142,8 @@ impl<B: Backend> Evaluator<'_, B> {
         let tape = Tape::off(self.backend);
         let cx = self.context(&tape, key).metered(&tally.meter);
         let logits = logits(self.model, &cx, batch)?;
-        for (&label, class) in batch.labels.iter().zip(largest(&logits)?) {
-            tally.confusion[label][class] += 1;
+        for (&label, scores) in batch.labels.iter().zip(scores(self.backend, self.model, &logits)?) {
+            tally.confusion[label][largest(&scores)] += 1;
         }
         tally.loss += logits.cross_entropy(&batch.labels)?.item()? * batch.labels.len() as f64;
         Ok(())
@@ -167,9 +167,10 @@ impl<B: Backend> Evaluator<'_, B> {
             for (number, sums) in sums.iter_mut().enumerate() {
                 let tape = Tape::off(self.backend);
                 let cx = self.context(&tape, key.fold(pass).fold(number as u64));
-                let logits = logits(self.model, &cx, &set.batch(&[number])?)?.to_vec()?;
-                let top = logits.iter().fold(f64::NEG_INFINITY, |top, logit| top.max(logit.f64()));
-                let weights: Vec<f64> = logits.iter().map(|logit| (logit.f64() - top).exp()).collect();
+                let logits = logits(self.model, &cx, &set.batch(&[number])?)?;
+                let logits = scores(self.backend, self.model, &logits)?.concat();
+                let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = logits.iter().map(|logit| (logit - top).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight / (total * passes as f64));
             }

@@ -1,10 +1,10 @@
 //! Trainer: one training run, step by step.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::classify::{correct, logits};
+use super::classify::{first_not_finite, largest, logits, scores};
 use super::evaluate::{Evaluation, Evaluator, Watch};
 use super::feeder::{self, Feeder};
 use super::recipe::{Recipe, Schedule};
@@ -62,6 +62,8 @@ pub struct Trainer<B: Backend> {
     pub(super) task: String,
     pub(super) recipe: Recipe,
     pub(super) splits: Arc<Splits>,
+    /// What a checkpoint says of the splits.
+    pub(super) data: BTreeMap<String, String>,
     pub(super) model: Model<B>,
     pub(super) optimizer: Optimizer<B>,
     pub(super) state: State,
@@ -90,11 +92,13 @@ impl<B: Backend> Trainer<B> {
             _ => None,
         };
         let state = State { plateau, ..State::default() };
+        let (data, splits) = (splits.fingerprint(), Arc::new(splits));
         Ok(Trainer {
             backend: backend.clone(),
             task: task.into(),
             recipe,
-            splits: Arc::new(splits),
+            splits,
+            data,
             model,
             optimizer,
             state,
@@ -242,24 +246,28 @@ impl<B: Backend> Trainer<B> {
         self.model.prepare(&self.backend, part.length)?;
         let tape = Tape::new(&self.backend);
         let logits = logits(&self.model, &Context::training(&tape, key), part)?;
-        let accuracy = correct(&logits, &part.labels)? as f64 / part.labels.len() as f64;
         let loss = logits.cross_entropy(&part.labels)?;
-        let report = StepReport { loss: loss.item()?, accuracy };
-        if !report.loss.is_finite() {
+        let value = loss.item()?;
+        if !value.is_finite() {
             return Err(self.diverged(match self.first_bad_value()? {
                 Some(name) => format!("{name}, and with it the loss,"),
                 None => "the loss".into(),
             }));
         }
+        // Once the loss is known to be finite, so that errors are about the step.
+        let scores = scores(&self.backend, &self.model, &logits)?;
+        let right = scores.iter().zip(&part.labels).filter(|(scores, label)| largest(scores) == **label).count();
+        let report = StepReport { loss: value, accuracy: right as f64 / part.labels.len() as f64 };
         Ok((report, loss.backward_from(&self.backend.full(loss.shape(), share)?)?))
     }
 
     /// Updates the parameters. The gradients must be finite, and so must the updated parameters.
     fn update(&mut self, mut gradients: Gradients<B>) -> Result<()> {
         let parameters = self.model.parameters();
-        let named = parameters.iter().filter_map(|(name, param)| Some((name.clone(), gradients.of_parameter(param.identity())?)));
-        if let Some(name) = self.first_not_finite(named)? {
-            return Err(self.diverged(format!("the gradient of {name}")));
+        let named = parameters.iter().filter_map(|(name, param)| Some((name, gradients.of_parameter(param.identity())?)));
+        let (names, tensors): (Vec<&String>, Vec<&Tensor<B>>) = named.unzip();
+        if let Some(place) = self.backend.first_not_finite(&tensors)? {
+            return Err(self.diverged(format!("the gradient of {}", names[place])));
         }
         if let Some(clip) = self.recipe.run.clip {
             let norm = self.gradient_norm(&gradients)?;
@@ -295,14 +303,7 @@ impl<B: Backend> Trainer<B> {
 
     /// The first parameter or buffer that is not finite.
     pub(super) fn first_bad_value(&self) -> Result<Option<String>> {
-        let values: Vec<_> = self.model.parameters().into_iter().map(|(name, param)| (name, param.value())).collect();
-        self.first_not_finite(values.iter().map(|(name, value)| (name.clone(), value)))
-    }
-
-    /// The name of the first tensor that is not finite.
-    fn first_not_finite<'a>(&self, named: impl Iterator<Item = (String, &'a Tensor<B>)>) -> Result<Option<String>> {
-        let (mut names, tensors): (Vec<String>, Vec<&Tensor<B>>) = named.unzip();
-        Ok(self.backend.first_not_finite(&tensors)?.map(|place| names.swap_remove(place)))
+        first_not_finite(&self.backend, &self.model)
     }
 
     /// The next batch in its parts.

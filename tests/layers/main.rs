@@ -13,6 +13,7 @@ mod suite;
 mod arrows;
 mod autodiff;
 mod block;
+mod checkpoints;
 mod conformance;
 mod errors;
 mod gradients;

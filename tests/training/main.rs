@@ -9,6 +9,7 @@ mod runs;
 #[path = "../common/sets.rs"]
 mod sets;
 
+mod damage;
 mod evaluation;
 mod faults;
 mod flags;

@@ -306,7 +306,7 @@ fn a_damaged_checkpoint_is_an_error() {
     mentions(&refused(&|a| rewrite(a, "\"recipe\"", "\"recipes\"")), &["damaged", "recipe"]);
     mentions(&refused(&|a| rewrite(a, "seed = 0", "seed = []")), &["at.safetensors:", "invalid type"]);
     mentions(&refused(&|a| rewrite(a, "{", "[")), &["damaged", "note"]);
-    mentions(&refused(&|a| rewrite(a, "\"format\":3", "\"format\":4")), &["format 4", "reads 3"]);
+    mentions(&refused(&|a| rewrite(a, "\"format\":4", "\"format\":5")), &["format 5", "reads 4"]);
     mentions(&refused(&|a| drop(a.tensors.remove("moved"))), &["damaged", "moved"]);
     mentions(&refused(&|a| drop(a.tensors.remove("recent"))), &["damaged", "recent"]);
     mentions(&refused(&|a| drop(a.tensors.insert("best".into(), store::Stored::new(&[1.0], &[1])))), &["damaged", "best"]);

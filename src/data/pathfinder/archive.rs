@@ -86,6 +86,10 @@ impl Source for Pictures {
         values.copy_from_slice(&read_png(self.root.join(&self.files[number]), self.side)?);
         Ok(())
     }
+
+    fn file(&self, number: usize) -> Option<PathBuf> {
+        Some(self.root.join(&self.files[number]))
+    }
 }
 
 /// The folder with `imgs` and `metadata`.

@@ -106,6 +106,10 @@ impl Source for Clips {
         wav::scale(&samples, values);
         Ok(())
     }
+
+    fn file(&self, number: usize) -> Option<PathBuf> {
+        Some(self.path(number))
+    }
 }
 
 /// The names of the WAV files of a word, of which there must be one.
