@@ -172,10 +172,7 @@ impl fmt::Display for Error {
             Error::Checkpoint { path, help } => write!(f, "checkpoint {}: {help}", path.display()),
             Error::NotDifferentiable { op, help } => write!(f, "{op} cannot be differentiated: {help}"),
             Error::Gradient { op, help } => write!(f, "the gradient of {op} is wrong: {help}"),
-            Error::NonFinite { what, step } => write!(
-                f,
-                "step {step}: {what} is not finite; the last good checkpoint is kept: lower the learning rate or look at the data"
-            ),
+            Error::NonFinite { what, step } => write!(f, "step {step}: {what} is not finite: lower the learning rate or look at the data"),
             Error::Device { method, help } => write!(f, "{method}: {help}"),
         }
     }

@@ -95,6 +95,11 @@ impl Archive {
         write_atomically(path, |out| out.write_all(&bytes).map_err(|e| Error::io("write", path, e)))
     }
 
+    /// How many numbers are in the file.
+    pub(crate) fn values(&self) -> usize {
+        self.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>()).sum()
+    }
+
     /// The note that this crate wrote in the file; empty where there is none.
     ///
     /// # Errors

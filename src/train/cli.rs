@@ -1,16 +1,18 @@
 //! The program around a task: from the command line to the result line.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::interrupt::Idle;
 use super::tasks::typed;
 use super::{
     Command, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, Sample, StepReport, Task, Trainer,
-    energy, fit, interrupt, load_weights, pictures, progress, report,
+    energy, fit, interrupt, load_weights, memory, pictures, progress, report,
 };
 use crate::backend::{Backend, Key, SpikeMode};
 #[cfg(feature = "download")]
@@ -63,32 +65,44 @@ pub enum Outcome {
     Stopped(u64, Option<PathBuf>),
 }
 
+/// The exit code of a run that failed.
+const FAILED: u8 = 1;
+/// The exit code of a call that asks for what cannot be.
+const WRONG: u8 = 2;
+
 /// The `main` of an example: reads the command line, trains on the device that it names, prints. The last line on stdout is the result,
-/// as `key=value` pairs.
+/// as `key=value` pairs. The exit code is 0 where the work is done, 1 where it failed, 2 where what was asked for cannot be, and 128 + n
+/// where signal n stopped it.
 pub fn main(task: &dyn Task) -> ExitCode {
-    let flags = match Flags::parse(std::env::args_os().skip(1)) {
+    ExitCode::from(exit_code(task, std::env::args_os().skip(1)))
+}
+
+/// Does what [`main`] does for these arguments, the program's name not among them, and returns the exit code.
+pub fn exit_code<T: Into<OsString>>(task: &dyn Task, arguments: impl IntoIterator<Item = T>) -> u8 {
+    let out = &mut io::stdout();
+    let flags = match Flags::parse(arguments) {
         Ok(Command::Run(flags)) => flags,
-        Ok(Command::Help) => return finish(print(&mut io::stdout(), Flags::help(task).trim_end())),
-        Ok(Command::PrintRecipe(flags)) => return finish(print_recipe(task, &flags)),
-        Ok(Command::Report(dir)) => {
-            return finish(report::write(&dir).and_then(|path| print(&mut io::stdout(), &path.display().to_string())));
+        Ok(Command::Help) => return finish(print(out, Flags::help(task).trim_end())),
+        Ok(Command::PrintRecipe(flags)) => return finish(print_recipe(task, &flags, out)),
+        Ok(Command::Report(dir)) => return finish(report::write(&dir).and_then(|path| print(out, &path.display().to_string()))),
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            return WRONG;
         }
-        Err(error) => return fail(2, &error),
     };
-    let outcome = interrupt::on_ctrl_c().and_then(|stop| run(task, &flags, stop, &mut io::stdout()));
-    match outcome {
-        Ok(Outcome::Finished(_) | Outcome::Predicted) => ExitCode::SUCCESS,
+    match interrupt::on_signals().and_then(|stop| run(task, &flags, stop, out)) {
+        Ok(Outcome::Finished(_) | Outcome::Predicted) => 0,
         Ok(Outcome::Unfetched) => {
             complain("stopped while the data were fetched: what has arrived is kept, the same command goes on with it");
-            ExitCode::from(interrupt::EXIT_CODE)
+            interrupt::exit_code()
         }
         Ok(Outcome::Stopped(step, saved)) => {
             let saved =
                 saved.map_or("nothing is saved without --out".into(), |path| format!("saved {}, go on with --resume", path.display()));
             complain(&format!("stopped after step {step}: {saved}"));
-            ExitCode::from(interrupt::EXIT_CODE)
+            interrupt::exit_code()
         }
-        Err(error) => fail(1, &error),
+        Err(error) => finish(Err(error)),
     }
 }
 
@@ -134,10 +148,13 @@ pub fn run_on<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &At
 fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
     let started = Instant::now();
     // Before the data, which may take long: the folder must be good.
-    let open = if flags.resume { Output::reopen } else { Output::open };
-    let mut output = flags.out.as_ref().map(open).transpose()?;
+    let mut output = flags.out.as_ref().map(|dir| open(dir, flags)).transpose()?;
     let (recipe, faults) = (flags.recipe(task)?, flags.faults());
-    let Some(splits) = load(task, &recipe, flags, &faults, stop)? else { return Ok(Outcome::Unfetched) };
+    if !fetch(task, &recipe, flags, stop)? {
+        return Ok(Outcome::Unfetched);
+    }
+    let idle = Idle::begin();
+    let splits = load(task, &recipe, flags, &faults)?;
     let mut trainer = Trainer::new(backend, task.name(), recipe, splits)?;
     if let Some(output) = &mut output {
         if flags.resume {
@@ -147,26 +164,51 @@ fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicB
             output.begin(&trainer, &task.class_names(trainer.recipe()))?;
         }
     }
-    if !flags.quiet {
-        print(out, &header(backend, &trainer, trainer.steps_done()))?;
-    }
+    say_header(backend, &trainer, trainer.steps_done(), flags);
+    drop(idle);
     let options = FitOptions { quiet: flags.quiet, checkpoint_every: flags.checkpoint_every, ..FitOptions::default() };
-    let mut test = None;
-    if fit(&mut trainer, output.as_mut(), options, stop)? == Ending::Finished {
-        test = test_set(&trainer, flags, stop)?;
-    }
+    let test = match fit(&mut trainer, output.as_mut(), options, stop) {
+        Ok(Ending::Finished) => test_set(&trainer, flags, stop),
+        ending => ending.map(|_| None),
+    };
     complain_of(&faults);
     if trainer.left_out() > 0 {
         complain(&format!("{} steps were left out: no sample of their batches could be read", trainer.left_out()));
     }
+    let test = test.inspect_err(|_| say_what_is_kept(output.as_ref()))?;
     let Some(test) = test else { return Ok(Outcome::Stopped(trainer.steps_done(), output.map(|output| output.checkpoint()))) };
-    if let Some(output) = &mut output {
-        output.evaluation("test", &trainer, &test)?;
-        pictures::write(output.dir(), &trainer)?;
-        report::write(output.dir())?;
-    }
     let recent = trainer.recent(usize::MAX);
-    finish_run(&trainer, flags, (trainer.steps_done(), recent), test, started, out)
+    let summary = summarize(&trainer, (trainer.steps_done(), recent), test, started);
+    // The result first, but whatever is written may fail, and the rest is written all the same.
+    let printed = print_result(&trainer, flags, &summary, out);
+    if let Some(output) = &mut output {
+        output.evaluation("test", &trainer, &summary.test)?;
+        draw(output, &trainer);
+    }
+    printed.map(|()| Outcome::Finished(Box::new(summary)))
+}
+
+/// Opens the folder of a run.
+fn open(dir: &Path, flags: &Flags) -> Result<Output> {
+    match (flags.resume, flags.overwrite) {
+        (true, _) => Output::reopen(dir),
+        (false, true) => Output::open(dir),
+        (false, false) => Output::create(dir),
+    }
+}
+
+/// Says from where a run that has failed can go on.
+fn say_what_is_kept(output: Option<&Output>) {
+    if let Some((output, step)) = output.and_then(|output| Some((output, output.saved()?))) {
+        complain(&format!("the checkpoint of step {step} is kept: {}", output.checkpoint().display()));
+    }
+}
+
+/// Draws the pictures of a run and writes its report. None of them is worth a failure.
+fn draw<B: Backend>(output: &Output, trainer: &Trainer<B>) {
+    let pictures = pictures::write(output.dir(), trainer).into_iter();
+    let report = std::iter::once_with(|| report::write(output.dir()).map(drop));
+    pictures.chain(report).filter_map(Result::err).for_each(|error| complain(&format!("warning: {error}")));
 }
 
 /// Evaluates a stored model on the test set.
@@ -181,21 +223,25 @@ fn evaluate_only<B: Backend>(
     let started = Instant::now();
     let origin = Origin::of_task(checkpoint, task.name())?;
     let (recipe, faults) = (flags.recipe(task)?, flags.faults());
-    let Some(splits) = load(task, &recipe, flags, &faults, stop)? else { return Ok(Outcome::Unfetched) };
+    if !fetch(task, &recipe, flags, stop)? {
+        return Ok(Outcome::Unfetched);
+    }
+    let _idle = Idle::begin();
+    let splits = load(task, &recipe, flags, &faults)?;
     if splits.test.encoding() != origin.set.encoding() {
         return Err(Error::checkpoint(checkpoint, "was trained on data with other symbols or statistics: give the same --data"));
     }
     let trainer = Trainer::new(backend, task.name(), recipe, splits)?.with_weights(checkpoint)?;
-    if !flags.quiet {
-        print(out, &header(backend, &trainer, origin.step))?;
-    }
+    say_header(backend, &trainer, origin.step, flags);
     let test = test_set(&trainer, flags, stop)?;
     complain_of(&faults);
     let Some(test) = test else { return Ok(Outcome::Stopped(trainer.steps_done(), None)) };
     if !flags.quiet {
         print(out, &confusion(&test.confusion, &task.class_names(trainer.recipe())))?;
     }
-    finish_run(&trainer, flags, (origin.step, origin.recent), test, started, out)
+    let summary = summarize(&trainer, (origin.step, origin.recent), test, started);
+    print_result(&trainer, flags, &summary, out)?;
+    Ok(Outcome::Finished(Box::new(summary)))
 }
 
 /// Prints the classes of one sample.
@@ -207,12 +253,14 @@ fn predict<B: Backend>(
     stop: &AtomicBool,
     out: &mut dyn Write,
 ) -> Result<Outcome> {
+    let _idle = Idle::begin();
     let Origin { mut set, recipe, .. } = Origin::of_task(checkpoint, task.name())?;
     match (&flags.predict, &flags.predict_text) {
         (Some(path), _) if path.as_os_str() == "-" => task.push(&recipe, Sample::Text(&typed(io::stdin())?), &mut set)?,
         (Some(path), _) => task.push(&recipe, Sample::Given(path), &mut set)?,
         (None, text) => task.push(&recipe, Sample::Text(text.as_deref().unwrap_or_default()), &mut set)?,
     }
+    memory::check_model(&recipe, &set)?;
     let model = Model::new(backend, Key::new(0), &recipe.model_for(&set))?;
     load_weights(backend, &model, checkpoint)?;
     let mode = if flags.expected { SpikeMode::Expected } else { SpikeMode::Sampled };
@@ -228,29 +276,36 @@ fn predict<B: Backend>(
     Ok(Outcome::Predicted)
 }
 
-/// The data, fetched first where that is asked for; `None` where the fetching was stopped.
-fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, stop: &AtomicBool) -> Result<Option<Splits>> {
+/// Reads or generates the data.
+fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults) -> Result<Splits> {
     let dir = flags.data.as_deref();
-    #[cfg(feature = "download")]
-    if let (true, Some(dir)) = (flags.download, dir) {
-        let none = || Error::config("--download", task.name(), "there is no archive of these data: leave it out");
-        let set = task.archive(recipe).ok_or_else(none)?;
-        let options = download::Options { url: flags.data_url.clone(), ..download::Options::default() };
-        let bars = progress::Download::new(flags.quiet);
-        let fetched = download::fetch(&set, dir, &options, &|event| bars.show(event), stop).map_err(with_flags)?;
-        if fetched == download::Fetched::Stopped {
-            return Ok(None);
-        }
-    }
-    #[cfg(not(feature = "download"))]
-    let _ = stop;
     if let Some(what) = task.generates(recipe, dir)?
         // Files in someone's folder are always told of.
         && (dir.is_some() || !flags.quiet)
     {
         complain(&what);
     }
-    task.load(recipe, dir, faults).map(Some)
+    task.load(recipe, dir, faults)
+}
+
+/// Fetches the data where that is asked for; false where it was stopped.
+#[cfg(feature = "download")]
+fn fetch(task: &dyn Task, recipe: &Recipe, flags: &Flags, stop: &AtomicBool) -> Result<bool> {
+    if let (true, Some(dir)) = (flags.download, &flags.data) {
+        let none = || Error::config("--download", task.name(), "there is no archive of these data: leave it out");
+        let set = task.archive(recipe).ok_or_else(none)?;
+        let options = download::Options { url: flags.data_url.clone(), ..download::Options::default() };
+        let bars = progress::Download::new(flags.quiet);
+        let fetched = download::fetch(&set, dir, &options, &|event| bars.show(event), stop).map_err(with_flags)?;
+        return Ok(fetched != download::Fetched::Stopped);
+    }
+    Ok(true)
+}
+
+/// This build fetches nothing, and refuses the flag.
+#[cfg(not(feature = "download"))]
+fn fetch(_: &dyn Task, _: &Recipe, _: &Flags, _: &AtomicBool) -> Result<bool> {
+    Ok(true)
 }
 
 /// The error of a fetch in the words of the command line: its arguments are flags here.
@@ -271,20 +326,9 @@ fn test_set<B: Backend>(trainer: &Trainer<B>, flags: &Flags, stop: &AtomicBool) 
     trainer.test_watched(mode, passes, stop, &|done, all| bar.show(done, all))
 }
 
-/// Prints what is left to print of a finished run, which took so many steps with this mean of the last ones: the energy, if wanted, and
-/// the result line.
-fn finish_run<B: Backend>(
-    trainer: &Trainer<B>,
-    flags: &Flags,
-    (steps, recent): (u64, Option<StepReport>),
-    test: Evaluation,
-    started: Instant,
-    out: &mut dyn Write,
-) -> Result<Outcome> {
-    if flags.energy {
-        print(out, &energy::Table::new(trainer.model().config(), &test.layers).to_string())?;
-    }
-    let summary = Summary {
+/// What there is to say of a finished run, which took so many steps with this mean of the last ones.
+fn summarize<B: Backend>(trainer: &Trainer<B>, (steps, recent): (u64, Option<StepReport>), test: Evaluation, started: Instant) -> Summary {
+    Summary {
         task: trainer.task().into(),
         preset: trainer.recipe().name.clone(),
         backend: trainer.backend.name(),
@@ -293,9 +337,15 @@ fn finish_run<B: Backend>(
         test,
         majority: trainer.splits().test.majority(),
         seconds: started.elapsed().as_secs_f64(),
-    };
-    print(out, &summary.to_string())?;
-    Ok(Outcome::Finished(Box::new(summary)))
+    }
+}
+
+/// Prints the energy, if wanted, and the result line.
+fn print_result<B: Backend>(trainer: &Trainer<B>, flags: &Flags, summary: &Summary, out: &mut dyn Write) -> Result<()> {
+    if flags.energy {
+        print(out, &energy::Table::new(trainer.model().config(), &summary.test.layers).to_string())?;
+    }
+    print(out, &summary.to_string())
 }
 
 /// The confusion matrix: a row for each true class, a column for each class that was taken for it.
@@ -325,10 +375,13 @@ fn complain_of(faults: &Faults) {
     }
 }
 
-/// What is about to be trained, or was.
-fn header<B: Backend>(backend: &B, trainer: &Trainer<B>, steps_done: u64) -> String {
+/// Says what is about to be trained, or was.
+fn say_header<B: Backend>(backend: &B, trainer: &Trainer<B>, steps_done: u64, flags: &Flags) {
+    if flags.quiet {
+        return;
+    }
     let sets = trainer.splits();
-    format!(
+    complain(&format!(
         "{} {} on {}: {} parameters; {} training, {} validation, {} test samples; {} of {} steps done",
         trainer.task(),
         trainer.recipe().name,
@@ -339,7 +392,7 @@ fn header<B: Backend>(backend: &B, trainer: &Trainer<B>, steps_done: u64) -> Str
         sets.test.len(),
         steps_done,
         trainer.steps_total()
-    )
+    ));
 }
 
 #[cfg(feature = "parallel")]
@@ -356,12 +409,16 @@ fn use_threads(threads: usize) -> Result<()> {
     }
 }
 
-fn print_recipe(task: &dyn Task, flags: &Flags) -> Result<()> {
-    print(&mut io::stdout(), flags.recipe(task)?.to_toml()?.trim_end())
+fn print_recipe(task: &dyn Task, flags: &Flags, out: &mut dyn Write) -> Result<()> {
+    print(out, flags.recipe(task)?.to_toml()?.trim_end())
 }
 
+/// Prints a result. That its reader has gone is no fault.
 fn print(out: &mut dyn Write, line: &str) -> Result<()> {
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Error::io("write to", "the standard output", error))
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write to", "the standard output", error)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a line to stderr. Where even that fails, there is nobody left to tell.
@@ -369,14 +426,9 @@ fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-fn fail(code: u8, error: &Error) -> ExitCode {
+/// The exit code of work that is done, or has failed: then it says why.
+fn finish(result: Result<()>) -> u8 {
+    let Err(error) = result else { return 0 };
     complain(&format!("error: {error}"));
-    ExitCode::from(code)
-}
-
-fn finish(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &error),
-    }
+    if let Error::Config { .. } = error { WRONG } else { FAILED }
 }

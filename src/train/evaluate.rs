@@ -91,7 +91,7 @@ impl<B: Backend> Evaluator<'_, B> {
         let classes = set.classes();
         let mut tally = Tally { loss: 0.0, confusion: vec![vec![0; classes]; classes], meter: SpikeMeter::default() };
         for pass in 0..passes {
-            let (before, all) = (pass * set.len() as u64, passes * set.len() as u64);
+            let (before, all) = (pass * set.len() as u64, passes.saturating_mul(set.len() as u64));
             if !self.pass(set, key.fold(pass), &mut tally, &|done| watch(before + done, all))? {
                 return Ok(None);
             }
@@ -116,8 +116,8 @@ impl<B: Backend> Evaluator<'_, B> {
     fn pass(&self, set: &Dataset, key: Key, tally: &mut Tally, watch: &dyn Fn(u64)) -> Result<bool> {
         let batch = self.batch;
         let make = move |number: u64| {
-            let start = number as usize * batch;
-            let indices: Vec<usize> = (start..set.len().min(start + batch)).collect();
+            let start = (number as usize).saturating_mul(batch);
+            let indices: Vec<usize> = (start..set.len().min(start.saturating_add(batch))).collect();
             (!indices.is_empty()).then(|| set.try_batch(&indices))
         };
         thread::scope(|scope| {
@@ -132,7 +132,7 @@ impl<B: Backend> Evaluator<'_, B> {
                     self.score(&batch, key.fold(number), tally)?;
                 }
                 number += 1;
-                watch((number * self.batch as u64).min(set.len() as u64));
+                watch(number.saturating_mul(self.batch as u64).min(set.len() as u64));
             }
         })
     }

@@ -6,7 +6,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::trainer::Trainer;
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How often what is written, and what is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,8 @@ pub enum Ending {
 /// `stop` is looked at before every step and every batch of a validation: where it is set, the run is saved, and the loop ends.
 ///
 /// # Errors
-/// What a step, a validation or a file answers. The last checkpoint stays as it was.
+/// What a step, a validation or a file answers. Where a sample cannot be read, what was reached before is saved first; otherwise the last
+/// checkpoint stays as it was.
 pub fn fit<B: Backend>(
     trainer: &mut Trainer<B>,
     mut output: Option<&mut Output>,
@@ -54,7 +55,8 @@ pub fn fit<B: Backend>(
         let mut validated = None;
         if trainer.validation_due() {
             let bar = progress.validation();
-            validated = trainer.validate_watched(stop, &|done, all| bar.show(done, all))?;
+            let found = trainer.validate_watched(stop, &|done, all| bar.show(done, all));
+            validated = found.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
         }
         if let (Some(output), Some(found)) = (output.as_deref_mut(), &validated) {
             output.evaluation("validation", trainer, found)?;
@@ -67,19 +69,29 @@ pub fn fit<B: Backend>(
             true => Some(Ending::Stopped),
             false => trainer.is_finished().then_some(Ending::Finished),
         };
-        if let Some(output) = output.as_deref().filter(|_| saved != Some(done) && (ending.is_some() || due(done, options.checkpoint_every)))
-        {
+        let wanted = saved != Some(done) && (ending.is_some() || due(done, options.checkpoint_every));
+        if let Some(output) = output.as_deref_mut().filter(|_| wanted) {
             output.save(trainer)?;
             saved = Some(done);
         }
         if let Some(ending) = ending {
             return Ok(ending);
         }
-        trainer.step()?;
+        let step = trainer.step();
+        step.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
         progress.show(trainer.steps_done(), trainer.best().map(|(_, accuracy)| accuracy), trainer.recent(usize::MAX));
         if let Some(output) = output.as_deref_mut().filter(|_| due(trainer.steps_done(), options.metrics_every)) {
             output.train(trainer, options.metrics_every as usize)?;
         }
+    }
+}
+
+/// Saves what was reached before an error. Where a number is not finite it is not worth it, and a device that failed in the middle of a step
+/// may have moved a BatchNorm's statistics.
+fn rescue<B: Backend>(error: &Error, trainer: &Trainer<B>, output: Option<&mut Output>) {
+    if let (Some(output), false) = (output, matches!(error, Error::NonFinite { .. } | Error::Device { .. })) {
+        // Where this fails too, the first error is the one to report.
+        let _ = output.save(trainer);
     }
 }
 
@@ -94,7 +106,6 @@ mod tests {
     use crate::backend::Cpu;
     use crate::backend::cube::wgpu;
     use crate::data::{Dataset, Splits, Vocabulary};
-    use crate::error::Error;
     use crate::train::Recipe;
 
     const RECIPE: &str = r#"name = "tiny"

@@ -32,6 +32,7 @@ running
   --out DIR             folder for metrics.jsonl, report.html, checkpoint.safetensors and best.safetensors; without it nothing is written
   --checkpoint-every N  steps between checkpoints (default 100)
   --resume              go on from the checkpoint in --out, with its recipe
+  --overwrite           begin anew in an --out that holds a run; its checkpoints stay beside the new ones, with .previous in their names
   --report              write report.html anew from the metrics in --out, and leave
 evaluation
   --eval-passes N       how often the test set is gone through, with new spikes each time (default 5)
@@ -43,11 +44,15 @@ evaluation
   --predict-text TEXT   the same of this text
   --energy              print an estimate of the energy of inference
 other
-  --quiet               print the result line only
+  --quiet               no progress bars and no header
   --help                this text
 
-Ctrl-C saves to --out and leaves with exit code 130; a second one leaves at once. Exit code 1: the run failed, 2: wrong usage.
+Results go to stdout, everything else to stderr. Ctrl-C, SIGTERM and SIGHUP let a run save to --out and leave; a second one leaves at
+once. Exit codes: 0 done; 1 failed; 2 wrong usage, or a value that cannot be; 128 + n stopped by signal n (130 by Ctrl-C, 143 by SIGTERM).
 ";
+
+/// More than any machine has processors.
+const MOST_THREADS: u64 = 4096;
 
 /// What is asked for on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +101,8 @@ pub struct Flags {
     pub checkpoint_every: u64,
     /// `--resume`
     pub resume: bool,
+    /// `--overwrite`
+    pub overwrite: bool,
     /// `--eval-passes`
     pub eval_passes: u64,
     /// `--expected`
@@ -132,6 +139,7 @@ impl Default for Flags {
             out: None,
             checkpoint_every: 100,
             resume: false,
+            overwrite: false,
             eval_passes: 5,
             expected: false,
             eval_only: false,
@@ -155,27 +163,28 @@ impl Flags {
         while let Some(argument) = parser.next().map_err(usage)? {
             match argument {
                 Long("preset") => flags.preset = Some(text(&mut parser)?),
-                Long("recipe") => flags.recipe = Some(path(&mut parser)?),
+                Long("recipe") => flags.recipe = Some(path(&mut parser, "--recipe")?),
                 Long("set") => flags.set.push(assignment(&text(&mut parser)?)?),
                 Long("steps") => flags.steps = Some(positive(&mut parser, "--steps")?),
                 Long("batch-size") => flags.batch_size = Some(positive(&mut parser, "--batch-size")? as usize),
                 Long("seed") => flags.seed = Some(number(&mut parser, "--seed")?),
                 Long("print-recipe") => print = true,
-                Long("data") => flags.data = Some(path(&mut parser)?),
+                Long("data") => flags.data = Some(path(&mut parser, "--data")?),
                 Long("download") => flags.download = true,
                 Long("data-url") => flags.data_url = Some(text(&mut parser)?),
                 Long("skip-bad") => flags.skip_bad = true,
                 Long("backend") => flags.backend = BackendChoice::named(&text(&mut parser)?)?,
-                Long("threads") => flags.threads = Some(positive(&mut parser, "--threads")? as usize),
-                Long("out") => flags.out = Some(path(&mut parser)?),
+                Long("threads") => flags.threads = Some(threads(&mut parser)?),
+                Long("out") => flags.out = Some(path(&mut parser, "--out")?),
                 Long("checkpoint-every") => flags.checkpoint_every = positive(&mut parser, "--checkpoint-every")?,
                 Long("resume") => flags.resume = true,
+                Long("overwrite") => flags.overwrite = true,
                 Long("report") => report = true,
                 Long("eval-passes") => flags.eval_passes = positive(&mut parser, "--eval-passes")?,
                 Long("expected") => flags.expected = true,
                 Long("eval-only") => flags.eval_only = true,
-                Long("checkpoint") => flags.checkpoint = Some(path(&mut parser)?),
-                Long("predict") => flags.predict = Some(path(&mut parser)?),
+                Long("checkpoint") => flags.checkpoint = Some(path(&mut parser, "--checkpoint")?),
+                Long("predict") => flags.predict = Some(path(&mut parser, "--predict")?),
                 Long("predict-text") => flags.predict_text = Some(parser.value().and_then(|text| text.string()).map_err(usage)?),
                 Long("energy") => flags.energy = true,
                 Long("quiet") => flags.quiet = true,
@@ -206,6 +215,10 @@ impl Flags {
         }
         if self.resume && self.out.is_none() {
             return refuse("--resume", "without --out", "say with --out DIR in which folder the checkpoint is");
+        }
+        if self.overwrite && (self.resume || self.out.is_none()) {
+            let flag = if self.resume { "with --resume" } else { "without --out" };
+            return refuse("--overwrite", flag, "it begins a run anew in the folder of --out: correct the one or the other");
         }
         if reads_checkpoint && self.checkpoint.is_none() {
             let flag = if self.eval_only { "--eval-only" } else { "--predict" };
@@ -291,8 +304,9 @@ fn text(parser: &mut lexopt::Parser) -> Result<String> {
     Ok(parser.value().map_err(usage)?.to_string_lossy().into_owned())
 }
 
-fn path(parser: &mut lexopt::Parser) -> Result<PathBuf> {
-    Ok(parser.value().map_err(usage)?.into())
+fn path(parser: &mut lexopt::Parser, flag: &'static str) -> Result<PathBuf> {
+    let path = parser.value().map_err(usage)?;
+    if path.is_empty() { Err(Error::config(flag, "''", "is empty: give a name, as ./ for this folder")) } else { Ok(path.into()) }
 }
 
 fn assignment(text: &str) -> Result<(String, String)> {
@@ -303,6 +317,13 @@ fn assignment(text: &str) -> Result<(String, String)> {
 fn number(parser: &mut lexopt::Parser, flag: &'static str) -> Result<u64> {
     let text = text(parser)?;
     text.parse().map_err(|_| Error::config(flag, text, "must be a whole number, 0 or above"))
+}
+
+fn threads(parser: &mut lexopt::Parser) -> Result<usize> {
+    match positive(parser, "--threads")? {
+        number if number > MOST_THREADS => Err(Error::config("--threads", number, format!("must be at most {MOST_THREADS}"))),
+        number => Ok(number as usize),
+    }
 }
 
 fn positive(parser: &mut lexopt::Parser, flag: &'static str) -> Result<u64> {

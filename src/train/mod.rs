@@ -29,12 +29,16 @@ mod backend_choice;
 mod checkpoint;
 pub(crate) mod classify;
 pub mod cli;
+#[cfg(test)]
+mod disk_faults;
 mod energy;
 mod evaluate;
 mod feeder;
 mod fit;
 mod flags;
 pub mod interrupt;
+mod lock;
+mod memory;
 mod metrics;
 mod output;
 mod pictures;

@@ -1,17 +1,17 @@
 //! Output: the folder of a run, with its checkpoint and its metrics.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::evaluate::{Evaluation, LayerRate};
+use super::lock::Lock;
 use super::metrics::Metrics;
 use super::trainer::Trainer;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::file::temporaries;
+use crate::file;
 use crate::nn::Module;
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -33,23 +33,46 @@ const PICTURES: [&str; 3] = ["report.html", "raster.svg", "kernels.svg"];
 ///   test also `confusion`, the true classes in rows.
 ///
 /// A number that is not finite, as the rate of spikes where none was sampled, is `null`.
+///
+/// While this lives the folder is locked: nobody else can open it. The file `.lock` in it holds the number of the last process that did.
 #[derive(Debug)]
 pub struct Output {
     dir: PathBuf,
     metrics: Metrics,
+    /// The step of the checkpoint, where this run has one.
+    saved: Option<u64>,
     started: Instant,
+    _lock: Lock,
 }
 
 impl Output {
     /// Opens the folder, and makes it where it is missing. What is in it stays as it is.
     ///
     /// # Errors
-    /// [`Error::Io`] where the folder cannot be made or written to.
+    /// [`Error::Io`] where the folder cannot be made or written to; [`Error::Config`] where someone else has it open.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self> {
         let dir = dir.into();
-        fs::create_dir_all(&dir).map_err(|error| Error::io("create the folder", &dir, error))?;
+        file::create_folder(&dir)?;
+        let lock = Lock::take(&dir)?;
         let metrics = Metrics::open(dir.join(METRICS))?;
-        Ok(Output { dir, metrics, started: Instant::now() })
+        Ok(Output { dir, metrics, saved: None, started: Instant::now(), _lock: lock })
+    }
+
+    /// Opens the folder of a new run: one that holds no other.
+    ///
+    /// # Errors
+    /// As [`Output::open`]; [`Error::Config`] where a run has left something in it that [`Output::begin`] would take away.
+    pub fn create(dir: impl Into<PathBuf>) -> Result<Self> {
+        let output = Self::open(dir)?;
+        let holds = |name: &&&str| output.dir.join(name).exists();
+        let ways = match [CHECKPOINT, BEST].iter().chain(&PICTURES).find(holds) {
+            Some(&CHECKPOINT) => "go on with it by --resume, give another folder",
+            None if !output.metrics.hold_a_run()? => return Ok(output),
+            // It was stopped before its first checkpoint.
+            _ => "give another folder",
+        };
+        let help = format!("the folder holds a run: {ways}, or begin anew in it by --overwrite");
+        Err(Error::config("--out", output.dir.display(), help))
     }
 
     /// Opens the folder of a run that is to go on.
@@ -92,6 +115,7 @@ impl Output {
     /// [`Error::Io`] where the metrics cannot be read or written; [`Error::Value`] where the recipe cannot be written as TOML.
     pub fn proceed<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
         self.sweep()?;
+        self.saved = Some(trainer.steps_done());
         let up_to = |line: &Value, field: &str, last: u64| line[field].as_u64().is_some_and(|number| number <= last);
         let (recipe, steps, backend) = (trainer.recipe().to_toml()?, trainer.steps_total(), trainer.backend.name());
         self.metrics.rewind(|line| match line["kind"].as_str() {
@@ -119,12 +143,10 @@ impl Output {
         for (name, aside) in [(CHECKPOINT, PREVIOUS), (BEST, PREVIOUS_BEST)] {
             let path = self.dir.join(name);
             if path.exists() {
-                fs::rename(&path, self.dir.join(aside)).map_err(|error| Error::io("put aside", &path, error))?;
+                file::put_aside(&path, &self.dir.join(aside))?;
             }
         }
-        for path in PICTURES.map(|name| self.dir.join(name)).iter().filter(|path| path.exists()) {
-            fs::remove_file(path).map_err(|error| Error::io("remove", path, error))?;
-        }
+        PICTURES.map(|name| self.dir.join(name)).iter().filter(|path| path.exists()).try_for_each(|path| file::remove(path))?;
         self.metrics.rewind(|_| false)?;
         let line = json!({
             "task": trainer.task(), "backend": trainer.backend.name(), "parameters": trainer.model().num_parameters(),
@@ -136,16 +158,21 @@ impl Output {
 
     /// Removes what a run that was killed had begun to write.
     fn sweep(&self) -> Result<()> {
-        for path in temporaries(&self.dir, &[&[CHECKPOINT, BEST, METRICS], &PICTURES[..]].concat())? {
-            fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
-        }
-        Ok(())
+        let begun = file::temporaries(&self.dir, &[&[CHECKPOINT, BEST, METRICS], &PICTURES[..]].concat())?;
+        begun.iter().try_for_each(|path| file::remove(path))
     }
 
     /// Writes the checkpoint, once the metrics so far are on the disk.
-    pub(super) fn save<B: Backend>(&self, trainer: &Trainer<B>) -> Result<()> {
+    pub(super) fn save<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
         self.metrics.sync()?;
-        trainer.save(self.checkpoint())
+        trainer.save(self.checkpoint())?;
+        self.saved = Some(trainer.steps_done());
+        Ok(())
+    }
+
+    /// The step of the checkpoint, where this run has one.
+    pub(super) fn saved(&self) -> Option<u64> {
+        self.saved
     }
 
     /// Writes the checkpoint of the best epoch.

@@ -8,19 +8,18 @@ use super::trainer::Trainer;
 use crate::autodiff::Tape;
 use crate::backend::{Backend, Key, Real};
 use crate::error::{Error, Result};
-use crate::file::write_atomically;
+use crate::file::write_text;
 use crate::nn::{Context, Site, SpikeMeter};
 
-/// Writes `raster.svg`, the spikes of the first test sample, and `kernels.svg` into the folder `dir`.
+/// Writes `raster.svg`, the spikes of the first test sample, and `kernels.svg` into the folder `dir`: each for itself, with what came of it.
 ///
 /// # Errors
 /// What the model answers; [`Error::Io`] where a file cannot be written.
-pub(super) fn write<B: Backend>(dir: &Path, trainer: &Trainer<B>) -> Result<()> {
-    for (name, text) in [("raster.svg", raster_svg(&raster(trainer)?)?), ("kernels.svg", kernels_svg(&kernels(trainer)?)?)] {
-        let path = dir.join(name);
-        write_atomically(&path, |out| out.write_all(text.as_bytes()).map_err(|error| Error::io("write", &path, error)))?;
-    }
-    Ok(())
+pub(super) fn write<B: Backend>(dir: &Path, trainer: &Trainer<B>) -> [Result<()>; 2] {
+    [
+        raster(trainer).and_then(|raster| write_text(&dir.join("raster.svg"), &raster_svg(&raster)?)),
+        kernels(trainer).and_then(|kernels| write_text(&dir.join("kernels.svg"), &kernels_svg(&kernels)?)),
+    ]
 }
 
 /// The spikes of the first test sample in every layer.

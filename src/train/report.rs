@@ -21,7 +21,7 @@ use history::History;
 
 use super::output::METRICS;
 use crate::error::{Error, Result};
-use crate::file::write_atomically;
+use crate::file::write_text;
 
 pub(crate) use kernels::{Kernel, kernels_svg};
 pub(crate) use raster::{Panel, Raster, raster_svg};
@@ -43,8 +43,8 @@ pub fn write(dir: &Path) -> Result<PathBuf> {
             pictures.push((heading, svg));
         }
     }
-    let (path, text) = (dir.join("report.html"), page::html(&history, &pictures)?);
-    write_atomically(&path, |out| out.write_all(text.as_bytes()).map_err(|error| Error::io("write", &path, error)))?;
+    let path = dir.join("report.html");
+    write_text(&path, &page::html(&history, &pictures)?)?;
     Ok(path)
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::classify::{first_not_finite, largest, logits, scores};
 use super::evaluate::{Evaluation, Evaluator, Watch};
 use super::feeder::{self, Feeder};
+use super::memory;
 use super::recipe::{Recipe, Schedule};
 use crate::autodiff::{Gradients, Tape};
 use crate::backend::{Backend, Binary, Key, Real, SpikeMode, Tensor};
@@ -77,7 +78,8 @@ impl<B: Backend> Trainer<B> {
     /// A run before its first step.
     ///
     /// # Errors
-    /// [`Error::Config`] for what [`Recipe::check`] refuses; [`Error::Value`] where one of the three parts of the data is empty.
+    /// [`Error::Config`] for what [`Recipe::check`] refuses, and for sizes that the machine has no memory for; [`Error::Value`] where one of
+    /// the three parts of the data is empty.
     pub fn new(backend: &B, task: &str, recipe: Recipe, splits: Splits) -> Result<Self> {
         recipe.check()?;
         for (name, set) in [("training", &splits.train), ("validation", &splits.val), ("test", &splits.test)] {
@@ -85,6 +87,7 @@ impl<B: Backend> Trainer<B> {
                 return Err(Error::value("Trainer", format!("the {name} set is empty: it must have at least one sample")));
             }
         }
+        memory::check_training(&recipe, &splits.train, backend.name().starts_with("cpu"))?;
         let model = Model::new(backend, Key::new(recipe.run.seed).fold(INIT), &recipe.model_for(&splits.train))?;
         let optimizer = Optimizer::new(recipe.optimizer)?;
         let plateau = match recipe.schedule {
@@ -149,7 +152,7 @@ impl<B: Backend> Trainer<B> {
 
     fn is_stuck(&self) -> bool {
         match (self.recipe.run.early_stop, self.state.best) {
-            (Some(patience), Some((best, _))) => self.state.validated >= best + patience,
+            (Some(patience), Some((best, _))) => self.state.validated >= best.saturating_add(patience),
             _ => false,
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::runs::{bits, changed, figures, flags, go, mentions, printed, recipe, run_error, take};
 use pspikessm::backend::{Cpu, Key, SpikeMode};
-use pspikessm::data::{Dataset, Encoding, Faults, Source, Splits};
-use pspikessm::train::{Evaluator, FitOptions, Preset, Recipe, Sample, Task, Trainer, fit};
+use pspikessm::data::{self, Dataset, Encoding, Faults, Source, Splits};
+use pspikessm::train::{Evaluator, FitOptions, Output, Preset, Recipe, Sample, Task, Trainer, fit};
 use pspikessm::{Error, Result};
 
 /// Sequences of five values; those with these numbers cannot be read.
@@ -196,6 +196,28 @@ fn a_training_set_of_bad_samples_only_is_an_error() {
     let all: &'static [usize] = Vec::leak((0..22).collect());
     let error = run_error(&Remote([all, &[], &[]]), &flags("--skip-bad --steps 12", None));
     mentions(&error, &["none of the training samples", "--skip-bad"]);
+}
+
+#[test]
+fn a_sample_that_vanishes_on_the_way_does_not_take_the_steps_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // It comes in a later batch of the first epoch, then in the validation after it.
+    let late = data::order(22, 0, 0)[13];
+    let vanished: &'static [usize] = Vec::leak(vec![late]);
+    for (number, (bad, step)) in [([vanished, &[], &[]], 3), ([&[], &[4], &[]], 6)].into_iter().enumerate() {
+        let mut trainer = trainer(recipe(16), bad, &Faults::refused());
+        let mut output = Output::create(dir.path().join(number.to_string())).unwrap();
+        let error = fit(&mut trainer, Some(&mut output), FitOptions::default(), &go()).unwrap_err();
+        mentions(&error.to_string(), &[".wav", "ends in the middle"]);
+        let good: Bad = [&[], &[], &[]];
+        let mut rest = self::trainer(recipe(16), good, &Faults::refused()).resume(output.checkpoint()).unwrap();
+        assert_eq!((rest.steps_done(), bits(&rest)), (step, bits(&trainer)));
+        // Once it is there again, the run is the one that never missed it.
+        let mut whole = self::trainer(recipe(16), good, &Faults::refused());
+        crate::runs::advance(&mut whole, 16);
+        fit(&mut rest, Some(&mut output), FitOptions::default(), &go()).unwrap();
+        assert_eq!(bits(&rest), bits(&whole));
+    }
 }
 
 #[test]

@@ -28,7 +28,11 @@ fn flags_that_make_no_sense_are_errors() {
         ("--steps many", &["--steps = many", "whole number"]),
         ("--seed -1", &["--seed = -1", "whole number"]),
         ("--set lr", &["--set = lr", "key=value"]),
+        ("--threads 1000000", &["--threads = 1000000", "at most 4096"]),
+        ("--threads 18446744073709551616", &["--threads = 18446744073709551616", "whole number"]),
         ("--resume", &["--resume", "--out"]),
+        ("--overwrite", &["--overwrite = without --out"]),
+        ("--overwrite --resume --out x", &["--overwrite = with --resume"]),
         ("--report", &["--report", "--out"]),
         ("--eval-only", &["--eval-only", "--checkpoint"]),
         ("--predict x", &["--predict", "--checkpoint"]),
@@ -48,6 +52,9 @@ fn flags_that_make_no_sense_are_errors() {
         ("listops", &["listops", "--help"]),
     ] {
         mentions(&parse(line).unwrap_err().to_string(), parts);
+    }
+    for flag in ["--out", "--data", "--recipe", "--checkpoint"] {
+        mentions(&Flags::parse([flag, ""]).unwrap_err().to_string(), &[&format!("{flag} = ''"), "is empty"]);
     }
     if cfg!(not(feature = "download")) {
         mentions(&parse("--download --data x").unwrap_err().to_string(), &["--download = in this build", "--features download"]);
@@ -79,6 +86,7 @@ fn flags_are_read() {
         out: Some("o".into()),
         checkpoint_every: 5,
         resume: true,
+        overwrite: false,
         eval_passes: 2,
         expected: false,
         eval_only: false,
@@ -117,6 +125,7 @@ fn the_help_text_names_every_flag_preset_and_device() {
         "out",
         "checkpoint-every",
         "resume",
+        "overwrite",
         "report",
         "eval-passes",
         "expected",
@@ -184,6 +193,8 @@ fn flags_change_the_recipe() {
     mentions(&fails("--set model.block.ssm.d_modell=3"), &["--set = model.block.ssm.d_modell=3", "unknown field"]);
     mentions(&fails("--batch-size 2 --set run.accumulate=3"), &["accumulate = 3"]);
     mentions(&fails("--seed 18446744073709551615"), &["seed = 18446744073709551615", "2^63"]);
+    mentions(&fails("--set model.block.ssm.d_state=9223372036854775806"), &["d_state = 9223372036854775806", "at most 1024"]);
+    mentions(&fails("--set model.block.ssm.l_max=9223372036854775807"), &["l_max = 9223372036854775807", "at most 8388608"]);
 }
 
 #[test]
@@ -230,7 +241,7 @@ fn checkpoints_come_as_often_as_asked() {
     let kept = |every: &str| {
         let dir = tempfile::tempdir().unwrap();
         let line = format!("{every} --set optimizer.lr=1e37 --set schedule.cosine.warmup=9 --steps 10");
-        mentions(&run_error(&Tiny, &flags(&line, Some(dir.path()))), &["is not finite", "last good checkpoint"]);
+        mentions(&run_error(&Tiny, &flags(&line, Some(dir.path()))), &["is not finite", "lower the learning rate"]);
         Origin::read(dir.path().join("checkpoint.safetensors")).map(|origin| origin.step).ok()
     };
     assert!(kept("--checkpoint-every 1").is_some());
@@ -313,6 +324,57 @@ fn listops_has_its_variants_and_reads_an_expression() {
     {
         mentions(&run_error(&ListOps, &predict(sample)), &["--predict", says]);
     }
+}
+
+/// A run with these flags, and the exit code that it has as a program.
+#[track_caller]
+fn exits(line: &str, code: u8) {
+    assert_eq!(cli::exit_code(&Tiny, line.split_whitespace()), code, "{line}");
+}
+
+#[test]
+fn exit_codes_tell_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let out = out.to_str().unwrap();
+    exits(&format!("--backend cpu --quiet --steps 2 --out {out}"), 0);
+    exits("--print-recipe", 0);
+    exits(&format!("--report --out {out}"), 0);
+    for wrong in ["--preset huge", "--set model.layers=0", "--set a.b=1", "--threads 1000000", "--speed 3", "--data=", "--backend cpu:x"] {
+        exits(wrong, 2);
+    }
+    exits(&format!("--backend cpu --out {out}"), 2);
+    exits("--backend cpu --set model.block.ssm.d_model=1000000", 2);
+    exits("--backend cpu --set model.layers=9223372036854775807", 2);
+    exits("--backend cpu --set model.block.ssm.d_model=9223372036854775807", 2);
+    exits("--recipe absent.toml", 1);
+    exits(&format!("--report --out {}", dir.path().display()), 1);
+    exits("--backend cpu --quiet --steps 4 --set optimizer.lr=1e37", 1);
+    // Numbers of which no sum and no product may overflow.
+    let most = "9223372036854775807";
+    exits(&format!("--backend cpu --quiet --steps 2 --set run.batch={most} --set run.early_stop={most} --checkpoint-every {most}"), 0);
+}
+
+#[test]
+fn a_reader_of_the_results_who_has_gone_stops_nothing() {
+    struct Closed;
+    impl std::io::Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let outcome = cli::run_on(&Cpu::<f32>::new(), &Tiny, &flags("", Some(dir.path())), &go(), &mut Closed).unwrap();
+    assert!(matches!(outcome, Outcome::Finished(_)));
+    assert!(dir.path().join("report.html").exists());
+}
+
+#[test]
+fn the_standard_output_has_the_result_alone() {
+    assert_eq!(crate::runs::printed(&Tiny, &flags("", None)).lines().count(), 1);
 }
 
 // Devices.

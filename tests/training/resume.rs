@@ -87,6 +87,7 @@ fn a_resumed_run_prints_and_writes_the_same() {
     let mut part = trainer().resume(&checkpoint).unwrap();
     let mut output = Output::open(parts.path()).unwrap();
     assert_eq!(fit(&mut part, Some(&mut output), FitOptions::default(), &go()).unwrap(), Ending::Finished);
+    drop(output);
     let mut part = trainer();
     advance(&mut part, 9);
     part.save(&checkpoint).unwrap();
@@ -134,6 +135,7 @@ fn a_validation_that_the_checkpoint_does_not_know_is_written_once() {
     // Gone on with, and killed before the next checkpoint: the file is that of step 6, the metrics know its validation.
     fit(&mut part, Some(&mut output), FitOptions::default(), &go()).unwrap();
     fs::write(output.checkpoint(), stopped).unwrap();
+    drop(output);
     result(&Tiny, &flags("--resume", Some(parts.path())));
     assert_eq!(without_seconds(metrics(parts.path())), without_seconds(metrics(whole.path())));
 }
@@ -173,6 +175,49 @@ fn what_a_killed_run_had_begun_to_write_goes() {
 }
 
 #[test]
+fn a_new_run_takes_nothing_away_unless_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = || names(dir.path()).into_iter().map(|name| fs::read(dir.path().join(name)).unwrap()).collect::<Vec<_>>();
+    let refused = |ways: &[&str]| {
+        let before = all();
+        let error = run_error(&Tiny, &flags("", Some(dir.path())));
+        mentions(&error, &[&["--out = ", "holds a run", "another folder", "--overwrite"], ways].concat());
+        assert!(all() == before);
+        error
+    };
+    // Before its first line of metrics a run has left nothing.
+    let mut begun = Output::create(dir.path()).unwrap();
+    begun.begin(&trainer(), &[]).unwrap();
+    drop(begun);
+    result(&Tiny, &flags("", Some(dir.path())));
+    refused(&["go on with it by --resume"]);
+    fs::remove_file(dir.path().join("checkpoint.safetensors")).unwrap();
+    for gone in ["best.safetensors", "report.html", "raster.svg", "kernels.svg"] {
+        assert!(!refused(&[]).contains("--resume"));
+        fs::remove_file(dir.path().join(gone)).unwrap();
+    }
+    refused(&[]);
+    fs::write(dir.path().join("metrics.jsonl"), "").unwrap();
+    result(&Tiny, &flags("", Some(dir.path())));
+}
+
+#[test]
+fn a_folder_has_one_run_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = Output::create(dir.path()).unwrap();
+    fs::write(own.checkpoint(), "there").unwrap();
+    for line in ["", "--resume", "--overwrite"] {
+        let process = format!("locked by process {}, ", std::process::id());
+        mentions(&run_error(&Tiny, &flags(line, Some(dir.path()))), &["--out = ", &process]);
+    }
+    drop(own);
+    result(&Tiny, &flags("--overwrite", Some(dir.path())));
+    // What a process left that is no more keeps nobody out, whatever stands in it.
+    fs::write(dir.path().join(".lock"), "1\n").unwrap();
+    result(&Tiny, &flags("--resume", Some(dir.path())));
+}
+
+#[test]
 fn a_new_run_in_an_old_folder_puts_the_old_checkpoints_aside() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| fs::read(dir.path().join(name)).unwrap();
@@ -181,12 +226,13 @@ fn a_new_run_in_an_old_folder_puts_the_old_checkpoints_aside() {
     for name in ["report.html", "raster.svg", "kernels.svg"] {
         fs::write(dir.path().join(name), "of the old run").unwrap();
     }
-    let stopped = cli::run_on(&Cpu::<f32>::new(), &Tiny, &flags("--seed 5", Some(dir.path())), &halt(), &mut Vec::new()).unwrap();
+    let stopped =
+        cli::run_on(&Cpu::<f32>::new(), &Tiny, &flags("--overwrite --seed 5", Some(dir.path())), &halt(), &mut Vec::new()).unwrap();
     assert!(matches!(stopped, Outcome::Stopped(0, Some(_))));
     assert_eq!(["checkpoint.previous.safetensors", "best.previous.safetensors"].map(file), old);
     assert_eq!(
         names(dir.path()),
-        ["best.previous.safetensors", "checkpoint.previous.safetensors", "checkpoint.safetensors", "metrics.jsonl"]
+        [".lock", "best.previous.safetensors", "checkpoint.previous.safetensors", "checkpoint.safetensors", "metrics.jsonl"]
     );
     assert_eq!(metrics(dir.path()).iter().map(|line| &line["kind"]).collect::<Vec<_>>(), ["run"]);
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::nn::BlockConfig;
+use crate::nn::{BlockConfig, SsmInit};
 
 /// How an input becomes a (batch, d_model, length) sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,21 @@ impl ModelConfig {
             }
         }
         self.block.check()
+    }
+
+    /// Of how many numbers a model of these sizes consists at the least. It is no whole number, so that no size makes it overflow.
+    pub(crate) fn least_values(&self) -> f64 {
+        let BlockConfig { ssm, bidirectional, norm, .. } = &self.block;
+        let (Encoder::Tokens(read) | Encoder::Values(read)) = self.encoder;
+        let one_or_two = |two: bool| if two { 2.0 } else { 1.0 };
+        let (channels, states, copies) = (ssm.d_model as f64, ssm.d_state as f64, ssm.n_ssm as f64);
+        // Complex, of half the states: A, B and perhaps a P of one row, for every copy, and C.
+        let shared = if let SsmInit::Dplr(_) = ssm.init { 3.0 } else { 2.0 };
+        let ssm = 2.0 * channels + copies * shared * states + one_or_two(ssm.bidirectional) * channels * states;
+        let (branches, norm) = (one_or_two(*bidirectional), if norm.is_some() { 2.0 } else { 0.0 });
+        let block = branches * (2.0 * channels + ssm) + (3.0 + norm) * channels + branches * channels * channels;
+        let compared = if self.retrieval { 4.0 * channels * channels } else { 0.0 };
+        self.layers as f64 * block + (read as f64 + self.classes as f64) * channels + compared
     }
 }
 

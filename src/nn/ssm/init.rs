@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::nn::Activation;
 use crate::nn::hippo::{self, CLIP_B, Complex64, DiagInit, Measure};
 
+/// The longest kernel. Doubling may store up to twice this in a buffer, whose f32 still holds it exactly.
+pub(super) const LONGEST: usize = 1 << 23;
+
 listed! {
     /// The family of the state matrix and where it starts.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,8 +159,8 @@ impl SsmConfig {
     /// Checks every value.
     ///
     /// # Errors
-    /// [`Error::Config`] with the name of the value: sizes of 0, an odd d_state, n_ssm that does not divide d_model, step sizes that are
-    /// not 0 < dt_min <= dt_max, l_max of 0, dropout outside [0, 1).
+    /// [`Error::Config`] with the name of the value: sizes of 0, a d_state that is odd or above 1,024, n_ssm that does not divide d_model,
+    /// step sizes that are not 0 < dt_min <= dt_max, l_max of 0 or above 2^23, dropout outside [0, 1).
     pub fn check(&self) -> Result<()> {
         let bad = |name, value: &dyn std::fmt::Display, help: &str| Err(Error::config(name, value, help));
         if self.d_model == 0 {
@@ -165,6 +168,9 @@ impl SsmConfig {
         }
         if self.d_state == 0 || !self.d_state.is_multiple_of(2) {
             return bad("d_state", &self.d_state, "must be even and at least 2: states come in conjugate pairs");
+        }
+        if self.d_state > hippo::MAX_D_STATE {
+            return bad("d_state", &self.d_state, &format!("must be at most {}", hippo::MAX_D_STATE));
         }
         if self.n_ssm == 0 || !self.d_model.is_multiple_of(self.n_ssm) {
             return Err(Error::config("n_ssm", self.n_ssm, format!("must divide d_model = {}", self.d_model)));
@@ -175,6 +181,9 @@ impl SsmConfig {
         }
         if self.l_max == Some(0) {
             return bad("l_max", &0, "must be at least 1, or None");
+        }
+        if let Some(l_max) = self.l_max.filter(|&l_max| l_max > LONGEST) {
+            return bad("l_max", &l_max, &format!("must be at most {LONGEST}, the longest kernel that is served"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return bad("dropout", &self.dropout, "must lie in [0, 1)");

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::init::{SsmConfig, SsmInit, System, normals};
+use super::init::{LONGEST, SsmConfig, SsmInit, System, normals};
 use crate::autodiff::Var;
 use crate::autodiff::ops::diag::diag_kernel;
 use crate::autodiff::ops::dplr::dplr_kernel;
@@ -70,9 +70,6 @@ struct Snapshot<B: Backend> {
     /// Lk, the length that C~ belongs to; 0 where C is plain.
     l_kernel: usize,
 }
-
-/// The longest kernel. Doubling may store up to twice this in the buffer, whose f32 still holds it exactly.
-const LONGEST: usize = 1 << 23;
 
 /// `copies` repetitions of complex rows (rows, M), planar: (2, rows, copies, M).
 fn planar(values: &[Complex64], half_state: usize, copies: usize) -> Vec<f64> {
