@@ -35,6 +35,7 @@ pub(crate) fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
 ///
 /// # Errors
 /// `Data` where the lines end with CR alone.
+#[cfg(feature = "data")]
 pub(super) fn lines<'a>(path: &Path, text: &'a str) -> Result<impl Iterator<Item = (usize, &'a str)>> {
     let text = &text[..end(text.as_bytes())];
     let first = text.split_inclusive('\n').next().unwrap_or_default();
