@@ -168,7 +168,7 @@ fn a_changed_value_shape_name_or_note_does_not_fit_the_checksum() {
         (&b"decoder.weight"[..], &b"decoder.height"[..]),
         (b"[2,1]", b"[1,2]"),
         (b"\\\"residual\\\":false", b"\\\"residual\\\":true "),
-        (&whole[whole.len() - 4..].to_vec(), b"\0\0\0\0"),
+        (&whole[whole.len() - 4..], b"\0\0\0\0"),
     ] {
         let message = changed(from, to);
         assert!(message.contains("does not fit its checksum"), "{message}");

@@ -121,7 +121,7 @@ impl Checkpoint<'_> {
             let (_, id) = entries.iter().rev().find(|(key, _)| self.pickle.text(*key) == Some(name))?;
             self.entries(*id)
         };
-        Ok(WEIGHTS.iter().find_map(|name| within(&name)).unwrap_or(entries).to_vec())
+        Ok(WEIGHTS.iter().find_map(within).unwrap_or(entries).to_vec())
     }
 
     /// The entries of a dictionary, ordered or not; `None` where it is something else.
@@ -144,8 +144,7 @@ impl Checkpoint<'_> {
 
     /// The tensor or parameter at a place.
     fn tensor(&self, mut id: Id) -> Result<Stored, String> {
-        loop {
-            let Value::Object { class, args, .. } = self.pickle.value(id) else { break };
+        while let Value::Object { class, args, .. } = self.pickle.value(id) {
             let args = self.pickle.sequence(*args).unwrap_or_default();
             match (class.as_str(), args) {
                 // Arguments are older than what is made of them, so this ends.
