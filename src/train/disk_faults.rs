@@ -127,7 +127,7 @@ fn every_fault(before: Option<&str>, line: &str, again: impl Fn(&Path) -> &'stat
         let kept = ["checkpoint.safetensors", "checkpoint.previous.safetensors"];
         let same = |name: &&str| fs::read(dir.path().join(name)).ok() == earlier;
         let (now, then) = (step(kept[0]), earlier.as_ref().and(Some(7)));
-        let safe = if line == "--overwrite" { kept.iter().any(|name| same(&name)) } else { now >= then };
+        let safe = if line == "--overwrite" { kept.iter().any(same) } else { now >= then };
         assert!(safe, "{fault:?}: {now:?} after {then:?}");
         let printed = run(dir.path(), again(dir.path())).unwrap();
         assert!(printed.starts_with(result), "{fault:?}: {printed}");

@@ -52,18 +52,28 @@ impl Moment {
 
     fn wait(&self, dir: &Path, child: &mut Child) {
         let inode = || fs::metadata(dir.join("checkpoint.safetensors")).map(|file| std::os::unix::fs::MetadataExt::ino(&file)).ok();
+        let mut seen = inode();
+        // Whether a checkpoint was written since the last look.
+        let mut is_new = || {
+            let before = std::mem::replace(&mut seen, inode());
+            before != seen
+        };
         let own = format!(".{}-", child.id());
         match self {
             Moment::Time(microseconds) => thread::sleep(Duration::from_micros(*microseconds)),
             Moment::Lines(more) => until_lines(child, dir, *more),
-            // Its own: earlier ones have left theirs.
-            Moment::Writing(what) => until(child, what, || names(dir).iter().any(|name| name.starts_with(what) && name.contains(&own))),
+            Moment::Writing(what) => {
+                // Its own: earlier ones have left theirs. On a busy machine it may be gone before anyone looks.
+                let mut patience = 40;
+                until(child, what, || {
+                    patience -= u64::from(is_new());
+                    patience == 0 || names(dir).iter().any(|name| name.starts_with(what) && name.contains(&own))
+                });
+            }
             Moment::Written(more) => {
-                let (mut seen, mut left) = (inode(), *more);
+                let mut left = *more;
                 until(child, "checkpoints", || {
-                    let now = inode();
-                    left -= u64::from(now != seen).min(left);
-                    seen = now;
+                    left -= u64::from(is_new());
                     left == 0
                 });
             }
