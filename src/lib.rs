@@ -271,6 +271,8 @@
 //! | `cuda` | NVIDIA's GPUs; its libraries are looked for when the program runs |
 
 #![warn(missing_docs)]
+// The exceptions carry their reason; docs/RELIABILITY.md lists them.
+#![deny(unsafe_code)]
 // To be switched on when every method of src/backend and src/autodiff/ops says its errors:
 // #![warn(clippy::missing_errors_doc)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
