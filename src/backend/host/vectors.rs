@@ -133,8 +133,9 @@ lanes!(
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn transpose_avx512(simd: pulp::x86::V4, square: &mut [[f32; ROWS]; ROWS]) {
-    let (simd, mut a) = (simd.avx512f, square.map(pulp::cast));
-    let mut b = a;
+    let simd = simd.avx512f;
+    let (mut a, mut b) = ([simd._mm512_setzero_ps(); ROWS], [simd._mm512_setzero_ps(); ROWS]);
+    a.iter_mut().zip(&*square).for_each(|(v, row)| *v = pulp::cast(*row));
     for i in 0..8 {
         b[2 * i] = simd._mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
         b[2 * i + 1] = simd._mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
@@ -155,7 +156,7 @@ fn transpose_avx512(simd: pulp::x86::V4, square: &mut [[f32; ROWS]; ROWS]) {
         b[8 + j] = simd._mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
         b[12 + j] = simd._mm512_shuffle_f32x4::<0xDD>(high[0], high[1]);
     }
-    *square = b.map(pulp::cast);
+    square.iter_mut().zip(b).for_each(|(row, v)| *row = pulp::cast(v));
 }
 
 /// Squares of four times four, each woven together twice: by single numbers, by pairs.
