@@ -272,6 +272,8 @@
 
 #![warn(missing_docs)]
 #![warn(clippy::missing_errors_doc)]
+// The exceptions carry their reason; docs/RELIABILITY.md lists them.
+#![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[macro_use]

@@ -101,6 +101,7 @@ fn install() -> io::Result<()> {
 }
 
 #[cfg(unix)]
+#[allow(unsafe_code, reason = "no crate asks for the present action of a signal")]
 fn is_ignored(signal: i32) -> bool {
     let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: without a new action the call changes nothing and writes the present one to `now`, which has its type and is readable

@@ -39,8 +39,10 @@ impl<E: Scalar> Cube<Guarded<CudaRuntime>, E> {
         let Some(name) = names.get(index) else {
             return Err(absent("cuda", index, names.len()));
         };
-        // SAFETY: this only tries to open the library.
-        if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        #[allow(unsafe_code, reason = "a foreign library is opened")]
+        // SAFETY: only CUDA's own library goes by these names, and nothing but its start-up code runs.
+        let compiler = unsafe { cudarc::nvrtc::sys::is_culib_present() };
+        if !compiler {
             return refuse("the compiler of kernels (libnvrtc) is not installed: install the CUDA toolkit".into());
         }
         if !cubecl::cuda::install::cuda_path().is_some_and(|path| path.join("include").is_dir()) {
@@ -58,8 +60,11 @@ impl<E: Scalar> Cube<Guarded<CudaRuntime>, E> {
 
 /// The names of the devices, or why there are none.
 fn found() -> Result<Vec<String>, String> {
-    // SAFETY: this only tries to open the library; the calls below panic without it.
-    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+    #[allow(unsafe_code, reason = "a foreign library is opened")]
+    // SAFETY: only CUDA's own library goes by these names, and nothing but its start-up code runs.
+    let driver = unsafe { cudarc::driver::sys::is_culib_present() };
+    // The calls below panic without it.
+    if !driver {
         return Err("the driver (libcuda) is not installed: install NVIDIA's driver, or use wgpu or the CPU".into());
     }
     let failed = |error: DriverError| format!("the driver answers {error}: is there an NVIDIA GPU?");

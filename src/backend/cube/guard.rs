@@ -140,6 +140,7 @@ impl<S: Guardable> ComputeServer for Guard<S> {
         self.attempt(what, |server| server.initialize_memory(memory, size, stream));
     }
 
+    #[allow(unsafe_code, reason = "the trait's method is unsafe: who calls it promises that the kernel stays within its bindings")]
     unsafe fn launch(&mut self, kernel: S::Kernel, count: CubeCount, bindings: KernelArguments, mode: ExecutionMode, stream: StreamId) {
         let what = || "a kernel was not launched".to_string();
         // SAFETY: the caller's promise is handed on.

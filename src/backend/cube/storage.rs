@@ -20,6 +20,7 @@ pub struct Buffer {
 
 impl Buffer {
     /// The kernel argument for it.
+    #[allow(unsafe_code, reason = "cubecl cannot know how many elements a handle holds")]
     pub(super) fn arg<R: Runtime>(&self) -> ArrayArg<R> {
         // SAFETY: `len` elements were allocated or uploaded where this buffer was made, and nothing else makes one.
         unsafe { ArrayArg::from_raw_parts(self.handle.clone(), self.len.max(1)) }

@@ -46,7 +46,7 @@ impl Gemm for f64 {
     }
 }
 
-/// A matrix in a slice.
+/// A matrix in a slice, which holds every element that the strides reach.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a, E> {
     values: &'a [E],
@@ -59,6 +59,7 @@ pub struct Matrix<'a, E> {
 impl<'a, E> Matrix<'a, E> {
     /// Row-major, contiguous.
     pub fn new(values: &'a [E], rows: usize, columns: usize) -> Self {
+        assert!(rows.checked_mul(columns).is_some_and(|count| count <= values.len()), "{rows} rows of {columns} fit their slice");
         Matrix { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
@@ -75,34 +76,26 @@ impl<'a, E> Matrix<'a, E> {
 
     /// `count` columns from `start` on.
     pub fn columns(self, start: usize, count: usize) -> Self {
-        assert!(start + count <= self.columns, "columns {start}..{} of {}", start + count, self.columns);
+        assert!(start <= self.columns && count <= self.columns - start, "{count} columns from {start} on, of {}", self.columns);
         let skip = (start * self.column_stride).min(self.values.len());
         Matrix { values: &self.values[skip..], columns: count, ..self }
-    }
-
-    /// The position of the last element plus one.
-    fn extent(&self) -> usize {
-        if self.rows == 0 || self.columns == 0 {
-            0
-        } else {
-            (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride + 1
-        }
     }
 }
 
 /// c = a b, or c += a b; c is row-major with `row_stride` elements from row to row.
+#[allow(unsafe_code, reason = "the gemm crates take pointers and strides")]
 pub fn gemm<E: Gemm + Num>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: &mut [E], row_stride: usize, accumulate: bool) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "inner sizes");
-    assert!(a.extent() <= a.values.len() && b.extent() <= b.values.len(), "operands fit their slices");
     if m == 0 || n == 0 {
         return;
     }
-    assert!(row_stride >= n && (m - 1) * row_stride + n <= c.len(), "the result fits its slice");
+    let fits = (m - 1).checked_mul(row_stride).and_then(|last| last.checked_add(n)).is_some_and(|end| end <= c.len());
+    assert!(row_stride >= n && fits, "the result fits its slice");
     let stride = |s: usize| s as isize;
     // The kernels are column-major: a row-major product is computed as its transpose, c^T = b^T a^T.
-    // SAFETY: the pointers come from slices that hold every element the strides reach (asserted above); c is borrowed mutably, so it
-    // overlaps neither operand.
+    // SAFETY: the operands' slices hold every element that their strides reach, as `Matrix::new` asserts and its other methods keep; the
+    // result's does, as asserted above; c is borrowed mutably, so it overlaps neither operand.
     unsafe {
         E::kernel()(
             n,
@@ -151,5 +144,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[cfg(panic = "unwind")]
+    #[test]
+    fn what_does_not_fit_its_slice_is_refused() {
+        let refused = |f: fn()| std::panic::catch_unwind(f).is_err();
+        assert!(refused(|| _ = Matrix::new(&[0.0; 5], 2, 3)));
+        assert!(refused(|| _ = Matrix::new(&[0.0; 4], usize::MAX / 2, 4)), "a size that overflows");
+        assert!(refused(|| _ = Matrix::new(&[0.0; 6], 2, 3).columns(usize::MAX, 2)));
+        assert!(refused(|| _ = Matrix::new(&[0.0; 6], 2, 3).transposed().columns(1, 2)));
+        let multiply = |b: Matrix<'_, f64>, c: &mut [f64], row_stride| {
+            let a = Matrix::new(&[0.0; 4], 2, 2);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gemm(a, b, c, row_stride, false))).is_ok()
+        };
+        let square = Matrix::new(&[0.0; 4], 2, 2);
+        assert!(multiply(square, &mut [0.0; 5], 3));
+        assert!(!multiply(square, &mut [0.0; 4], 3));
+        assert!(!multiply(square, &mut [0.0; 4], 1), "rows that overlap");
+        assert!(!multiply(square, &mut [0.0; 4], usize::MAX), "a stride that overflows");
+        assert!(!multiply(Matrix::new(&[0.0; 6], 3, 2), &mut [0.0; 4], 2), "inner sizes");
     }
 }

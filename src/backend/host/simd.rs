@@ -1,12 +1,18 @@
-//! Run-time dispatch to wide vectors: a hot loop is written once and compiled for AVX-512, AVX2 and the baseline.
+//! Run-time dispatch to wide vectors: a hot loop is written once and compiled for every [`Level`] of the architecture.
 //!
 //! A loop is an `#[inline(always)]` function generic over [`Isa`]; [`dispatch!`] makes the entry point that picks the widest
 //! version that the machine can run. The compiler vectorises; nothing here names an instruction. `PSPIKESSM_SIMD=portable`
-//! (or `avx2`) in the environment forces a narrower path: both are held to the same tests.
+//! (on x86-64 `avx2`, too) in the environment forces a narrower path: all are held to the same tests.
 
 use std::sync::OnceLock;
 
 use num_traits::Float;
+#[cfg(target_arch = "aarch64")]
+use pulp::aarch64::Neon;
+#[cfg(target_arch = "wasm32")]
+use pulp::wasm::Simd128;
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::{V3, V4};
 
 /// How to multiply and add: fused where the machine can, in two roundings where it cannot.
 ///
@@ -16,10 +22,11 @@ pub trait Isa {
     fn fma<E: Float>(a: E, b: E, c: E) -> E;
 }
 
-/// Two roundings: the baseline of x86-64.
+/// Two roundings: what every machine has.
 pub struct Portable;
 
 /// One rounding, one instruction.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub struct Fused;
 
 impl Isa for Portable {
@@ -29,6 +36,7 @@ impl Isa for Portable {
     }
 }
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Isa for Fused {
     #[inline(always)]
     fn fma<E: Float>(a: E, b: E, c: E) -> E {
@@ -36,45 +44,70 @@ impl Isa for Fused {
     }
 }
 
-/// The vector width to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The vectors to use, each with the proof that the processor has them.
+#[derive(Clone, Copy, Debug)]
 pub enum Level {
-    /// What every machine of the architecture has.
+    /// None: single numbers, and what the compiler makes of them for every machine of the architecture.
     Portable,
-    /// AVX2 and FMA.
-    Avx2,
-    /// AVX-512 F, VL, DQ, BW.
-    Avx512,
+    /// 256 bits: AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(V3),
+    /// 512 bits: AVX-512 F, VL, DQ, BW, CD.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(V4),
+    /// 128 bits, on every 64-bit ARM that runs an operating system.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    /// 128 bits, where the crate is compiled with `-C target-feature=+simd128`: a module cannot ask the machine that it runs on.
+    #[cfg(target_arch = "wasm32")]
+    Simd128(Simd128),
+}
+
+impl Level {
+    /// Vector registers: how many numbers a loop can have in hand.
+    pub fn registers(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => 32,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(_) => 32,
+            _ => 16,
+        }
+    }
 }
 
 /// The widest level that this machine has, or the narrower one that `PSPIKESSM_SIMD` asks for.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(|| {
-        let wanted = match std::env::var("PSPIKESSM_SIMD").as_deref() {
-            Ok("portable") => Level::Portable,
-            Ok("avx2") => Level::Avx2,
-            _ => Level::Avx512,
-        };
-        wanted.min(widest())
+    *LEVEL.get_or_init(|| match std::env::var("PSPIKESSM_SIMD").as_deref() {
+        Ok("portable") => Level::Portable,
+        #[cfg(target_arch = "x86_64")]
+        Ok("avx2") => avx2(),
+        _ => widest(),
     })
 }
 
 #[cfg(target_arch = "x86_64")]
 fn widest() -> Level {
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512bw");
-    match (avx2, avx512) {
-        (true, true) => Level::Avx512,
-        (true, false) => Level::Avx2,
-        _ => Level::Portable,
-    }
+    V4::try_new().map_or_else(avx2, Level::Avx512)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "x86_64")]
+fn avx2() -> Level {
+    V3::try_new().map_or(Level::Portable, Level::Avx2)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn widest() -> Level {
+    Neon::try_new().map_or(Level::Portable, Level::Neon)
+}
+
+#[cfg(target_arch = "wasm32")]
+fn widest() -> Level {
+    Simd128::try_new().map_or(Level::Portable, Level::Simd128)
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32")))]
 fn widest() -> Level {
     Level::Portable
 }
@@ -84,30 +117,62 @@ fn widest() -> Level {
 macro_rules! dispatch {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($g:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;) => {
         $(#[$meta])*
+        #[cfg_attr(target_arch = "x86_64", allow(unsafe_code, reason = "a function with target features is called behind a check of them"))]
         $vis fn $name $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-                fn avx512 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
-                    $body::<$crate::backend::host::simd::Fused, $($($g),+)?>($($arg),*)
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
-                    $body::<$crate::backend::host::simd::Fused, $($($g),+)?>($($arg),*)
-                }
-                match $crate::backend::host::simd::level() {
-                    // SAFETY: level() is Avx512 only where the processor reports every feature that avx512 enables.
-                    $crate::backend::host::simd::Level::Avx512 => return unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
-                    // SAFETY: level() is Avx2 only where the processor reports AVX2 and FMA.
-                    $crate::backend::host::simd::Level::Avx2 => return unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
-                    $crate::backend::host::simd::Level::Portable => {}
-                }
+            #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+            fn avx512 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                $body::<$crate::backend::host::simd::Fused, $($($g),+)?>($($arg),*)
             }
-            #[cfg(target_arch = "aarch64")]
-            return $body::<$crate::backend::host::simd::Fused, $($($g),+)?>($($arg),*);
-            #[cfg(not(target_arch = "aarch64"))]
-            $body::<$crate::backend::host::simd::Portable, $($($g),+)?>($($arg),*)
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                $body::<$crate::backend::host::simd::Fused, $($($g),+)?>($($arg),*)
+            }
+            match $crate::backend::host::simd::level() {
+                // SAFETY: a level Avx512 holds the proof that the processor has every feature that avx512 enables.
+                #[cfg(target_arch = "x86_64")]
+                $crate::backend::host::simd::Level::Avx512(_) => unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
+                // SAFETY: a level Avx2 holds the proof that the processor has AVX2 and FMA.
+                #[cfg(target_arch = "x86_64")]
+                $crate::backend::host::simd::Level::Avx2(_) => unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
+                // The target itself has NEON: the compiler needs no leave to use it.
+                #[cfg(target_arch = "aarch64")]
+                $crate::backend::host::simd::Level::Neon(_) => $body::<$crate::backend::host::simd::Fused, $($($g),+)?>($($arg),*),
+                _ => $body::<$crate::backend::host::simd::Portable, $($($g),+)?>($($arg),*),
+            }
         }
     };
 }
 pub(crate) use dispatch;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Real;
+
+    #[inline(always)]
+    fn fma_body<I: Isa, E: Real>(a: E, b: E, c: E) -> E {
+        I::fma(a, b, c)
+    }
+
+    dispatch! { fn fma<E: Real>(a: E, b: E, c: E) -> E = fma_body; }
+
+    #[test]
+    fn a_loop_runs_at_the_level_that_was_asked_for() {
+        if std::env::var("PSPIKESSM_SIMD").is_ok_and(|wanted| wanted == "portable") {
+            assert!(matches!(level(), Level::Portable), "{:?}", level());
+        }
+        // 1 - e^2 and its rounded self differ by what a fused multiplication keeps.
+        let e = f64::from(f32::EPSILON) / 128.0;
+        let rounds_once = fma(1.0 + e, 1.0 - e, -1.0) == -e * e;
+        let fused = match level() {
+            Level::Portable => false,
+            #[cfg(target_arch = "wasm32")]
+            Level::Simd128(_) => false,
+            #[cfg(not(target_arch = "wasm32"))]
+            _ => true,
+        };
+        assert_eq!(rounds_once, fused, "{:?}", level());
+    }
+}

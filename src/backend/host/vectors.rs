@@ -103,13 +103,13 @@ lanes!(
     mul_add_e_f32s,
     negate_mul_add_e_f32s,
     {
-        #[cfg(target_arch = "x86_64")]
         fn transpose(square: &mut [[f32; ROWS]; ROWS]) {
-            if level() == Level::Avx512 {
-                // SAFETY: level() is Avx512 only where the processor reports every feature that transpose_avx512 enables.
-                unsafe { transpose_avx512(square) }
-            } else {
-                transpose_by_swaps(square);
+            match level() {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512(simd) => simd.vectorize(|| transpose_avx512(simd, square)),
+                #[cfg(target_arch = "aarch64")]
+                Level::Neon(simd) => transpose_neon(simd, square),
+                _ => transpose_by_swaps(square),
             }
         }
     }
@@ -131,61 +131,64 @@ lanes!(
 
 /// Pairs of rows are woven together, four times: by single numbers, by pairs, by quarters of a vector, by halves.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn transpose_avx512(square: &mut [[f32; ROWS]; ROWS]) {
-    use std::arch::x86_64::*;
-    let (mut a, mut b) = ([_mm512_setzero_ps(); ROWS], [_mm512_setzero_ps(); ROWS]);
-    for (v, row) in a.iter_mut().zip(square.iter()) {
-        // SAFETY: a row is sixteen f32, the 64 bytes that the load reads.
-        *v = unsafe { _mm512_loadu_ps(row.as_ptr()) };
-    }
+#[inline(always)]
+fn transpose_avx512(simd: pulp::x86::V4, square: &mut [[f32; ROWS]; ROWS]) {
+    let simd = simd.avx512f;
+    let (mut a, mut b) = ([simd._mm512_setzero_ps(); ROWS], [simd._mm512_setzero_ps(); ROWS]);
+    a.iter_mut().zip(&*square).for_each(|(v, row)| *v = pulp::cast(*row));
     for i in 0..8 {
-        b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
-        b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+        b[2 * i] = simd._mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = simd._mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
     }
     for i in 0..4 {
         for j in 0..2 {
-            let (x, y) = (_mm512_castps_pd(b[4 * i + j]), _mm512_castps_pd(b[4 * i + 2 + j]));
-            a[4 * i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
-            a[4 * i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+            let (x, y) = (simd._mm512_castps_pd(b[4 * i + j]), simd._mm512_castps_pd(b[4 * i + 2 + j]));
+            a[4 * i + 2 * j] = simd._mm512_castpd_ps(simd._mm512_unpacklo_pd(x, y));
+            a[4 * i + 2 * j + 1] = simd._mm512_castpd_ps(simd._mm512_unpackhi_pd(x, y));
         }
     }
     // Now quarter q of a[4 i + j] holds column 4 q + j of rows 4 i to 4 i + 3.
     for j in 0..4 {
-        let low = [_mm512_shuffle_f32x4::<0x44>(a[j], a[4 + j]), _mm512_shuffle_f32x4::<0x44>(a[8 + j], a[12 + j])];
-        let high = [_mm512_shuffle_f32x4::<0xEE>(a[j], a[4 + j]), _mm512_shuffle_f32x4::<0xEE>(a[8 + j], a[12 + j])];
-        b[j] = _mm512_shuffle_f32x4::<0x88>(low[0], low[1]);
-        b[4 + j] = _mm512_shuffle_f32x4::<0xDD>(low[0], low[1]);
-        b[8 + j] = _mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
-        b[12 + j] = _mm512_shuffle_f32x4::<0xDD>(high[0], high[1]);
+        let low = [simd._mm512_shuffle_f32x4::<0x44>(a[j], a[4 + j]), simd._mm512_shuffle_f32x4::<0x44>(a[8 + j], a[12 + j])];
+        let high = [simd._mm512_shuffle_f32x4::<0xEE>(a[j], a[4 + j]), simd._mm512_shuffle_f32x4::<0xEE>(a[8 + j], a[12 + j])];
+        b[j] = simd._mm512_shuffle_f32x4::<0x88>(low[0], low[1]);
+        b[4 + j] = simd._mm512_shuffle_f32x4::<0xDD>(low[0], low[1]);
+        b[8 + j] = simd._mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
+        b[12 + j] = simd._mm512_shuffle_f32x4::<0xDD>(high[0], high[1]);
     }
-    for (row, v) in square.iter_mut().zip(b) {
-        // SAFETY: a row is sixteen f32, the 64 bytes that the store writes.
-        unsafe { _mm512_storeu_ps(row.as_mut_ptr(), v) };
+    square.iter_mut().zip(b).for_each(|(row, v)| *row = pulp::cast(v));
+}
+
+/// Squares of four times four, each woven together twice: by single numbers, by pairs.
+#[cfg(target_arch = "aarch64")]
+fn transpose_neon(simd: pulp::aarch64::Neon, square: &mut [[f32; ROWS]; ROWS]) {
+    let (simd, from) = (simd.neon, *square);
+    let pairs = |even, odd| [simd.vtrn1q_f32(even, odd), simd.vtrn2q_f32(even, odd)].map(|v| simd.vreinterpretq_f64_f32(v));
+    for (i, rows) in from.as_chunks::<4>().0.iter().enumerate() {
+        for j in 0..ROWS / 4 {
+            let [a, b, c, d] = rows.each_ref().map(|row| pulp::cast(row.as_chunks::<4>().0[j]));
+            let ([ac, bd], [eg, fh]) = (pairs(a, b), pairs(c, d));
+            let columns = [simd.vtrn1q_f64(ac, eg), simd.vtrn1q_f64(bd, fh), simd.vtrn2q_f64(ac, eg), simd.vtrn2q_f64(bd, fh)];
+            for (k, column) in columns.into_iter().enumerate() {
+                square[4 * j + k].as_chunks_mut::<4>().0[i] = pulp::cast(column);
+            }
+        }
     }
 }
 
 /// Runs `op` with the vectors of the machine's [`level`].
 pub fn at_level<Op: WithSimd>(op: Op) -> Op::Output {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use pulp::x86::{V3, V4};
-        if level() == Level::Avx512
-            && let Some(simd) = V4::try_new()
-        {
-            return Simd::vectorize(simd, op);
-        }
-        if level() >= Level::Avx2
-            && let Some(simd) = V3::try_new()
-        {
-            return Simd::vectorize(simd, op);
-        }
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(simd) => Simd::vectorize(simd, op),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(simd) => Simd::vectorize(simd, op),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(simd) => Simd::vectorize(simd, op),
+        #[cfg(target_arch = "wasm32")]
+        Level::Simd128(simd) => Simd::vectorize(simd, op),
+        Level::Portable => op.with_simd(pulp::Scalar::new()),
     }
-    #[cfg(target_arch = "aarch64")]
-    if let Some(simd) = pulp::aarch64::Neon::try_new() {
-        return Simd::vectorize(simd, op);
-    }
-    op.with_simd(pulp::Scalar::new())
 }
 
 #[cfg(test)]
@@ -206,5 +209,30 @@ mod tests {
     fn rows_become_columns() {
         check::<f32>();
         check::<f64>();
+    }
+
+    struct Bits;
+
+    impl WithSimd for Bits {
+        type Output = usize;
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            32 * <f32 as Vectors>::count::<S>()
+        }
+    }
+
+    #[test]
+    fn vectors_are_as_wide_as_the_level_says() {
+        let bits = match level() {
+            Level::Portable => 32,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => 256,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => 512,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(_) => 128,
+            #[cfg(target_arch = "wasm32")]
+            Level::Simd128(_) => 128,
+        };
+        assert_eq!(at_level(Bits), bits);
     }
 }
