@@ -60,6 +60,7 @@ fn factor(recipe: &Recipe, step: u64) -> f32 {
     match recipe.schedule {
         Schedule::Cosine(cosine) => cosine.factor(step) as f32,
         Schedule::Constant | Schedule::Plateau { .. } => 1.0,
+        other => panic!("a comparison with {other:?} is not written yet"),
     }
 }
 
