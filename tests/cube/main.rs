@@ -13,7 +13,6 @@ use pspikessm::backend::*;
 use pspikessm::data::listops::{self, Rules};
 use pspikessm::data::{Batch, Splits};
 use pspikessm::internal::logits;
-use pspikessm::nn::hippo::Measure;
 use pspikessm::nn::{
     BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Param, SpikeMeter, SpikeSampler, SpikeSource, Ssm,
     SsmConfig, SsmInit, store,
@@ -67,7 +66,7 @@ impl Run {
     fn of<B: Backend>(device: &B, recipe: Recipe, steps: usize) -> Self {
         let mut run = trainer(device, recipe);
         let mut moved = values(device, trained(run.model()));
-        let losses = (0..steps).map(|_| run.step().unwrap().loss).collect();
+        let losses = (0..steps).map(|_| run.step().unwrap().unwrap().loss).collect();
         for (name, now) in values(device, trained(run.model())) {
             moved.get_mut(&name).unwrap().iter_mut().zip(now).for_each(|(value, now)| *value = now - *value);
         }
@@ -142,7 +141,7 @@ fn the_same_step_gives_the_same_bits() {
     let first = gradient_bits(&device, &model, &batch);
     let steps = || {
         let mut run = trainer(&device, recipe());
-        let losses: Vec<_> = (0..3).map(|_| run.step().unwrap().loss.to_bits()).collect();
+        let losses: Vec<_> = (0..3).map(|_| run.step().unwrap().unwrap().loss.to_bits()).collect();
         (losses, all_bits(&device, &run))
     };
     let run = steps();
