@@ -13,22 +13,22 @@ pub trait Elementwise: Transfer {
     /// f'(x) g.
     ///
     /// # Errors
-    /// What [`Unary::check`] refuses; [`Error::Shape`] where `g` has not x's shape.
+    /// What [`Unary::check`] refuses; [`Error::Shape`](crate::Error::Shape) where `g` has not x's shape.
     fn unary_grad(&self, f: Unary, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// f(x, y) of the broadcast shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the shapes do not broadcast.
+    /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
     fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>>;
     /// The sum of x over the axes along which `shape` broadcasts to x's shape: the adjoint of broadcasting.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `shape` does not broadcast to x's.
+    /// [`Error::Shape`](crate::Error::Shape) where `shape` does not broadcast to x's.
     fn sum_to(&self, x: &Tensor<Self>, shape: &[usize]) -> Result<Tensor<Self>>;
     /// The place of the first of several tensors that holds a NaN or an infinity, by a single transfer from the device for all of them.
     ///
     /// # Errors
-    /// [`Error::Device`] where the device failed in this or an earlier call.
+    /// [`Error::Device`](crate::Error::Device) where the device failed in this or an earlier call.
     fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>>;
 }
 

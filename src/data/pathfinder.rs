@@ -1,6 +1,6 @@
 //! Pathfinder of the Long Range Arena: do two discs sit on the ends of one dashed line, or of two? On 128 x 128 pixels it is Path-X.
 //!
-//! [`load`] reads the official archive; [`generate`] draws pictures to the same rules, for machines without it. Either way a sample is
+//! `load` reads the official archive; [`generate`] draws pictures to the same rules, for machines without it. Either way a sample is
 //! read or drawn when a batch wants it, and never kept: a picture of side n is n² time steps of one value from 0 to 1, row by row.
 
 #[cfg(feature = "data")]
