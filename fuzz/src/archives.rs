@@ -76,7 +76,7 @@ pub fn http(bytes: &[u8]) {
     std::thread::scope(|scope| {
         let server = scope.spawn(move || {
             while let Ok((mut stream, _)) = listener.accept() {
-                if asked(&mut stream) == b"GET /end" {
+                if asked(&mut stream) == *b"GET /end" {
                     return;
                 }
                 let _ = stream.write_all(bytes);

@@ -17,18 +17,31 @@ use crate::runs::{Tiny, metrics};
 const ARGUMENTS: &str = "PSPIKESSM_TEST_ARGUMENTS";
 const TASK: &str = "PSPIKESSM_TEST_TASK";
 const MARK: &str = "PSPIKESSM_TEST_MARK";
+/// Set where a process is to take the signals as the shell before it left them.
+const SHELL: &str = "PSPIKESSM_TEST_SHELL";
 
 /// Not a test: what the processes do.
 #[test]
 #[ignore = "a process of the other tests"]
 fn the_process() {
     let (Ok(arguments), Ok(task)) = (std::env::var(ARGUMENTS), std::env::var(TASK)) else { return };
+    #[cfg(unix)]
+    if std::env::var_os(SHELL).is_none() {
+        hear_hangups();
+    }
     let task: &dyn Task = match task.as_str() {
         "tiny" => &Tiny,
         "listops" => &ListOps,
         _ => &Waiting,
     };
     std::process::exit(cli::exit_code(task, arguments.lines()).into());
+}
+
+/// Undoes a `nohup` before these tests, which would make their SIGHUP mean nothing.
+#[cfg(unix)]
+fn hear_hangups() {
+    // SAFETY: the default action takes the place of whatever there is, and nothing is called.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
 }
 
 /// A process that does what `line` says, in `dir` where it is to write. `shell` comes before it, as in `trap '' HUP`.
@@ -45,6 +58,9 @@ pub fn command(task: &str, line: &str, dir: Option<&Path>, shell: &str) -> Comma
         .env(TASK, task)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
+    if !shell.is_empty() {
+        command.env(SHELL, "1");
+    }
     command
 }
 
