@@ -69,7 +69,9 @@ fn every_task_trains_from_its_files() {
 fn drawn_pictures_need_no_files_and_path_x_trains() {
     for (preset, length) in [("quick", 1024), ("path-x", 16_384)] {
         let mut recipe = tasks::Pathfinder.recipe(Some(preset)).unwrap().with_steps(2);
-        (recipe.model.block.ssm.d_model, recipe.model.block.ssm.d_state, recipe.model.layers, recipe.run.batch) = (4, 4, 1, 2);
+        let ssm = &mut recipe.model.block.ssm;
+        (ssm.d_model, ssm.d_state, ssm.n_ssm) = (4, 4, 1);
+        (recipe.model.layers, recipe.run.batch) = (1, 2);
         let splits = tasks::Pathfinder.load(&recipe, None, &Faults::refused()).unwrap();
         assert_eq!((splits.train.longest(), splits.train.is_remote()), (length, true));
         let mut trainer = Trainer::new(&Cpu::<f32>::new(), "pathfinder", recipe, splits).unwrap();
