@@ -90,7 +90,7 @@ impl<B: Backend> Op<B> for Fire<B> {
                 let dropout = FiringDropout { p, elements: draw(generate.seed()), channels: draw(generate.seed()) };
                 let op = Fire {
                     lengths: generate.flag().then(|| (0..batch).map(|_| generate.size(1..=length)).collect()),
-                    activation: [None, Some(Unary::Gelu), Some(Unary::Relu)][(i + j) % 3],
+                    activation: [None, Some(Unary::Gelu), Some(Unary::Tanh)][(i + j) % 3],
                     dropout: generate.flag().then_some(dropout),
                     spike: Spike { noise: Noise::Stream(draw(generate.seed())), mode, surrogate },
                 };

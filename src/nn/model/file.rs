@@ -50,6 +50,7 @@ impl<B: Backend> Model<B> {
         };
         let refused = |error: &dyn std::fmt::Display| Error::checkpoint(path, format!("has a configuration that cannot be used: {error}"));
         let config: ModelConfig = serde_json::from_value(config).map_err(|error| refused(&error))?;
+        config.check().map_err(|error| refused(&error))?;
         // Before a damaged size is believed, and memory taken for it.
         if config.least_values() > archive.values() as f64 {
             return Err(refused(&"it describes a larger model than the file holds; take an earlier one"));
