@@ -265,7 +265,7 @@
 //! |---|---|
 //! | `parallel` (default) | the CPU backend on all cores, by rayon |
 //! | `train` | the training loop with its progress bar, checkpoints, reports and command line; brings `data` |
-//! | `data` | decoders of the official data formats: PNG, WAV, gzip |
+//! | `data` | readers of the official data formats, and of PyTorch's checkpoints |
 //! | `download` | fetching the official archives: HTTPS, checksums, unpacking |
 //! | `wgpu` | GPUs through Vulkan or Metal |
 //! | `cuda` | NVIDIA's GPUs; its libraries are looked for when the program runs |
