@@ -284,6 +284,7 @@ pub mod backend;
 pub mod data;
 pub mod error;
 mod file;
+mod kind;
 pub mod nn;
 #[cfg(feature = "train")]
 pub mod train;

@@ -2,8 +2,9 @@
 
 use super::archive::{Archive, Checksum, Content, MIB, Selection, Set, Size, owned};
 use super::luma::luma;
-use super::{Dataset, Encoding, Faults, Splits, folder, hold_out, kind};
+use super::{Dataset, Encoding, Faults, Splits, folder, hold_out};
 use crate::error::{Error, Result};
+use crate::kind;
 use std::path::Path;
 
 /// Time steps of a sample: the pixels, row by row.

@@ -1,7 +1,8 @@
 //! IDX files, the format of MNIST: a header of big-endian words, then bytes; packed with gzip or not, which their content tells.
 
-use super::{Faults, folder, kind};
+use super::{Faults, folder};
 use crate::error::{Error, Result};
+use crate::kind;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};

@@ -91,9 +91,15 @@ fn reviews(split: &Path) -> Result<Vec<(PathBuf, usize)>> {
 fn read_all(files: &[(PathBuf, usize)], most: usize, faults: &Faults) -> Result<Vec<(String, usize)>> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let parts = std::thread::scope(|scope| {
-        let part = |files| move || read_part(files, most);
-        let threads: Vec<_> = files.chunks(files.len().div_ceil(cores).max(1)).map(|files| scope.spawn(part(files))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Vec<_>>()
+        let parts = files.chunks(files.len().div_ceil(cores).max(1));
+        // Where no thread is to be had, this one reads.
+        let threads: Vec<_> =
+            parts.map(|part| (part, std::thread::Builder::new().spawn_scoped(scope, move || read_part(part, most)))).collect();
+        let texts = |(part, thread): (_, std::io::Result<std::thread::ScopedJoinHandle<'_, _>>)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => read_part(part, most),
+        };
+        threads.into_iter().map(texts).collect::<Vec<_>>()
     });
     let mut texts = Vec::with_capacity(files.len());
     // Faults are met here, not in the threads: of several bad files it is always the same one that is refused.

@@ -33,7 +33,6 @@ mod folder;
 #[cfg(feature = "data")]
 mod idx;
 pub mod imdb;
-mod kind;
 pub mod listops;
 mod lra;
 mod luma;

@@ -1,8 +1,8 @@
 //! Pictures in PNG files, as grey bytes.
 
-use super::kind;
 use super::luma::luma;
 use crate::error::{Error, Result};
+use crate::kind;
 use png::{ColorType, Decoder, DecodingError, Limits, Transformations};
 use std::io::{Cursor, ErrorKind};
 use std::path::Path;

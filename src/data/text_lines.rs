@@ -1,7 +1,7 @@
 //! Text files, alike in every format: byte order marks, line ends, blank lines at the end, and what is no text.
 
-use super::kind;
 use crate::error::{Error, Result};
+use crate::kind;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

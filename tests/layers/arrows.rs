@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What a folder or file of `src` may use; `lib.rs` and `train` may use everything.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("error", &[]),
+    ("kind", &[]),
     ("file", &["error"]),
     ("backend", &["error"]),
     ("autodiff", &["backend", "error"]),
-    ("nn", &["autodiff", "backend", "error", "file"]),
-    ("data", &["error", "file"]),
+    ("nn", &["autodiff", "backend", "error", "file", "kind"]),
+    ("data", &["error", "file", "kind"]),
 ];
 
 /// Paths below the first that must not be used from below the second.

@@ -81,7 +81,9 @@ fn files_of_other_kinds_are_called_by_their_names() {
     refusal(br#"{"d_model": 4}"#, &["JSON", "no weights"]);
     refusal(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", &["Git LFS", "git lfs pull"]);
     refusal(b"<!DOCTYPE html><html></html>", &["web page"]);
-    refusal(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x00", &["gzip"]);
+    refusal(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x00", &["gzip", "unpack it"]);
+    refusal(b"\x89HDF\r\n\x1a\n", &["HDF5", "safetensors"]);
+    refusal(b"\xfd7zXZ\0", &["xz", "unpack it"]);
     let mut tar = vec![0; 1024];
     tar[257..262].copy_from_slice(b"ustar");
     refusal(&tar, &["tar archive"]);

@@ -89,6 +89,14 @@ fn layers_without_size_are_refused() {
 }
 
 #[test]
+fn a_model_that_no_memory_holds_is_refused_before_anything_is_allocated() {
+    for d_model in [1 << 40, usize::MAX / 2] {
+        let block = BlockConfig::new(SsmConfig::new(d_model, 4).n_ssm(1));
+        says(Model::new(&B::new(), Key::new(0), &tokens(block)), &[&format!("d_model = {d_model}"), "layers", "choose less"]);
+    }
+}
+
+#[test]
 fn an_optimiser_refuses_numbers_that_cannot_train() {
     let good = AdamWConfig::new(1e-3, 0.01);
     for bad in [-1e-3, f64::NAN, f64::INFINITY] {

@@ -135,10 +135,11 @@ lanes!(
 fn transpose_avx512(simd: pulp::x86::V4, square: &mut [[f32; ROWS]; ROWS]) {
     let simd = simd.avx512f;
     let (mut a, mut b) = ([simd._mm512_setzero_ps(); ROWS], [simd._mm512_setzero_ps(); ROWS]);
-    a.iter_mut().zip(&*square).for_each(|(v, row)| *v = pulp::cast(*row));
+    // Rows are read where they are woven, and written where they are ready: all at once, they became calls of memcpy.
     for i in 0..8 {
-        b[2 * i] = simd._mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
-        b[2 * i + 1] = simd._mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+        let (even, odd) = (pulp::cast(square[2 * i]), pulp::cast(square[2 * i + 1]));
+        b[2 * i] = simd._mm512_unpacklo_ps(even, odd);
+        b[2 * i + 1] = simd._mm512_unpackhi_ps(even, odd);
     }
     for i in 0..4 {
         for j in 0..2 {
@@ -151,12 +152,11 @@ fn transpose_avx512(simd: pulp::x86::V4, square: &mut [[f32; ROWS]; ROWS]) {
     for j in 0..4 {
         let low = [simd._mm512_shuffle_f32x4::<0x44>(a[j], a[4 + j]), simd._mm512_shuffle_f32x4::<0x44>(a[8 + j], a[12 + j])];
         let high = [simd._mm512_shuffle_f32x4::<0xEE>(a[j], a[4 + j]), simd._mm512_shuffle_f32x4::<0xEE>(a[8 + j], a[12 + j])];
-        b[j] = simd._mm512_shuffle_f32x4::<0x88>(low[0], low[1]);
-        b[4 + j] = simd._mm512_shuffle_f32x4::<0xDD>(low[0], low[1]);
-        b[8 + j] = simd._mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
-        b[12 + j] = simd._mm512_shuffle_f32x4::<0xDD>(high[0], high[1]);
+        square[j] = pulp::cast(simd._mm512_shuffle_f32x4::<0x88>(low[0], low[1]));
+        square[4 + j] = pulp::cast(simd._mm512_shuffle_f32x4::<0xDD>(low[0], low[1]));
+        square[8 + j] = pulp::cast(simd._mm512_shuffle_f32x4::<0x88>(high[0], high[1]));
+        square[12 + j] = pulp::cast(simd._mm512_shuffle_f32x4::<0xDD>(high[0], high[1]));
     }
-    square.iter_mut().zip(b).for_each(|(row, v)| *row = pulp::cast(v));
 }
 
 /// Squares of four times four, each woven together twice: by single numbers, by pairs.

@@ -4,8 +4,8 @@
 //! symphonia refuse a format chunk of 20 bytes.
 
 use super::LENGTH;
-use crate::data::kind;
 use crate::error::{Error, Result};
+use crate::kind;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;

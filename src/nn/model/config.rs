@@ -69,6 +69,21 @@ impl ModelConfig {
         self.block.check()
     }
 
+    /// Refuses sizes that this process could not be given memory for, of numbers of `bytes` each. It asks for the memory and gives it back
+    /// untouched: a model would ask part by part, and an allocation that fails ends a program.
+    pub(crate) fn check_room(&self, bytes: usize) -> Result<()> {
+        let needed = self.least_values() * bytes as f64;
+        if needed <= isize::MAX as f64 && Vec::<u8>::new().try_reserve_exact(needed as usize).is_ok() {
+            return Ok(());
+        }
+        let help = format!(
+            "with {} layers the model takes {:.0} GB at least, which this system does not give: choose less",
+            self.layers,
+            needed / 1e9
+        );
+        Err(Error::config("d_model", self.block.ssm.d_model, help))
+    }
+
     /// Of how many numbers a model of these sizes consists at the least. It is no whole number, so that no size makes it overflow.
     pub(crate) fn least_values(&self) -> f64 {
         let BlockConfig { ssm, bidirectional, norm, .. } = &self.block;

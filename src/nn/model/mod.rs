@@ -66,6 +66,7 @@ impl<B: Backend> Model<B> {
     /// [`Error::Config`] for what [`ModelConfig::check`] refuses.
     pub fn new(backend: &B, key: Key, config: &ModelConfig) -> Result<Self> {
         config.check()?;
+        config.check_room(size_of::<B::Elem>())?;
         let d_model = config.block.ssm.d_model;
         let encoder = match config.encoder {
             Encoder::Tokens(vocabulary) => EncoderLayer::Tokens(Embedding::new(backend, key.fold(0), vocabulary, d_model)?),

@@ -14,7 +14,7 @@ const JOIN: &str = "join the files that it lists: python -c \"from glob import g
 /// What a file is that is not safetensors, and what to do; `None` where nothing is known of it.
 pub(super) fn kind(bytes: &[u8]) -> Option<String> {
     let begins = |magic: &[u8]| bytes.starts_with(magic);
-    let is_text = |start: &str| bytes.trim_ascii_start().get(..start.len()).is_some_and(|got| got.eq_ignore_ascii_case(start.as_bytes()));
+    let is_json = bytes.trim_ascii_start().starts_with(b"{");
     let found = if begins(b"PK\x03\x04") {
         "is a PyTorch checkpoint, or another zip archive: nn::official::import reads the official code's".into()
     } else if begins(OLD_PYTORCH) {
@@ -23,20 +23,26 @@ pub(super) fn kind(bytes: &[u8]) -> Option<String> {
         format!("is a Python pickle, but none that torch.save writes today: {SAVE_ANEW}")
     } else if bytes.get(257..262) == Some(b"ustar") {
         format!("is a tar archive: unpack it; where it is one of PyTorch before 0.1.10, {SAVE_ANEW}")
-    } else if is_text("{") && bytes.windows(12).any(|window| window == b"\"weight_map\"") {
+    } else if is_json && bytes.windows(12).any(|window| window == b"\"weight_map\"") {
         format!("is the index of a checkpoint in several files, and holds no weights itself: {JOIN}")
-    } else if is_text("{") {
+    } else if is_json {
         "is JSON and holds no weights: give the file beside it that does".into()
-    } else if begins(b"version https://git-lfs") {
-        "is a pointer of Git LFS in the place of the file: run git lfs pull".into()
-    } else if is_text("<!doctype") || is_text("<html") {
-        "is a web page: fetch the file itself".into()
-    } else if begins(&[0x1f, 0x8b]) {
-        "is compressed by gzip: unpack it".into()
-    } else if begins(b"\x89HDF") || begins(b"\x93NUMPY") || begins(b"GGUF") {
-        "is HDF5, npy or GGUF, which is not read: write its weights with the Python package safetensors".into()
     } else {
-        return None;
+        format!("is {}: {}", crate::kind::of(bytes)?, advice(bytes))
     };
     Some(found)
+}
+
+/// What to do with a file that others know, too.
+fn advice(bytes: &[u8]) -> &'static str {
+    let begins = |beginnings: &[&[u8]]| beginnings.iter().any(|beginning| bytes.starts_with(beginning));
+    if begins(&[b"version https://git-lfs"]) {
+        "run git lfs pull"
+    } else if begins(&[b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd"]) {
+        "unpack it"
+    } else if begins(&[b"\x89HDF", b"\x93NUMPY", b"GGUF"]) {
+        "write its weights with the Python package safetensors"
+    } else {
+        "give the file itself that holds the weights"
+    }
 }

@@ -1,7 +1,7 @@
 //! What a file of the wrong kind is, told by its first bytes: for errors that name it.
 
 /// The first bytes of files, and what these are. Longer beginnings stand before those that they begin with.
-const KINDS: [(&[u8], &str); 27] = [
+const KINDS: [(&[u8], &str); 29] = [
     (b"\xff\xfe\0\0", "text in UTF-32"),
     (b"\0\0\xfe\xff", "text in UTF-32"),
     (b"\xff\xfe", "text in UTF-16"),
@@ -27,12 +27,14 @@ const KINDS: [(&[u8], &str); 27] = [
     (b"FORM", "an AIFF sound"),
     (b"\x93NUMPY", "a numpy array"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"GGUF", "a GGUF file"),
     (b"%PDF", "a PDF document"),
+    (b"version https://git-lfs", "a pointer of Git LFS in the place of the file"),
     (b"\x80\x04", "a Python pickle"),
 ];
 
 /// What a file that begins so is, as the end of a sentence "this is ..", where that is known.
-pub(super) fn of(start: &[u8]) -> Option<&'static str> {
+pub(crate) fn of(start: &[u8]) -> Option<&'static str> {
     if start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WEBP") {
         return Some("a WebP picture");
     }
