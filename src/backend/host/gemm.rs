@@ -1,8 +1,10 @@
-//! Matrix products by the `gemm` crates: a safe wrapper. One call computes one product on one thread.
+//! Matrix products by the `gemm` crates: a safe wrapper, for one thread and, by blocks of fixed size, for all of them.
 
 use gemm_common::Parallelism;
 
 use num_traits::Num;
+
+use super::threads::for_each;
 
 /// A gemm function: m, n, k; destination with column and row stride, whether to read it; left and right operands with theirs;
 /// the factors of destination and product; conjugations; parallelism.
@@ -74,6 +76,11 @@ impl<'a, E> Matrix<'a, E> {
         }
     }
 
+    /// `count` rows from `start` on.
+    pub fn rows(self, start: usize, count: usize) -> Self {
+        self.transposed().columns(start, count).transposed()
+    }
+
     /// `count` columns from `start` on.
     pub fn columns(self, start: usize, count: usize) -> Self {
         assert!(start <= self.columns && count <= self.columns - start, "{count} columns from {start} on, of {}", self.columns);
@@ -92,16 +99,27 @@ pub fn gemm<E: Gemm + Num>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: &mut [E], row_
     }
     let fits = (m - 1).checked_mul(row_stride).and_then(|last| last.checked_add(n)).is_some_and(|end| end <= c.len());
     assert!(row_stride >= n && fits, "the result fits its slice");
+    // SAFETY: the result's slice holds every element that its stride reaches, as asserted above; it is borrowed mutably.
+    unsafe { gemm_at(a, b, c.as_mut_ptr(), row_stride, accumulate) }
+}
+
+/// c = a b, or c += a b, for a result that is given by its first element.
+///
+/// # Safety
+/// The elements from `c` on that `row_stride` reaches, m rows of n, may be written, overlap neither operand, and are used by nobody else
+/// meanwhile.
+#[allow(unsafe_code, reason = "the gemm crates take pointers and strides")]
+unsafe fn gemm_at<E: Gemm + Num>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: *mut E, row_stride: usize, accumulate: bool) {
     let stride = |s: usize| s as isize;
     // The kernels are column-major: a row-major product is computed as its transpose, c^T = b^T a^T.
     // SAFETY: the operands' slices hold every element that their strides reach, as `Matrix::new` asserts and its other methods keep; the
-    // result's does, as asserted above; c is borrowed mutably, so it overlaps neither operand.
+    // result is the caller's promise.
     unsafe {
         E::kernel()(
-            n,
-            m,
-            k,
-            c.as_mut_ptr(),
+            b.columns,
+            a.rows,
+            a.columns,
+            c,
             stride(row_stride),
             1,
             accumulate,
@@ -119,6 +137,51 @@ pub fn gemm<E: Gemm + Num>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: &mut [E], row_
             Parallelism::None,
         );
     }
+}
+
+/// Rows and columns of a block at the most. A block packs its operands anew: it must be large enough for that to be little beside the
+/// product, and small enough for the blocks of a layer to be shared evenly.
+const BLOCK: [usize; 2] = [128, 256];
+
+/// Products of fewer multiplications are not worth a second thread.
+const ONE_BLOCK: usize = 1 << 18;
+
+/// The first and the number of entries of each of the fewest even pieces of at most `most`.
+fn pieces(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+    // Whole vectors, where there is more than one piece.
+    let size = len.div_ceil(len.div_ceil(most).max(1)).next_multiple_of(16);
+    (0..len).step_by(size.max(1)).map(move |start| (start, size.min(len - start)))
+}
+
+/// c = a b for a contiguous row-major c, on all cores: by blocks that the shape alone decides, so that the bits do not depend on the
+/// number of threads.
+#[allow(unsafe_code, reason = "threads write disjoint blocks of one slice, which are no slices of their own")]
+pub fn gemm_in_blocks<E: Gemm + Num + Send + Sync + Copy>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: &mut [E]) {
+    /// The first element of the result, for all threads.
+    struct Shared<E>(*mut E);
+    // SAFETY: threads write through it to disjoint blocks only, as below.
+    unsafe impl<E: Send> Sync for Shared<E> {}
+    impl<E> Shared<E> {
+        fn at(&self, offset: usize) -> *mut E {
+            self.0.wrapping_add(offset)
+        }
+    }
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    if m.saturating_mul(n).saturating_mul(k) < ONE_BLOCK {
+        return gemm(a, b, c, n, false);
+    }
+    assert_eq!(k, b.rows, "inner sizes");
+    assert!(m * n <= c.len(), "the result fits its slice");
+    // Where the inner size is small, larger ones.
+    let columns = BLOCK[1].max(ONE_BLOCK / (m.min(BLOCK[0]) * k).max(1));
+    let rows = BLOCK[0].max(ONE_BLOCK / (n.min(columns) * k).max(1));
+    let blocks = pieces(m, rows).flat_map(|rows| pieces(n, columns).map(move |columns| (rows, columns))).collect();
+    let c = Shared(c.as_mut_ptr());
+    for_each(blocks, |_, ((row, rows), (column, columns))| {
+        // SAFETY: the block lies within m rows of n, which c holds as asserted above; pieces do not overlap, so no two blocks do, and c is
+        // borrowed mutably, so nobody else has it.
+        unsafe { gemm_at(a.rows(row, rows), b.columns(column, columns), c.at(row * n + column), n, false) }
+    });
 }
 
 #[cfg(test)]
@@ -143,6 +206,36 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn blocks_make_the_whole_product() {
+        for (m, n, k) in
+            [(1, 300_000, 1), (129, 257, 64), (300, 20, 60), (20, 700, 31), (1, 1, 300_000), (256, 512, 3), (0, 5, 7), (64, 64, 64)]
+        {
+            for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
+                let a: Vec<f64> = (0..m * k).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
+                let b: Vec<f64> = (0..k * n).map(|i| ((i * 53 % 97) as f64 - 48.0) / 48.0).collect();
+                let view = |v, r, c, t: bool| if t { Matrix::new(v, c, r).transposed() } else { Matrix::new(v, r, c) };
+                let (mut whole, mut blocks) = (vec![f64::NAN; m * n], vec![f64::NAN; m * n]);
+                gemm(view(&a, m, k, ta), view(&b, k, n, tb), &mut whole, n, false);
+                gemm_in_blocks(view(&a, m, k, ta), view(&b, k, n, tb), &mut blocks);
+                for (got, want) in blocks.iter().zip(&whole) {
+                    assert!((got - want).abs() <= 1e-12 * (k as f64 + 1.0), "{m} {n} {k} {ta} {tb}: {got} and not {want}");
+                }
+            }
+        }
+        for (len, most) in [(0, 5), (1, 128), (784, 256), (129, 128), (1024, 256)] {
+            let pieces: Vec<_> = pieces(len, most).collect();
+            assert_eq!(
+                pieces.iter().fold(0, |end, &(start, count)| {
+                    assert_eq!(start, end);
+                    start + count
+                }),
+                len
+            );
+            assert!(pieces.iter().all(|&(_, count)| (1..=most.next_multiple_of(16)).contains(&count)), "{pieces:?}");
         }
     }
 

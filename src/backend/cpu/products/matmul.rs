@@ -1,6 +1,7 @@
-//! Batches of matrix products, a product a thread: blocks are of fixed size, so results do not depend on how many threads share them.
+//! Batches of matrix products. They are shared between threads by blocks that the shapes alone decide, so results do not depend on how many
+//! threads there are.
 
-use crate::backend::host::gemm::{Matrix, gemm};
+use crate::backend::host::gemm::{Matrix, gemm_in_blocks};
 use crate::backend::host::threads::for_each_piece;
 use crate::backend::{Real, shape::Product};
 
@@ -40,7 +41,7 @@ impl<'a, E> Operand<'a, E> {
 pub fn matmul<E: Real>(x: Operand<'_, E>, y: Operand<'_, E>, product: &Product, out: &mut [E]) {
     let Product { batch, m, n, k } = product;
     for_each_piece(out, m * n, |entry, out| {
-        gemm(x.matrix(entry, batch, *m, *k), y.matrix(entry, batch, *k, *n), out, *n, false);
+        gemm_in_blocks(x.matrix(entry, batch, *m, *k), y.matrix(entry, batch, *k, *n), out);
     });
 }
 
