@@ -1,6 +1,6 @@
 //! Functions of every element by itself, with broadcasting, and the sums that undo broadcasting.
 
-use super::{Tensor, Transfer, Unary};
+use super::{Tensor, Transfer, Unary, composed};
 use crate::error::Result;
 
 /// Elementwise arithmetic, with broadcasting.
@@ -20,6 +20,14 @@ pub trait Elementwise: Transfer {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
     fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>>;
+    /// `a` where `mask` is not 0, `b` where it is, of the shape that all three broadcast to. What is not picked leaves no trace, be it NaN;
+    /// a NaN in the mask is not 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
+    fn select(&self, mask: &Tensor<Self>, a: &Tensor<Self>, b: &Tensor<Self>) -> Result<Tensor<Self>> {
+        composed::elementwise::select(self, mask, a, b)
+    }
     /// The sum of x over the axes along which `shape` broadcasts to x's shape: the adjoint of broadcasting.
     ///
     /// # Errors
@@ -44,6 +52,26 @@ listed! {
         Mul,
         /// x / y.
         Div,
+        /// The smaller one; NaN where either is NaN.
+        Min,
+        /// The larger one; NaN where either is NaN.
+        Max,
+        /// x^y; NaN where x is below 0 and y no whole number.
+        Pow,
+        /// The angle of the point (y, x), that is of y to the right and x upwards, in (-pi, pi]: atan2(x, y).
+        Atan2,
+        /// 1 where x = y, else 0. A comparison with NaN is 0, but for `Ne`.
+        Eq,
+        /// 1 where x and y differ, else 0.
+        Ne,
+        /// 1 where x < y, else 0.
+        Lt,
+        /// 1 where x <= y, else 0.
+        Le,
+        /// 1 where x > y, else 0.
+        Gt,
+        /// 1 where x >= y, else 0.
+        Ge,
     }
 }
 
@@ -55,6 +83,21 @@ impl Binary {
             Binary::Sub => "sub",
             Binary::Mul => "mul",
             Binary::Div => "div",
+            Binary::Min => "minimum",
+            Binary::Max => "maximum",
+            Binary::Pow => "pow",
+            Binary::Atan2 => "atan2",
+            Binary::Eq => "eq",
+            Binary::Ne => "ne",
+            Binary::Lt => "lt",
+            Binary::Le => "le",
+            Binary::Gt => "gt",
+            Binary::Ge => "ge",
         }
+    }
+
+    /// Whether it says yes or no, 1 or 0, and so has no gradient.
+    pub fn is_comparison(self) -> bool {
+        matches!(self, Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge)
     }
 }

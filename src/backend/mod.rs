@@ -3,7 +3,7 @@
 //! Sequences are (batch, channels, length): a channel's time series is contiguous, as FFTs and recurrences want it. Complex values
 //! are planar: a leading axis of 2 holds the real and the imaginary plane, so that gradients are plain real gradients.
 //!
-//! A device's methods come in families, a trait each, in the file of its name: [`Transfer`], [`Elementwise`], [`Products`], [`Layout`],
+//! A device's methods come in families, a trait each, in the file of its name: [`Transfer`], [`Elementwise`], [`Reductions`], [`Products`], [`Layout`],
 //! [`Random`], [`Normalization`], [`Spiking`], [`Convolution`], [`ChannelMixing`], [`SsmKernels`] and [`Learning`]. Generic code asks for
 //! a [`Backend`], which is all of them; code that calls a device by its type has the families from [`prelude`](crate::prelude), or from
 //! `use pspikessm::backend::*`.
@@ -28,6 +28,7 @@ mod normalization;
 mod products;
 mod random;
 mod real;
+mod reductions;
 pub(crate) mod rng;
 pub(crate) mod shape;
 mod spiking;
@@ -53,6 +54,7 @@ pub use normalization::{NormAxes, Normalization, Normalized};
 pub use products::Products;
 pub use random::Random;
 pub use real::Real;
+pub use reductions::{Reduction, Reductions};
 pub use rng::{Draw, Key, Samples};
 pub(crate) use rng::{LANES, Words, normal_f64};
 pub use spiking::{Lif, Noise, Spike, SpikeMode, Spiking};
@@ -70,11 +72,33 @@ pub use unary::Unary;
 /// its output it makes the gradients of its inputs, in the order of the arguments; `needs` says which of them are wanted, the others may
 /// be `None`.
 pub trait Backend:
-    Transfer + Elementwise + Products + Layout + Random + Normalization + Spiking + Convolution + ChannelMixing + SsmKernels + Learning
+    Transfer
+    + Elementwise
+    + Reductions
+    + Products
+    + Layout
+    + Random
+    + Normalization
+    + Spiking
+    + Convolution
+    + ChannelMixing
+    + SsmKernels
+    + Learning
 {
 }
 
 impl<B> Backend for B where
-    B: Transfer + Elementwise + Products + Layout + Random + Normalization + Spiking + Convolution + ChannelMixing + SsmKernels + Learning
+    B: Transfer
+        + Elementwise
+        + Reductions
+        + Products
+        + Layout
+        + Random
+        + Normalization
+        + Spiking
+        + Convolution
+        + ChannelMixing
+        + SsmKernels
+        + Learning
 {
 }

@@ -46,6 +46,66 @@ pub fn broadcast(op: &'static str, left: &[usize], right: &[usize]) -> Result<Ve
     Ok(joint)
 }
 
+/// The shape that a mask and the two tensors that it selects from broadcast to.
+pub fn select(mask: &[usize], a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
+    broadcast("select", mask, &broadcast("select", a, b)?)
+}
+
+/// `given` with the axes over which it is reduced at 1.
+pub fn reduced(op: &'static str, given: &[usize], axes: &[usize]) -> Result<Vec<usize>> {
+    let mut kept = given.to_vec();
+    for (i, &along) in axes.iter().enumerate() {
+        kept[axis(op, along, given)?] = 1;
+        if axes[..i].contains(&along) {
+            return Err(Error::value(op, format!("axis {along} is named twice in {axes:?}")));
+        }
+    }
+    Ok(kept)
+}
+
+/// [`reduced`], where each result is made of at least `least` values.
+pub fn reduced_of(op: &'static str, given: &[usize], axes: &[usize], least: usize) -> Result<Vec<usize>> {
+    let kept = reduced(op, given, axes)?;
+    let count: usize = axes.iter().map(|&axis| given[axis]).product();
+    if count < least {
+        let help = format!("shape {given:?} over axes {axes:?} has {count} values for each result: there must be at least {least}");
+        return Err(Error::value(op, help));
+    }
+    Ok(kept)
+}
+
+/// `given` without these axes, which exist.
+pub fn without(given: &[usize], axes: &[usize]) -> Vec<usize> {
+    given.iter().enumerate().filter(|(axis, _)| !axes.contains(axis)).map(|(_, &len)| len).collect()
+}
+
+/// Where the element that stands at `position` of `shape` comes from in a tensor of shape `own`, which broadcasts to it.
+pub fn offset(mut position: usize, shape: &[usize], own: &[usize]) -> usize {
+    let (mut offset, mut stride) = (0, 1);
+    for (back, &len) in shape.iter().rev().enumerate() {
+        let index = position % len;
+        position /= len;
+        let Some(axis) = own.len().checked_sub(back + 1) else { break };
+        if own[axis] != 1 {
+            offset += index * stride;
+        }
+        stride *= own[axis];
+    }
+    offset
+}
+
+/// (outer, len, inner) sizes of a shape around an axis, which must exist.
+pub fn around(op: &'static str, given: &[usize], along: usize) -> Result<[usize; 3]> {
+    axis(op, along, given)?;
+    Ok([given[..along].iter().product(), given[along], given[along + 1..].iter().product()])
+}
+
+/// [`around`] an axis along which a maximum is looked for.
+pub fn argmax(given: &[usize], axis: usize) -> Result<[usize; 3]> {
+    reduced_of("argmax", given, &[axis], 1)?;
+    around("argmax", given, axis)
+}
+
 /// Whether a tensor of shape `from` broadcasts to exactly `to`.
 pub fn broadcasts_to(op: &'static str, from: &[usize], to: &[usize]) -> Result<()> {
     match broadcast(op, from, to) {

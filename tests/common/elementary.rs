@@ -164,6 +164,7 @@ impl<E: Real> Learning for Elementary<E> {
     }
 }
 
+impl<E: Real> Reductions for Elementary<E> {}
 impl<E: Real> Normalization for Elementary<E> {}
 impl<E: Real> Convolution for Elementary<E> {}
 impl<E: Real> ChannelMixing for Elementary<E> {}

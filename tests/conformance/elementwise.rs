@@ -1,7 +1,6 @@
 //! Elementwise functions with their derivatives, broadcasting, and its adjoint.
 
 use proptest::prelude::*;
-use proptest::sample::select;
 use pspikessm::backend::{Backend, Binary, Real, Unary};
 
 use super::dual::Dual;
@@ -26,7 +25,49 @@ pub fn define(f: Unary, x: Dual) -> Dual {
         Unary::Clamp(_, high) if x.value > high => high.into(),
         Unary::Clamp(..) => x,
         Unary::Linear(scale, shift) => x * scale + shift,
+        Unary::Sin => x.map(x.value.sin(), x.value.cos()),
+        Unary::Cos => x.map(x.value.cos(), -x.value.sin()),
+        Unary::Tan => x.map(x.value.tan(), x.value.cos().powi(-2)),
+        Unary::Abs => x * sign(x.value),
+        Unary::Sign => sign(x.value).into(),
+        Unary::Floor => x.value.floor().into(),
+        Unary::Ceil => x.value.ceil().into(),
+        Unary::Round => nearest_even(x.value).into(),
+        Unary::Log1p => x.map(x.value.ln_1p(), 1.0 / (1.0 + x.value)),
+        Unary::Expm1 => x.map(x.value.exp_m1(), x.value.exp()),
+        Unary::Rsqrt => x.sqrt().recip(),
+        Unary::Erf => x.map(erf(x.value), 2.0 / std::f64::consts::PI.sqrt() * (-x.value * x.value).exp()),
+        Unary::Silu => x * x.sigmoid(),
+        Unary::Powf(p) => x.map((p * x.value.ln()).exp(), p * ((p - 1.0) * x.value.ln()).exp()),
+        Unary::Powi(n) => (0..n).fold(1.0.into(), |power, _| power * x),
+        Unary::LeakyRelu(slope) => x * if x.value > 0.0 { 1.0 } else { slope },
+        Unary::Elu(_) if x.value > 0.0 => x,
+        Unary::Elu(alpha) => x.map(x.value.exp_m1(), x.value.exp()) * alpha,
     }
+}
+
+fn sign(x: f64) -> f64 {
+    f64::from(i8::from(x > 0.0) - i8::from(x < 0.0))
+}
+
+/// Rounded by the rule that schools teach, but halves to the even neighbour.
+fn nearest_even(x: f64) -> f64 {
+    let (below, above) = (x.floor(), x.ceil());
+    match (x - below).partial_cmp(&(above - x)) {
+        Some(std::cmp::Ordering::Less) => below,
+        Some(std::cmp::Ordering::Greater) => above,
+        _ if below % 2.0 == 0.0 => below,
+        _ => above,
+    }
+}
+
+/// By the series of [`normal_cdf`] where that does not cancel, else from its tail.
+fn erf(x: f64) -> f64 {
+    let root = std::f64::consts::SQRT_2;
+    if x.abs() > 1.5 {
+        return (1.0 - 2.0 * normal_cdf(-x.abs() * root)) * sign(x);
+    }
+    2.0 * normal_density(x * root) * normal_series(x * root)
 }
 
 fn normal_density(x: f64) -> f64 {
@@ -39,19 +80,27 @@ fn normal_cdf(x: f64) -> f64 {
     if x < -2.5 {
         return normal_density(x) / (1..200).rev().fold(-x, |tail, k| -x + f64::from(k) / tail);
     }
+    0.5 + normal_density(x) * normal_series(x)
+}
+
+/// x + x^3 / 3 + x^5 / (3 5) + ..
+fn normal_series(x: f64) -> f64 {
     let (mut term, mut sum, mut odd) = (x, 0.0, 1.0);
     while term.abs() > 1e-18 * x.abs() {
         sum += term;
         odd += 2.0;
         term *= x * x / odd;
     }
-    0.5 + normal_density(x) * sum
+    sum
 }
 
 /// Arguments up to `spread` from where the function is defined.
 fn arguments<B: Backend>(lab: &Lab<B>, dice: &mut Dice, f: Unary, shape: &[usize], spread: f64) -> Array {
     match f {
-        Unary::Ln | Unary::Sqrt => lab.array(dice, shape, 0.03, 0.03 + spread),
+        Unary::Ln | Unary::Sqrt | Unary::Rsqrt | Unary::Powf(_) => lab.array(dice, shape, 0.03, 0.03 + spread),
+        Unary::Log1p => lab.array(dice, shape, -spread.min(0.9), spread),
+        // Away from the poles, where the tangent knows its argument no better than that is rounded.
+        Unary::Tan => lab.array(dice, shape, -spread.min(1.4), spread.min(1.4)),
         Unary::Recip if dice.flag() => lab.array(dice, shape, -0.03 - spread, -0.03),
         Unary::Recip => lab.array(dice, shape, 0.03, 0.03 + spread),
         _ => lab.array(dice, shape, -spread, spread),
@@ -62,13 +111,13 @@ fn arguments<B: Backend>(lab: &Lab<B>, dice: &mut Dice, f: Unary, shape: &[usize
 fn terms(f: Unary, largest: f64) -> [f64; 2] {
     match f {
         Unary::Linear(scale, shift) => [scale.abs() * largest + shift.abs(), 0.0],
-        Unary::Tanh | Unary::Gelu => [0.0, 1.0],
+        Unary::Tanh | Unary::Gelu | Unary::Silu => [0.0, 1.0],
         _ => [0.0, 0.0],
     }
 }
 
 fn spreads() -> impl Strategy<Value = f64> {
-    select(vec![0.03, 1.0, 6.0])
+    prop::sample::select(vec![0.03, 1.0, 6.0])
 }
 
 pub fn unary<B: Backend>(lab: &Lab<B>) {
@@ -133,6 +182,58 @@ pub fn unary_special_points<B: Backend>(lab: &Lab<B>) {
             (Unary::Recip, f64::NEG_INFINITY, 0.0, 0.0),
             (Unary::Ln, f64::INFINITY, f64::INFINITY, 0.0),
             (Unary::Sqrt, f64::INFINITY, f64::INFINITY, 0.0),
+            (Unary::Abs, 0.0, 0.0, 0.0),
+            (Unary::Abs, -2.0, 2.0, -1.0),
+            (Unary::Abs, f64::NEG_INFINITY, f64::INFINITY, -1.0),
+            (Unary::Sign, 0.0, 0.0, 0.0),
+            (Unary::Sign, -1e-30, -1.0, 0.0),
+            (Unary::Sign, f64::INFINITY, 1.0, 0.0),
+            (Unary::Floor, -0.25, -1.0, 0.0),
+            (Unary::Floor, 3.0, 3.0, 0.0),
+            (Unary::Ceil, 0.25, 1.0, 0.0),
+            (Unary::Ceil, -3.0, -3.0, 0.0),
+            (Unary::Round, 0.5, 0.0, 0.0),
+            (Unary::Round, 1.5, 2.0, 0.0),
+            (Unary::Round, 2.5, 2.0, 0.0),
+            (Unary::Round, -0.5, 0.0, 0.0),
+            (Unary::Round, -1.5, -2.0, 0.0),
+            (Unary::Round, 8_388_609.0, 8_388_609.0, 0.0),
+            (Unary::Sin, 0.0, 0.0, 1.0),
+            (Unary::Cos, 0.0, 1.0, 0.0),
+            (Unary::Tan, 0.0, 0.0, 1.0),
+            (Unary::Log1p, 0.0, 0.0, 1.0),
+            (Unary::Log1p, f64::INFINITY, f64::INFINITY, 0.0),
+            (Unary::Expm1, 0.0, 0.0, 1.0),
+            (Unary::Expm1, f64::INFINITY, f64::INFINITY, f64::INFINITY),
+            (Unary::Expm1, f64::NEG_INFINITY, -1.0, 0.0),
+            (Unary::Rsqrt, 4.0, 0.5, -0.0625),
+            (Unary::Rsqrt, 0.0, f64::INFINITY, f64::NEG_INFINITY),
+            (Unary::Rsqrt, f64::INFINITY, 0.0, 0.0),
+            (Unary::Erf, f64::INFINITY, 1.0, 0.0),
+            (Unary::Erf, f64::NEG_INFINITY, -1.0, 0.0),
+            (Unary::Silu, f64::INFINITY, f64::INFINITY, 1.0),
+            (Unary::Silu, f64::NEG_INFINITY, 0.0, 0.0),
+            (Unary::Silu, 0.0, 0.0, 0.5),
+            (Unary::Powf(2.0), 0.0, 0.0, 0.0),
+            (Unary::Powf(2.0), -3.0, 9.0, -6.0),
+            (Unary::Powf(0.5), 0.0, 0.0, f64::INFINITY),
+            (Unary::Powf(0.5), f64::INFINITY, f64::INFINITY, 0.0),
+            (Unary::Powf(1.0), 0.0, 0.0, 1.0),
+            (Unary::Powf(0.0), 0.0, 1.0, 0.0),
+            (Unary::Powf(0.0), -2.0, 1.0, 0.0),
+            (Unary::Powf(-1.0), 2.0, 0.5, -0.25),
+            (Unary::Powi(0), 0.0, 1.0, 0.0),
+            (Unary::Powi(1), 0.0, 0.0, 1.0),
+            (Unary::Powi(2), -3.0, 9.0, -6.0),
+            (Unary::Powi(3), -2.0, -8.0, 12.0),
+            (Unary::Powi(-2), 2.0, 0.25, -0.25),
+            (Unary::Powi(-2), f64::NEG_INFINITY, 0.0, 0.0),
+            (Unary::LeakyRelu(0.25), 0.0, 0.0, 0.25),
+            (Unary::LeakyRelu(0.25), -2.0, -0.5, 0.25),
+            (Unary::LeakyRelu(0.25), f64::INFINITY, f64::INFINITY, 1.0),
+            (Unary::Elu(0.25), 0.0, 0.0, 0.25),
+            (Unary::Elu(0.25), f64::NEG_INFINITY, -0.25, 0.0),
+            (Unary::Elu(0.25), f64::INFINITY, f64::INFINITY, 1.0),
             (clamp, -0.5, -0.5, 1.0),
             (clamp, 0.75, 0.75, 1.0),
             (clamp, -0.5 - 1e-6, -0.5, 0.0),
@@ -148,6 +249,10 @@ pub fn unary_special_points<B: Backend>(lab: &Lab<B>) {
             (Unary::Tanh, -1000.0, -1.0, 0.0),
         ] {
             point(lab, f, x, value, slope)?;
+        }
+        for (f, x) in [(Unary::Sin, f64::INFINITY), (Unary::Powf(0.5), -2.0), (Unary::Rsqrt, -2.0), (Unary::Log1p, -2.0)] {
+            let nan = lab.get(&lab.backend.unary(f, &lab.put(&Array::new(&[1], vec![x]))?)?)?;
+            prop_assert!(lab.blind || nan.values[0].is_nan(), "{f:?} at {x} is {:?}", nan.values);
         }
         let zero = lab.put(&Array::zeros(&[1]))?;
         lab.same("Gelu at 0", &lab.backend.unary(Unary::Gelu, &zero)?, &Array::zeros(&[1]))?;
@@ -176,6 +281,17 @@ fn combine(f: Binary, x: f64, y: f64) -> f64 {
         Binary::Sub => x - y,
         Binary::Mul => x * y,
         Binary::Div => x / y,
+        Binary::Min | Binary::Max if x.is_nan() || y.is_nan() => f64::NAN,
+        Binary::Min => x.min(y),
+        Binary::Max => x.max(y),
+        Binary::Pow => x.powf(y),
+        Binary::Atan2 => x.atan2(y),
+        Binary::Eq => f64::from(x == y),
+        Binary::Ne => f64::from(x != y),
+        Binary::Lt => f64::from(x < y),
+        Binary::Le => f64::from(x <= y),
+        Binary::Gt => f64::from(x > y),
+        Binary::Ge => f64::from(x >= y),
     }
 }
 
@@ -227,6 +343,73 @@ pub fn binary_propagates_nan<B: Backend>(lab: &Lab<B>) {
     });
 }
 
+/// What both operands' special values give is exactly this.
+pub fn binary_special_points<B: Backend>(lab: &Lab<B>) {
+    once(|| {
+        let (infinite, nan) = (f64::INFINITY, f64::NAN);
+        for (f, x, y, want) in [
+            (Binary::Max, nan, 1.0, nan),
+            (Binary::Max, 1.0, nan, nan),
+            (Binary::Min, nan, 1.0, nan),
+            (Binary::Min, 1.0, nan, nan),
+            (Binary::Max, -infinite, infinite, infinite),
+            (Binary::Min, -infinite, infinite, -infinite),
+            (Binary::Pow, 0.0, 0.0, 1.0),
+            (Binary::Pow, 0.0, 2.0, 0.0),
+            (Binary::Pow, 0.0, -1.0, infinite),
+            (Binary::Pow, -2.0, 3.0, -8.0),
+            (Binary::Pow, -2.0, 2.0, 4.0),
+            (Binary::Pow, -2.0, 0.5, nan),
+            (Binary::Pow, nan, 0.0, 1.0),
+            (Binary::Pow, nan, 1.0, nan),
+            (Binary::Atan2, 0.0, 0.0, 0.0),
+            (Binary::Atan2, 0.0, 1.0, 0.0),
+            (Binary::Eq, nan, nan, 0.0),
+            (Binary::Ne, nan, nan, 1.0),
+            (Binary::Eq, 0.0, -0.0, 1.0),
+            (Binary::Le, infinite, infinite, 1.0),
+            (Binary::Lt, infinite, infinite, 0.0),
+            (Binary::Ge, nan, 1.0, 0.0),
+            (Binary::Gt, 1.0, nan, 0.0),
+        ] {
+            for width in [1, 35] {
+                let all = |v: f64| Array::new(&[width], vec![v; width]);
+                let got = lab.backend.binary(f, &lab.put(&all(x))?, &lab.put(&all(y))?)?;
+                lab.same(&format!("{f:?} of {x} and {y}"), &got, &all(want))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+pub fn select<B: Backend>(lab: &Lab<B>) {
+    cases(48, 16, (shape(), 0..4usize, seed()), |(shape, whole, seed)| {
+        let mut dice = Dice::new(seed);
+        // One operand keeps the whole shape, or none does.
+        let shapes: Vec<Vec<usize>> = (0..3).map(|i| if i == whole { shape.clone() } else { narrowed(&mut dice, &shape) }).collect();
+        let joint = joined(&shapes[0], &joined(&shapes[1], &shapes[2]));
+        let mut mask = lab.signed(&mut dice, &shapes[0]);
+        mask.values.iter_mut().for_each(|v| *v = if dice.flag() { *v } else { 0.0 });
+        let [a, b] = [lab.signed(&mut dice, &shapes[1]), lab.signed(&mut dice, &shapes[2])];
+        let want = Array::of(&joint, |i| if mask.at(i) != 0.0 { a.at(i) } else { b.at(i) });
+        lab.same(&format!("select of {shapes:?}"), &lab.backend.select(&lab.put(&mask)?, &lab.put(&a)?, &lab.put(&b)?)?, &want)
+    });
+}
+
+pub fn select_leaks_nothing<B: Backend>(lab: &Lab<B>) {
+    once(|| {
+        let mask = Array::new(&[6], vec![1.0, 0.0, -0.0, f64::NAN, f64::INFINITY, -2.0]);
+        let all = |v: f64| Array::new(&[6], vec![v; 6]);
+        for bad in [f64::NAN, f64::INFINITY] {
+            let got = lab.backend.select(&lab.put(&mask)?, &lab.put(&all(3.0))?, &lab.put(&all(bad))?)?;
+            lab.same("a, and what is bad elsewhere", &got, &Array::new(&[6], vec![3.0, bad, bad, 3.0, 3.0, 3.0]))?;
+            let got = lab.backend.select(&lab.put(&mask)?, &lab.put(&all(bad))?, &lab.put(&all(3.0))?)?;
+            lab.same("b, and what is bad elsewhere", &got, &Array::new(&[6], vec![bad, 3.0, 3.0, bad, bad, bad]))?;
+        }
+        Ok(())
+    });
+}
+
 fn sum_is_right<B: Backend>(lab: &Lab<B>, x: &Array, to: &[usize]) -> Verdict {
     let mut want = Array::zeros(to);
     for (i, &v) in indices(&x.shape).zip(&x.values) {
@@ -259,7 +442,7 @@ pub fn first_not_finite<B: Backend>(lab: &Lab<B>) {
         prop_assert_eq!(lab.backend.first_not_finite(&[&lab.put(&Array::zeros(&[0]))?])?, None);
         Ok(())
     });
-    let bad = select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+    let bad = prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
     cases(16, 15, (filled_shape(), filled_shape(), bad, seed()), |(first, second, bad, seed)| {
         let mut dice = Dice::new(seed);
         let (mut x, y) = (lab.array(&mut dice, &first, -1e30, 1e30), lab.array(&mut dice, &second, -1e30, 1e30));

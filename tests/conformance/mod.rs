@@ -13,6 +13,7 @@ pub mod loss;
 pub mod norm;
 pub mod products;
 pub mod random;
+pub mod reductions;
 pub mod refusals;
 pub mod spike;
 pub mod transfer;
@@ -22,8 +23,10 @@ macro_rules! every_test {
     ($then:ident! $($with:tt)*) => {
         $then! { $($with)*;
             transfer: values_come_back;
-            elementwise: unary, unary_gradient, unary_special_points, unary_propagates_nan, binary, binary_propagates_nan, sum_to,
-                first_not_finite;
+            elementwise: unary, unary_gradient, unary_special_points, unary_propagates_nan, binary, binary_propagates_nan,
+                binary_special_points, select, select_leaks_nothing, sum_to, first_not_finite;
+            reductions: reduce, reduce_of_special_values, argmax, argmax_of_ties_and_nan, cumsum, softmax, softmax_of_extreme_values,
+                softmax_gradient;
             products: matmul, rfft, irfft, mix, mix_of_spikes, mix_of_silence, mix_gradient, mix_gradient_of_spikes,
                 mix_does_not_depend_on_the_batch;
             layout: permute, slice, concat, flip, embed, embed_gradient;
@@ -36,7 +39,7 @@ macro_rules! every_test {
                 fire_does_not_depend_on_the_batch, fire_gradient, fire_gradient_of_silence;
             kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
             loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;
-            refusals: of_transfer, of_elementwise, of_products, of_layout, of_embeddings, of_random, of_normalization, of_spiking, of_lif,
+            refusals: of_transfer, of_elementwise, of_reductions, of_products, of_layout, of_embeddings, of_random, of_normalization, of_spiking, of_lif,
                 of_long_convolutions, of_firings, of_mixing, of_kernels, of_learning, moves_are_accepted_exactly_where_allowed,
                 parts_are_joined_exactly_where_allowed, shapes_broadcast_exactly_where_allowed, good_calls_are_accepted;
         }

@@ -56,23 +56,59 @@ pub fn of_transfer<B: Backend>(lab: &Lab<B>) {
     refused(lab.some(&[2, 3]).reshape(&HUGE), Shape, &["reshape", "memory"]);
 }
 
+const BINARY_NAMES: [&str; Binary::ALL.len()] =
+    ["add", "sub", "mul", "div", "minimum", "maximum", "pow", "atan2", "eq", "ne", "lt", "le", "gt", "ge"];
+
 pub fn of_elementwise<B: Backend>(lab: &Lab<B>) {
     let (b, x, y) = (&lab.backend, lab.some(&[2, 3]), lab.some(&[4]));
     for (low, high) in [(1.0, 0.0), (f64::NAN, 0.0), (0.0, f64::NAN)] {
         refused(b.unary(Unary::Clamp(low, high), &x), Config, &["clamp", "lower"]);
         refused(b.unary_grad(Unary::Clamp(low, high), &x, &x), Config, &["clamp", "lower"]);
     }
+    for bad in [f64::NAN, f64::INFINITY] {
+        for (f, name) in [(Unary::Powf(bad), "powf"), (Unary::LeakyRelu(bad), "leaky_relu"), (Unary::Elu(bad), "elu")] {
+            refused(b.unary(f, &x), Config, &[name, "finite"]);
+            refused(b.unary_grad(f, &x, &x), Config, &[name, "finite"]);
+        }
+    }
     for f in Unary::ALL {
         for g in [&y, &lab.some(&[3]), &lab.some(&[3, 2]), &lab.some(&[])] {
             refused(b.unary_grad(f, &x, g), Shape, &["unary_grad", "the gradient", "[2, 3]"]);
         }
     }
-    for (f, name) in Binary::ALL.into_iter().zip(["add", "sub", "mul", "div"]) {
+    for (f, name) in Binary::ALL.into_iter().zip(BINARY_NAMES) {
         refused(b.binary(f, &x, &y), Shape, &[name, "axis 1", "[2, 3]", "[4]"]);
         refused(b.binary(f, &lab.some(&[0]), &y), Shape, &[name, "axis 0"]);
     }
+    for [mask, a, z] in [[&x, &x, &y], [&x, &y, &x], [&y, &x, &x]] {
+        refused(b.select(mask, a, z), Shape, &["select", "axis 1", "[2, 3]", "[4]"]);
+    }
     for shape in [&[4][..], &[2], &[2, 2], &[1, 2, 3], &[0, 3], &HUGE] {
         refused(b.sum_to(&x, shape), Shape, &["sum", "[2, 3]", &format!("{shape:?}")]);
+    }
+}
+
+pub fn of_reductions<B: Backend>(lab: &Lab<B>) {
+    let (b, x, empty) = (&lab.backend, lab.some(&[2, 3]), lab.some(&[2, 0, 3]));
+    for (kind, name) in Reduction::ALL.into_iter().zip(["max", "min", "prod"]) {
+        refused(b.reduce(kind, &x, &[2]), Value, &[name, "axis 2", "[2, 3]"]);
+        refused(b.reduce(kind, &x, &[0, 1, 0]), Value, &[name, "axis 0 is named twice"]);
+        if kind != Reduction::Prod {
+            refused(b.reduce(kind, &empty, &[1]), Value, &[name, "0 values", "[2, 0, 3]"]);
+            refused(b.reduce(kind, &empty, &[0, 1, 2]), Value, &[name, "0 values", "[2, 0, 3]"]);
+        }
+    }
+    refused(b.argmax(&x, 2), Value, &["argmax", "axis 2", "[2, 3]"]);
+    refused(b.argmax(&empty, 1), Value, &["argmax", "0 values", "[2, 0, 3]"]);
+    refused(b.argmax(&lab.some(&[]), 0), Value, &["argmax", "axis 0"]);
+    refused(b.cumsum(&x, 2, false), Value, &["cumsum", "axis 2", "[2, 3]"]);
+    refused(b.softmax(&x, 2), Value, &["softmax", "axis 2", "[2, 3]"]);
+    refused(b.log_softmax(&lab.some(&[]), 0), Value, &["log_softmax", "axis 0"]);
+    refused(b.softmax_grad(&x, &x, 2), Value, &["softmax_grad", "axis 2"]);
+    refused(b.log_softmax_grad(&x, &x, 2), Value, &["log_softmax_grad", "axis 2"]);
+    for g in [&lab.some(&[3]), &lab.some(&[3, 2])] {
+        refused(b.softmax_grad(&x, g, 1), Shape, &["softmax_grad", "the gradient", "[2, 3]"]);
+        refused(b.log_softmax_grad(&x, g, 1), Shape, &["log_softmax_grad", "the gradient", "[2, 3]"]);
     }
 }
 

@@ -21,6 +21,7 @@ mod hippo;
 mod layers;
 mod model;
 mod official_models;
+mod op_values;
 mod optimizer;
 mod sharing;
 mod ssm_kernel;

@@ -1,6 +1,6 @@
 //! `BinaryOp`: a function of two elements, with broadcasting.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
 use crate::backend::{Backend, Binary, Tensor, Unary};
 use crate::error::Result;
 
@@ -13,6 +13,7 @@ pub struct Saved<B: Backend> {
     shapes: [Vec<usize>; 2],
     x: Option<Tensor<B>>,
     y: Option<Tensor<B>>,
+    output: Option<Tensor<B>>,
 }
 
 impl<B: Backend> Op<B> for BinaryOp {
@@ -25,15 +26,40 @@ impl<B: Backend> Op<B> for BinaryOp {
             Binary::Add | Binary::Sub => (false, false),
             Binary::Mul => (needs.input(1), needs.input(0)),
             Binary::Div => (needs.input(1), needs.any()),
+            Binary::Min | Binary::Max | Binary::Pow | Binary::Atan2 => (needs.any(), needs.any()),
+            Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => (false, false),
         };
+        let output = backend.binary(self.0, x, y)?;
         let shapes = [x.shape().into(), y.shape().into()];
-        let saved = Saved { shapes, x: keep_x.then(|| x.clone()), y: keep_y.then(|| y.clone()) };
-        Ok((backend.binary(self.0, x, y)?, saved))
+        let keep_output = self.0 == Binary::Pow && needs.input(1);
+        let keep = |keep: bool, value: &Tensor<B>| keep.then(|| value.clone());
+        let saved = Saved { shapes, x: keep(keep_x, x), y: keep(keep_y, y), output: keep(keep_output, &output) };
+        Ok((output, saved))
     }
 
     fn backward(&self, backend: &B, saved: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
-        let Saved { shapes: [x_shape, y_shape], x, y } = saved;
+        let Saved { shapes: [x_shape, y_shape], x, y, output } = saved;
         let (mut x_grad, mut y_grad) = (None, None);
+        match (self.0, &x, &y) {
+            (Binary::Min | Binary::Max, Some(x), Some(y)) => {
+                let loses = if self.0 == Binary::Max { Binary::Lt } else { Binary::Gt };
+                x_grad = needs.input(0).then(|| towards_winner(backend, loses, x, y, grad)).transpose()?;
+                y_grad = needs.input(1).then(|| towards_winner(backend, loses, y, x, grad)).transpose()?;
+            }
+            (Binary::Pow, Some(x), Some(y)) => {
+                x_grad = needs.input(0).then(|| towards_base(backend, x, y, grad)).transpose()?;
+                y_grad = output.map(|output| towards_exponent(backend, x, y, &output, grad)).transpose()?;
+            }
+            (Binary::Atan2, Some(x), Some(y)) => {
+                let [towards_x, towards_y] = towards_sides(backend, x, y, grad)?;
+                (x_grad, y_grad) = (Some(towards_x), Some(towards_y));
+            }
+            _ if self.0.is_comparison() => {
+                let zero = backend.full(grad.shape(), 0.0)?;
+                (x_grad, y_grad) = (Some(zero.clone()), Some(zero));
+            }
+            _ => {}
+        }
         match self.0 {
             Binary::Add | Binary::Sub => {
                 x_grad = Some(grad.clone());
@@ -52,6 +78,7 @@ impl<B: Backend> Op<B> for BinaryOp {
                     x_grad = Some(quotient);
                 }
             }
+            _ => {}
         }
         // Summing before the sign costs less where an axis was stretched.
         let reduced = |grad: Option<Tensor<B>>, shape: &[usize], needed: bool| match grad {
@@ -70,7 +97,7 @@ impl<B: Backend> Op<B> for BinaryOp {
     fn oracle(&self) -> Oracle<B, Self> {
         match self.0 {
             Binary::Add | Binary::Sub | Binary::Mul => Oracle::Linear,
-            Binary::Div => Oracle::FiniteDifferences,
+            _ => Oracle::FiniteDifferences,
         }
     }
 
@@ -92,12 +119,58 @@ impl<B: Backend> Op<B> for BinaryOp {
             for [left, right] in pairs {
                 // A divisor of either sign, but away from zero.
                 let sign = if generate.flag() { 1.0 } else { -1.0 };
-                let inputs = [generate.values(&left, 0.3, 2.0), generate.values(&right, sign * 0.4, sign * 2.0)];
+                let inputs = match f {
+                    Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Pow | Binary::Atan2 => {
+                        [generate.values(&left, 0.3, 2.0), generate.values(&right, sign * 0.4, sign * 2.0)]
+                    }
+                    _ => [apart(generate, &left, 0.0), apart(generate, &right, 0.2)],
+                };
                 cases.push(Case::new(BinaryOp(f), inputs));
             }
         }
         cases
     }
+}
+
+/// The gradient of `x`: all of it where x wins over `other`, half of it in a tie, none where it `loses`.
+fn towards_winner<B: Backend>(backend: &B, loses: Binary, x: &Tensor<B>, other: &Tensor<B>, grad: &Tensor<B>) -> Result<Tensor<B>> {
+    let half = backend.unary(Unary::Linear(0.5, 0.0), grad)?;
+    let shared = backend.select(&backend.binary(Binary::Eq, x, other)?, &half, grad)?;
+    backend.select(&backend.binary(loses, x, other)?, &backend.full(&[], 0.0)?, &shared)
+}
+
+/// d x^y / dx = y x^(y - 1), and 0 where y is 0.
+fn towards_base<B: Backend>(backend: &B, x: &Tensor<B>, y: &Tensor<B>, grad: &Tensor<B>) -> Result<Tensor<B>> {
+    let zero = backend.full(&[], 0.0)?;
+    let less = backend.binary(Binary::Pow, x, &backend.unary(Unary::Linear(1.0, -1.0), y)?)?;
+    let slope = backend.binary(Binary::Mul, y, &less)?;
+    let slope = backend.select(&backend.binary(Binary::Eq, y, &zero)?, &zero, &slope)?;
+    backend.binary(Binary::Mul, grad, &slope)
+}
+
+/// d x^y / dy = x^y ln x, and its limit 0 where x is 0 and y at least 0.
+fn towards_exponent<B: Backend>(backend: &B, x: &Tensor<B>, y: &Tensor<B>, output: &Tensor<B>, grad: &Tensor<B>) -> Result<Tensor<B>> {
+    let zero = backend.full(&[], 0.0)?;
+    let slope = backend.binary(Binary::Mul, output, &backend.unary(Unary::Ln, x)?)?;
+    let flat = backend.binary(Binary::Mul, &backend.binary(Binary::Eq, x, &zero)?, &backend.binary(Binary::Ge, y, &zero)?)?;
+    backend.binary(Binary::Mul, grad, &backend.select(&flat, &zero, &slope)?)
+}
+
+/// d atan2(x, y) = (y dx - x dy) / (x^2 + y^2), and 0 at the origin.
+fn towards_sides<B: Backend>(backend: &B, x: &Tensor<B>, y: &Tensor<B>, grad: &Tensor<B>) -> Result<[Tensor<B>; 2]> {
+    let zero = backend.full(&[], 0.0)?;
+    let square = backend.binary(Binary::Add, &backend.unary(Unary::Square, x)?, &backend.unary(Unary::Square, y)?)?;
+    let share = backend.binary(Binary::Div, grad, &square)?;
+    let share = backend.select(&backend.binary(Binary::Eq, &square, &zero)?, &zero, &share)?;
+    let towards_y = backend.unary(Unary::Neg, &backend.binary(Binary::Mul, &share, x)?)?;
+    Ok([backend.binary(Binary::Mul, &share, y)?, towards_y])
+}
+
+/// Values around 0 within 0.05 of a multiple of 0.4 plus `offset`: those of two offsets never tie, where central differences mean nothing.
+fn apart(generate: &mut Generate, shape: &[usize], offset: f64) -> Array {
+    let mut array = generate.values(shape, -0.05, 0.05);
+    array.values.iter_mut().for_each(|v| *v += offset + 0.4 * (generate.size(0..=8) as f64 - 4.0));
+    array
 }
 
 /// Two shapes that broadcast: parts of one in which axes are shortened to 1, and leading axes are left out.
@@ -159,5 +232,138 @@ impl<B: Backend> Var<B> {
     /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
     pub fn div(&self, other: &Var<B>) -> Result<Var<B>> {
         self.binary(Binary::Div, other)
+    }
+
+    /// The smaller one of both; NaN where either is NaN. Where they tie, each gets half of the gradient.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
+    #[doc(alias = "fmin")]
+    pub fn minimum(&self, other: &Var<B>) -> Result<Var<B>> {
+        self.binary(Binary::Min, other)
+    }
+
+    /// The larger one of both; NaN where either is NaN. Where they tie, each gets half of the gradient.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
+    #[doc(alias = "fmax")]
+    pub fn maximum(&self, other: &Var<B>) -> Result<Var<B>> {
+        self.binary(Binary::Max, other)
+    }
+
+    /// self to the power of `exponent`; NaN where self is below 0 and the exponent no whole number.
+    ///
+    /// Where both are 0 the power is 1 and neither gets a gradient; where self is 0, a positive exponent gets none.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
+    pub fn pow(&self, exponent: &Var<B>) -> Result<Var<B>> {
+        self.binary(Binary::Pow, exponent)
+    }
+
+    /// The angle of the point that lies `right` to the right and self upwards, in (-pi, pi]; without gradient at the origin.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
+    #[doc(alias = "arctan2")]
+    pub fn atan2(&self, right: &Var<B>) -> Result<Var<B>> {
+        self.binary(Binary::Atan2, right)
+    }
+}
+
+/// A method for every comparison: `name: Variant`, under its documentation.
+macro_rules! comparisons {
+    ($($(#[$about:meta])* $name:ident: $function:ident),+ $(,)?) => {
+        /// Comparisons: 1 or 0, as a constant, which is a mask for [`Var::select`]. Nothing compares with NaN, but `ne`.
+        impl<B: Backend> Var<B> {
+            $(
+                $(#[$about])*
+                ///
+                /// # Errors
+                /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
+                pub fn $name(&self, other: &Var<B>) -> Result<Var<B>> {
+                    let value = self.tape().backend().binary(Binary::$function, self.value(), other.value())?;
+                    Ok(self.tape().constant(&value))
+                }
+            )+
+        }
+    };
+}
+
+comparisons! {
+    /// 1 where both are equal.
+    eq: Eq,
+    /// 1 where they differ.
+    #[doc(alias = "not_equal")]
+    ne: Ne,
+    /// 1 where self is the smaller one.
+    #[doc(alias = "less")]
+    lt: Lt,
+    /// 1 where self is not the larger one.
+    #[doc(alias = "less_equal")]
+    le: Le,
+    /// 1 where self is the larger one.
+    #[doc(alias = "greater")]
+    gt: Gt,
+    /// 1 where self is not the smaller one.
+    #[doc(alias = "greater_equal")]
+    ge: Ge,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autodiff::Tape;
+    use crate::backend::*;
+
+    type V = Var<Cpu<f64>>;
+
+    /// f(x, y) of two lists with the gradients of its sum.
+    fn at(x: &[f64], y: &[f64], f: impl Fn(&V, &V) -> Result<V>) -> [Vec<f64>; 3] {
+        let cpu = Cpu::<f64>::new();
+        let tape = Tape::new(&cpu);
+        let leaf = |x: &[f64]| tape.leaf(&cpu.from_vec(x.to_vec(), &[x.len()]).unwrap());
+        let (x, y) = (leaf(x), leaf(y));
+        let output = f(&x, &y).unwrap();
+        let gradients = output.sum().unwrap().backward().unwrap();
+        let of = |x: &V| cpu.to_vec(gradients.of(x).unwrap()).unwrap();
+        [output.to_vec().unwrap(), of(&x), of(&y)]
+    }
+
+    #[test]
+    fn ties_share_the_gradient() {
+        let (x, y) = (&[1.0, 2.0, 3.0], &[2.0, 2.0, 2.0]);
+        assert_eq!(at(x, y, |x, y| x.maximum(y)), [[2.0, 2.0, 3.0], [0.0, 0.5, 1.0], [1.0, 0.5, 0.0]]);
+        assert_eq!(at(x, y, |x, y| x.minimum(y)), [[1.0, 2.0, 2.0], [1.0, 0.5, 0.0], [0.0, 0.5, 1.0]]);
+    }
+
+    #[test]
+    fn powers_of_zero_have_the_documented_gradients() {
+        let [value, base, exponent] = at(&[0.0, 0.0, 0.0, 2.0, -2.0], &[0.0, 2.0, 0.5, 0.0, 2.0], |x, y| x.pow(y));
+        assert_eq!(value, [1.0, 0.0, 0.0, 1.0, 4.0]);
+        assert_eq!(base, [0.0, 0.0, f64::INFINITY, 0.0, -4.0]);
+        assert_eq!((&exponent[..4], exponent[4].is_nan()), (&[0.0, 0.0, 0.0, 2f64.ln()][..], true));
+        assert_eq!(at(&[0.0, 1.0], &[0.0, 0.0], |x, y| x.atan2(y)), [vec![0.0, std::f64::consts::FRAC_PI_2], vec![0.0; 2], vec![0.0, -1.0]]);
+    }
+
+    #[test]
+    fn comparisons_are_constants() {
+        let cpu = Cpu::<f64>::new();
+        let tape = Tape::new(&cpu);
+        let x = tape.leaf(&cpu.from_vec(vec![1.0, 2.0, f64::NAN], &[3]).unwrap());
+        let two = tape.constant(&cpu.full(&[], 2.0).unwrap());
+        let methods: [(fn(&V, &V) -> Result<V>, _); 6] = [
+            (V::eq, [0.0, 1.0, 0.0]),
+            (V::ne, [1.0, 0.0, 1.0]),
+            (V::lt, [1.0, 0.0, 0.0]),
+            (V::le, [1.0, 1.0, 0.0]),
+            (V::gt, [0.0, 0.0, 0.0]),
+            (V::ge, [0.0, 1.0, 0.0]),
+        ];
+        for (compare, want) in methods {
+            let mask = compare(&x, &two).unwrap();
+            assert_eq!((mask.to_vec().unwrap(), mask.needs_gradient(), tape.len()), (want.to_vec(), false, 1));
+        }
     }
 }

@@ -51,7 +51,11 @@ macro_rules! ops {
 ops! {
     unary: unary::UnaryOp;
     binary: binary::BinaryOp;
+    select: select::Select<B>;
     sum: sum::Sum;
+    reduce: reduce::Reduce;
+    cumsum: cumsum::Cumsum;
+    softmax: softmax::Softmax, softmax::LogSoftmax;
     reshape: reshape::Reshape;
     permute: permute::Permute;
     slice: slice::Slice;

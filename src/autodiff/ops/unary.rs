@@ -37,6 +37,10 @@ impl<B: Backend> Op<B> for UnaryOp {
             let f = match f {
                 Unary::Clamp(..) => Unary::Clamp(generate.value(-1.5, -0.5), generate.value(0.5, 1.5)),
                 Unary::Linear(..) => Unary::Linear(generate.value(-2.0, 2.0), generate.value(-1.0, 1.0)),
+                Unary::Powf(_) => Unary::Powf(generate.value(-3.0, 3.0)),
+                Unary::Powi(_) => Unary::Powi(generate.pick(&[-2, -1, 0, 1, 2, 5])),
+                Unary::LeakyRelu(_) => Unary::LeakyRelu(generate.value(-0.5, 0.5)),
+                Unary::Elu(_) => Unary::Elu(generate.value(0.5, 2.0)),
                 f => f,
             };
             let Domain { stretches, kinks } = f.domain();
@@ -73,12 +77,15 @@ functions! {
     /// e^x.
     exp: Exp,
     /// The natural logarithm; NaN below 0.
+    #[doc(alias = "log")]
     ln: Ln,
     /// The square root; NaN below 0, an infinite derivative at 0.
     sqrt: Sqrt,
     /// 1 / x.
+    #[doc(alias = "reciprocal")]
     recip: Recip,
     /// x^2.
+    #[doc(alias = "sqr")]
     square: Square,
     /// The hyperbolic tangent.
     tanh: Tanh,
@@ -90,6 +97,37 @@ functions! {
     relu: Relu,
     /// x Phi(x), with the error function.
     gelu: Gelu,
+    /// The sine of an angle in radians.
+    sin: Sin,
+    /// The cosine of an angle in radians.
+    cos: Cos,
+    /// The tangent of an angle in radians.
+    tan: Tan,
+    /// The absolute value, with derivative 0 at 0.
+    #[doc(alias = "absolute")]
+    abs: Abs,
+    /// -1, 0 or 1 by the sign, NaN for NaN; derivative 0.
+    #[doc(alias = "sgn")]
+    sign: Sign,
+    /// The largest whole number that is not above x; derivative 0.
+    floor: Floor,
+    /// The smallest whole number that is not below x; derivative 0.
+    ceil: Ceil,
+    /// The nearest whole number, of two as near the even one; derivative 0.
+    round: Round,
+    /// ln(1 + x), accurate for small x.
+    #[doc(alias = "ln_1p")]
+    log1p: Log1p,
+    /// e^x - 1, accurate for small x.
+    #[doc(alias = "exp_m1")]
+    expm1: Expm1,
+    /// 1 / sqrt(x); NaN below 0.
+    rsqrt: Rsqrt,
+    /// The error function.
+    erf: Erf,
+    /// x / (1 + e^-x).
+    #[doc(alias = "swish")]
+    silu: Silu,
 }
 
 /// Functions of every element; all keep the shape.
@@ -102,12 +140,48 @@ impl<B: Backend> Var<B> {
         self.tape().apply(UnaryOp(f), &[self])
     }
 
-    /// x limited to [low, high], with derivative 1 at both ends.
+    /// x limited to [low, high], with derivative 1 at both ends. Infinite ends limit nothing.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) where `low` lies above `high`.
+    #[doc(alias = "clip")]
+    #[doc(alias = "clamp_min")]
+    #[doc(alias = "clamp_max")]
     pub fn clamp(&self, low: f64, high: f64) -> Result<Var<B>> {
         self.unary(Unary::Clamp(low, high))
+    }
+
+    /// x^p for a fixed real p, NaN below 0 unless p is a whole number. The derivative is p x^(p - 1), infinite at 0 for p in (0, 1), and 0
+    /// everywhere where p is 0. [`Var::pow`] has exponents that are variables.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) where `p` is not finite.
+    pub fn powf(&self, p: f64) -> Result<Var<B>> {
+        self.unary(Unary::Powf(p))
+    }
+
+    /// x^n for a fixed whole n. The derivative is n x^(n - 1), and 0 everywhere where n is 0.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) where the device fails.
+    pub fn powi(&self, n: i32) -> Result<Var<B>> {
+        self.unary(Unary::Powi(n))
+    }
+
+    /// x above 0, slope * x elsewhere; derivative `slope` at 0.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) where `slope` is not finite.
+    pub fn leaky_relu(&self, slope: f64) -> Result<Var<B>> {
+        self.unary(Unary::LeakyRelu(slope))
+    }
+
+    /// x above 0, alpha (e^x - 1) elsewhere; derivative `alpha` at 0.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) where `alpha` is not finite.
+    pub fn elu(&self, alpha: f64) -> Result<Var<B>> {
+        self.unary(Unary::Elu(alpha))
     }
 
     /// factor * x.
@@ -157,6 +231,24 @@ mod tests {
         let x = [-1.5, -1.0, 0.25, 2.0, 2.5];
         assert_eq!(at(&x, Unary::Clamp(-1.0, 2.0)), (vec![-1.0, -1.0, 0.25, 2.0, 2.0], vec![0.0, 1.0, 1.0, 1.0, 0.0]));
         assert_eq!(at(&[0.0], Unary::Sqrt), (vec![0.0], vec![f64::INFINITY]));
+        assert_eq!(at(&[-2.0, 0.0, 2.0], Unary::Abs), (vec![2.0, 0.0, 2.0], vec![-1.0, 0.0, 1.0]));
+        assert_eq!(at(&[-2.0, 0.0, 2.0], Unary::LeakyRelu(0.5)), (vec![-1.0, 0.0, 2.0], vec![0.5, 0.5, 1.0]));
+        assert_eq!(at(&[0.0, 2.0], Unary::Elu(0.5)), (vec![0.0, 2.0], vec![0.5, 1.0]));
+        assert_eq!(at(&[-1.5, -0.5, 0.5, 1.5, 2.5], Unary::Round), (vec![-2.0, 0.0, 0.0, 2.0, 2.0], vec![0.0; 5]));
+    }
+
+    #[test]
+    fn powers_of_zero_have_the_documented_derivatives() {
+        let infinite = f64::INFINITY;
+        for (p, value, slope) in [(0.0, 1.0, 0.0), (0.5, 0.0, infinite), (1.0, 0.0, 1.0), (2.0, 0.0, 0.0), (2.5, 0.0, 0.0)] {
+            assert_eq!(at(&[0.0], Unary::Powf(p)), (vec![value], vec![slope]), "0^{p}");
+        }
+        for (n, value, slope) in [(-1, infinite, -infinite), (0, 1.0, 0.0), (1, 0.0, 1.0), (2, 0.0, 0.0), (3, 0.0, 0.0)] {
+            assert_eq!(at(&[0.0], Unary::Powi(n)), (vec![value], vec![slope]), "0^{n}");
+        }
+        assert_eq!(at(&[-2.0], Unary::Powi(3)), (vec![-8.0], vec![12.0]));
+        assert_eq!(at(&[-2.0], Unary::Powf(3.0)), (vec![-8.0], vec![12.0]));
+        assert!(at(&[-2.0], Unary::Powf(0.5)).0[0].is_nan());
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! shapes and errors.
 
 pub mod convolution;
+pub mod elementwise;
 pub mod learning;
 pub mod mixing;
 pub mod normalization;
+pub mod reductions;
 pub mod spiking;
 
 use super::tensor::Grads;

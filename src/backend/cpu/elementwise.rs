@@ -1,5 +1,7 @@
 //! Elementwise functions, broadcasting, and its adjoint, the sum over broadcast axes.
 
+use std::ops::Range;
+
 use super::{Cpu, packed, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{PIECE, for_each_piece};
@@ -112,20 +114,29 @@ fn add_products_body<I: Isa, E: Real>(x: &[E], y: &[E], out: &mut [E]) {
 
 /// f(x, y), broadcast to `shape`.
 pub fn binary<E: Real>(f: Binary, x: (&[E], &[usize]), y: (&[E], &[usize]), shape: &[usize], out: &mut [E]) {
-    let axes = collapse(shape, x.1, y.1);
-    for_each_piece(out, PIECE, |i, out| binary_piece(f, &axes, x.0, y.0, i * PIECE, out));
+    let axes = collapse(shape, [x.1, y.1]);
+    for_each_piece(out, PIECE, |i, out| {
+        for_each_run(&axes, i * PIECE, out, |[x_run, y_run], out| binary_run(f, &x.0[x_run], &y.0[y_run], out));
+    });
 }
 
-/// One axis of a broadcast: its length and how far a step along it moves in either operand (0 where that is stretched).
+/// `a` where `mask` is not 0, else `b`, broadcast to `shape`.
+pub fn select<E: Real>(mask: (&[E], &[usize]), a: (&[E], &[usize]), b: (&[E], &[usize]), shape: &[usize], out: &mut [E]) {
+    let axes = collapse(shape, [mask.1, a.1, b.1]);
+    for_each_piece(out, PIECE, |i, out| {
+        for_each_run(&axes, i * PIECE, out, |[mask_run, a_run, b_run], out| select_run(&mask.0[mask_run], &a.0[a_run], &b.0[b_run], out));
+    });
+}
+
+/// One axis of a broadcast: its length and how far a step along it moves in each operand (0 where that is stretched).
 #[derive(Clone, Copy)]
-struct Axis {
+struct Axis<const N: usize> {
     len: usize,
-    x: usize,
-    y: usize,
+    strides: [usize; N],
 }
 
-/// The fewest axes that describe how two shapes broadcast; the last one is the innermost.
-fn collapse(shape: &[usize], x: &[usize], y: &[usize]) -> Vec<Axis> {
+/// The fewest axes that describe how shapes broadcast; the last one is the innermost.
+fn collapse<const N: usize>(shape: &[usize], operands: [&[usize]; N]) -> Vec<Axis<N>> {
     let strides = |from: &[usize]| {
         let mut stride = 1;
         let mut strides = vec![0; shape.len()];
@@ -135,39 +146,39 @@ fn collapse(shape: &[usize], x: &[usize], y: &[usize]) -> Vec<Axis> {
         }
         strides
     };
-    let (x, y) = (strides(x), strides(y));
-    let mut axes: Vec<Axis> = Vec::new();
+    let strides = operands.map(strides);
+    let mut axes: Vec<Axis<N>> = Vec::new();
     for (i, &len) in shape.iter().enumerate().filter(|&(_, &len)| len != 1) {
+        let own = std::array::from_fn(|n| strides[n][i]);
         match axes.last_mut() {
-            Some(last) if last.x == len * x[i] && last.y == len * y[i] => *last = Axis { len: last.len * len, x: x[i], y: y[i] },
-            _ => axes.push(Axis { len, x: x[i], y: y[i] }),
+            Some(last) if last.strides == own.map(|stride| len * stride) => *last = Axis { len: last.len * len, strides: own },
+            _ => axes.push(Axis { len, strides: own }),
         }
     }
     if axes.is_empty() {
-        axes.push(Axis { len: 1, x: 0, y: 0 });
+        axes.push(Axis { len: 1, strides: [0; N] });
     }
     axes
 }
 
-/// Elements from `start` on, one run along the innermost axis after another.
-fn binary_piece<E: Real>(f: Binary, axes: &[Axis], x: &[E], y: &[E], start: usize, out: &mut [E]) {
+/// Calls `f` for one run along the innermost axis after another of the elements from `start` on, with where the run lies in each operand:
+/// as many elements, or one where the operand is stretched.
+#[inline(always)]
+fn for_each_run<const N: usize, E>(axes: &[Axis<N>], start: usize, out: &mut [E], f: impl Fn([Range<usize>; N], &mut [E])) {
     let inner = axes[axes.len() - 1];
     let mut done = 0;
     while done < out.len() {
         let position = start + done;
         let (mut outer, at) = (position / inner.len, position % inner.len);
-        let (mut x_at, mut y_at) = (at * inner.x, at * inner.y);
+        let mut places = inner.strides.map(|stride| at * stride);
         for axis in axes[..axes.len() - 1].iter().rev() {
-            x_at += outer % axis.len * axis.x;
-            y_at += outer % axis.len * axis.y;
+            let index = outer % axis.len;
+            places.iter_mut().zip(axis.strides).for_each(|(place, stride)| *place += index * stride);
             outer /= axis.len;
         }
         let run = (inner.len - at).min(out.len() - done);
-        let operand = |values: &'_ [E], at: usize, stride: usize| -> (usize, usize) {
-            (at, if stride == 0 { 1 } else { run.min(values.len() - at) })
-        };
-        let ((x_at, x_len), (y_at, y_len)) = (operand(x, x_at, inner.x), operand(y, y_at, inner.y));
-        binary_run(f, &x[x_at..][..x_len], &y[y_at..][..y_len], &mut out[done..done + run]);
+        let ranges = std::array::from_fn(|n| places[n]..places[n] + if inner.strides[n] == 0 { 1 } else { run });
+        f(ranges, &mut out[done..done + run]);
         done += run;
     }
 }
@@ -181,6 +192,43 @@ fn binary_body<I: Isa, E: Real>(f: Binary, x: &[E], y: &[E], out: &mut [E]) {
         Binary::Sub => run2(x, y, out, |x, y| x - y),
         Binary::Mul => run2(x, y, out, |x, y| x * y),
         Binary::Div => run2(x, y, out, |x, y| x / y),
+        Binary::Min => run2(x, y, out, |x, y| if x < y || x.is_nan() { x } else { y }),
+        Binary::Max => run2(x, y, out, |x, y| if x > y || x.is_nan() { x } else { y }),
+        Binary::Pow => run2(x, y, out, |x, y| x.powf(y)),
+        Binary::Atan2 => run2(x, y, out, |x, y| x.atan2(y)),
+        Binary::Eq => run2(x, y, out, |x, y| one_if(x == y)),
+        Binary::Ne => run2(x, y, out, |x, y| one_if(x != y)),
+        Binary::Lt => run2(x, y, out, |x, y| one_if(x < y)),
+        Binary::Le => run2(x, y, out, |x, y| one_if(x <= y)),
+        Binary::Gt => run2(x, y, out, |x, y| one_if(x > y)),
+        Binary::Ge => run2(x, y, out, |x, y| one_if(x >= y)),
+    }
+}
+
+#[inline(always)]
+fn one_if<E: Real>(yes: bool) -> E {
+    if yes { E::one() } else { E::zero() }
+}
+
+dispatch! { fn select_run<E: Real>(mask: &[E], a: &[E], b: &[E], out: &mut [E]) = select_body; }
+
+/// An operand of one element is repeated.
+#[inline(always)]
+fn select_body<I: Isa, E: Real>(mask: &[E], a: &[E], b: &[E], out: &mut [E]) {
+    let pick = |mask: E, a: E, b: E| if mask != E::zero() { a } else { b };
+    match (mask, a, b) {
+        ([mask], a, b) => {
+            let picked = if *mask != E::zero() { a } else { b };
+            if let [value] = picked { out.fill(*value) } else { out.copy_from_slice(picked) }
+        }
+        (mask, [a], [b]) => map(mask, out, |mask| pick(mask, *a, *b)),
+        (mask, [a], b) => map2(mask, b, out, |mask, b| pick(mask, *a, b)),
+        (mask, a, [b]) => map2(mask, a, out, |mask, a| pick(mask, a, *b)),
+        (mask, a, b) => {
+            for (((out, &mask), &a), &b) in out.iter_mut().zip(mask).zip(a).zip(b) {
+                *out = pick(mask, a, b);
+            }
+        }
     }
 }
 
@@ -198,27 +246,37 @@ fn run2<E: Real>(x: &[E], y: &[E], out: &mut [E], f: impl Fn(E, E) -> E) {
 /// The sum of x (of shape `from`) over the axes along which `to` is stretched.
 pub fn sum_to<E: Real>(x: &[E], from: &[usize], to: &[usize]) -> Vec<E> {
     let target = |axis: usize| (axis + to.len()).checked_sub(from.len()).map_or(1, |i| to[i]);
-    // Neighbouring axes that are both summed or both kept are treated as one axis.
+    over_axes(x, from, |axis| target(axis) == 1, sum_axis)
+}
+
+/// x (of shape `from`) reduced over the axes that `is_reduced`, by passes over the middle axis of (outer, len, inner).
+pub fn over_axes<E: Real>(
+    x: &[E],
+    from: &[usize],
+    is_reduced: impl Fn(usize) -> bool,
+    pass: impl Fn(&[E], [usize; 3]) -> Vec<E>,
+) -> Vec<E> {
+    // Neighbouring axes that are both reduced or both kept are treated as one axis.
     let mut axes: Vec<(usize, bool)> = Vec::new();
     for (axis, &len) in from.iter().enumerate().filter(|&(_, &len)| len != 1) {
-        let summed = target(axis) == 1;
+        let reduced = is_reduced(axis);
         match axes.last_mut() {
-            Some((last, both)) if *both == summed => *last *= len,
-            _ => axes.push((len, summed)),
+            Some((last, both)) if *both == reduced => *last *= len,
+            _ => axes.push((len, reduced)),
         }
     }
     let mut values: Option<Vec<E>> = None;
-    // From the innermost summed axis outwards, so that later passes are over less.
-    while let Some(at) = axes.iter().rposition(|&(_, summed)| summed) {
+    // From the innermost reduced axis outwards, so that later passes are over less.
+    while let Some(at) = axes.iter().rposition(|&(_, reduced)| reduced) {
         let (len, _) = axes.remove(at);
         let sizes = |axes: &[(usize, bool)]| axes.iter().map(|a| a.0).product();
-        values = Some(sum_axis(values.as_deref().unwrap_or(x), [sizes(&axes[..at]), len, sizes(&axes[at..])]));
+        values = Some(pass(values.as_deref().unwrap_or(x), [sizes(&axes[..at]), len, sizes(&axes[at..])]));
     }
     values.unwrap_or_else(|| x.to_vec())
 }
 
 /// (outer, len, inner) summed over its middle axis.
-fn sum_axis<E: Real>(x: &[E], [outer, len, inner]: [usize; 3]) -> Vec<E> {
+pub fn sum_axis<E: Real>(x: &[E], [outer, len, inner]: [usize; 3]) -> Vec<E> {
     let mut out = vec![E::zero(); outer * inner];
     if x.is_empty() {
         return out;
@@ -312,6 +370,13 @@ impl<E: Real> Elementwise for Cpu<E> {
     fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>> {
         let shape = shape::broadcast(f.name(), x.shape(), y.shape())?;
         Ok(self.make(&shape, |out| binary(f, (values(x), x.shape()), (values(y), y.shape()), &shape, out)))
+    }
+
+    fn select(&self, mask: &Tensor<Self>, a: &Tensor<Self>, b: &Tensor<Self>) -> Result<Tensor<Self>> {
+        let shape = shape::select(mask.shape(), a.shape(), b.shape())?;
+        Ok(self.make(&shape, |out| {
+            select((values(mask), mask.shape()), (values(a), a.shape()), (values(b), b.shape()), &shape, out);
+        }))
     }
 
     fn sum_to(&self, x: &Tensor<Self>, shape: &[usize]) -> Result<Tensor<Self>> {

@@ -11,6 +11,7 @@ mod mixing;
 mod normalization;
 mod products;
 mod random;
+mod reductions;
 mod spike_bits;
 mod spiking;
 mod ssm;

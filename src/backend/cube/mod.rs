@@ -21,6 +21,7 @@ mod mixing;
 mod normalization;
 mod products;
 mod random;
+mod reductions;
 mod spiking;
 mod ssm;
 mod storage;

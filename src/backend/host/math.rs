@@ -1,10 +1,13 @@
 //! Special functions in f32, branch-free so that loops over them vectorise.
 
+/// Below this, [`exp_negative_f32`] gives what it gives here.
+pub const EXP_NEGATIVE_LEAST: f32 = -87.3;
+
 /// e^x for x <= 0 (results below 2^-126 come out as 2^-126); relative error 2e-7. The caller handles NaN.
 #[inline(always)]
 pub fn exp_negative_f32(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the mantissa
-    let x = x.max(-87.3);
+    let x = x.max(EXP_NEGATIVE_LEAST);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let k = shifted - ROUND;
     let r = (x - k * 0.693_359_4) + k * 2.121_944_4e-4; // ln 2 in two parts: k * 0.693_359_4 is exact

@@ -7,13 +7,14 @@ use crate::backend::cube::{Cube, Scalar};
 use crate::backend::{Binary, Tensor, Unary, shape};
 use crate::error::Result;
 
-/// `functions!(functions without numbers; functions with two)`.
+/// `functions!(functions without numbers; functions with one; functions with two)`.
 macro_rules! functions {
-    ($($plain:ident),+; $($with_two:ident),+) => {
+    ($($plain:ident),+; $($with_one:ident),+; $($with_two:ident),+) => {
         /// [`Unary`] without its numbers: what a kernel is compiled for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Function {
             $($plain,)+
+            $($with_one,)+
             $($with_two),+
         }
 
@@ -22,6 +23,7 @@ macro_rules! functions {
             fn of(f: Unary) -> (Self, f64, f64) {
                 match f {
                     $(Unary::$plain => (Function::$plain, 0.0, 0.0),)+
+                    $(Unary::$with_one(a) => (Function::$with_one, f64::from(a), 0.0),)+
                     $(Unary::$with_two(a, b) => (Function::$with_two, a, b)),+
                 }
             }
@@ -29,7 +31,12 @@ macro_rules! functions {
     };
 }
 
-functions!(Neg, Exp, Ln, Sqrt, Recip, Square, Tanh, Sigmoid, Softplus, Relu, Gelu; Clamp, Linear);
+functions!(
+    Neg, Exp, Ln, Sqrt, Recip, Square, Tanh, Sigmoid, Softplus, Relu, Gelu, Sin, Cos, Tan, Abs, Sign, Floor, Ceil, Round, Log1p, Expm1, Rsqrt,
+    Erf, Silu;
+    Powf, Powi, LeakyRelu, Elu;
+    Clamp, Linear
+);
 
 /// f(x).
 #[cube]
@@ -48,6 +55,23 @@ fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
         Function::Gelu => gelu::<F>(x),
         Function::Clamp => select(x < a, a, select(x > b, b, x)),
         Function::Linear => a * x + b,
+        Function::Sin => x.sin(),
+        Function::Cos => x.cos(),
+        Function::Tan => x.sin() / x.cos(),
+        Function::Abs => x.abs(),
+        Function::Sign => sign::<F>(x),
+        Function::Floor => x.floor(),
+        Function::Ceil => x.ceil(),
+        Function::Round => nearest_even::<F>(x),
+        Function::Log1p => log1p::<F>(x),
+        Function::Expm1 => expm1::<F>(x),
+        Function::Rsqrt => F::new(1.0) / x.sqrt(),
+        Function::Erf => erf::<F>(x),
+        Function::Silu => silu::<F>(x),
+        Function::Powf => power::<F>(x, a),
+        Function::Powi => power::<F>(x, a),
+        Function::LeakyRelu => select(x > F::new(0.0), x, a * x),
+        Function::Elu => select(x > F::new(0.0), x, a * expm1::<F>(x)),
     }
 }
 
@@ -76,6 +100,23 @@ fn slope<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
         Function::Gelu => gelu_slope::<F>(x),
         Function::Clamp => select(x < a, zero, select(x > b, zero, one_or_nan::<F>(x))),
         Function::Linear => a,
+        Function::Sin => x.cos(),
+        Function::Cos => -x.sin(),
+        Function::Tan => one / (x.cos() * x.cos()),
+        Function::Abs => sign::<F>(x),
+        Function::Sign => zero,
+        Function::Floor => zero,
+        Function::Ceil => zero,
+        Function::Round => zero,
+        Function::Log1p => one / (one + x),
+        Function::Expm1 => x.exp(),
+        Function::Rsqrt => F::new(-0.5) / (x * x.sqrt()),
+        Function::Erf => F::new(2.0) * F::new(2.0).sqrt() * normal_pdf::<F>(x * F::new(2.0).sqrt()),
+        Function::Silu => silu_slope::<F>(x),
+        Function::Powf => select(a == zero, zero, a * power::<F>(x, a - one)),
+        Function::Powi => select(a == zero, zero, a * power::<F>(x, a - one)),
+        Function::LeakyRelu => select(x > zero, one, a),
+        Function::Elu => select(x > zero, one, a * x.exp()),
     }
 }
 
@@ -130,6 +171,91 @@ fn gelu_slope<F: Float>(x: F) -> F {
     let pdf = normal_pdf::<F>(x);
     let cdf = normal_cdf::<F>(x);
     select(pdf == F::new(0.0), cdf, cdf + x * pdf)
+}
+
+/// -1, 0 or 1, NaN for NaN.
+#[cube]
+fn sign<F: Float>(x: F) -> F {
+    select(x > F::new(0.0), F::new(1.0), select(x < F::new(0.0), F::new(-1.0), x))
+}
+
+/// The nearest whole number, of two as near the even one.
+#[cube]
+fn nearest_even<F: Float>(x: F) -> F {
+    let below = x.floor();
+    let above = below + F::new(1.0);
+    let past = x - below;
+    let half = F::new(0.5);
+    // Half of an even number is whole.
+    let even = select((below * half).floor() == below * half, below, above);
+    select(past < half, below, select(past > half, above, even))
+}
+
+/// ln(1 + x), accurate for small x: the rounding of 1 + x is made good (Kahan).
+#[cube]
+fn log1p<F: Float>(x: F) -> F {
+    let sum = F::new(1.0) + x;
+    let less = sum - F::new(1.0);
+    // Where 1 + x is 1, and where it is infinite, the correction has no meaning.
+    let corrected = sum.ln() * (x / less);
+    select(less == F::new(0.0), x, select(less == x, sum.ln(), corrected))
+}
+
+/// e^x - 1, accurate for small x.
+#[cube]
+fn expm1<F: Float>(x: F) -> F {
+    let half = tanh::<F>(x * F::new(0.5));
+    // e^x - 1 = 2 t / (1 - t) with t = tanh(x / 2).
+    select(x.abs() < F::new(1.0), F::new(2.0) * half / (F::new(1.0) - half), x.exp() - F::new(1.0))
+}
+
+/// The error function. In f32 near 0 its series, else from Phi; in f64 the device's.
+#[cube]
+fn erf<F: Float>(x: F) -> F {
+    let size = F::type_size();
+    if comptime!(size == 4) {
+        let y = x * x;
+        let inner = F::new(0.1) - y * (F::new(0.023_809_524) - y * (F::new(0.004_629_63) - y * F::new(0.000_757_576)));
+        let series = F::new(1.128_379_2) * x * (F::new(1.0) - y * (F::new(0.333_333_34) - y * inner));
+        let far = F::new(1.0) - F::new(2.0) * normal_cdf::<F>(-x.abs() * F::new(1.414_213_5));
+        select(x.abs() < F::new(0.4), series, select(x < F::new(0.0), -far, far))
+    } else {
+        x.erf()
+    }
+}
+
+/// x / (1 + e^-x), and its limit 0 where the sigmoid is 0, down to -infinity.
+#[cube]
+fn silu<F: Float>(x: F) -> F {
+    let s = sigmoid::<F>(x);
+    select(s == F::new(0.0), F::new(0.0), x * s)
+}
+
+#[cube]
+fn silu_slope<F: Float>(x: F) -> F {
+    let s = sigmoid::<F>(x);
+    let curve = s * sigmoid::<F>(-x);
+    select(curve == F::new(0.0), s, s + x * curve)
+}
+
+/// x^p, also for x below 0 where p is a whole number: a device's own power may be that of a logarithm.
+#[cube]
+fn power<F: Float>(x: F, p: F) -> F {
+    let zero = F::new(0.0);
+    let one = F::new(1.0);
+    let size = x.abs().powf(p);
+    let half = p * F::new(0.5);
+    let whole = p.floor() == p;
+    let odd = half.floor() != half;
+    let below = select(whole, select(odd, -size, size), zero / (x - x));
+    let usual = select(x < zero, below, size);
+    select(p == zero, one, select(bool::cast_from(x.is_nan()), x, usual))
+}
+
+/// 1 where `yes`.
+#[cube]
+fn one_if<F: Float>(yes: bool) -> F {
+    select(yes, F::new(1.0), F::new(0.0))
 }
 
 /// 1, but NaN for NaN.
@@ -232,6 +358,16 @@ fn join<F: Float>(x: F, y: F, #[comptime] f: Binary) -> F {
         Binary::Sub => x - y,
         Binary::Mul => x * y,
         Binary::Div => x / y,
+        Binary::Min => select(x < y || bool::cast_from(x.is_nan()), x, y),
+        Binary::Max => select(x > y || bool::cast_from(x.is_nan()), x, y),
+        Binary::Pow => power::<F>(x, y),
+        Binary::Atan2 => x.atan2(y),
+        Binary::Eq => one_if::<F>(x == y),
+        Binary::Ne => one_if::<F>(x != y),
+        Binary::Lt => one_if::<F>(x < y),
+        Binary::Le => one_if::<F>(x <= y),
+        Binary::Gt => one_if::<F>(x > y),
+        Binary::Ge => one_if::<F>(x >= y),
     }
 }
 
