@@ -101,7 +101,7 @@ fn main() -> Outcome<()> {
         }
     }
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    println!("| f32, {threads} threads, ms | pspikessm | candle 0.9 | candle / pspikessm |\n|---|---|---|---|");
+    println!("| f32, {threads} threads, ms | pspikessm | candle 0.11 | candle / pspikessm |\n|---|---|---|---|");
     let table = Table { rounds, only };
     rayon::scope(|_| {
         let cpu = B::new();
