@@ -17,7 +17,13 @@ pub trait Scan: Elementwise + Layout {
     ///
     /// # Errors
     /// What [`LinearScan::check`] refuses; [`Error::Shape`](crate::Error::Shape) where `h` or `g` has not b's shape.
-    fn scan_grad(&self, scan: LinearScan<'_, Self>, h: &Tensor<Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
+    fn scan_grad(
+        &self,
+        scan: LinearScan<'_, Self>,
+        h: &Tensor<Self>,
+        g: &Tensor<Self>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Tensor<Self>>; 3]> {
         composed::scan::scan_grad(self, scan, h, g, needs)
     }
 }

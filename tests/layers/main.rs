@@ -16,6 +16,7 @@ mod block;
 mod checkpoints;
 mod conformance;
 mod errors;
+mod functions;
 mod gradients;
 mod hippo;
 mod layers;

@@ -113,7 +113,8 @@ impl<B: Backend> Var<B> {
         let means = if pool.count_padding || pool.padding == [0; N] {
             sums.scale(1.0 / windows.entries() as f64)?
         } else {
-            let shares: Vec<B::Elem> = pool.filled(self.shape(), placed.count).iter().map(|&n| B::Elem::of(1.0 / n.max(1) as f64)).collect();
+            let shares: Vec<B::Elem> =
+                pool.filled(self.shape(), placed.count).iter().map(|&n| B::Elem::of(1.0 / n.max(1) as f64)).collect();
             let count = shares.len();
             sums.mul(&self.tape().constant(&self.tape().backend().from_vec(shares, &[count])?))?
         };

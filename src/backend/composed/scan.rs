@@ -114,13 +114,7 @@ pub fn scan<B: Scan>(backend: &B, scan: LinearScan<'_, B>) -> Result<Tensor<B>> 
 }
 
 /// Gradients of a, b, initial: those of b are a scan of g the other way round, whose coefficients are a's conjugates, one step on.
-pub fn scan_grad<B: Scan>(
-    backend: &B,
-    scan: LinearScan<'_, B>,
-    h: &Tensor<B>,
-    g: &Tensor<B>,
-    needs: [bool; 3],
-) -> Result<Grads<B, 3>> {
+pub fn scan_grad<B: Scan>(backend: &B, scan: LinearScan<'_, B>, h: &Tensor<B>, g: &Tensor<B>, needs: [bool; 3]) -> Result<Grads<B, 3>> {
     let sizes = scan.sizes_grad("scan_grad", h, g)?;
     let number = |x: &Tensor<B>| Number::of(backend, x, scan.complex);
     // The same coefficients in the other direction, with the first step's at the end, where they meet a state of zero.
@@ -154,9 +148,5 @@ pub fn scan_grad<B: Scan>(
         let first_a = a.coefficients(backend, first, 1)?;
         first_a.times(backend, &lambda.steps(backend, first, 1)?)?.joined(backend, initial.shape())
     };
-    Ok([
-        when(needs[0], towards_a)?,
-        needs[1].then(|| b_grad.clone()),
-        scan.initial.filter(|_| needs[2]).map(towards_initial).transpose()?,
-    ])
+    Ok([when(needs[0], towards_a)?, needs[1].then(|| b_grad.clone()), scan.initial.filter(|_| needs[2]).map(towards_initial).transpose()?])
 }

@@ -350,7 +350,13 @@ impl<E: Real> Scan for Cpu<E> {
         Ok(if scan.complex { self.scan_planes::<2>(scan, &sizes) } else { self.scan_planes::<1>(scan, &sizes) })
     }
 
-    fn scan_grad(&self, scan: LinearScan<'_, Self>, h: &Tensor<Self>, g: &Tensor<Self>, needs: [bool; 3]) -> Result<[Option<Tensor<Self>>; 3]> {
+    fn scan_grad(
+        &self,
+        scan: LinearScan<'_, Self>,
+        h: &Tensor<Self>,
+        g: &Tensor<Self>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Tensor<Self>>; 3]> {
         let sizes = scan.sizes_grad("scan_grad", h, g)?;
         let planes = if scan.complex { Self::scan_grad_planes::<2> } else { Self::scan_grad_planes::<1> };
         planes(self, scan, &sizes, h, g, needs)
