@@ -106,6 +106,27 @@ impl<B: Backend> Var<B> {
         self.avg_pool("avg_pool2d", pool)
     }
 
+    /// The largest entry of every window over time, (B, C, L) to (B, C, L'); NaN where one is NaN, and equal ones share the gradient.
+    ///
+    /// # Errors
+    /// As [`Var::avg_pool1d`].
+    pub fn max_pool1d(&self, pool: &Pool<1>) -> Result<Var<B>> {
+        self.max_pool("max_pool1d", pool)
+    }
+
+    /// The largest entry of every window over (B, C, height, width), as [`Var::max_pool1d`].
+    ///
+    /// # Errors
+    /// As [`Var::avg_pool1d`], with two axes.
+    pub fn max_pool2d(&self, pool: &Pool<2>) -> Result<Var<B>> {
+        self.max_pool("max_pool2d", pool)
+    }
+
+    fn max_pool<const N: usize>(&self, op: &'static str, pool: &Pool<N>) -> Result<Var<B>> {
+        let (columns, placed) = self.windows(&pool.windows(op, f64::NEG_INFINITY)?)?;
+        columns.max_axes(&[2])?.reshape(&[&self.shape()[..2], &placed.count[..]].concat())
+    }
+
     fn avg_pool<const N: usize>(&self, op: &'static str, pool: &Pool<N>) -> Result<Var<B>> {
         let windows = pool.windows(op, 0.0)?;
         let (columns, placed) = self.windows(&windows)?;

@@ -1,7 +1,7 @@
 //! Shapes: axes swapped, added and taken away, tensors stacked, cut and repeated.
 
 use crate::autodiff::Var;
-use crate::backend::{Backend, shape};
+use crate::backend::{Backend, Real, shape};
 use crate::error::{Error, Result};
 
 /// Shapes.
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 /// let parts = x.split(1, &[1, 2])?;
 /// assert_eq!((parts[0].to_vec()?, parts[1].to_vec()?), (vec![0.0, 3.0], vec![1.0, 2.0, 4.0, 5.0]));
 /// assert_eq!(x.repeat(&[1, 2])?.to_vec()?, [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 3.0, 4.0, 5.0]);
+/// assert_eq!(x.tril(0)?.to_vec()?, [0.0, 0.0, 0.0, 3.0, 4.0, 0.0]);
 /// assert_eq!(x.pad(1, 1, 0, -1.0)?.to_vec()?, [-1.0, 0.0, 1.0, 2.0, -1.0, 3.0, 4.0, 5.0]);
 /// # Ok(()) }
 /// ```
@@ -128,5 +129,31 @@ impl<B: Backend> Var<B> {
         shape::countable(OP, &pairs(true))?;
         let whole: Vec<usize> = own.iter().zip(counts).map(|(len, n)| len * n).collect();
         self.reshape(&pairs(false))?.expand(&pairs(true))?.reshape(&whole)
+    }
+
+    /// This, (.., rows, columns), with zeros where a column lies more than `diagonal` behind its row: on and below the main diagonal for 0.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where there are fewer than two axes.
+    pub fn tril(&self, diagonal: isize) -> Result<Var<B>> {
+        self.triangle("tril", |row, column| column <= row + diagonal as i128)
+    }
+
+    /// This, (.., rows, columns), with zeros where a column lies less than `diagonal` behind its row: on and above the main diagonal for 0.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where there are fewer than two axes.
+    pub fn triu(&self, diagonal: isize) -> Result<Var<B>> {
+        self.triangle("triu", |row, column| column >= row + diagonal as i128)
+    }
+
+    fn triangle(&self, op: &'static str, keep: impl Fn(i128, i128) -> bool) -> Result<Var<B>> {
+        let &[.., rows, columns] = self.shape() else {
+            return Err(Error::value(op, format!("shape {:?} must have two axes at least: (.., rows, columns)", self.shape())));
+        };
+        let (backend, places) = (self.tape().backend(), (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))));
+        let mask = places.map(|(row, column)| B::Elem::of(f64::from(keep(row as i128, column as i128)))).collect();
+        let mask = self.tape().constant(&backend.from_vec(mask, &[rows, columns])?);
+        mask.select(self, &self.tape().constant(&backend.full(&[], 0.0)?))
     }
 }
