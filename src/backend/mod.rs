@@ -91,18 +91,18 @@ pub trait Backend:
 }
 
 impl<B> Backend for B where
-    Transfer
-    + Elementwise
-    + Reductions
-    + Products
-    + Layout
-    + Scan
-    + Random
-    + Normalization
-    + Spiking
-    + Convolution
-    + ChannelMixing
-    + SsmKernels
-    + Learning
+    B: Transfer
+        + Elementwise
+        + Reductions
+        + Products
+        + Layout
+        + Scan
+        + Random
+        + Normalization
+        + Spiking
+        + Convolution
+        + ChannelMixing
+        + SsmKernels
+        + Learning
 {
 }

@@ -298,6 +298,57 @@ fn means_of_windows_are_those_of_their_entries() {
     }
 }
 
+/// Numbers in random order, none near another, so that a small step changes no order.
+fn apart(generate: &mut Generate, shape: &[usize]) -> Array {
+    let mut x = array(shape, |_| 0.0);
+    let count = x.values.len();
+    x.values.iter_mut().enumerate().for_each(|(i, v)| *v = 0.1 * (i as f64 - count as f64 / 2.0));
+    (1..count).rev().for_each(|i| x.values.swap(i, generate.size(0..=i)));
+    x
+}
+
+#[test]
+fn largest_entries_of_windows_are_theirs() {
+    let mut generate = Generate::new(11);
+    for round in 0..12 {
+        let axes = [(); 2].map(|()| Axis { dilation: generate.size(1..=2), ..pool_axis(&mut generate) });
+        // A window of padding alone has no entry: as many input entries as a window spans are enough that there is none.
+        let [height, width] = axes.map(|axis| axis.extent() + generate.size(0..=3));
+        let (batch, channels) = (generate.size(1..=2), generate.size(1..=2));
+        let x = apart(&mut generate, &[batch, channels, height, width]);
+        let pool = Pool::new(axes.map(|axis| axis.kernel))
+            .stride(axes.map(|axis| axis.stride))
+            .dilation(axes.map(|axis| axis.dilation))
+            .padding(axes.map(|axis| axis.sides[0]));
+        holds(&format!("max_pool2d {round}, {pool:?}"), &[x.clone()], &pooled(&x, axes, true, true), 0.0, |v| v[0].max_pool2d(&pool));
+
+        let axes = [UNIT, axes[1]];
+        let x = apart(&mut generate, &[batch, channels, 1, width]);
+        let pool = Pool::new(axes[1].kernel).stride(axes[1].stride).dilation(axes[1].dilation).padding(axes[1].sides[0]);
+        let want = flat(&pooled(&x, axes, true, true));
+        holds(&format!("max_pool1d {round}, {pool:?}"), &[flat(&x)], &want, 0.0, |v| v[0].max_pool1d(&pool));
+    }
+}
+
+#[test]
+fn triangles_keep_their_side_of_a_diagonal_and_leak_nothing() {
+    let mut generate = Generate::new(12);
+    for shape in [vec![1, 1], vec![3, 3], vec![2, 3, 5], vec![4, 2]] {
+        let x = generate.normal(&shape);
+        for diagonal in [isize::MIN, -2, -1, 0, 1, 3, isize::MAX] {
+            let behind = |i: &[usize]| i[i.len() - 1] as i128 - i[i.len() - 2] as i128 - diagonal as i128;
+            let lower = array(&shape, |i| if behind(i) <= 0 { at(&x, i) } else { 0.0 });
+            let upper = array(&shape, |i| if behind(i) >= 0 { at(&x, i) } else { 0.0 });
+            holds("tril", &[x.clone()], &lower, 0.0, |v| v[0].tril(diagonal));
+            holds("triu", &[x.clone()], &upper, 0.0, |v| v[0].triu(diagonal));
+        }
+    }
+    let tape = Tape::new(&Host::new());
+    let x = var(&tape, &Array { values: vec![1.0, f64::NAN, 2.0, f64::INFINITY], shape: vec![2, 2] });
+    assert_eq!(x.triu(2).unwrap().to_vec().unwrap(), [0.0; 4]);
+    assert!(tape.arange(0.0, 3.0, 1.0).unwrap().tril(0).unwrap_err().to_string().contains("(.., rows, columns)"));
+}
+
 /// The states of a diagonal SSM are a complex scan: of an impulse, seen through C, they are the SSM's kernel.
 #[test]
 fn a_scan_of_an_impulse_is_the_kernel_of_a_diagonal_ssm() {
@@ -416,4 +467,6 @@ fn what_does_not_fit_is_named() {
     says(sequence.avg_pool1d(&Pool::new(6)), &["avg_pool1d", "axis 2", "spans 6"]);
     says(sequence.avg_pool1d(&Pool::new(3).padding(2)), &["padding = 2", "half"]);
     says(sequence.avg_pool1d(&Pool::new(3).stride(0)), &["stride"]);
+    says(sequence.max_pool1d(&Pool::new(6)), &["max_pool1d", "axis 2", "spans 6"]);
+    says(sequence.max_pool2d(&Pool::new(2)), &["max_pool2d", "height, width"]);
 }

@@ -20,6 +20,7 @@ mod functions;
 mod gradients;
 mod hippo;
 mod layers;
+mod loss;
 mod model;
 mod official_models;
 mod op_values;
