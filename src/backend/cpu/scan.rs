@@ -1,6 +1,5 @@
 //! The linear scan: sixteen rows side by side, one step of time after another.
 
-use super::products::matmul::batch_index;
 use super::transposed_rows::{CHUNK, Panel, ROWS, fold, gather, scatter};
 use super::{Cpu, values};
 use crate::backend::host::simd::{Isa, dispatch};
@@ -65,7 +64,7 @@ impl<'a, E: Real, const P: usize> Operands<'a, E, P> {
     /// Where in a plane of a the coefficients of these rows begin.
     fn offsets(&self, first: usize, rows: usize) -> [usize; ROWS] {
         let shape::Scan { batch, a_batch, a_length, .. } = self.sizes;
-        std::array::from_fn(|row| if row < rows { batch_index(first + row, batch, a_batch) * a_length } else { 0 })
+        std::array::from_fn(|row| if row < rows { shape::offset(first + row, batch, a_batch) * a_length } else { 0 })
     }
 
     /// The coefficients of steps `start..start + count`; what stands in lanes without a row does not matter.

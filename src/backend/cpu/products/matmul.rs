@@ -6,7 +6,7 @@ use crate::backend::host::threads::for_each_piece;
 use crate::backend::{Real, shape::Product};
 
 /// The index of every batch entry of an operand under broadcasting: `shape` is the operand's batch axes.
-pub fn batch_index(entry: usize, batch: &[usize], shape: &[usize]) -> usize {
+fn batch_index(entry: usize, batch: &[usize], shape: &[usize]) -> usize {
     let (mut rest, mut index, mut stride) = (entry, 0, 1);
     for axis in (0..batch.len()).rev() {
         let at = rest % batch[axis];

@@ -1,7 +1,7 @@
 //! The family [`Products`]: matrix products by the `gemm` crates, Fourier transforms by `realfft`.
 
 pub mod fft;
-pub mod matmul;
+mod matmul;
 
 use super::{Cpu, values};
 use crate::backend::{Products, Real, Tensor, shape};
