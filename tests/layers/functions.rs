@@ -62,7 +62,7 @@ fn gather_and_scatter_are_what_their_indices_say() {
         let named = |i: &[usize]| index[i.iter().zip(&picked).fold(0, |at, (i, len)| at * len + i)] as usize;
         let x = generate.normal(&shape);
         let want = array(&picked, |i| at(&x, &with(i, axis, named(i))));
-        holds("gather", &[x.clone()], &want, 0.0, |v| v[0].gather(axis, &index, &picked));
+        holds("gather", std::slice::from_ref(&x), &want, 0.0, |v| v[0].gather(axis, &index, &picked));
         let source = generate.normal(&picked);
         let mut sums = x.clone();
         for i in indices(&picked) {
@@ -320,7 +320,9 @@ fn largest_entries_of_windows_are_theirs() {
             .stride(axes.map(|axis| axis.stride))
             .dilation(axes.map(|axis| axis.dilation))
             .padding(axes.map(|axis| axis.sides[0]));
-        holds(&format!("max_pool2d {round}, {pool:?}"), &[x.clone()], &pooled(&x, axes, true, true), 0.0, |v| v[0].max_pool2d(&pool));
+        holds(&format!("max_pool2d {round}, {pool:?}"), std::slice::from_ref(&x), &pooled(&x, axes, true, true), 0.0, |v| {
+            v[0].max_pool2d(&pool)
+        });
 
         let axes = [UNIT, axes[1]];
         let x = apart(&mut generate, &[batch, channels, 1, width]);
@@ -339,8 +341,8 @@ fn triangles_keep_their_side_of_a_diagonal_and_leak_nothing() {
             let behind = |i: &[usize]| i[i.len() - 1] as i128 - i[i.len() - 2] as i128 - diagonal as i128;
             let lower = array(&shape, |i| if behind(i) <= 0 { at(&x, i) } else { 0.0 });
             let upper = array(&shape, |i| if behind(i) >= 0 { at(&x, i) } else { 0.0 });
-            holds("tril", &[x.clone()], &lower, 0.0, |v| v[0].tril(diagonal));
-            holds("triu", &[x.clone()], &upper, 0.0, |v| v[0].triu(diagonal));
+            holds("tril", std::slice::from_ref(&x), &lower, 0.0, |v| v[0].tril(diagonal));
+            holds("triu", std::slice::from_ref(&x), &upper, 0.0, |v| v[0].triu(diagonal));
         }
     }
     let tape = Tape::new(&Host::new());

@@ -73,7 +73,7 @@ fn cross_entropy_has_pytorchs_options() {
         let total = (0..labels.len()).filter(counts).map(|i| weight(labels[i])).sum();
         let config = CrossEntropy::new().smoothing(smoothing).weights(weights.clone()).ignored(ignored).reduction(reduction);
         let want = reduced(losses, reduction, total);
-        holds(&format!("{round}: {config:?}"), &[logits.clone()], &want, |v| config.forward(&v[0], &labels));
+        holds(&format!("{round}: {config:?}"), std::slice::from_ref(&logits), &want, |v| config.forward(&v[0], &labels));
 
         let targets = generate.values(&shape, 0.0, 1.0);
         let of = |sample: usize, class: usize| targets.values[(sample / inner * classes + class) * inner + sample % inner];

@@ -139,8 +139,8 @@ fn scan_grad<E: Real, const P: usize>(operands: &Operands<'_, E, P>, h: Planes<'
         let (offsets, mut carry, mut sums) = (operands.offsets(first, rows), [[E::zero(); ROWS]; P], [[0.0f64; ROWS]; P]);
         for (start, count) in operands.chunks(true) {
             operands.coefficients(&offsets, start, count, &mut panels.a);
-            for p in 0..P {
-                gather(&g[p][first * length..][..rows * length], length, start, count, &mut panels.b[p]);
+            for (panel, g) in panels.b.iter_mut().zip(g) {
+                gather(&g[first * length..][..rows * length], length, start, count, panel);
             }
             before(operands, h, (first, rows), (start, count), &mut panels.h);
             match (&panels.a[..], &mut panels.b[..], &mut panels.h[..], &mut carry[..]) {
@@ -187,18 +187,18 @@ fn before<E: Real, const P: usize>(
     let (length, reverse) = (operands.sizes.length, operands.reverse);
     let begins = if reverse { start + count == length } else { start == 0 };
     let initial = operands.start(first, rows);
-    for p in 0..P {
-        let h = &h[p][first * length..][..rows * length];
+    for ((panel, h), initial) in panels.iter_mut().zip(h).zip(initial) {
+        let h = &h[first * length..][..rows * length];
         match (begins, reverse) {
-            (false, false) => gather(h, length, start - 1, count, &mut panels[p]),
-            (false, true) => gather(h, length, start + 1, count, &mut panels[p]),
+            (false, false) => gather(h, length, start - 1, count, panel),
+            (false, true) => gather(h, length, start + 1, count, panel),
             (true, false) => {
-                gather(h, length, start, count - 1, &mut panels[p][1..]);
-                panels[p][0] = initial[p];
+                gather(h, length, start, count - 1, &mut panel[1..]);
+                panel[0] = initial;
             }
             (true, true) => {
-                gather(h, length, start + 1, count - 1, &mut panels[p]);
-                panels[p][count - 1] = initial[p];
+                gather(h, length, start + 1, count - 1, panel);
+                panel[count - 1] = initial;
             }
         }
     }
