@@ -329,7 +329,7 @@ pub mod prelude {
     // A device's methods; their traits' names are wanted by those alone who write a backend.
     pub use crate::backend::{
         ChannelMixing as _, Convolution as _, Elementwise as _, Layout as _, Learning as _, Normalization as _, Products as _, Random as _,
-        Reductions as _, Spiking as _, SsmKernels as _, Transfer as _,
+        Reductions as _, Scan as _, Spiking as _, SsmKernels as _, Transfer as _,
     };
     pub use crate::error::{Error, Result};
     pub use crate::nn::{

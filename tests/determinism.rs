@@ -144,6 +144,36 @@ fn moving_values() {
 }
 
 #[test]
+fn indexed_entries() {
+    // Blocks that are shared among threads whole, and few that are cut.
+    for (shape, axis) in [(&[BATCH, CHANNELS, LENGTH][..], 1), (&[2, 30_011], 1), (&[7_001, 5], 0)] {
+        one_answer(&format!("index_select and index_add, {shape:?}"), |cpu| {
+            let x = values(cpu, 1, shape)?;
+            let index: Vec<u32> = tokens(shape[axis] + 33, shape[axis] as u32);
+            let picked = cpu.index_select(&x, axis, &index)?;
+            Ok(vec![cpu.index_add(&picked, axis, &index, shape[axis])?, picked])
+        });
+    }
+}
+
+#[test]
+fn scans() {
+    for (complex, reverse, a) in [(false, false, &SHAPE[..]), (false, true, &[CHANNELS, 1]), (true, false, &[LENGTH]), (true, true, &SHAPE)]
+    {
+        one_answer(&format!("scan, complex: {complex}, reverse: {reverse}, a: {a:?}"), |cpu| {
+            let planar = |shape: &[usize]| if complex { [&[2], shape].concat() } else { shape.to_vec() };
+            let (a, b) = (values(cpu, 1, &planar(a))?, values(cpu, 2, &planar(&SHAPE))?);
+            let initial = values(cpu, 3, &planar(&SHAPE[..2]))?;
+            let scan = LinearScan { a: &a, b: &b, initial: Some(&initial), complex, reverse };
+            let h = cpu.scan(scan)?;
+            let mut results = some(cpu.scan_grad(scan, &h, &values(cpu, 4, h.shape())?, [true; 3])?);
+            results.push(h);
+            Ok(results)
+        });
+    }
+}
+
+#[test]
 fn draws() {
     one_answer("a draw", |cpu| Ok(vec![cpu.draw_uniform(Key::new(1).into(), &SHAPE)?, cpu.draw_uniform(Key::new(2).into(), &[9000, 5])?]));
     one_answer("uniform and normal", |cpu| Ok(vec![cpu.uniform(Key::new(1), &[70_001])?, cpu.normal(Key::new(2), &[70_001])?]));

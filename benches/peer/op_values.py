@@ -130,6 +130,98 @@ for name, f in [("softmax", torch.softmax), ("log_softmax", torch.log_softmax)]:
     case(name, place(f), [[1000.0, 1000.0], [1000.0, 0.0], [-INF, 0.5]], axis=1)
     case(name, place(f), [[-INF, -INF], [INF, 0.0], [NAN, 0.0]], gradients=False, axis=1)
 
+# ---------------------------------------------------------------- entries by their numbers
+whole = lambda index, shape=None: torch.tensor(index).reshape(shape or [-1])
+case("index_select", lambda x, axis, index: x.index_select(axis, whole(index)), CUBE, axis=1, index=[2, 0, 2, 1, 1])
+case("gather", lambda x, axis, index, shape: x.gather(axis, whole(index, shape)), CUBE, axis=1, index=[2, 0, 1, 1, 2, 2, 0, 0], shape=[2, 2, 2])
+case("gather", lambda x, axis, index, shape: x.gather(axis, whole(index, shape)), CUBE, axis=2, index=[3, 3, 0, 1, 2, 0], shape=[1, 2, 3])
+for axis, index, shape in [(0, [1, 1, 0, 1], [2, 2, 1]), (2, [3, 3, 3, 0, 1, 2, 0, 0], [2, 1, 4])]:
+    scatter = lambda x, source, axis, index: x.scatter_add(axis, whole(index, source.shape), source)
+    case("scatter_add", scatter, CUBE, draws(11, *shape), axis=axis, index=index)
+case("slice_step", lambda x, axis, start, len, step: x[:, :, start : start + (len - 1) * step + 1 : step], CUBE, axis=2, start=0, len=2, step=3)
+for axis, shift in [(1, 1), (2, -5)]:
+    case("roll", lambda x, axis, shift: x.roll(shift, axis), CUBE, axis=axis, shift=shift)
+case("expand", lambda x, shape: x.expand(shape), draws(12, 3, 1), shape=[2, 3, 4])
+case("repeat", lambda x, counts: x.repeat(counts), draws(13, 2, 3), counts=[2, 1, 3])
+case("pad", lambda x, axis, before, after, value: F.pad(x, [0, 0, before, after], value=value), CUBE, axis=1, before=2, after=1, value=-0.5)
+for diagonal in [-1, 0, 2]:
+    case("tril", torch.tril, CUBE, diagonal=diagonal)
+    case("triu", torch.triu, CUBE, diagonal=diagonal)
+
+# ---------------------------------------------------------------- convolutions and pooling
+convolutions = [("conv1d", F.conv1d, [9]), ("conv2d", F.conv2d, [5, 4])]
+for name, f, lengths in convolutions:
+    axes = len(lengths)
+    for options in [
+        {}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": 2}, {"groups": 2}, {"groups": 4, "stride": 3, "padding": 2},
+    ]:
+        options = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
+        per_group = 4 // options["groups"]
+        case(name, f, draws(14, 1, 4, *lengths), draws(15, 4, per_group, *[3] * axes), draws(16, 4), **options)
+    case(name, f, draws(17, 1, 2, *lengths), draws(18, 3, 2, *range(2, 2 + axes)), stride=1, padding=0, dilation=1, groups=1)
+# No two of these are equal: PyTorch's maximum of equal ones gives the gradient to the first, this crate's in shares.
+several = lambda *shape: (torch.randperm(math.prod(shape), generator=torch.Generator().manual_seed(19)) / 16 - 2).reshape(shape).tolist()
+for name, average, largest, lengths in [("pool1d", F.avg_pool1d, F.max_pool1d, [7]), ("pool2d", F.avg_pool2d, F.max_pool2d, [4, 5])]:
+    for kernel, stride, padding in [(2, 2, 0), (3, 1, 1), (3, 2, 1)]:
+        for count in [True, False]:
+            mean = lambda x, kernel, stride, padding, count: average(x, kernel, stride, padding, count_include_pad=count)
+            case("avg_" + name, mean, draws(20, 1, 1, *lengths), kernel=kernel, stride=stride, padding=padding, count=count)
+        top = lambda x, kernel, stride, padding, dilation: largest(x, kernel, stride, padding, dilation)
+        case("max_" + name, top, several(1, 1, *lengths), kernel=kernel, stride=stride, padding=padding, dilation=1)
+    case("max_" + name, top, several(1, 1, *lengths), kernel=2, stride=1, padding=1, dilation=2)
+
+# ---------------------------------------------------------------- losses
+REDUCTIONS = ["mean", "sum", "none"]
+
+
+def entropy(logits, labels, smoothing, weights, ignored, reduction):
+    weights = None if weights is None else torch.tensor(weights)
+    labels = torch.tensor(labels).reshape([logits.shape[0], *logits.shape[2:]])
+    ignored = -100 if ignored is None else ignored
+    return F.cross_entropy(logits, labels, weights, ignore_index=ignored, reduction=reduction, label_smoothing=smoothing)
+
+
+def soft_entropy(logits, targets, smoothing, weights, reduction):
+    weights = None if weights is None else torch.tensor(weights)
+    return F.cross_entropy(logits, targets, weights, reduction=reduction, label_smoothing=smoothing)
+
+
+for reduction in REDUCTIONS:
+    for smoothing, weights, ignored in [(0.0, None, None), (0.25, None, 2), (0.0, [0.5, 2.0, 1.0], 1), (0.125, [0.5, 2.0, 0.0], None)]:
+        options = {"smoothing": smoothing, "weights": weights, "reduction": reduction}
+        case("cross_entropy", entropy, draws(21, 4, 3), labels=[0, 1, 2, 0], ignored=ignored, **options)
+        case("cross_entropy", entropy, draws(22, 2, 3, 2), labels=[0, 1, 2, 0], ignored=ignored, **options)
+        case("cross_entropy_soft", soft_entropy, draws(23, 2, 3, 2), draws(24, 2, 3, 2, low=0.0, high=1.0), **options)
+    pair = (draws(25, 2, 3), draws(26, 2, 3))
+    case("mse_loss", F.mse_loss, *pair, reduction=reduction)
+    case("l1_loss", F.l1_loss, *pair, reduction=reduction)
+    case("huber_loss", lambda x, y, delta, reduction: F.huber_loss(x, y, reduction, delta), *pair, delta=0.75, reduction=reduction)
+    yes = draws(27, 2, 3, low=0.0, high=1.0)
+    case("bce_with_logits", F.binary_cross_entropy_with_logits, pair[0], yes, reduction=reduction)
+    weighted = lambda x, y, weight, reduction: F.binary_cross_entropy_with_logits(x, y, pos_weight=weight, reduction=reduction)
+    case("bce_with_logits", weighted, pair[0], yes, [0.5, 2.0, 3.0], constant=[2], reduction=reduction)
+
+# ---------------------------------------------------------------- the linear scan, step by step
+
+
+def scan(a, b, *initial):
+    h, states = initial[0] if initial else torch.zeros(b.shape[:-1], dtype=b.dtype), []
+    a = a.expand(b.shape)
+    for t in range(b.shape[-1]):
+        h = a[..., t] * h + b[..., t]
+        states.append(h)
+    return torch.stack(states, -1)
+
+
+def complex_scan(*planar):
+    return torch.stack([(h := scan(*[torch.complex(x[0], x[1]) for x in planar])).real, h.imag])
+
+
+case("scan", scan, draws(28, 3, 5, low=-1.0, high=1.0), draws(29, 2, 3, 5))
+case("scan", scan, draws(30, 3, 1, low=-1.0, high=1.0), draws(31, 2, 3, 5), draws(32, 2, 3))
+case("complex_scan", complex_scan, draws(33, 2, 3, 1, low=-0.75, high=0.75), draws(34, 2, 3, 4), draws(35, 2, 3))
+case("complex_scan", complex_scan, draws(36, 2, 2, 4, low=-0.75, high=0.75), draws(37, 2, 2, 4))
+
 text = ",\n".join(json.dumps(case, separators=(",", ":"), allow_nan=False) for case in CASES)
 path = pathlib.Path(__file__).resolve().parents[2] / "tests/fixtures/ops.json"
 path.write_text(f'{{"torch":"{torch.__version__}","cases":[\n{text}\n]}}\n')

@@ -53,7 +53,8 @@ fn run(_: &Tape<Cpu<f64>>, inputs: &[V], steps: &[[u8; 3]]) -> Result<V> {
 fn step(op: u8, x: &V, y: &V, number: u8) -> Result<V> {
     let number = usize::from(number);
     let axis = number % x.shape().len().max(1);
-    match op % 22 {
+    let len = x.shape().get(axis).copied().unwrap_or(1).max(1);
+    match op % 30 {
         0 => x.add(y),
         1 => x.sub(y),
         2 => x.mul(y)?.tanh(),
@@ -79,6 +80,14 @@ fn step(op: u8, x: &V, y: &V, number: u8) -> Result<V> {
         }
         19 => x.reshape(&[x.shape().iter().product()]),
         20 => x.matmul_transposed(y, number % 2 == 0, number % 4 < 2)?.tanh(),
-        _ => x.sum_to(y.shape()),
+        21 => x.sum_to(y.shape()),
+        22 => x.index_select(axis, &[number % len, number / 2 % len, 0].map(|i| i as u32)),
+        23 => x.index_add(axis, &(0..len).map(|i| (i * number % (len + 1)) as u32).collect::<Vec<_>>(), len + 1),
+        24 => x.roll(axis, number as isize - 128),
+        25 => x.pad(axis, number % 2, number / 2 % 2, 0.25),
+        26 => x.repeat(&[number % 2 + 1, number / 2 % 2 + 1]),
+        27 => V::scan(&x.tanh()?, y, None)?.tanh(),
+        28 => x.expand(y.shape()),
+        _ => x.tril(number as isize - 128),
     }
 }

@@ -1,6 +1,6 @@
-//! Values moved and picked, none computed.
+//! Values moved and picked, none computed (but the sums of what meets at one place).
 
-use super::{Tensor, Transfer};
+use super::{Tensor, Transfer, composed};
 use crate::error::Result;
 
 /// Moving values.
@@ -38,4 +38,21 @@ pub trait Layout: Transfer {
     /// [`Error::Value`](crate::Error::Value) where a token is not below `rows` or `g` is empty;
     /// [`Error::Shape`](crate::Error::Shape) where there is not one token for every sequence and step of `g`.
     fn embed_grad(&self, rows: usize, tokens: &[u32], g: &Tensor<Self>) -> Result<Tensor<Self>>;
+    /// The entries `index` of `axis` in that order, each as often as it is named.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::Error::Value) where the axis does not exist, `index` is empty, an index is not below the axis's length, or no
+    /// memory holds the result.
+    fn index_select(&self, x: &Tensor<Self>, axis: usize, index: &[u32]) -> Result<Tensor<Self>> {
+        composed::layout::index_select(self, x, axis, index)
+    }
+    /// Zeros with `len` entries along `axis`, to which entry i of `g` is added at `index[i]`: the adjoint of [`Layout::index_select`]. What
+    /// meets at one place is added in the order of `index`.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::Error::Value) where the axis does not exist, `index` is empty, an index is not below `len`, or no memory
+    /// holds the result; [`Error::Shape`](crate::Error::Shape) where there is not one index for every entry of the axis.
+    fn index_add(&self, g: &Tensor<Self>, axis: usize, index: &[u32], len: usize) -> Result<Tensor<Self>> {
+        composed::layout::index_add(self, g, axis, index, len)
+    }
 }

@@ -3,14 +3,14 @@
 //! Sequences are (batch, channels, length): a channel's time series is contiguous, as FFTs and recurrences want it. Complex values
 //! are planar: a leading axis of 2 holds the real and the imaginary plane, so that gradients are plain real gradients.
 //!
-//! A device's methods come in families, a trait each, in the file of its name: [`Transfer`], [`Elementwise`], [`Reductions`], [`Products`], [`Layout`],
-//! [`Random`], [`Normalization`], [`Spiking`], [`Convolution`], [`ChannelMixing`], [`SsmKernels`] and [`Learning`]. Generic code asks for
-//! a [`Backend`], which is all of them; code that calls a device by its type has the families from [`prelude`](crate::prelude), or from
-//! `use pspikessm::backend::*`.
+//! A device's methods come in families, a trait each, in the file of its name: [`Transfer`], [`Elementwise`], [`Reductions`],
+//! [`Products`], [`Layout`], [`Scan`], [`Random`], [`Normalization`], [`Spiking`], [`Convolution`], [`ChannelMixing`], [`SsmKernels`] and
+//! [`Learning`]. Generic code asks for a [`Backend`], which is all of them; code that calls a device by its type has the families from
+//! [`prelude`](crate::prelude), or from `use pspikessm::backend::*`.
 //!
 //! A new backend writes the elementary methods: transfer, elementwise, products, layout, random numbers, the draw of spikes, SSM kernels
-//! and the loss. Normalisation, convolution, channel mixes, spikes of an affine potential and the optimiser's step are composed of those,
-//! gradients included, until it has kernels of its own; the conformance suite runs the composed ones, too.
+//! and the loss. Indexing, scans, normalisation, convolution, channel mixes, spikes of an affine potential and the optimiser's step are
+//! composed of those, gradients included, until it has kernels of its own; the conformance suite runs the composed ones, too.
 
 mod composed;
 mod convolution;
@@ -30,6 +30,7 @@ mod random;
 mod real;
 mod reductions;
 pub(crate) mod rng;
+mod scan;
 pub(crate) mod shape;
 mod spiking;
 pub(crate) mod ssm;
@@ -57,6 +58,7 @@ pub use real::Real;
 pub use reductions::{Reduction, Reductions};
 pub use rng::{Draw, Key, Samples};
 pub(crate) use rng::{LANES, Words, normal_f64};
+pub use scan::{LinearScan, Scan};
 pub use spiking::{Lif, Noise, Spike, SpikeMode, Spiking};
 pub use ssm::{Discretization, DtTransform, SsmKernels, SsmParams};
 pub use surrogate::Surrogate;
@@ -77,6 +79,7 @@ pub trait Backend:
     + Reductions
     + Products
     + Layout
+    + Scan
     + Random
     + Normalization
     + Spiking
@@ -93,6 +96,7 @@ impl<B> Backend for B where
         + Reductions
         + Products
         + Layout
+        + Scan
         + Random
         + Normalization
         + Spiking

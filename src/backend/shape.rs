@@ -427,6 +427,77 @@ pub fn slice(op: &'static str, given: &[usize], along: usize, start: usize, len:
     Ok(shape)
 }
 
+/// The shape of the entries `index` of axis `along`, one after another.
+pub fn index_select(op: &'static str, given: &[usize], along: usize, index: &[u32]) -> Result<Vec<usize>> {
+    axis(op, along, given)?;
+    indices(op, index, given[along])?;
+    let mut shape = given.to_vec();
+    shape[along] = index.len();
+    countable(op, &shape)?;
+    Ok(shape)
+}
+
+/// The shape with `len` entries along axis `along`, to which the entries of `given` are added at `index`.
+pub fn index_add(op: &'static str, given: &[usize], along: usize, index: &[u32], len: usize) -> Result<Vec<usize>> {
+    axis(op, along, given)?;
+    if given[along] != index.len() {
+        return Err(Error::shape(op, along, given, &[index.len()], "give one index for every entry of the axis"));
+    }
+    indices(op, index, len)?;
+    let mut shape = given.to_vec();
+    shape[along] = len;
+    countable(op, &shape)?;
+    Ok(shape)
+}
+
+/// `index` holds at least one index, and all lie below `len`.
+fn indices(op: &'static str, index: &[u32], len: usize) -> Result<()> {
+    if index.is_empty() {
+        return Err(Error::value(op, "there is no index: give at least one"));
+    }
+    match index.iter().position(|&i| i as usize >= len) {
+        None => Ok(()),
+        Some(at) => {
+            Err(Error::value(op, format!("index {} at position {at} is not one of {len} entries: indices count from 0", index[at])))
+        }
+    }
+}
+
+/// The sizes of a linear scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// The axes of the state, without time: one row each.
+    pub batch: Vec<usize>,
+    /// Time steps, L.
+    pub length: usize,
+    /// The axes of a without time, which broadcast to `batch`.
+    pub a_batch: Vec<usize>,
+    /// Time steps of a: 1 or L.
+    pub a_length: usize,
+}
+
+/// Checks a linear scan: b (.., L) with at least one value, an a that broadcasts to it, the initial state (..). Complex values are planar,
+/// with a leading axis of 2 that takes no part in broadcasting.
+pub fn scan(op: &'static str, a: &[usize], b: &[usize], initial: Option<&[usize]>, complex: bool) -> Result<Scan> {
+    filled(op, "b", b)?;
+    let plane = usize::from(complex);
+    for (what, given) in [("a", a), ("b", b)] {
+        if complex && given.first() != Some(&2) {
+            return Err(Error::value(op, format!("{what} has shape {given:?}: complex values are planar, (2, ..), real plane first")));
+        }
+    }
+    let (a, steps) = (&a[plane..], &b[plane..]);
+    let [batch @ .., length] = steps else {
+        return Err(Error::value(op, format!("b has shape {b:?}, and no axis of time: its last axis is the one that is scanned")));
+    };
+    broadcasts_to(op, a, steps)?;
+    if let Some(initial) = initial {
+        exactly(op, "the initial state", &b[..b.len() - 1], initial)?;
+    }
+    let (a_batch, a_length) = a.split_last().map_or((&[][..], 1), |(last, rest)| (rest, *last));
+    Ok(Scan { batch: batch.into(), length: *length, a_batch: a_batch.into(), a_length })
+}
+
 /// `axes` names every axis of `given` once; the shape in that order.
 pub fn permutation(op: &'static str, given: &[usize], axes: &[usize]) -> Result<Vec<usize>> {
     let complete = axes.len() == given.len() && (0..given.len()).all(|axis| axes.contains(&axis));

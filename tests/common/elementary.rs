@@ -168,3 +168,5 @@ impl<E: Real> Reductions for Elementary<E> {}
 impl<E: Real> Normalization for Elementary<E> {}
 impl<E: Real> Convolution for Elementary<E> {}
 impl<E: Real> ChannelMixing for Elementary<E> {}
+
+impl<E: Real> Scan for Elementary<E> {}

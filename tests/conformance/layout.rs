@@ -107,3 +107,66 @@ pub fn embed_gradient<B: Backend>(lab: &Lab<B>) {
         lab.near("embed_grad", &lab.backend.embed_grad(rows, &tokens, &lab.put(&g)?)?, &want, lab.tolerance.sums, g.largest())
     });
 }
+
+/// (shape with an axis, axis, index into it, whether of runs): few and many entries, named once, twice or never.
+fn picked(dice: &mut Dice, shape: &[usize]) -> (usize, Vec<u32>) {
+    let axis = dice.below(shape.len());
+    let len = shape[axis];
+    let mut index = Vec::new();
+    while index.is_empty() || index.len() < len && dice.unit() < 0.9 {
+        let first = dice.below(len);
+        let run = if dice.flag() { 1 } else { 1 + dice.below(len - first) };
+        index.extend((first..first + run).map(|i| i as u32));
+    }
+    (axis, index)
+}
+
+pub fn index_select<B: Backend>(lab: &Lab<B>) {
+    cases(32, 36, (filled_shape().prop_filter("has axes", |s| !s.is_empty()), seed()), |(shape, seed)| {
+        let mut dice = Dice::new(seed);
+        let x = lab.signed(&mut dice, &shape);
+        let (axis, index) = picked(&mut dice, &shape);
+        let mut kept = shape;
+        kept[axis] = index.len();
+        let want = Array::of(&kept, |i| with(i, axis, index[i[axis]] as usize, |i| x.at(i)));
+        lab.same(&format!("{} entries of axis {axis}", index.len()), &lab.backend.index_select(&lab.put(&x)?, axis, &index)?, &want)
+    });
+}
+
+pub fn index_add<B: Backend>(lab: &Lab<B>) {
+    cases(32, 37, (filled_shape().prop_filter("has axes", |s| !s.is_empty()), seed()), |(shape, seed)| {
+        let mut dice = Dice::new(seed);
+        let (axis, index) = picked(&mut dice, &shape);
+        let mut given = shape.clone();
+        given[axis] = index.len();
+        let g = lab.signed(&mut dice, &given);
+        let mut want = Array::zeros(&shape);
+        for i in super::harness::indices(&given) {
+            let to = with(&i, axis, index[i[axis]] as usize, |i| want.offset(i));
+            want.values[to] += g.at(&i);
+        }
+        let got = lab.backend.index_add(&lab.put(&g)?, axis, &index, shape[axis])?;
+        lab.near(&format!("{} entries added along axis {axis}", index.len()), &got, &want, lab.tolerance.sums, g.largest())
+    });
+}
+
+/// Every entry of few large blocks, in an order that jumps, and often more than once.
+pub fn index_of_large_axes<B: Backend>(lab: &Lab<B>) {
+    cases(4, 38, (select(vec![vec![40_009usize], vec![2, 20_011], vec![9_001, 3], vec![9, 17_001]]), seed()), |(shape, seed)| {
+        let mut dice = Dice::new(seed);
+        let axis = usize::from(shape.len() > 1 && shape[1] > 3);
+        let index: Vec<u32> = (0..shape[axis] + 77).map(|i| (i * 7_919 % shape[axis]) as u32).collect();
+        let x = lab.signed(&mut dice, &shape);
+        let mut longer = shape.clone();
+        longer[axis] = index.len();
+        let want = Array::of(&longer, |i| with(i, axis, index[i[axis]] as usize, |i| x.at(i)));
+        let picked = lab.backend.index_select(&lab.put(&x)?, axis, &index)?;
+        lab.same("many entries", &picked, &want)?;
+        let mut sums = Array::zeros(&shape);
+        for i in super::harness::indices(&longer) {
+            let to = with(&i, axis, index[i[axis]] as usize, |i| sums.offset(i));
+            sums.values[to] += want.at(&i);
+        }
+        lab.near("many sums", &lab.backend.index_add(&picked, axis, &index, shape[axis])?, &sums, lab.tolerance.sums, 1.0)
+    });
+}

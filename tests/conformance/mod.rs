@@ -15,6 +15,7 @@ pub mod products;
 pub mod random;
 pub mod reductions;
 pub mod refusals;
+pub mod scan;
 pub mod spike;
 pub mod transfer;
 
@@ -29,7 +30,8 @@ macro_rules! every_test {
                 softmax_gradient;
             products: matmul, rfft, irfft, mix, mix_of_spikes, mix_of_silence, mix_gradient, mix_gradient_of_spikes,
                 mix_does_not_depend_on_the_batch;
-            layout: permute, slice, concat, flip, embed, embed_gradient;
+            layout: permute, slice, concat, flip, index_select, index_add, index_of_large_axes, embed, embed_gradient;
+            scan: scan, scan_gradient, scan_gradient_of_long_sequences, scan_keeps_what_is_not_finite_in_its_place;
             random: uniform_is_the_stream, normal_is_the_stream, normal_has_the_moments_of_a_normal, draws_are_by_sample_channel_and_time,
                 draws_do_not_depend_on_the_batch, a_batch_that_is_not_whole_samples_is_refused, rows_of_a_draw_are_uncorrelated;
             norm: affine, affine_gradient, moments, moments_of_spikes, moments_gradient, normalize, normalize_gradient;
@@ -39,7 +41,8 @@ macro_rules! every_test {
                 fire_does_not_depend_on_the_batch, fire_gradient, fire_gradient_of_silence;
             kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
             loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;
-            refusals: of_transfer, of_elementwise, of_reductions, of_products, of_layout, of_embeddings, of_random, of_normalization, of_spiking, of_lif,
+            refusals: of_transfer, of_elementwise, of_reductions, of_products, of_layout, of_indices, of_scans, of_embeddings, of_random,
+                of_normalization, of_spiking, of_lif,
                 of_long_convolutions, of_firings, of_mixing, of_kernels, of_learning, moves_are_accepted_exactly_where_allowed,
                 parts_are_joined_exactly_where_allowed, shapes_broadcast_exactly_where_allowed, good_calls_are_accepted;
         }

@@ -146,6 +146,53 @@ pub fn of_layout<B: Backend>(lab: &Lab<B>) {
     refused(b.concat(&[&x, &lab.some(&[2])], 0), Shape, &["concat", "parts 0 and 1"]);
 }
 
+pub fn of_indices<B: Backend>(lab: &Lab<B>) {
+    let (b, x) = (&lab.backend, lab.some(&[2, 5]));
+    refused(b.index_select(&x, 2, &[0]), Value, &["index_select", "axis 2", "[2, 5]"]);
+    refused(b.index_select(&lab.some(&[]), 0, &[0]), Value, &["index_select", "axis 0"]);
+    refused(b.index_select(&x, 1, &[]), Value, &["index_select", "at least one"]);
+    refused(b.index_select(&x, 1, &[4, 5, 0]), Value, &["index_select", "index 5 at position 1", "5 entries"]);
+    refused(b.index_select(&lab.some(&[0, 5]), 0, &[0]), Value, &["index_select", "index 0 at position 0", "0 entries"]);
+    refused(b.index_add(&x, 2, &[0], 3), Value, &["index_add", "axis 2", "[2, 5]"]);
+    refused(b.index_add(&x, 0, &[0], 3), Shape, &["index_add", "axis 0", "[2, 5]", "[1]"]);
+    refused(b.index_add(&x, 0, &[0, 3], 3), Value, &["index_add", "index 3 at position 1", "3 entries"]);
+    refused(b.index_add(&x, 0, &[0, 0], 0), Value, &["index_add", "0 entries"]);
+    refused(b.index_add(&lab.some(&[0, 5]), 0, &[], 3), Value, &["index_add", "at least one"]);
+    refused(b.index_add(&x, 0, &[0, 0], usize::MAX), Value, &["index_add", "memory"]);
+}
+
+pub fn of_scans<B: Backend>(lab: &Lab<B>) {
+    let (backend, b, planar) = (&lab.backend, lab.some(&[3, 5]), lab.some(&[2, 3, 5]));
+    let some = |shape: &[usize]| lab.some(shape);
+    // a, b, an initial state, whether complex; what is wrong.
+    let wrong = [
+        (some(&[4]), b.clone(), None, false, Shape, "[4]"),
+        (some(&[2, 1]), b.clone(), None, false, Shape, "[2, 1]"),
+        (some(&[1, 3, 5]), b.clone(), None, false, Shape, "[1, 3, 5]"),
+        (some(&[]), some(&[]), None, false, Value, "axis of time"),
+        (some(&[]), some(&[3, 0]), None, false, Value, "[3, 0]"),
+        (some(&[0]), b.clone(), None, false, Shape, "[0]"),
+        (some(&[]), b.clone(), Some(some(&[3, 1])), false, Shape, "the initial state"),
+        (some(&[]), b.clone(), Some(some(&[])), false, Shape, "the initial state"),
+        (some(&[2, 5]), b.clone(), None, true, Value, "b has shape [3, 5]"),
+        (some(&[5]), planar.clone(), None, true, Value, "a has shape [5]"),
+        (some(&[2, 2, 5]), planar.clone(), None, true, Shape, "[2, 5]"),
+        (some(&[2]), some(&[2]), None, true, Value, "axis of time"),
+        (some(&[2]), planar.clone(), Some(some(&[3])), true, Shape, "the initial state"),
+    ];
+    for (a, b, initial, complex, kind, part) in &wrong {
+        for reverse in [false, true] {
+            let scan = LinearScan { a, b, initial: initial.as_ref(), complex: *complex, reverse };
+            refused(backend.scan(scan), *kind, &["scan", *part]);
+            refused(backend.scan_grad(scan, b, b, [true; 3]), *kind, &["scan_grad", *part]);
+        }
+    }
+    let a = some(&[]);
+    let scan = LinearScan { a: &a, b: &b, initial: None, complex: false, reverse: false };
+    refused(backend.scan_grad(scan, &a, &b, [true; 3]), Shape, &["scan_grad", "the states"]);
+    refused(backend.scan_grad(scan, &b, &planar, [true; 3]), Shape, &["scan_grad", "the gradient"]);
+}
+
 pub fn of_embeddings<B: Backend>(lab: &Lab<B>) {
     let (b, table) = (&lab.backend, lab.some(&[2, 4]));
     refused(b.embed(&table, &[0, 1, 1, 0, 7, 0], 2), Value, &["embed", "token 7 at position 1 of sequence 1", "vocabulary of 2"]);

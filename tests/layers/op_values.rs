@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::common::fixture;
-use pspikessm::autodiff::{Generate, Tape, Var, gradcheck};
+use pspikessm::autodiff::{Conv, Generate, Pool, Tape, Var, gradcheck};
 use pspikessm::backend::*;
+use pspikessm::nn::{CrossEntropy, bce_with_logits, huber_loss, l1_loss, mse_loss};
 use pspikessm::{Error, Result};
 use serde_json::Value;
 
@@ -28,6 +29,10 @@ impl Args<'_> {
 
     fn wholes(&self, name: &str) -> Vec<usize> {
         self.0[name].as_array().unwrap_or_else(|| panic!("{name} of {}", self.0)).iter().map(|v| v.as_u64().unwrap() as usize).collect()
+    }
+
+    fn indices(&self, name: &str) -> Vec<u32> {
+        self.wholes(name).iter().map(|&i| i as u32).collect()
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -88,8 +93,64 @@ fn apply(op: &str, args: &Args, v: &[V]) -> Result<V> {
         ("cumsum", [x]) => x.cumsum(args.whole("axis")),
         ("softmax", [x]) => x.softmax(args.whole("axis")),
         ("log_softmax", [x]) => x.log_softmax(args.whole("axis")),
+        _ if args.0.get("reduction").is_some() => loss(op, args, v),
+        _ if args.0.get("stride").is_some() => windows(op, args, v),
+        ("index_select", [x]) => x.index_select(args.whole("axis"), &args.indices("index")),
+        ("gather", [x]) => x.gather(args.whole("axis"), &args.indices("index"), &args.wholes("shape")),
+        ("scatter_add", [x, source]) => x.scatter_add(args.whole("axis"), &args.indices("index"), source),
+        ("slice_step", [x]) => x.slice_step(args.whole("axis"), args.whole("start"), args.whole("len"), args.whole("step")),
+        ("roll", [x]) => x.roll(args.whole("axis"), args.number("shift") as isize),
+        ("expand", [x]) => x.expand(&args.wholes("shape")),
+        ("repeat", [x]) => x.repeat(&args.wholes("counts")),
+        ("pad", [x]) => x.pad(args.whole("axis"), args.whole("before"), args.whole("after"), args.number("value")),
+        ("tril", [x]) => x.tril(args.number("diagonal") as isize),
+        ("triu", [x]) => x.triu(args.number("diagonal") as isize),
+        ("scan", [a, b]) => Var::scan(a, b, None),
+        ("scan", [a, b, initial]) => Var::scan(a, b, Some(initial)),
+        ("complex_scan", [a, b]) => Var::complex_scan(a, b, None),
+        ("complex_scan", [a, b, initial]) => Var::complex_scan(a, b, Some(initial)),
         (_, [x]) => reduce(op, args, x),
         _ => panic!("no op {op} of {} inputs", v.len()),
+    }
+}
+
+/// A convolution or a pooling.
+fn windows(op: &str, args: &Args, v: &[V]) -> Result<V> {
+    fn conv<const N: usize>(args: &Args) -> Conv<N> {
+        let conv = Conv::new().stride(args.whole("stride")).padding(args.whole("padding"));
+        conv.dilation(args.whole("dilation")).groups(args.whole("groups"))
+    }
+    fn pool<const N: usize>(args: &Args) -> Pool<N> {
+        Pool::new(args.whole("kernel")).stride(args.whole("stride")).padding(args.whole("padding"))
+    }
+    match (op, v) {
+        ("conv1d", [x, weight, bias @ ..]) => x.conv1d(weight, bias.first(), &conv(args)),
+        ("conv2d", [x, weight, bias @ ..]) => x.conv2d(weight, bias.first(), &conv(args)),
+        ("avg_pool1d", [x]) => x.avg_pool1d(&pool(args).count_padding(args.flag("count"))),
+        ("avg_pool2d", [x]) => x.avg_pool2d(&pool(args).count_padding(args.flag("count"))),
+        ("max_pool1d", [x]) => x.max_pool1d(&pool(args).dilation(args.whole("dilation"))),
+        ("max_pool2d", [x]) => x.max_pool2d(&pool(args).dilation(args.whole("dilation"))),
+        _ => panic!("no op {op} of {} inputs", v.len()),
+    }
+}
+
+fn loss(op: &str, args: &Args, v: &[V]) -> Result<V> {
+    let reduction = serde_json::from_value(args.0["reduction"].clone()).expect("a reduction");
+    let entropy = || {
+        let weights = args.0["weights"].as_array().map(|weights| weights.iter().map(|weight| weight.as_f64().unwrap()).collect::<Vec<_>>());
+        CrossEntropy::new().smoothing(args.number("smoothing")).weights(weights).reduction(reduction)
+    };
+    match (op, v) {
+        ("cross_entropy", [logits]) => {
+            let ignored = args.0["ignored"].as_u64().map(|label| label as usize);
+            entropy().ignored(ignored).forward(logits, &args.wholes("labels"))
+        }
+        ("cross_entropy_soft", [logits, targets]) => entropy().forward_soft(logits, targets),
+        ("mse_loss", [x, y]) => mse_loss(x, y, reduction),
+        ("l1_loss", [x, y]) => l1_loss(x, y, reduction),
+        ("huber_loss", [x, y]) => huber_loss(x, y, args.number("delta"), reduction),
+        ("bce_with_logits", [x, y, weight @ ..]) => bce_with_logits(x, y, weight.first(), reduction),
+        _ => panic!("no loss {op} of {} inputs", v.len()),
     }
 }
 
@@ -228,5 +289,5 @@ fn values_and_gradients_are_those_of_pytorch() {
         cases.iter().filter_map(|case| check(case).map(|off| format!("{} {}: {off}", case["op"], case["args"]))).collect();
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
     let ops: BTreeSet<&str> = cases.iter().map(|case| case["op"].as_str().expect("a name")).collect();
-    assert!(ops.len() >= 59, "only {} ops: {ops:?}", ops.len());
+    assert!(ops.len() >= 83, "only {} ops: {ops:?}", ops.len());
 }

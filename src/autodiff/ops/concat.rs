@@ -57,6 +57,7 @@ impl<B: Backend> Var<B> {
     ///
     /// # Errors
     /// [`Error::Value`] where there are no parts or the axis does not exist; [`Error::Shape`] where they differ in another axis.
+    #[doc(alias = "cat")]
     pub fn concat(parts: &[&Var<B>], axis: usize) -> Result<Var<B>> {
         let Some(first) = parts.first() else {
             return Err(Error::value("concat", "there is nothing to join: give at least one part"));

@@ -62,6 +62,7 @@ impl<B: Backend> Var<B> {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where this is not a table (V, H); [`Error::Value`](crate::Error::Value) where a token is not
     /// in the vocabulary, or the tokens do not make `batch` sequences of one length, which is at least 1.
+    #[doc(alias = "embedding")]
     pub fn embed(&self, tokens: &[u32], batch: usize) -> Result<Var<B>> {
         self.tape().apply(Embed { tokens: tokens.into(), batch }, &[self])
     }

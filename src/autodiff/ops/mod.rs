@@ -61,6 +61,9 @@ ops! {
     slice: slice::Slice;
     concat: concat::Concat;
     flip: flip::Flip;
+    expand: expand::Expand;
+    index: index::IndexSelect, index::IndexAdd;
+    scan: scan::ScanOp;
     matmul: matmul::Matmul;
     fft: fft::Rfft, fft::Irfft;
     embed: embed::Embed;

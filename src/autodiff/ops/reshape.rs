@@ -47,6 +47,8 @@ impl<B: Backend> Var<B> {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where the number of elements differs.
+    #[doc(alias = "view")]
+    #[doc(alias = "flatten")]
     pub fn reshape(&self, shape: &[usize]) -> Result<Var<B>> {
         self.tape().apply(Reshape { shape: shape.into() }, &[self])
     }

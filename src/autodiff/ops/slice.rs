@@ -64,6 +64,7 @@ impl<B: Backend> Var<B> {
     ///
     /// # Errors
     /// [`Error::Value`](crate::Error::Value) where the axis does not exist, `len` is 0, or the stretch goes beyond the axis.
+    #[doc(alias = "narrow")]
     pub fn slice(&self, axis: usize, start: usize, len: usize) -> Result<Var<B>> {
         self.tape().apply(Slice { axis, start, len }, &[self])
     }

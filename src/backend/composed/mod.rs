@@ -5,10 +5,12 @@
 
 pub mod convolution;
 pub mod elementwise;
+pub mod layout;
 pub mod learning;
 pub mod mixing;
 pub mod normalization;
 pub mod reductions;
+pub mod scan;
 pub mod spiking;
 
 use super::tensor::Grads;

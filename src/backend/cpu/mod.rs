@@ -12,6 +12,7 @@ mod normalization;
 mod products;
 mod random;
 mod reductions;
+mod scan;
 mod spike_bits;
 mod spiking;
 mod ssm;

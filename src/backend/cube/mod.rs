@@ -22,6 +22,7 @@ mod normalization;
 mod products;
 mod random;
 mod reductions;
+mod scan;
 mod spiking;
 mod ssm;
 mod storage;
