@@ -53,7 +53,7 @@ fn run(_: &Tape<Cpu<f64>>, inputs: &[V], steps: &[[u8; 3]]) -> Result<V> {
 fn step(op: u8, x: &V, y: &V, number: u8) -> Result<V> {
     let number = usize::from(number);
     let axis = number % x.shape().len().max(1);
-    match op % 22 {
+    match op % 34 {
         0 => x.add(y),
         1 => x.sub(y),
         2 => x.mul(y)?.tanh(),
@@ -79,6 +79,18 @@ fn step(op: u8, x: &V, y: &V, number: u8) -> Result<V> {
         }
         19 => x.reshape(&[x.shape().iter().product()]),
         20 => x.matmul_transposed(y, number % 2 == 0, number % 4 < 2)?.tanh(),
-        _ => x.sum_to(y.shape()),
+        21 => x.sum_to(y.shape()),
+        22 => x.tanh()?.scale(3.0)?.sin(),
+        23 => x.tanh()?.scale(3.0)?.cos()?.mul(&y.tanh()?.erf()?),
+        24 => x.silu(),
+        25 => x.tanh()?.expm1(),
+        26 => x.square()?.log1p()?.tanh(),
+        27 => x.tanh()?.linear_map(1.0, 1.5)?.pow(&y.tanh()?),
+        28 => x.tanh()?.softmax(axis),
+        29 => x.tanh()?.log_softmax(axis),
+        30 => x.cumsum(axis)?.tanh(),
+        31 => x.tanh()?.logsumexp_axes(&[axis]),
+        32 => x.tanh()?.prod_keep(&[axis]),
+        _ => x.var_axes(&[axis], 0)?.tanh(),
     }
 }

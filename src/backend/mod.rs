@@ -10,7 +10,8 @@
 //!
 //! A new backend writes the elementary methods: transfer, elementwise, products, layout, random numbers, the draw of spikes, SSM kernels
 //! and the loss. Normalisation, convolution, channel mixes, spikes of an affine potential and the optimiser's step are composed of those,
-//! gradients included, until it has kernels of its own; the conformance suite runs the composed ones, too.
+//! gradients included, until it has kernels of its own; so are the softmax and its logarithm, while `select`, `reduce`, `argmax` and `cumsum`
+//! go through the host until then. The conformance suite runs all of these, too.
 
 mod composed;
 mod convolution;
