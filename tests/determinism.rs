@@ -75,12 +75,35 @@ fn elementwise_work() {
             Ok(results)
         });
     }
+    one_answer("select", |cpu| {
+        let (x, row) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &[LENGTH])?);
+        let mask = cpu.binary(Binary::Gt, &x, &row)?;
+        Ok(vec![cpu.select(&mask, &x, &row)?, cpu.select(&mask, &row, &x)?])
+    });
     one_answer("full and first_not_finite", |cpu| {
         let full = cpu.full(&SHAPE, 0.3)?;
         let bad = cpu.full(&SHAPE, f64::NAN)?;
         let place = cpu.first_not_finite(&[&full, &bad])?.map_or(-1.0, |place| place as f64);
         Ok(vec![full, cpu.full(&[], place)?])
     });
+}
+
+#[test]
+fn reductions() {
+    for axes in [&[0][..], &[1], &[2], &[0, 2], &[0, 1, 2]] {
+        one_answer(&format!("reductions over {axes:?}"), |cpu| {
+            let x = values(cpu, 1, &SHAPE)?;
+            Reduction::ALL.into_iter().map(|kind| cpu.reduce(kind, &x, axes)).collect()
+        });
+    }
+    for axis in 0..3 {
+        one_answer(&format!("what runs along axis {axis}"), |cpu| {
+            let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
+            let (y, log) = (cpu.softmax(&x, axis)?, cpu.log_softmax(&x, axis)?);
+            let (y_grad, log_grad) = (cpu.softmax_grad(&y, &g, axis)?, cpu.log_softmax_grad(&log, &g, axis)?);
+            Ok(vec![y, log, y_grad, log_grad, cpu.argmax(&x, axis)?, cpu.cumsum(&x, axis, false)?, cpu.cumsum(&x, axis, true)?])
+        });
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn step(op: u8, x: &V, y: &V, number: u8) -> Result<V> {
     let number = usize::from(number);
     let axis = number % x.shape().len().max(1);
     let len = x.shape().get(axis).copied().unwrap_or(1).max(1);
-    match op % 30 {
+    match op % 42 {
         0 => x.add(y),
         1 => x.sub(y),
         2 => x.mul(y)?.tanh(),
@@ -88,6 +88,18 @@ fn step(op: u8, x: &V, y: &V, number: u8) -> Result<V> {
         26 => x.repeat(&[number % 2 + 1, number / 2 % 2 + 1]),
         27 => V::scan(&x.tanh()?, y, None)?.tanh(),
         28 => x.expand(y.shape()),
-        _ => x.tril(number as isize - 128),
+        29 => x.tril(number as isize - 128),
+        30 => x.tanh()?.scale(3.0)?.sin(),
+        31 => x.tanh()?.scale(3.0)?.cos()?.mul(&y.tanh()?.erf()?),
+        32 => x.silu(),
+        33 => x.tanh()?.expm1(),
+        34 => x.square()?.log1p()?.tanh(),
+        35 => x.tanh()?.linear_map(1.0, 1.5)?.pow(&y.tanh()?),
+        36 => x.tanh()?.softmax(axis),
+        37 => x.tanh()?.log_softmax(axis),
+        38 => x.cumsum(axis)?.tanh(),
+        39 => x.tanh()?.logsumexp_axes(&[axis]),
+        40 => x.tanh()?.prod_keep(&[axis]),
+        _ => x.var_axes(&[axis], 0)?.tanh(),
     }
 }

@@ -9,8 +9,9 @@
 //! [`prelude`](crate::prelude), or from `use pspikessm::backend::*`.
 //!
 //! A new backend writes the elementary methods: transfer, elementwise, products, layout, random numbers, the draw of spikes, SSM kernels
-//! and the loss. Indexing, scans, normalisation, convolution, channel mixes, spikes of an affine potential and the optimiser's step are
-//! composed of those, gradients included, until it has kernels of its own; the conformance suite runs the composed ones, too.
+//! and the loss. Indexing, scans, softmax, normalisation, convolution, channel mixes, spikes of an affine potential and the optimiser's step
+//! are composed of those, gradients included, until it has kernels of its own, while `select`, `reduce`, `argmax` and `cumsum` go through the
+//! host until then. The conformance suite runs all of these, too.
 
 mod composed;
 mod convolution;

@@ -318,6 +318,7 @@ mod tests {
     use crate::backend::*;
 
     type V = Var<Cpu<f64>>;
+    type Compare = fn(&V, &V) -> Result<V>;
 
     /// f(x, y) of two lists with the gradients of its sum.
     fn at(x: &[f64], y: &[f64], f: impl Fn(&V, &V) -> Result<V>) -> [Vec<f64>; 3] {
@@ -353,7 +354,7 @@ mod tests {
         let tape = Tape::new(&cpu);
         let x = tape.leaf(&cpu.from_vec(vec![1.0, 2.0, f64::NAN], &[3]).unwrap());
         let two = tape.constant(&cpu.full(&[], 2.0).unwrap());
-        let methods: [(fn(&V, &V) -> Result<V>, _); 6] = [
+        let methods: [(Compare, _); 6] = [
             (V::eq, [0.0, 1.0, 0.0]),
             (V::ne, [1.0, 0.0, 1.0]),
             (V::lt, [1.0, 0.0, 0.0]),

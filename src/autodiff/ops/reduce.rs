@@ -193,15 +193,30 @@ impl<B: Backend> Var<B> {
     /// # Errors
     /// [`Error::Value`](crate::Error::Value) where the axis does not exist or has length 0.
     pub fn argmax(&self, axis: usize) -> Result<Var<B>> {
-        let places = self.tape().backend().argmax(self.value(), axis)?;
-        Ok(self.tape().constant(&places.reshape(&shape::without(self.shape(), &[axis]))?))
+        self.argmax_keep(axis)?.reshape(&shape::without(self.shape(), &[axis]))
     }
 
-    /// The place of the smallest element along `axis`, as [`Var::argmax`].
+    /// [`Var::argmax`] with the axis kept at length 1.
+    ///
+    /// # Errors
+    /// As [`Var::argmax`].
+    pub fn argmax_keep(&self, axis: usize) -> Result<Var<B>> {
+        Ok(self.tape().constant(&self.tape().backend().argmax(self.value(), axis)?))
+    }
+
+    /// The place of the smallest element along `axis`, otherwise as [`Var::argmax`].
     ///
     /// # Errors
     /// As [`Var::argmax`].
     pub fn argmin(&self, axis: usize) -> Result<Var<B>> {
         self.detach().neg()?.argmax(axis)
+    }
+
+    /// [`Var::argmin`] with the axis kept at length 1.
+    ///
+    /// # Errors
+    /// As [`Var::argmax`].
+    pub fn argmin_keep(&self, axis: usize) -> Result<Var<B>> {
+        self.detach().neg()?.argmax_keep(axis)
     }
 }

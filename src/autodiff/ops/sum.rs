@@ -164,6 +164,7 @@ impl<B: Backend> Var<B> {
     ///
     /// # Errors
     /// [`Error::Value`] where an axis does not exist or is named twice, or each result is made of no more than `correction` values.
+    #[doc(alias = "variance")]
     pub fn var_axes(&self, axes: &[usize], correction: usize) -> Result<Var<B>> {
         self.var_keep(axes, correction)?.reshape(&shape::without(self.shape(), axes))
     }
@@ -215,6 +216,7 @@ impl<B: Backend> Var<B> {
     ///
     /// # Errors
     /// [`Error::Value`] where an axis does not exist or is named twice.
+    #[doc(alias = "vector_norm")]
     pub fn norm_axes(&self, axes: &[usize]) -> Result<Var<B>> {
         self.square()?.sum_axes(axes)?.root()
     }

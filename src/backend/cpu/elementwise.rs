@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Cpu, packed, values};
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::{PIECE, for_each_piece};
+use crate::backend::host::threads::{PIECE, for_each, for_each_piece};
 use crate::backend::unary::with_function;
 use crate::backend::{Binary, Elementwise, Real, Tensor, Transfer, Unary, shape};
 use crate::error::Result;
@@ -290,14 +290,39 @@ pub fn sum_axis<E: Real>(x: &[E], [outer, len, inner]: [usize; 3]) -> Vec<E> {
         });
         return out;
     }
-    for_each_piece(&mut out, inner, |outer, out| {
-        let mut total = vec![0.0f64; inner];
-        for row in x[outer * len * inner..][..len * inner].chunks_exact(inner) {
-            total.iter_mut().zip(row).for_each(|(t, v)| *t += v.f64());
-        }
-        out.iter_mut().zip(total).for_each(|(out, total)| *out = E::of(total));
+    for_each_columns(x, [len, inner], &mut out, |rows, out| {
+        let mut totals = [0.0f64; COLUMNS];
+        let totals = &mut totals[..out.len()];
+        rows.for_each(|row| add_to_totals(row, totals));
+        out.iter_mut().zip(totals).for_each(|(out, total)| *out = E::of(*total));
     });
     out
+}
+
+dispatch! { fn add_to_totals<E: Real>(row: &[E], totals: &mut [f64]) = totals_body; }
+
+#[inline(always)]
+fn totals_body<I: Isa, E: Real>(row: &[E], totals: &mut [f64]) {
+    totals.iter_mut().zip(row).for_each(|(total, v)| *total += v.f64());
+}
+
+/// Columns that are reduced side by side at most: their running values fit into the fastest cache.
+pub const COLUMNS: usize = 512;
+
+/// Calls `f(rows, out)` for every block of columns of every matrix of x (outer, len, inner): with the rows, cut to these columns, and with the
+/// place of what each column is reduced to.
+pub fn for_each_columns<E: Real>(
+    x: &[E],
+    [len, inner]: [usize; 2],
+    out: &mut [E],
+    f: impl Fn(&mut dyn Iterator<Item = &[E]>, &mut [E]) + Sync + Send,
+) {
+    let matrices = x.chunks_exact(len * inner).zip(out.chunks_exact_mut(inner));
+    let blocks = matrices.flat_map(|(x, out)| out.chunks_mut(COLUMNS).enumerate().map(move |(i, out)| (x, i * COLUMNS, out)));
+    for_each(blocks.collect(), |_, (x, first, out)| {
+        let columns = first..first + out.len();
+        f(&mut x.chunks_exact(inner).map(|row| &row[columns.clone()]), out);
+    });
 }
 
 /// Values that are added in their own precision before the partial sum joins a total in f64.

@@ -2,15 +2,12 @@
 
 use std::ops::Range;
 
-use super::elementwise::{dot, multiply, over_axes, sum, sum_axis};
+use super::elementwise::{COLUMNS, dot, for_each_columns, multiply, over_axes, sum, sum_axis};
 use super::{Cpu, values};
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::{PIECE, for_each, for_each_piece};
+use crate::backend::host::threads::{PIECE, for_each_piece};
 use crate::backend::{Real, Reduction, Reductions, Tensor, shape};
 use crate::error::Result;
-
-/// Columns that are reduced side by side: their running values fit into the fastest cache.
-const COLUMNS: usize = 512;
 
 /// x (of this shape) reduced over `axes`.
 pub fn reduce<E: Real>(kind: Reduction, x: &[E], shape: &[usize], axes: &[usize]) -> Vec<E> {
@@ -32,12 +29,10 @@ fn extremes<E: Real, const LARGEST: bool>(x: &[E], [outer, len, inner]: [usize; 
         for_each_row(&mut out, x, len, |row, out| *out = extreme::<E, LARGEST>(row));
         return out;
     }
-    let mut work = Vec::new();
-    for (outer, out) in out.chunks_exact_mut(inner).enumerate() {
-        let columns = out.chunks_mut(COLUMNS).enumerate().map(|(i, out)| (&x[outer * len * inner..][..len * inner], i * COLUMNS, out));
-        work.extend(columns);
-    }
-    for_each(work, |_, (x, first, out)| column_extremes::<E, LARGEST>(x, inner, first, out));
+    for_each_columns(x, [len, inner], &mut out, |rows, out| {
+        out.fill(if LARGEST { E::neg_infinity() } else { E::infinity() });
+        rows.for_each(|row| if LARGEST { keep_largest(row, out) } else { keep_smallest(row, out) });
+    });
     out
 }
 
@@ -89,32 +84,17 @@ fn extreme_in_lanes<E: Real, const LARGEST: bool>(row: &[E]) -> E {
     lanes.iter().chain(rest).fold(start, |so_far, &v| more::<E, LARGEST>(so_far, v))
 }
 
-fn column_extremes<E: Real, const LARGEST: bool>(x: &[E], inner: usize, first: usize, out: &mut [E]) {
-    if LARGEST { largest_of_columns(x, inner, first, out) } else { smallest_of_columns(x, inner, first, out) }
-}
-
-dispatch! { fn largest_of_columns<E: Real>(x: &[E], inner: usize, first: usize, out: &mut [E]) = largest_of_columns_body; }
-dispatch! { fn smallest_of_columns<E: Real>(x: &[E], inner: usize, first: usize, out: &mut [E]) = smallest_of_columns_body; }
+dispatch! { fn keep_largest<E: Real>(row: &[E], out: &mut [E]) = keep_largest_body; }
+dispatch! { fn keep_smallest<E: Real>(row: &[E], out: &mut [E]) = keep_smallest_body; }
 
 #[inline(always)]
-fn largest_of_columns_body<I: Isa, E: Real>(x: &[E], inner: usize, first: usize, out: &mut [E]) {
-    extremes_down_columns::<E, true>(x, inner, first, out);
+fn keep_largest_body<I: Isa, E: Real>(row: &[E], out: &mut [E]) {
+    out.iter_mut().zip(row).for_each(|(out, &v)| *out = more::<E, true>(*out, v));
 }
 
 #[inline(always)]
-fn smallest_of_columns_body<I: Isa, E: Real>(x: &[E], inner: usize, first: usize, out: &mut [E]) {
-    extremes_down_columns::<E, false>(x, inner, first, out);
-}
-
-/// The extremes of the columns from `first` on of x, whose rows have `inner` values.
-#[inline(always)]
-fn extremes_down_columns<E: Real, const LARGEST: bool>(x: &[E], inner: usize, first: usize, out: &mut [E]) {
-    out.fill(if LARGEST { E::neg_infinity() } else { E::infinity() });
-    for row in x.chunks_exact(inner) {
-        for (out, &v) in out.iter_mut().zip(&row[first..]) {
-            *out = more::<E, LARGEST>(*out, v);
-        }
-    }
+fn keep_smallest_body<I: Isa, E: Real>(row: &[E], out: &mut [E]) {
+    out.iter_mut().zip(row).for_each(|(out, &v)| *out = more::<E, false>(*out, v));
 }
 
 /// Products over the middle axis of (outer, len, inner), in f64.
@@ -127,12 +107,11 @@ fn products<E: Real>(x: &[E], [outer, len, inner]: [usize; 3]) -> Vec<E> {
         for_each_row(&mut out, x, len, |row, out| *out = E::of(row.iter().map(|v| v.f64()).product()));
         return out;
     }
-    for_each_piece(&mut out, inner, |outer, out| {
-        let mut totals = vec![1.0f64; inner];
-        for row in x[outer * len * inner..][..len * inner].chunks_exact(inner) {
-            totals.iter_mut().zip(row).for_each(|(total, v)| *total *= v.f64());
-        }
-        out.iter_mut().zip(totals).for_each(|(out, total)| *out = E::of(total));
+    for_each_columns(x, [len, inner], &mut out, |rows, out| {
+        let mut totals = [1.0f64; COLUMNS];
+        let totals = &mut totals[..out.len()];
+        rows.for_each(|row| totals.iter_mut().zip(row).for_each(|(total, v)| *total *= v.f64()));
+        out.iter_mut().zip(totals).for_each(|(out, total)| *out = E::of(*total));
     });
     out
 }
