@@ -261,6 +261,22 @@ pub fn unary_special_points<B: Backend>(lab: &Lab<B>) {
     });
 }
 
+/// Near a root at 0 a function's value is as good as a large one.
+pub fn unary_of_small_arguments<B: Backend>(lab: &Lab<B>) {
+    let functions = [Unary::Sin, Unary::Tan, Unary::Tanh, Unary::Log1p, Unary::Expm1, Unary::Erf, Unary::Silu, Unary::Elu(1.25)];
+    once(|| {
+        for (f, x) in functions.into_iter().flat_map(|f| [-3e-3, -1e-5, 1e-5, 3e-3].map(|x| (f, x))) {
+            for width in [1, 35] {
+                let x = lab.hold(Array::new(&[width], vec![x; width]));
+                let want = Array::new(&[width], x.values.iter().map(|&x| define(f, x.into()).value).collect());
+                let got = lab.backend.unary(f, &lab.put(&x)?)?;
+                lab.near(&format!("{f:?} at {}", x.values[0]), &got, &want, lab.tolerance.elementwise, 0.0)?;
+            }
+        }
+        Ok(())
+    });
+}
+
 pub fn unary_propagates_nan<B: Backend>(lab: &Lab<B>) {
     once(|| {
         // In every position of a vector.
