@@ -144,13 +144,13 @@ impl<'a, B: Backend> Context<'a, B> {
         }
     }
 
-    /// Counts these spikes, (B, H, L), where there is a meter.
+    /// Counts these spikes, (B, H, L), where there is a meter; those of a segment that is run again were counted before.
     ///
     /// # Errors
     /// What the device answers.
     pub fn count(&self, spikes: &Var<B>) -> Result<()> {
         match (self.meter, self.mode) {
-            (Some(meter), SpikeMode::Sampled) => meter.see(self.backend(), self.place, spikes.value()),
+            (Some(meter), SpikeMode::Sampled) if !self.tape.is_recomputing() => meter.see(self.backend(), self.place, spikes.value()),
             _ => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::autodiff::{AsLeaf, LeafId};
 use crate::backend::{Backend, Real, Tensor, shape};
 use crate::error::Result;
 
@@ -135,6 +136,12 @@ impl<B: Backend> Param<B> {
         // Under the lock, so that a value is never read with an older version.
         self.inner.version.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+}
+
+impl<B: Backend> AsLeaf for Param<B> {
+    fn as_leaf(&self) -> Result<LeafId> {
+        Ok(LeafId::parameter(self.identity()))
     }
 }
 

@@ -25,6 +25,8 @@ mod model;
 mod official_models;
 mod op_values;
 mod optimizer;
+mod recomputation;
+mod second_derivatives;
 mod sharing;
 mod ssm_kernel;
 mod trajectory;
