@@ -26,6 +26,7 @@ mod official_models;
 mod op_values;
 mod optimizer;
 mod recomputation;
+mod rules;
 mod second_derivatives;
 mod sharing;
 mod ssm_kernel;

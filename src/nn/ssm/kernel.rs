@@ -260,7 +260,8 @@ impl<B: Backend> SsmKernel<B> {
         let (params, mut versions) = (snapshot.params, snapshot.versions.into_iter());
         let vars = self.stored().zip(params).try_map(|(param, value)| {
             let version = versions.next().unwrap_or_default();
-            cx.tape().parameter_as_of(param.identity(), version, &value)
+            let var = cx.tape().parameter_as_of(param.identity(), version, &value)?;
+            Ok(if param.is_trained() { var } else { var.detach() })
         })?;
         let vars = vars.as_ref();
         match self.init {
