@@ -24,7 +24,7 @@ listed! {
 }
 
 /// A normalisation with gain and bias; eps 1e-5, momentum 0.1, as PyTorch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Norm<B: Backend> {
     /// gamma, (d_model).
     pub weight: Param<B>,

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use crate::common::host;
 use pspikessm::autodiff::{Case, Generate, Gradients, Grads, Needs, Op, Oracle, Tape, Var, gradcheck, gradients};
 use pspikessm::backend::*;
-use pspikessm::nn::{Context, Norm, NormKind};
+use pspikessm::nn::hippo::DiagInit;
+use pspikessm::nn::{BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, Norm, NormKind, SsmConfig, SsmInit};
 use pspikessm::{Error, Result};
 
 type Host = Cpu<f64>;
@@ -221,4 +222,40 @@ fn a_tape_of_higher_order_keeps_its_segments() {
     let y = tape.checkpoint(&[&x], |_, v| v[0].square()?.mul(&v[0])).unwrap();
     let slope = gradients(&[&y], &[&x]).unwrap().remove(0);
     assert_eq!(gradients(&[&slope], &[&x]).unwrap()[0].item().unwrap(), 12.0);
+}
+
+#[test]
+fn a_model_whose_blocks_are_run_again_learns_the_same_bits() {
+    let cpu = Cpu::<f32>::new();
+    for seed in 0..6u64 {
+        let run = |recomputes: bool| {
+            let init = if seed.is_multiple_of(2) {
+                SsmConfig::new(6, 4)
+            } else {
+                SsmConfig::new(6, 4).init(SsmInit::Diag(DiagInit::Lin, Discretization::Zoh))
+            };
+            let norm = if seed < 3 { NormKind::Batch } else { NormKind::Layer };
+            let block = BlockConfig::new(init.l_max(9).dropout(0.2))
+                .norm(norm)
+                .prenorm(seed == 1 || seed == 4)
+                .dropout(0.1)
+                .bidirectional(seed != 5);
+            let model = Model::new(&cpu, Key::new(seed), &ModelConfig::new(Encoder::Tokens(7), block, 3).layers(3)).unwrap();
+            let tape = Tape::new(&cpu);
+            let cx = Context::training(&tape, Key::new(1).fold(seed));
+            let cx = if recomputes { cx.recompute() } else { cx };
+            let tokens: Vec<u32> = (0..18).map(|t| (t * t + seed as u32) % 7).collect();
+            let loss = model.forward(&cx, Input::tokens(&tokens, 2).lengths(&[9, 6])).unwrap().cross_entropy(&[0, 2]).unwrap();
+            let nodes = tape.len();
+            let gradients = loss.backward().unwrap();
+            let bits = |tensor: &Tensor<_>| cpu.to_vec(tensor).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            let found = |param| gradients.of(param).ok().map(bits);
+            let state: Vec<_> = model.parameters().iter().map(|(name, param)| (name.clone(), bits(&param.value()), found(param))).collect();
+            assert!(state.iter().filter(|(.., grad)| grad.is_some()).count() > 20);
+            (state, nodes)
+        };
+        let ((kept, all), (again, few)) = (run(false), run(true));
+        assert_eq!(kept, again, "seed {seed}");
+        assert!(few < all, "{few} nodes and {all}");
+    }
 }

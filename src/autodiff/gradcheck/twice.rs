@@ -59,12 +59,23 @@ fn check<B: Backend>(probe: &Probe<'_, B>, inputs: &[Array], mut random: Generat
     let slope = Probe::new(probe.backend, probe.name, |tape, vars| slope(probe, tape, vars)).of_higher_order();
     let all: Vec<Array> = inputs.iter().cloned().chain([cotangent.clone()]).collect();
     let recorded = slope.output(&all)?.values;
-    let mut check = Check::start(&slope, &all, random)?;
-    let backward = probe.gradients(inputs, &cotangent, |_| Role::Leaf)?;
+    // What was recorded once is differentiable: a refusal from here on is a failure.
+    hold(probe, &slope, &all, &recorded, random).map_err(|error| match error {
+        Error::NotDifferentiable { op, help } => probe.fail(format!("of the gradient, {op} says: {help}")),
+        other => other,
+    })
+}
+
+/// Holds the gradient `recorded`, that of `probe` as the function `slope` of `all` of its inputs, against a run backwards, and its own
+/// gradient against central differences.
+fn hold<B: Backend>(probe: &Probe<'_, B>, slope: &Probe<'_, B>, all: &[Array], recorded: &[f64], random: Generate) -> Result<Report> {
+    let mut check = Check::start(slope, all, random)?;
+    let [inputs @ .., cotangent] = all else { return Err(probe.fail("there are no inputs")) };
+    let backward = probe.gradients(inputs, cotangent, |_| Role::Leaf)?;
     let zeros = |i: usize| vec![0.0; inputs[i].values.len()];
     let backward: Vec<f64> = backward.into_iter().enumerate().flat_map(|(i, grad)| grad.unwrap_or_else(|| zeros(i))).collect();
-    check.same_gradient(&recorded, &backward)?;
-    check.differences(&slope)?;
+    check.same_gradient(recorded, &backward)?;
+    check.differences(slope)?;
     Ok(check.finish())
 }
 

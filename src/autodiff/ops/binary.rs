@@ -189,7 +189,7 @@ fn towards_left<B: Backend>(f: Binary, x: &Var<B>, y: &Var<B>, grad: &Var<B>) ->
             grad.mul(&y.mul(&power)?)
         }
         Binary::Atan2 => share_of_square(x, y, grad)?.mul(y),
-        Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => grad.detach().scale(0.0),
+        Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => grad.scale(0.0),
     }
 }
 
@@ -208,7 +208,7 @@ fn towards_right<B: Backend>(f: Binary, [x, y, z]: [&Var<B>; 3], grad: &Var<B>) 
             grad.mul(&z.mul(&flat.select(&number(grad, 1.0)?, x)?.ln()?)?)
         }
         Binary::Atan2 => share_of_square(x, y, grad)?.mul(x)?.neg(),
-        Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => grad.detach().scale(0.0),
+        Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => grad.scale(0.0),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Tape, Var, VarGrads, operands, variables};
 use crate::backend::unary::Domain;
 use crate::backend::{Backend, Tensor, Unary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// f(x) for every element; one input, of any shape.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +75,23 @@ fn times_slope<B: Backend>(f: Unary, [x, y]: [&Var<B>; 2], g: &Var<B>) -> Result
         Unary::Softplus => g.mul(&x.sigmoid()?),
         Unary::Gelu => g.mul(&x.tape().apply(GeluSlope, &[x])?),
         Unary::Linear(scale, _) => g.scale(scale),
+        Unary::Sin => g.mul(&x.cos()?),
+        Unary::Cos => g.mul(&x.sin()?)?.neg(),
+        Unary::Tan => g.mul(&y.square()?.linear_map(1.0, 1.0)?),
+        Unary::Log1p => g.div(&x.linear_map(1.0, 1.0)?),
+        Unary::Expm1 => g.mul(&y.linear_map(1.0, 1.0)?),
+        Unary::Rsqrt => g.mul(&y.square()?.mul(y)?.scale(-0.5)?),
+        Unary::Erf => g.mul(&x.square()?.neg()?.exp()?.scale(std::f64::consts::FRAC_2_SQRT_PI)?),
+        Unary::Silu => g.mul(&x.sigmoid()?.add(&y.mul(&x.neg()?.sigmoid()?)?)?),
+        Unary::Powf(p) if p != 0.0 => g.mul(&x.unary(Unary::Powf(p - 1.0))?.scale(p)?),
+        Unary::Powi(n) if n != 0 => g.mul(&x.unary(Unary::Powi(n.saturating_sub(1)))?.scale(f64::from(n))?),
+        Unary::Elu(alpha) => {
+            let number = |value| Ok::<_, Error>(x.tape().constant(&x.tape().backend().full(&[], value)?));
+            g.mul(&x.gt(&number(0.0)?)?.select(&number(1.0)?, &y.linear_map(1.0, alpha)?)?)
+        }
         // In pieces linear.
-        Unary::Relu | Unary::Clamp(..) => {
+        Unary::Relu | Unary::Clamp(..) | Unary::Abs | Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round | Unary::LeakyRelu(_)
+        | Unary::Powf(_) | Unary::Powi(_) => {
             let backend = x.tape().backend();
             let slope = backend.unary_grad(f, x.value(), &backend.full(x.shape(), 1.0)?)?;
             g.mul(&x.tape().constant(&slope))

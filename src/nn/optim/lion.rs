@@ -1,7 +1,7 @@
 //! Lion: steps of one size, in the direction of the sign of a running mean.
 
 use super::{Moved, Step, UpdateRule, check_shares, check_sizes, combined};
-use crate::backend::{Backend, Binary, Tensor, Unary};
+use crate::backend::{Backend, Tensor, Unary};
 use crate::error::Result;
 
 /// Lion (Chen et al. 2023, [arXiv:2302.06675](https://arxiv.org/abs/2302.06675)): `value -= lr sign(beta1 m + (1 - beta1) g)`, then
@@ -47,16 +47,8 @@ impl<B: Backend> UpdateRule<B> for LionConfig {
 
     fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
         let mixed = |beta: f64| combined(backend, [beta, 1.0 - beta], [&slots[0], grad]);
-        let direction = sign(backend, &mixed(self.beta1)?)?;
+        let direction = backend.unary(Unary::Sign, &mixed(self.beta1)?)?;
         let kept = if step.decay { 1.0 - step.lr * self.weight_decay } else { 1.0 };
         Ok((combined(backend, [kept, -step.lr], [value, &direction])?, vec![mixed(self.beta2)?]))
     }
-}
-
-/// -1, 0 or 1: the slopes of max(x, 0) and of max(-x, 0).
-fn sign<B: Backend>(backend: &B, x: &Tensor<B>) -> Result<Tensor<B>> {
-    let ones = backend.full(x.shape(), 1.0)?;
-    let above = backend.unary_grad(Unary::Relu, x, &ones)?;
-    let below = backend.unary_grad(Unary::Relu, &backend.unary(Unary::Neg, x)?, &ones)?;
-    backend.binary(Binary::Sub, &above, &below)
 }
