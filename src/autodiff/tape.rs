@@ -341,13 +341,23 @@ impl<B: Backend> Tape<B> {
         for (i, input) in inputs.iter().enumerate() {
             let (grad, Some(input)) = (grads.next().flatten(), input) else { continue };
             let grad = grad.ok_or_else(|| no_gradient(name, i))?;
-            let late = || Error::value(name, format!("input {i} was computed after this, and is not of this segment"));
-            let shape = recording.borrow().nodes.get(*input).map(|node| node.shape.clone()).ok_or_else(late)?;
-            shape::exactly(name, &format!("the gradient of input {i}"), &shape, grad.shape())?;
+            {
+                let recording = recording.borrow();
+                let late = || Error::value(name, format!("input {i} was computed after this, and is not of this segment"));
+                let below = recording.nodes.get(*input).ok_or_else(late)?;
+                if below.shape != grad.shape() {
+                    return Err(wrong_shape(name, i, &below.shape, grad.shape()));
+                }
+            }
             add(&self.backend, sums, *input, grad)?;
         }
         Ok(())
     }
+}
+
+/// What is said of an op whose gradient has another shape than its input.
+fn wrong_shape(name: &'static str, input: usize, wanted: &[usize], given: &[usize]) -> Error {
+    Error::shape(name, None, wanted, given, format!("the gradient of input {input} must have its shape"))
 }
 
 /// What is said of an op that keeps a gradient back.

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 /// Averages of a module's parameters over the steps of a training, which often classify better than the last values.
 ///
 /// The average starts at the values of the first [`update`](Ema::update); from then on it is `decay` of itself and 1 - `decay` of the new
-/// ones. Buffers, as the running statistics of a BatchNorm, are copied. It is a [`Module`] itself, with the names of the module's
+/// ones. Buffers, as the running statistics of a BatchNorm, are copied. (A model is [prepared](super::Model::prepare) for its longest sequence
+/// before: that changes what a parameter stands for.) It is a [`Module`] itself, with the names of the module's
 /// parameters: saved by [`store::save`](super::store::save), it is read by the module as its own.
 ///
 /// ```

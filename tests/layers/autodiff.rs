@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use pspikessm::autodiff::{
-    Array, AsLeaf, Case, Generate, Gradients, Grads, LeafId, Mix, Needs, Op, Oracle, Tape, Var, gradcheck, gradgradcheck,
+    Array, AsLeaf, Case, Generate, Gradients, Grads, LeafId, Mix, Needs, Op, Oracle, Tape, Var, VarGrads, gradcheck, gradgradcheck,
 };
 use pspikessm::backend::*;
 use pspikessm::{Error, Result};
@@ -443,7 +443,7 @@ fn a_custom_op_is_a_pair_of_closures() {
     assert!(!op(&tape, &[c.clone(), c.clone()]).unwrap().needs_gradient() && tape.len() == 1);
     assert_eq!(values(op(&tape, &[x.clone(), c]).unwrap().backward().unwrap().of(&x)), [-3.0]);
     // What the closures answer is looked at.
-    let run = |grads: fn(&Var<Host>) -> Result<Vec<Option<Var<Host>>>>| {
+    let run = |grads: fn(&Var<Host>) -> Result<VarGrads<Host>>| {
         let tape = Tape::new(&cpu);
         let x = leaf(&tape, &[1.0, 2.0]);
         tape.custom("odd", &[&x], |v| Ok(v[0].clone()), move |_, _, grad| grads(grad)).unwrap().sum().unwrap().backward()

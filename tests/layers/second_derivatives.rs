@@ -1,6 +1,11 @@
 //! Derivatives of derivatives: every op that has them, Hessians that are known, and refusals in clear words.
 
-use pspikessm::autodiff::{Array, Generate, Tape, Var, differentiate, gradcheck, gradgradcheck, gradients, gradients_from};
+use std::rc::Rc;
+
+use pspikessm::autodiff::{
+    Array, Case, Generate, Grads, Needs, Op, Oracle, Tape, Var, VarGrads, differentiate, gradcheck, gradgradcheck, gradients,
+    gradients_from,
+};
 use pspikessm::backend::*;
 use pspikessm::internal::registry;
 use pspikessm::{Error, Result};
@@ -201,7 +206,7 @@ fn what_cannot_be_differentiated_again_says_why() {
 fn a_composition_gives_an_op_its_derivative() {
     let tape = Tape::higher_order(&Host::new());
     let x = tape.leaf(&tensor(&[0.5, 2.0], &[2]));
-    let (one, needs) = (tape.constant(&tensor(&[1.0, 10.0], &[2])), pspikessm::autodiff::Needs::of([true, false]));
+    let (one, needs) = (tape.constant(&tensor(&[1.0, 10.0], &[2])), Needs::of([true, false]));
     let found = differentiate(|v| v[0].square()?.mul(&v[1]), &[x.clone(), x.clone()], &one, needs).unwrap();
     // 2 x y g, with the second input, the same variable, left out.
     assert_eq!(found[0].as_ref().unwrap().to_vec().unwrap(), [0.5, 80.0]);
@@ -209,4 +214,62 @@ fn a_composition_gives_an_op_its_derivative() {
     // It depends on both all the same: d (2 x y g) / dx + d (2 x y g) / dy = 2 y g + 2 x g.
     let sum = found[0].as_ref().unwrap().sum().unwrap();
     assert_eq!(gradients(&[&sum], &[&x]).unwrap()[0].to_vec().unwrap(), [2.0, 80.0]);
+}
+
+/// x, with a token that counts who holds it.
+#[derive(Clone)]
+struct Held(#[expect(dead_code, reason = "it is held, not read")] Rc<()>);
+
+impl Op<Host> for Held {
+    const NAME: &'static str = "held";
+    type Saved = ();
+
+    fn forward(&self, _: &Host, inputs: &[&Tensor<Host>], _: Needs) -> Result<(Tensor<Host>, ())> {
+        Ok((inputs[0].clone(), ()))
+    }
+
+    fn backward(&self, _: &Host, (): (), grad: &Tensor<Host>, _: Needs) -> Result<Grads<Host>> {
+        Ok(vec![Some(grad.clone())])
+    }
+
+    fn derivative(&self, _: &[V], _: &V, grad: &V, _: Needs) -> Result<VarGrads<Host>> {
+        Ok(vec![Some(grad.tape().apply(self.clone(), &[grad])?)])
+    }
+
+    fn oracle(&self) -> Oracle<Host, Self> {
+        Oracle::Linear
+    }
+
+    fn cases(_: &mut Generate) -> Vec<Case<Self>> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn what_is_kept_for_higher_orders_is_freed_with_the_tape() {
+    let token = Rc::new(());
+    let run = |tape: Tape<Host>| {
+        let x = tape.leaf(&tensor(&[2.0], &[1]));
+        let y = tape.apply(Held(token.clone()), &[&x.square().unwrap()]).unwrap();
+        (tape, x, y)
+    };
+    // A plain tape holds the op for its backward alone, until it has run.
+    let (tape, x, y) = run(Tape::new(&Host::new()));
+    assert_eq!(Rc::strong_count(&token), 2);
+    y.backward().unwrap();
+    assert_eq!(Rc::strong_count(&token), 1);
+    drop((tape, x, y));
+    // One of higher order holds it for its derivative, too.
+    let (tape, x, y) = run(Tape::higher_order(&Host::new()));
+    let slope = gradients(&[&y], &[&x]).unwrap().remove(0);
+    let second = gradients(&[&slope], &[&x]).unwrap().remove(0);
+    assert!(Rc::strong_count(&token) == 3 && second.item().unwrap() == 2.0);
+    drop((x, y, slope, second));
+    assert_eq!(Rc::strong_count(&token), 3, "the tape itself holds what it recorded");
+    drop(tape);
+    assert_eq!(Rc::strong_count(&token), 1);
+    let (tape, x, y) = run(Tape::higher_order(&Host::new()));
+    gradients(&[&y], &[&x]).unwrap();
+    y.backward().unwrap();
+    assert!(tape.is_empty() && Rc::strong_count(&token) == 1);
 }

@@ -291,6 +291,7 @@ impl<B: Backend> Var<B> {
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) where the device fails.
+    #[doc(alias = "affine")]
     pub fn linear_map(&self, scale: f64, shift: f64) -> Result<Var<B>> {
         self.unary(Unary::Linear(scale, shift))
     }
