@@ -324,7 +324,7 @@ pub mod internal {
 
 /// What most programs need, in one import.
 pub mod prelude {
-    pub use crate::autodiff::{Gradients, Tape, Var, gradcheck};
+    pub use crate::autodiff::{Gradients, Tape, Var, gradcheck, gradients};
     pub use crate::backend::{Backend, Cpu, Device, Driver, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, devices};
     // A device's methods; their traits' names are wanted by those alone who write a backend.
     pub use crate::backend::{

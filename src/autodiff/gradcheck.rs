@@ -1,5 +1,5 @@
 //! Gradient checks: [`gradcheck()`] for any function of variables, [`check_op`] for everything that an [`Op`] promises, [`check_agreement`]
-//! for an op on another backend.
+//! for an op on another backend; [`gradgradcheck`] and [`check_twice`] for derivatives of derivatives.
 //!
 //! A custom op brings its own backward, an [`Oracle`] and its cases, and is checked in three lines, as here in `main`:
 //!
@@ -52,9 +52,11 @@ pub(crate) mod agree;
 mod check;
 mod generate;
 mod probe;
+mod twice;
 
 pub(crate) use agree::{Truth, check_agreement, truths};
 pub use generate::Generate;
+pub use twice::{check_twice, gradgradcheck};
 
 use self::check::Check;
 use self::probe::Probe;
@@ -74,6 +76,8 @@ pub struct Report {
     pub largest_error: f64,
     /// The reason of every case that has no oracle.
     pub unverified: Vec<&'static str>,
+    /// The number of cases that are differentiable once, and refused a second derivative by name.
+    pub once: usize,
 }
 
 impl Report {
@@ -82,6 +86,7 @@ impl Report {
         self.comparisons += other.comparisons;
         self.largest_error = self.largest_error.max(other.largest_error);
         self.unverified.extend(other.unverified);
+        self.once += other.once;
     }
 }
 
@@ -107,20 +112,23 @@ pub fn check_op<O: Op<B>, B: Backend>(backend: &B, seed: u64) -> Result<Report> 
     let (mut report, mut live) = (Report::default(), Vec::new());
     for (index, case) in cases.iter().enumerate() {
         let random = Generate::new(generate.seed());
-        report.absorb(check_case(backend, case, random, &mut live).map_err(|error| {
-            let cause = match error {
-                Error::Gradient { help, .. } => help,
-                other => other.to_string(),
-            };
-            let shapes: Vec<&[usize]> = case.inputs.iter().map(|x| x.shape.as_slice()).collect();
-            Error::Gradient { op: O::NAME.into(), help: format!("case {index} of seed {seed}, inputs {shapes:?}: {cause}") }
-        })?);
+        report.absorb(check_case(backend, case, random, &mut live).map_err(|error| in_case(O::NAME, index, seed, case, error))?);
     }
     // An op whose output is always zero would pass every check with a gradient of zero.
     match live.iter().position(|live| !live) {
         None => Ok(report),
         Some(i) => Err(Error::Gradient { op: O::NAME.into(), help: format!("the gradient of input {i} is zero in every case") }),
     }
+}
+
+/// The failure of a case, with its shapes.
+fn in_case<O>(op: &'static str, index: usize, seed: u64, case: &Case<O>, error: Error) -> Error {
+    let cause = match error {
+        Error::Gradient { help, .. } => help,
+        other => other.to_string(),
+    };
+    let shapes: Vec<&[usize]> = case.inputs.iter().map(|x| x.shape.as_slice()).collect();
+    Error::Gradient { op: op.into(), help: format!("case {index} of seed {seed}, inputs {shapes:?}: {cause}") }
 }
 
 /// Checks one case, and notes in `live` which inputs had a gradient that is not all zero.

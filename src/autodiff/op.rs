@@ -1,13 +1,13 @@
 //! What a differentiable operation is: forward, backward, and how its gradient is verified.
 
-use super::{Var, gradcheck::Generate};
+use super::{Var, differentiable_once, differentiate, gradcheck::Generate};
 use crate::backend::{Backend, Tensor};
 use crate::error::{Error, Result};
 
 /// A differentiable operation with any number of inputs and one output.
 ///
-/// Nothing has a default: an op brings its own adjoint, says how that is verified, and gives the cases that
-/// [`check_op`](super::check_op) runs. One test runs it on all of the crate's own ops.
+/// But for [`derivative`](Op::derivative) nothing has a default: an op brings its own adjoint, says how that is verified, and gives the
+/// cases that [`check_op`](super::check_op) runs. One test runs it on all of the crate's own ops.
 pub trait Op<B: Backend>: Clone + 'static {
     /// The name in error messages.
     const NAME: &'static str;
@@ -27,6 +27,22 @@ pub trait Op<B: Backend>: Clone + 'static {
     /// What the device answers.
     fn backward(&self, backend: &B, saved: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>>;
 
+    /// The same gradients as [`backward`](Op::backward), made of variables by ops, so that they can be differentiated again: what
+    /// [`gradients`](super::gradients()) records, on a tape of higher order. `needs` says which of them are wanted.
+    ///
+    /// By default that of the composition, for an op whose [`oracle`](Op::oracle) is one; any other op is differentiable once.
+    /// [`check_twice`](super::check_twice) verifies it.
+    ///
+    /// # Errors
+    /// [`Error::NotDifferentiable`] where the op is differentiable once; what the ops answer.
+    fn derivative(&self, inputs: &[Var<B>], output: &Var<B>, grad: &Var<B>, needs: Needs) -> Result<VarGrads<B>> {
+        let _ = output;
+        match self.oracle() {
+            Oracle::Composition(f) => differentiate(|inputs| f(self, inputs), inputs, grad, needs),
+            _ => Err(differentiable_once(Self::NAME)),
+        }
+    }
+
     /// How the gradient of this op, as configured, is verified.
     fn oracle(&self) -> Oracle<B, Self>;
 
@@ -36,6 +52,17 @@ pub trait Op<B: Backend>: Clone + 'static {
 
 /// One gradient an input, `None` where it was not needed.
 pub type Grads<B> = Vec<Option<Tensor<B>>>;
+
+/// The same as variables.
+pub type VarGrads<B> = Vec<Option<Var<B>>>;
+
+/// The variables of an op that takes exactly `N`.
+///
+/// # Errors
+/// [`Error::Value`] where another number was given.
+pub fn variables<'a, B: Backend, const N: usize>(op: &'static str, inputs: &'a [Var<B>]) -> Result<&'a [Var<B>; N]> {
+    inputs.try_into().map_err(|_| Error::value(op, format!("takes {N} inputs, not {}", inputs.len())))
+}
 
 /// The inputs of an op that takes exactly `N`.
 ///

@@ -3,14 +3,25 @@
 //! A node remembers where its inputs came from and one closure, its backward. Going backwards, the tape hands every closure the
 //! gradient of its output, and adds what it returns to the gradients of the inputs. Nothing else in the crate accumulates.
 
+mod custom;
+mod higher_order;
+mod leaf_gradients;
+mod recompute;
+mod var;
+
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub(crate) use self::higher_order::differentiable_once;
+pub use self::higher_order::{differentiate, gradients, gradients_from};
+use self::leaf_gradients::add;
+pub use self::leaf_gradients::{AsLeaf, Gradients, LeafId};
+pub use self::var::Var;
+use self::{higher_order::Source, recompute::Segment};
 use super::op::{Grads, Needs, Op};
-use crate::backend::{Backend, Binary, Tensor};
+use crate::backend::{Backend, Tensor, shape};
 use crate::error::{Error, Result};
 
 type Backward<B> = Box<dyn FnOnce(&B, &Tensor<B>) -> Result<Grads<B>>>;
@@ -20,31 +31,49 @@ struct Node<B: Backend> {
     /// Of the value, and so of its gradient.
     shape: Vec<usize>,
     inputs: Vec<Option<usize>>,
-    /// `None` for a leaf.
-    backward: Option<Backward<B>>,
+    kind: Kind<B>,
+    /// What its derivative is recorded from: kept on a tape of higher order alone.
+    source: Option<Rc<Source<B>>>,
+}
+
+/// What happens where the gradient of a node has been summed up.
+enum Kind<B: Backend> {
+    /// It is kept.
+    Leaf(LeafId),
+    /// The op makes the gradients of its inputs of it.
+    Op(Backward<B>),
+    /// The segment is recorded, in the place of this node.
+    Segment(Segment<B>),
 }
 
 /// The node of what is computed on a spent tape: it is not stored.
 const SPENT: usize = usize::MAX;
 
-/// How the gradient of a leaf is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Leaf {
-    /// A parameter of this identity, on any tape.
-    Parameter(u64),
-    /// The node of a recording of this identity.
-    Node(u64, usize),
+/// What a recording is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It stores what is computed.
+    Recording,
+    /// It runs a segment for its value alone; whether anything that needs a gradient was met in it.
+    Surveying { met: bool },
+    /// It runs backwards, and records a segment again.
+    Recomputing,
+    /// It was run backwards.
+    Spent,
 }
 
 struct Recording<B: Backend> {
     /// What tells it from every other recording of the process.
     identity: u64,
     nodes: Vec<Node<B>>,
+    /// How many leaves were made, those that are gone among them.
+    leaves: usize,
     /// The leaf of every parameter that was used, so that using it twice gives one gradient.
     parameters: HashMap<u64, Var<B>>,
     /// The versions of those parameters whose value must not change before the tape runs backwards.
     versions: HashMap<u64, u64>,
-    spent: bool,
+    phase: Phase,
+    higher_order: bool,
 }
 
 /// A recording of operations on one backend. Clones share the recording; each thread has tapes of its own.
@@ -76,9 +105,28 @@ impl<B: Backend> Clone for Tape<B> {
 impl<B: Backend> Tape<B> {
     /// A tape that records.
     pub fn new(backend: &B) -> Self {
+        Self::recording(backend, false)
+    }
+
+    /// A tape that records, and keeps enough for derivatives of derivatives: [`gradients()`] puts gradients on the tape, where they are
+    /// differentiated again. It holds the inputs and the output of every op until it is dropped or run backwards.
+    #[doc(alias = "create_graph")]
+    #[doc(alias = "double backward")]
+    pub fn higher_order(backend: &B) -> Self {
+        Self::recording(backend, true)
+    }
+
+    fn recording(backend: &B, higher_order: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let identity = NEXT.fetch_add(1, Ordering::Relaxed);
-        let recording = Recording { identity, nodes: Vec::new(), parameters: HashMap::new(), versions: HashMap::new(), spent: false };
+        let recording = Recording {
+            identity: NEXT.fetch_add(1, Ordering::Relaxed),
+            nodes: Vec::new(),
+            leaves: 0,
+            parameters: HashMap::new(),
+            versions: HashMap::new(),
+            phase: Phase::Recording,
+            higher_order,
+        };
         Tape { backend: backend.clone(), recording: Some(Rc::new(RefCell::new(recording))) }
     }
 
@@ -94,6 +142,8 @@ impl<B: Backend> Tape<B> {
     /// assert!(tape.is_empty() && y.sum()?.backward().is_err());
     /// # Ok(()) }
     /// ```
+    #[doc(alias = "no_grad")]
+    #[doc(alias = "inference_mode")]
     pub fn off(backend: &B) -> Self {
         Tape { backend: backend.clone(), recording: None }
     }
@@ -124,10 +174,21 @@ impl<B: Backend> Tape<B> {
     }
 
     /// A value that gets a gradient.
+    #[doc(alias = "requires_grad")]
     pub fn leaf(&self, value: &Tensor<B>) -> Var<B> {
-        let node = self.push(Node { name: "leaf", shape: value.shape().into(), inputs: Vec::new(), backward: None });
-        let leaf = node.zip(self.identity()).map(|(node, recording)| Leaf::Node(recording, node));
-        Var { tape: self.clone(), value: value.clone(), node, leaf }
+        let Some(recording) = &self.recording else { return self.constant(value) };
+        let leaf = {
+            let mut recording = recording.borrow_mut();
+            recording.leaves += 1;
+            LeafId::numbered(recording.identity, recording.leaves)
+        };
+        self.leaf_called(leaf, value)
+    }
+
+    fn leaf_called(&self, leaf: LeafId, value: &Tensor<B>) -> Var<B> {
+        let shape = value.shape().into();
+        let node = self.push(Node { name: "leaf", shape, inputs: Vec::new(), kind: Kind::Leaf(leaf), source: None });
+        Var { tape: self.clone(), value: value.clone(), node, leaf: Some(leaf) }
     }
 
     /// The leaf of the parameter with this identity; the same variable every time it is asked for.
@@ -136,7 +197,7 @@ impl<B: Backend> Tape<B> {
         if let Some(var) = recording.borrow().parameters.get(&identity) {
             return Var { tape: self.clone(), ..var.clone() };
         }
-        let var = Var { leaf: Some(Leaf::Parameter(identity)), ..self.leaf(value) };
+        let var = self.leaf_called(LeafId::parameter(identity), value);
         // The stored variable must not hold the tape that holds it.
         let stored = Var { tape: Tape::off(&self.backend), ..var.clone() };
         recording.borrow_mut().parameters.insert(identity, stored);
@@ -162,41 +223,49 @@ impl<B: Backend> Tape<B> {
     /// What the op's forward answers; [`Error::Value`] where inputs that need gradients were recorded on different tapes, or there are
     /// more than [`Needs::MAX`] inputs.
     pub fn apply<O: Op<B>>(&self, op: O, inputs: &[&Var<B>]) -> Result<Var<B>> {
+        let (tape, needs) = self.place(O::NAME, inputs)?;
+        let values: Vec<&Tensor<B>> = inputs.iter().map(|v| &v.value).collect();
+        let (value, saved) = op.forward(&tape.backend, &values, needs)?;
+        if !needs.any() {
+            return Ok(tape.constant(&value));
+        }
+        let source = tape.is_higher_order().then(|| {
+            let op = op.clone();
+            Source::new(inputs, &value, move |inputs, output, grad, needs| op.derivative(inputs, output, grad, needs))
+        });
+        let backward: Backward<B> = Box::new(move |backend, grad| op.backward(backend, saved, grad, needs));
+        Ok(tape.record(O::NAME, inputs, value, Kind::Op(backward), source))
+    }
+
+    /// The tape on which something made of `inputs` is recorded, and which of them need a gradient: none where nothing is recorded now.
+    fn place<'a>(&'a self, name: &'static str, inputs: &[&'a Var<B>]) -> Result<(&'a Tape<B>, Needs)> {
         if inputs.len() > Needs::MAX {
-            return Err(Error::value(
-                O::NAME,
-                format!("an op takes at most {} inputs, not {}: apply it in groups", Needs::MAX, inputs.len()),
-            ));
+            let help = format!("an op takes at most {} inputs, not {}: apply it in groups", Needs::MAX, inputs.len());
+            return Err(Error::value(name, help));
         }
         let mut recorded = inputs.iter().filter(|v| v.node.is_some()).map(|v| &v.tape);
         let tape = recorded.next().unwrap_or(self);
         if recorded.any(|other| !tape.shares(other)) {
-            return Err(Error::value(O::NAME, "an input was recorded on another tape: use one tape for a computation"));
+            return Err(Error::value(name, "an input was recorded on another tape: use one tape for a computation"));
         }
-        let values: Vec<&Tensor<B>> = inputs.iter().map(|v| &v.value).collect();
         let needs = Needs::of(inputs.iter().map(|v| v.node.is_some()));
-        let (value, saved) = op.forward(&tape.backend, &values, needs)?;
-        let node = if needs.any() {
-            let backward: Backward<B> = Box::new(move |backend, grad| op.backward(backend, saved, grad, needs));
-            let inputs = inputs.iter().map(|v| v.node).collect();
-            tape.push(Node { name: O::NAME, shape: value.shape().into(), inputs, backward: Some(backward) })
-        } else {
-            None
-        };
-        Ok(Var { tape: tape.clone(), value, node, leaf: None })
+        Ok((tape, if tape.surveys(needs.any()) { Needs::NONE } else { needs }))
+    }
+
+    /// A node that has come of `inputs`.
+    fn record(&self, name: &'static str, inputs: &[&Var<B>], value: Tensor<B>, kind: Kind<B>, source: Option<Rc<Source<B>>>) -> Var<B> {
+        let inputs = inputs.iter().map(|v| v.node).collect();
+        let node = self.push(Node { name, shape: value.shape().into(), inputs, kind, source });
+        Var { tape: self.clone(), value, node, leaf: None }
     }
 
     fn push(&self, node: Node<B>) -> Option<usize> {
         let mut recording = self.recording.as_ref()?.borrow_mut();
-        if recording.spent {
+        if recording.phase == Phase::Spent {
             return Some(SPENT);
         }
         recording.nodes.push(node);
         Some(recording.nodes.len() - 1)
-    }
-
-    fn identity(&self) -> Option<u64> {
-        Some(self.recording.as_ref()?.borrow().identity)
     }
 
     fn shares(&self, other: &Tape<B>) -> bool {
@@ -206,206 +275,92 @@ impl<B: Backend> Tape<B> {
     /// Runs the recording backwards from `root`, whose gradient is `seed`, and spends it.
     fn backward(&self, root: &Var<B>, seed: Tensor<B>) -> Result<Gradients<B>> {
         const OP: &str = "backward";
-        crate::backend::shape::exactly(OP, "the gradient of the root", root.shape(), seed.shape())?;
+        shape::exactly(OP, "the gradient of the root", root.shape(), seed.shape())?;
+        let none = |help: &str| Err(Error::NotDifferentiable { op: OP, help: help.into() });
         let (Some(recording), Some(start)) = (&self.recording, root.node) else {
-            return Err(Error::NotDifferentiable {
-                op: OP,
-                help: "nothing was recorded: make the tape with Tape::new and the inputs with leaf".into(),
-            });
+            return none("nothing was recorded: make the tape with Tape::new and the inputs with leaf");
         };
-        if std::mem::replace(&mut recording.borrow_mut().spent, true) {
-            return Err(Error::NotDifferentiable {
-                op: OP,
-                help: "this tape was run backwards before: record the computation again".into(),
-            });
-        }
-        // Nothing stays borrowed while ops run: they are free to use the tape.
-        let mut nodes = std::mem::take(&mut recording.borrow_mut().nodes);
-        let parameters = std::mem::take(&mut recording.borrow_mut().parameters);
-        recording.borrow_mut().versions.clear();
-        let mut by_node = HashMap::from([(start, seed)]);
-        for index in (0..=start).rev() {
+        let later = {
+            let mut recording = recording.borrow_mut();
+            match recording.phase {
+                Phase::Recording => recording.phase = Phase::Spent,
+                Phase::Spent => return none("this tape was run backwards before: record the computation again"),
+                _ => return none("this is a segment that is run again: run the tape backwards outside of it"),
+            }
+            recording.nodes.split_off(start + 1)
+        };
+        drop(later);
+        let found = self.walk(recording, start, seed);
+        // Nothing stays borrowed while values are dropped, or while ops run: both are free to use the tape.
+        let (nodes, parameters) = {
+            let mut recording = recording.borrow_mut();
+            recording.versions.clear();
+            (std::mem::take(&mut recording.nodes), std::mem::take(&mut recording.parameters))
+        };
+        drop((nodes, parameters));
+        Ok(Gradients::new(&self.backend, found?))
+    }
+
+    /// Takes node after node off the recording, the last of which is `start`: the gradients of the leaves.
+    fn walk(&self, recording: &RefCell<Recording<B>>, start: usize, seed: Tensor<B>) -> Result<BTreeMap<LeafId, Tensor<B>>> {
+        let (mut sums, mut leaves) = (BTreeMap::from([(start, seed)]), BTreeMap::new());
+        loop {
             // Popping drops what a node saved as soon as it is used.
-            nodes.truncate(index + 1);
-            let Some(Node { name, inputs, backward: Some(backward), .. }) = nodes.pop() else { continue };
-            let Some(grad) = by_node.remove(&index) else { continue };
-            let mut grads = backward(&self.backend, &grad)?.into_iter();
-            for (i, input) in inputs.iter().enumerate() {
-                let (grad, Some(input)) = (grads.next().flatten(), input) else { continue };
-                let Some(grad) = grad else {
-                    return Err(Error::Gradient { op: name.into(), help: format!("input {i} needs a gradient, but the op gave none") });
-                };
-                crate::backend::shape::exactly(name, &format!("the gradient of input {i}"), &nodes[*input].shape, grad.shape())?;
-                add(&self.backend, &mut by_node, *input, grad)?;
+            let popped = recording.borrow_mut().nodes.pop();
+            let Some(Node { name, inputs, kind, .. }) = popped else { return Ok(leaves) };
+            let index = recording.borrow().nodes.len();
+            if let Kind::Leaf(leaf) = kind {
+                leaf.identity().map(|identity| recording.borrow_mut().parameters.remove(&identity));
             }
-        }
-        let identity = recording.borrow().identity;
-        let parameters: HashMap<usize, u64> = parameters.into_iter().filter_map(|(id, var)| Some((var.node?, id))).collect();
-        let leaf = |node: usize| parameters.get(&node).map_or(Leaf::Node(identity, node), |&id| Leaf::Parameter(id));
-        let by_leaf = by_node.into_iter().map(|(node, grad)| (leaf(node), grad)).collect();
-        Ok(Gradients { backend: self.backend.clone(), by_leaf })
-    }
-}
-
-/// The gradients of the leaves, parameters among them, after a run backwards.
-pub struct Gradients<B: Backend> {
-    backend: B,
-    by_leaf: HashMap<Leaf, Tensor<B>>,
-}
-
-impl<B: Backend> Gradients<B> {
-    /// The gradient of a leaf.
-    ///
-    /// # Errors
-    /// [`Error::NotDifferentiable`] where there is none: for a constant, for what an op computed (only leaves keep their gradient), and for
-    /// a leaf on which the root of this run does not depend, such as one of another tape.
-    pub fn of(&self, leaf: &Var<B>) -> Result<&Tensor<B>> {
-        let none = |help: &str| Error::NotDifferentiable { op: "Gradients::of", help: help.into() };
-        match (leaf.leaf, leaf.node) {
-            (Some(place), _) => self.by_leaf.get(&place).ok_or_else(|| none("what was run backwards does not depend on this leaf")),
-            (None, Some(_)) => Err(none("an op computed this value, and only leaves keep their gradient: make it a leaf")),
-            (None, None) => Err(none("this value is a constant: make it with leaf, on a tape that records")),
-        }
-    }
-
-    /// The gradient of the parameter with this identity; `None` where what was run backwards does not depend on it.
-    pub fn of_parameter(&self, identity: u64) -> Option<&Tensor<B>> {
-        self.by_leaf.get(&Leaf::Parameter(identity))
-    }
-
-    /// Adds the gradients of another run backwards, such as that of another part of a batch. Gradients of one parameter are summed; those
-    /// of the other run's leaves are kept beside these.
-    ///
-    /// # Errors
-    /// What the backend's sum answers.
-    pub fn accumulate(&mut self, other: Gradients<B>) -> Result<()> {
-        other.by_leaf.into_iter().try_for_each(|(leaf, grad)| add(&self.backend, &mut self.by_leaf, leaf, grad))
-    }
-
-    /// Multiplies all gradients by `factor`.
-    ///
-    /// # Errors
-    /// What the backend's product answers.
-    pub fn scale(&mut self, factor: f64) -> Result<()> {
-        let factor = self.backend.full(&[], factor)?;
-        self.by_leaf.values_mut().try_for_each(|grad| {
-            *grad = self.backend.binary(Binary::Mul, grad, &factor)?;
-            Ok(())
-        })
-    }
-}
-
-/// Adds `grad` to what stands at `place`.
-fn add<B: Backend, K: Hash + Eq>(backend: &B, sums: &mut HashMap<K, Tensor<B>>, place: K, grad: Tensor<B>) -> Result<()> {
-    let sum = match sums.remove(&place) {
-        Some(earlier) => backend.binary(Binary::Add, &earlier, &grad)?,
-        None => grad,
-    };
-    sums.insert(place, sum);
-    Ok(())
-}
-
-/// A value on a tape. Cloning is free. Its methods are the ops: each returns a new value and records how it came about.
-///
-/// ```
-/// use pspikessm::{autodiff::Tape, backend::*};
-/// # fn main() -> pspikessm::Result<()> {
-/// let cpu = Cpu::<f64>::new();
-/// let tape = Tape::new(&cpu);
-/// let x = tape.leaf(&cpu.from_vec(vec![0.0, 1.0], &[2])?);
-/// let y = x.exp()?.mul(&tape.constant(&cpu.full(&[], 3.0)?))?;
-/// assert_eq!((y.shape(), y.needs_gradient()), (&[2][..], true));
-/// // A value that is no scalar needs a gradient of its shape to start from.
-/// let gradients = y.backward_from(&cpu.from_vec(vec![1.0, 0.0], &[2])?)?;
-/// assert_eq!(cpu.to_vec(gradients.of(&x)?)?, [3.0, 0.0]);
-/// # Ok(()) }
-/// ```
-pub struct Var<B: Backend> {
-    tape: Tape<B>,
-    value: Tensor<B>,
-    /// `None` for a constant.
-    node: Option<usize>,
-    /// `None` for a constant, and for what an op computed.
-    leaf: Option<Leaf>,
-}
-
-impl<B: Backend> Clone for Var<B> {
-    fn clone(&self) -> Self {
-        Var { tape: self.tape.clone(), value: self.value.clone(), node: self.node, leaf: self.leaf }
-    }
-}
-
-impl<B: Backend> Var<B> {
-    /// The value.
-    pub fn value(&self) -> &Tensor<B> {
-        &self.value
-    }
-
-    /// The length of every axis.
-    pub fn shape(&self) -> &[usize] {
-        self.value.shape()
-    }
-
-    /// The tape.
-    pub fn tape(&self) -> &Tape<B> {
-        &self.tape
-    }
-
-    /// Whether a gradient flows to this value.
-    pub fn needs_gradient(&self) -> bool {
-        self.node.is_some()
-    }
-
-    /// The same value, cut off from its history.
-    pub fn detach(&self) -> Var<B> {
-        self.tape.constant(&self.value)
-    }
-
-    /// The values on the host, row-major.
-    ///
-    /// # Errors
-    /// [`Error::Device`] where the device fails, now or in an earlier call that did not wait.
-    pub fn to_vec(&self) -> Result<Vec<B::Elem>> {
-        self.tape.backend.to_vec(&self.value)
-    }
-
-    /// The only value of a tensor with one element, in f64.
-    ///
-    /// # Errors
-    /// [`Error::Value`] where there are more elements, or none; as [`Var::to_vec`].
-    pub fn item(&self) -> Result<f64> {
-        match self.to_vec()?.as_slice() {
-            [value] => Ok(crate::backend::Real::f64(*value)),
-            values => {
-                Err(Error::value("item", format!("shape {:?} has {} elements, not one: reduce it first", self.shape(), values.len())))
+            let Some(grad) = sums.remove(&index) else { continue };
+            match kind {
+                Kind::Leaf(leaf) => add(&self.backend, &mut leaves, leaf, grad)?,
+                Kind::Op(backward) => {
+                    let grads = backward(&self.backend, &grad)?;
+                    self.hand_down(recording, name, &inputs, grads, &mut sums)?;
+                }
+                Kind::Segment(segment) => {
+                    if let Some(node) = self.record_again(recording, segment, grad.shape())? {
+                        add(&self.backend, &mut sums, node, grad)?;
+                    }
+                }
             }
         }
     }
 
-    /// Runs the tape backwards from this scalar, and spends it.
-    ///
-    /// # Errors
-    /// [`Error::NotDifferentiable`] where this is not one number, nothing was recorded, or the tape is spent.
-    pub fn backward(&self) -> Result<Gradients<B>> {
-        if self.value.numel() != 1 {
-            let help =
-                format!("shape {:?} is not one number: reduce it, or call backward_from with a gradient of this shape", self.shape());
-            return Err(Error::NotDifferentiable { op: "backward", help });
+    /// Adds the gradients that an op gave to those of its inputs.
+    fn hand_down(
+        &self,
+        recording: &RefCell<Recording<B>>,
+        name: &'static str,
+        inputs: &[Option<usize>],
+        grads: Grads<B>,
+        sums: &mut BTreeMap<usize, Tensor<B>>,
+    ) -> Result<()> {
+        let mut grads = grads.into_iter();
+        for (i, input) in inputs.iter().enumerate() {
+            let (grad, Some(input)) = (grads.next().flatten(), input) else { continue };
+            let grad = grad.ok_or_else(|| no_gradient(name, i))?;
+            {
+                let recording = recording.borrow();
+                let late = || Error::value(name, format!("input {i} was computed after this, and is not of this segment"));
+                let below = recording.nodes.get(*input).ok_or_else(late)?;
+                if below.shape != grad.shape() {
+                    return Err(wrong_shape(name, i, &below.shape, grad.shape()));
+                }
+            }
+            add(&self.backend, sums, *input, grad)?;
         }
-        self.backward_from(&self.tape.backend.full(self.shape(), 1.0)?)
-    }
-
-    /// Runs the tape backwards with this gradient of the value.
-    ///
-    /// # Errors
-    /// As [`Var::backward`]; [`Error::Shape`] where `grad` has another shape.
-    pub fn backward_from(&self, grad: &Tensor<B>) -> Result<Gradients<B>> {
-        self.tape.backward(self, grad.clone())
+        Ok(())
     }
 }
 
-impl<B: Backend> std::fmt::Debug for Var<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Var{:?}", self.shape())
-    }
+/// What is said of an op whose gradient has another shape than its input.
+fn wrong_shape(name: &'static str, input: usize, wanted: &[usize], given: &[usize]) -> Error {
+    Error::shape(name, None, wanted, given, format!("the gradient of input {input} must have its shape"))
+}
+
+/// What is said of an op that keeps a gradient back.
+fn no_gradient(name: &'static str, input: usize) -> Error {
+    Error::Gradient { op: name.into(), help: format!("input {input} needs a gradient, but the op gave none") }
 }

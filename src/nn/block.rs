@@ -108,7 +108,7 @@ setters! {
 }
 
 /// One branch from the block's input to a potential: a SpikeSampler and an SSM.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Branch<B: Backend> {
     sampler: SpikeSampler<B>,
     ssm: Ssm<B>,
@@ -138,8 +138,8 @@ impl<B: Backend> Module<B> for Branch<B> {
 /// o = x + dropout(m), or m               normalised if not prenorm
 /// ```
 ///
-/// Source: the paper's equations. That uniform numbers are used twice follows the official code ([`BlockConfig::own_noise`]).
-#[derive(Debug)]
+/// Clones are the same block: their parameters are. Source: the paper's equations. That uniform numbers are used twice follows the official code ([`BlockConfig::own_noise`]).
+#[derive(Clone, Debug)]
 pub struct Block<B: Backend> {
     forward: Branch<B>,
     output: SpikeSampler<B>,

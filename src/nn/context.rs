@@ -36,6 +36,8 @@ pub struct Context<'a, B: Backend> {
     given: Option<&'a [Tensor<B>]>,
     /// Spikes or their expectation.
     pub mode: SpikeMode,
+    /// Whether blocks keep their input alone, and are run again for their gradients.
+    recompute: bool,
     /// Who counts the spikes.
     pub meter: Option<&'a SpikeMeter>,
     /// The layer and the place in it that spikes are counted for.
@@ -46,7 +48,7 @@ impl<'a, B: Backend> Context<'a, B> {
     /// A training pass on `tape`.
     pub fn training(tape: &'a Tape<B>, key: Key) -> Self {
         let (mode, place) = (SpikeMode::Sampled, (0, Site::Input));
-        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, meter: None, place }
+        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, recompute: false, meter: None, place }
     }
 
     /// An evaluation pass on `tape`; spikes are still drawn at random, as in the official code.
@@ -57,6 +59,12 @@ impl<'a, B: Backend> Context<'a, B> {
     /// The same with the expected spike in place of every spike.
     pub fn expected(self) -> Self {
         Context { mode: SpikeMode::Expected, ..self }
+    }
+
+    /// The same with blocks that keep their input alone, and are run again when the tape runs backwards: the same bits in less memory, for
+    /// the time of a second forward pass. See [`Tape::checkpoint`]. A pass whose spikes are counted keeps everything.
+    pub fn recompute(self) -> Self {
+        Context { recompute: true, ..self }
     }
 
     /// The same with `meter` counting spikes.
@@ -78,6 +86,17 @@ impl<'a, B: Backend> Context<'a, B> {
     /// The same for samples that are `sides` sequences each: a batch holds all first sequences, then all second ones.
     pub(super) fn sides(self, sides: usize) -> Self {
         Context { samples: Samples { sides, ..self.samples }, ..self }
+    }
+
+    /// Whether a block is to be run again for its gradients.
+    pub(super) fn recomputes(&self) -> bool {
+        self.recompute && self.meter.is_none()
+    }
+
+    /// What is needed to make the same surroundings on a tape again, once these are gone.
+    pub(super) fn kept(&self) -> KeptContext<B> {
+        let Context { training, key, samples, mode, place, .. } = *self;
+        KeptContext { training, key, samples, given: self.given.map(<[_]>::to_vec), mode, place }
     }
 
     /// The surroundings of the part with this index: its own random numbers.
@@ -144,15 +163,33 @@ impl<'a, B: Backend> Context<'a, B> {
         }
     }
 
-    /// Counts these spikes, (B, H, L), where there is a meter.
+    /// Counts these spikes, (B, H, L), where there is a meter; those of a segment that is run again were counted before.
     ///
     /// # Errors
     /// What the device answers.
     pub fn count(&self, spikes: &Var<B>) -> Result<()> {
         match (self.meter, self.mode) {
-            (Some(meter), SpikeMode::Sampled) => meter.see(self.backend(), self.place, spikes.value()),
+            (Some(meter), SpikeMode::Sampled) if !self.tape.is_recomputing() => meter.see(self.backend(), self.place, spikes.value()),
             _ => Ok(()),
         }
+    }
+}
+
+/// A [`Context`] without its tape.
+pub(super) struct KeptContext<B: Backend> {
+    training: bool,
+    key: Key,
+    samples: Samples,
+    given: Option<Vec<Tensor<B>>>,
+    mode: SpikeMode,
+    place: (usize, Site),
+}
+
+impl<B: Backend> KeptContext<B> {
+    /// The context on this tape.
+    pub fn on<'a>(&'a self, tape: &'a Tape<B>) -> Context<'a, B> {
+        let KeptContext { training, key, samples, ref given, mode, place } = *self;
+        Context { tape, training, key, samples, given: given.as_deref(), mode, recompute: false, meter: None, place }
     }
 }
 

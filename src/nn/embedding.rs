@@ -6,7 +6,7 @@ use crate::backend::{Backend, Key};
 use crate::error::{Error, Result};
 
 /// A table (vocabulary, d_model) of which every token picks a row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Embedding<B: Backend> {
     /// The table.
     pub weight: Param<B>,

@@ -6,7 +6,7 @@ use crate::backend::{Backend, Key, Unary};
 use crate::error::{Error, Result};
 
 /// y = W x + b over the channel axis, W (d_output, d_input).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Linear<B: Backend> {
     /// W.
     pub weight: Param<B>,

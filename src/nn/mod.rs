@@ -7,6 +7,7 @@
 mod setters;
 
 mod activation;
+mod average;
 mod block;
 mod clamp_fuse;
 mod context;
@@ -28,6 +29,7 @@ pub mod ssm;
 pub mod store;
 
 pub use activation::Activation;
+pub use average::Ema;
 pub use block::{Block, BlockConfig};
 pub use clamp_fuse::ClampFuse;
 pub use context::Context;
@@ -38,8 +40,8 @@ pub use loss::{CrossEntropy, LossReduction, bce_with_logits, huber_loss, l1_loss
 pub use model::{Encoder, Input, Model, ModelConfig, Pooling};
 pub use module::{Module, Names, Param, ParamOptions};
 pub use norm::{Norm, NormKind};
-pub use optim::{AdamWConfig, Moments, Optimizer};
-pub use schedule::{Cosine, Plateau};
+pub use optim::{AdamConfig, AdamWConfig, LionConfig, Moved, Optimizer, OptimizerConfig, ParamState, SgdConfig, Step, UpdateRule};
+pub use schedule::{Cosine, LinearDecay, OneCycle, Plateau, RateSchedule, StepDecay};
 pub use spike_meter::{Site, SpikeMeter};
 pub use spike_mixer::SpikeMixer;
 pub use spike_sampler::{SpikeSampler, SpikeSource};

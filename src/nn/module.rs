@@ -1,11 +1,12 @@
 //! Parameters, buffers, and the modules that name them.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::autodiff::{AsLeaf, LeafId};
 use crate::backend::{Backend, Real, Tensor, shape};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How the optimiser treats a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +30,8 @@ impl ParamOptions {
     pub const PLAIN: ParamOptions = ParamOptions::Trained { lr: None, decay: false };
 }
 
-/// A named tensor of a module: a trained parameter or a buffer. Clones are the same parameter.
+/// A named tensor of a module: a trained parameter or a buffer. Clones are the same parameter: put in two places, it is tied. It then has
+/// one gradient, the sum of both places', is moved once, and stands in a file once, under the first of its names.
 ///
 /// ```
 /// use pspikessm::{backend::*, nn::*};
@@ -55,6 +57,7 @@ struct Inner<B: Backend> {
     /// How often the value was replaced.
     version: AtomicU64,
     options: ParamOptions,
+    frozen: AtomicBool,
 }
 
 impl<B: Backend> Clone for Param<B> {
@@ -74,7 +77,8 @@ impl<B: Backend> Param<B> {
     pub fn new(value: Tensor<B>, options: ParamOptions) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let identity = NEXT.fetch_add(1, Ordering::Relaxed);
-        Param { inner: Arc::new(Inner { identity, value: RwLock::new(value), version: AtomicU64::new(0), options }) }
+        let (value, version, frozen) = (RwLock::new(value), AtomicU64::new(0), AtomicBool::new(false));
+        Param { inner: Arc::new(Inner { identity, value, version, options, frozen }) }
     }
 
     /// A parameter from host values, row-major.
@@ -108,9 +112,25 @@ impl<B: Backend> Param<B> {
         self.inner.options
     }
 
-    /// Whether it is trained.
+    /// Whether it is trained: no buffer, and not frozen.
+    #[doc(alias = "requires_grad")]
     pub fn is_trained(&self) -> bool {
-        self.inner.options != ParamOptions::Buffer
+        self.inner.options != ParamOptions::Buffer && !self.is_frozen()
+    }
+
+    /// Takes it out of the training: it is a constant for the passes that come, and an optimiser leaves it alone. Its options stay.
+    pub fn freeze(&self) {
+        self.inner.frozen.store(true, Ordering::Release);
+    }
+
+    /// Puts it back.
+    pub fn unfreeze(&self) {
+        self.inner.frozen.store(false, Ordering::Release);
+    }
+
+    /// Whether it was frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.inner.frozen.load(Ordering::Acquire)
     }
 
     /// The present value and its version, read together even where another thread replaces the value.
@@ -135,6 +155,12 @@ impl<B: Backend> Param<B> {
         // Under the lock, so that a value is never read with an older version.
         self.inner.version.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+}
+
+impl<B: Backend> AsLeaf for Param<B> {
+    fn as_leaf(&self) -> Result<LeafId> {
+        Ok(LeafId::parameter(self.identity()))
     }
 }
 
@@ -191,9 +217,54 @@ pub trait Module<B: Backend> {
         all_names(self).into_iter().filter(|(_, param)| seen.insert(param.identity())).collect()
     }
 
+    /// Freezes everything below `part`, as in "encoder" or "blocks.0.mixer.weight"; all of the module for "". How many parameters that are.
+    ///
+    /// ```
+    /// use pspikessm::{autodiff::Tape, backend::*, nn::*};
+    /// # fn main() -> pspikessm::Result<()> {
+    /// let cpu = Cpu::<f32>::new();
+    /// let linear = Linear::new(&cpu, Key::new(0), 2, 3)?;
+    /// assert_eq!(linear.freeze("weight")?, 1);
+    /// let tape = Tape::new(&cpu);
+    /// let cx = Context::training(&tape, Key::new(1));
+    /// let gradients = linear.forward(&cx, &tape.constant(&cpu.full(&[4, 2], 1.0)?))?.sum()?.backward()?;
+    /// assert!(gradients.of(&linear.weight).is_err() && gradients.of(&linear.bias).is_ok());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] where nothing has such a name.
+    fn freeze(&self, part: &str) -> Result<usize> {
+        let below = below(self, part)?;
+        below.iter().for_each(Param::freeze);
+        Ok(below.len())
+    }
+
+    /// Undoes [`freeze`](Module::freeze) of everything below `part`.
+    ///
+    /// # Errors
+    /// As [`freeze`](Module::freeze).
+    fn unfreeze(&self, part: &str) -> Result<usize> {
+        let below = below(self, part)?;
+        below.iter().for_each(Param::unfreeze);
+        Ok(below.len())
+    }
+
     /// The number of trained numbers; a complex one counts as two.
     fn num_parameters(&self) -> usize {
         self.parameters().iter().filter(|(_, p)| p.is_trained()).map(|(_, p)| p.value().numel()).sum()
+    }
+}
+
+/// Every parameter whose name is `part` or begins with it and a dot, once.
+fn below<B: Backend>(module: &(impl Module<B> + ?Sized), part: &str) -> Result<Vec<Param<B>>> {
+    let is_below = |name: &str| part.is_empty() || name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let mut seen = HashSet::new();
+    let named = all_names(module).into_iter().filter(|(name, param)| is_below(name) && seen.insert(param.identity()));
+    let found: Vec<Param<B>> = named.map(|(_, param)| param).collect();
+    match found.is_empty() {
+        true => Err(Error::value("freeze", format!("nothing here is called {part:?}, or begins so: Module::parameters has the names"))),
+        false => Ok(found),
     }
 }
 

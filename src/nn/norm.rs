@@ -24,7 +24,7 @@ listed! {
 }
 
 /// A normalisation with gain and bias; eps 1e-5, momentum 0.1, as PyTorch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Norm<B: Backend> {
     /// gamma, (d_model).
     pub weight: Param<B>,
@@ -89,6 +89,10 @@ impl<B: Backend> Norm<B> {
     /// Moves the running statistics towards a batch's.
     fn track(&self, cx: &Context<'_, B>, x: &Var<B>, batch_mean: &Tensor<B>, batch_var: &Tensor<B>) -> Result<()> {
         let Some((mean, var)) = &self.running else { return Ok(()) };
+        // A segment that is run again has moved them the first time.
+        if cx.tape().is_recomputing() {
+            return Ok(());
+        }
         let count = x.value().numel() as f64 / x.shape()[1] as f64;
         track(cx.backend(), mean, batch_mean, 1.0)?;
         track(cx.backend(), var, batch_var, count / (count - 1.0))

@@ -1,71 +1,109 @@
-//! AdamW over a module's parameters, each group with its own rate and decay.
+//! Optimisers: what moves a module's parameters, each group with its own rate and decay, by a rule that tells them apart.
+
+mod adam;
+mod choice;
+mod lion;
+mod sgd;
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
+pub use self::adam::{AdamConfig, AdamWConfig};
+pub use self::choice::OptimizerConfig;
+pub use self::lion::LionConfig;
+pub use self::sgd::SgdConfig;
 use super::{Module, Param, ParamOptions};
 use crate::autodiff::Gradients;
-use crate::backend::{AdamW, Backend, Tensor, shape};
+use crate::backend::{Backend, Binary, Tensor, Unary, shape};
 use crate::error::{Error, Result};
 
-/// AdamW's numbers, in a recipe the section `[optimizer]`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// How one parameter is moved by its gradient: what tells one optimiser from another. [`Optimizer`] does the rest.
+///
+/// ```
+/// use pspikessm::{autodiff::Tape, backend::*, nn::*, Result};
+///
+/// /// Steps of the same size, in the direction of the gradient's sign.
+/// struct SignDescent;
+///
+/// impl<B: Backend> UpdateRule<B> for SignDescent {
+///     fn check(&self) -> Result<()> {
+///         Ok(())
+///     }
+///
+///     fn lr(&self) -> f64 {
+///         0.1
+///     }
+///
+///     fn slots(&self) -> &'static [&'static str] {
+///         &[]
+///     }
+///
+///     fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, _: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
+///         let size = backend.unary(Unary::Sqrt, &backend.unary(Unary::Square, grad)?)?;
+///         let change = backend.unary(Unary::Linear(step.lr, 0.0), &backend.binary(Binary::Div, grad, &size)?)?;
+///         Ok((backend.binary(Binary::Sub, value, &change)?, vec![]))
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let cpu = Cpu::<f64>::new();
+/// let linear = Linear::new(&cpu, Key::new(0), 1, 1)?;
+/// let before = cpu.to_vec(&linear.bias.value())?[0];
+/// let tape = Tape::new(&cpu);
+/// let cx = Context::training(&tape, Key::new(1));
+/// let loss = linear.forward(&cx, &tape.constant(&cpu.full(&[1, 1], 1.0)?))?.sum()?;
+/// Optimizer::new(SignDescent)?.update(&cpu, &linear, &loss.backward()?, 1.0)?;
+/// assert_eq!(cpu.to_vec(&linear.bias.value())?[0], before - 0.1);
+/// # Ok(()) }
+/// ```
+pub trait UpdateRule<B: Backend> {
+    /// Whether the rule's numbers make sense.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the one that does not.
+    fn check(&self) -> Result<()>;
+
+    /// The learning rate of parameters without their own.
+    fn lr(&self) -> f64;
+
+    /// The names of the tensors that are remembered of a parameter, each of its shape; in a checkpoint they stand under these.
+    fn slots(&self) -> &'static [&'static str];
+
+    /// The value and the slots of a parameter after a step. `slots` are as the step before left them, or zeros.
+    ///
+    /// # Errors
+    /// What the device answers.
+    fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>>;
+}
+
+/// A parameter's new value and slots.
+pub type Moved<B> = (Tensor<B>, Vec<Tensor<B>>);
+
+/// A step of one parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct AdamWConfig {
-    /// Learning rate of parameters without their own.
+pub struct Step {
+    /// The learning rate, the parameter's own and the schedule's factor worked in.
     pub lr: f64,
-    /// Decay of the first moment.
-    #[serde(default = "default::beta1")]
-    pub beta1: f64,
-    /// Decay of the second moment.
-    #[serde(default = "default::beta2")]
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    #[serde(default = "default::eps")]
-    pub eps: f64,
-    /// Decoupled weight decay of the parameters that decay.
-    pub weight_decay: f64,
+    /// Whether weight decay applies to it.
+    pub decay: bool,
+    /// How often it was moved, this time included: from 1.
+    pub number: u64,
 }
 
-impl AdamWConfig {
-    /// Betas (0.9, 0.999), eps 1e-8.
-    pub fn new(lr: f64, weight_decay: f64) -> Self {
-        AdamWConfig { lr, beta1: default::beta1(), beta2: default::beta2(), eps: default::eps(), weight_decay }
-    }
-}
-
-/// What a file that leaves a field out gets.
-mod default {
-    pub(super) fn beta1() -> f64 {
-        0.9
-    }
-    pub(super) fn beta2() -> f64 {
-        0.999
-    }
-    pub(super) fn eps() -> f64 {
-        1e-8
-    }
-}
-
-setters! {
-    AdamWConfig { lr: f64, beta1: f64, beta2: f64, eps: f64, weight_decay: f64 }
-}
-
-/// What the optimiser remembers of one parameter.
+/// What an optimiser remembers of one parameter.
 #[derive(Clone, Debug)]
-pub struct Moments<B: Backend> {
+pub struct ParamState<B: Backend> {
     /// How often the parameter was moved: its own count, by which its moments are corrected.
     pub step: u64,
-    /// The running mean of its gradients, of its shape.
-    pub first: Tensor<B>,
-    /// The running mean of their squares, of its shape.
-    pub second: Tensor<B>,
+    /// One tensor of its shape for each of the rule's [`slots`](UpdateRule::slots).
+    pub slots: Vec<Tensor<B>>,
 }
 
-/// AdamW (Loshchilov and Hutter 2019). Moments belong to a parameter, whatever it is called: one that joins the training late starts
-/// afresh, and one that stands under two names is moved once.
+/// An optimiser: the rule `R`, by default [AdamW](AdamWConfig), over a module's parameters. [`AdamConfig`], [`SgdConfig`] and
+/// [`LionConfig`] are others, and [`OptimizerConfig`] is one of them by name.
+///
+/// What is remembered belongs to a parameter, whatever it is called: one that joins the training late starts afresh, and one that stands
+/// under two names is moved once.
 ///
 /// ```
 /// use pspikessm::{autodiff::Tape, backend::*, nn::*};
@@ -87,31 +125,23 @@ pub struct Moments<B: Backend> {
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct Optimizer<B: Backend> {
-    /// The numbers.
-    pub config: AdamWConfig,
+pub struct Optimizer<B: Backend, R = AdamWConfig> {
+    /// The rule and its numbers.
+    pub config: R,
     steps: u64,
     /// By the parameter's identity.
-    moments: HashMap<u64, Moments<B>>,
+    states: HashMap<u64, ParamState<B>>,
 }
 
-impl<B: Backend> Optimizer<B> {
+impl<B: Backend, R: UpdateRule<B>> Optimizer<B, R> {
     /// An optimiser before its first step.
     ///
     /// # Errors
-    /// [`Error::Config`] for a rate, decay or eps that is negative or not finite, or a beta outside [0, 1).
-    pub fn new(config: AdamWConfig) -> Result<Self> {
-        for (name, value) in [("lr", config.lr), ("weight_decay", config.weight_decay), ("eps", config.eps)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::config(name, value, "must be finite and at least 0"));
-            }
-        }
-        for (name, value) in [("beta1", config.beta1), ("beta2", config.beta2)] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(Error::config(name, value, "must lie in [0, 1)"));
-            }
-        }
-        Ok(Optimizer { config, steps: 0, moments: HashMap::new() })
+    /// [`Error::Config`] for what the rule's [`check`](UpdateRule::check) refuses: a rate, decay or eps that is negative or not finite, a
+    /// beta or momentum outside [0, 1).
+    pub fn new(config: R) -> Result<Self> {
+        config.check()?;
+        Ok(Optimizer { config, steps: 0, states: HashMap::new() })
     }
 
     /// Steps done so far, those that were passed over among them.
@@ -120,24 +150,31 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// What is remembered of a parameter; `None` where it never had a gradient.
-    pub fn moments(&self, param: &Param<B>) -> Option<&Moments<B>> {
-        self.moments.get(&param.identity())
+    pub fn state(&self, param: &Param<B>) -> Option<&ParamState<B>> {
+        self.states.get(&param.identity())
     }
 
-    /// Takes over the state of another optimiser: the number of its updates, and its moments of each parameter. What this one remembered
-    /// is dropped.
+    /// Takes over the state of another optimiser: the number of its updates, and what it remembers of each parameter. What this one
+    /// remembered is dropped.
     ///
     /// # Errors
-    /// [`Error::Shape`] where moments are not of their parameter's shape; the optimiser then stays as it was.
-    pub fn restore(&mut self, steps: u64, moments: impl IntoIterator<Item = (Param<B>, Moments<B>)>) -> Result<()> {
+    /// [`Error::Shape`] where a tensor is not of its parameter's shape, [`Error::Value`] where there are others than the rule's slots; the
+    /// optimiser then stays as it was.
+    pub fn restore(&mut self, steps: u64, states: impl IntoIterator<Item = (Param<B>, ParamState<B>)>) -> Result<()> {
+        const OP: &str = "Optimizer::restore";
+        let names = self.config.slots();
         let mut restored = HashMap::new();
-        for (param, moments) in moments {
-            for moment in [&moments.first, &moments.second] {
-                shape::exactly("Optimizer::restore", "a moment", param.value().shape(), moment.shape())?;
+        for (param, state) in states {
+            if state.slots.len() != names.len() {
+                let help = format!("{} tensors are remembered of a parameter, this optimiser has {names:?}", state.slots.len());
+                return Err(Error::value(OP, help));
             }
-            restored.insert(param.identity(), moments);
+            for (name, slot) in names.iter().zip(&state.slots) {
+                shape::exactly(OP, name, param.value().shape(), slot.shape())?;
+            }
+            restored.insert(param.identity(), state);
         }
-        (self.steps, self.moments) = (steps, restored);
+        (self.steps, self.states) = (steps, restored);
         Ok(())
     }
 
@@ -151,19 +188,20 @@ impl<B: Backend> Optimizer<B> {
         const OP: &str = "Optimizer::update";
         // Everything is computed before anything is set.
         let mut moved = Vec::new();
-        for (name, param) in module.parameters() {
+        for (name, param) in module.parameters().into_iter().filter(|(_, param)| param.is_trained()) {
             if let (ParamOptions::Trained { lr, decay }, Some(grad)) = (param.options(), gradients.of_parameter(param.identity())) {
                 shape::exactly(OP, &format!("the gradient of {name}"), param.value().shape(), grad.shape())?;
-                let (value, moments) = self.moved(backend, &param, grad, factor * lr.unwrap_or(self.config.lr), decay)?;
-                moved.push((param, value, moments));
+                let lr = factor * lr.unwrap_or(self.config.lr());
+                let (value, state) = self.moved(backend, &param, grad, lr, decay)?;
+                moved.push((param, value, state));
             }
         }
         if moved.is_empty() {
             return Err(Error::value(OP, "no trained parameter of this module has a gradient: are these another model's gradients?"));
         }
-        for (param, value, moments) in moved {
+        for (param, value, state) in moved {
             param.set(value)?;
-            self.moments.insert(param.identity(), moments);
+            self.states.insert(param.identity(), state);
         }
         self.steps += 1;
         Ok(())
@@ -174,16 +212,39 @@ impl<B: Backend> Optimizer<B> {
         self.steps += 1;
     }
 
-    /// The value and the moments of a parameter after one step at the rate `lr`.
-    fn moved(&self, backend: &B, param: &Param<B>, grad: &Tensor<B>, lr: f64, decay: bool) -> Result<(Tensor<B>, Moments<B>)> {
-        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
-        let Moments { step, first, second } = match self.moments(param) {
-            Some(moments) => moments.clone(),
-            None => Moments { step: 0, first: backend.full(grad.shape(), 0.0)?, second: backend.full(grad.shape(), 0.0)? },
+    /// The value and the state of a parameter after one step at the rate `lr`.
+    fn moved(&self, backend: &B, param: &Param<B>, grad: &Tensor<B>, lr: f64, decay: bool) -> Result<(Tensor<B>, ParamState<B>)> {
+        let ParamState { step, slots } = match self.state(param) {
+            Some(state) => state.clone(),
+            None => {
+                let zeros = |_: &&str| backend.full(grad.shape(), 0.0);
+                ParamState { step: 0, slots: self.config.slots().iter().map(zeros).collect::<Result<_>>()? }
+            }
         };
         let step = step + 1;
-        let adamw = AdamW { lr, beta1, beta2, eps, weight_decay: if decay { weight_decay } else { 0.0 }, step };
-        let [value, first, second] = backend.adamw(&adamw, [&param.value(), &first, &second], grad)?;
-        Ok((value, Moments { step, first, second }))
+        let (value, slots) = self.config.moved(backend, &Step { lr, decay, number: step }, &param.value(), &slots, grad)?;
+        Ok((value, ParamState { step, slots }))
     }
+}
+
+/// Refuses numbers that are negative or not finite.
+fn check_sizes<const N: usize>(numbers: [(&'static str, f64); N]) -> Result<()> {
+    match numbers.into_iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite())) {
+        Some((name, value)) => Err(Error::config(name, value, "must be finite and at least 0")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses numbers that are no share of what was before.
+fn check_shares<const N: usize>(numbers: [(&'static str, f64); N]) -> Result<()> {
+    match numbers.into_iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
+        Some((name, value)) => Err(Error::config(name, value, "must lie in [0, 1)")),
+        None => Ok(()),
+    }
+}
+
+/// a x + b y.
+fn combined<B: Backend>(backend: &B, [a, b]: [f64; 2], [x, y]: [&Tensor<B>; 2]) -> Result<Tensor<B>> {
+    let scaled = |factor: f64, x: &Tensor<B>| if factor == 1.0 { Ok(x.clone()) } else { backend.unary(Unary::Linear(factor, 0.0), x) };
+    backend.binary(Binary::Add, &scaled(a, x)?, &scaled(b, y)?)
 }

@@ -8,7 +8,7 @@ use crate::backend::{Backend, Draw, Key};
 use crate::error::{Error, Result};
 
 /// activation(W z + b), where z stacks the spikes of all branches over the channels.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SpikeMixer<B: Backend> {
     /// W, (d_model, branches x d_model).
     pub weight: Param<B>,

@@ -27,7 +27,7 @@ impl Default for SpikeSource {
 /// Draws spikes with probability clamp(a x + b, 0, 1), a and b per channel, for all time steps in parallel.
 ///
 /// Source: the paper's SpikeSampler; the official code's `inp_*`, `inp2_*` and `out_*`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SpikeSampler<B: Backend> {
     /// a and b, (d_model) each.
     affine: Option<(Param<B>, Param<B>)>,

@@ -14,12 +14,12 @@ use crate::backend::Backend;
 use crate::data::{Dataset, Encoding, Standardization, Vocabulary};
 use crate::error::{Error, Result};
 use crate::nn::store::{Archive, Stored};
-use crate::nn::{Model, Module, Moments, Param, Plateau};
+use crate::nn::{Model, Module, Param, ParamState, Plateau, UpdateRule};
 
 const FORMAT: u64 = 4;
 const MODEL: &str = "model.";
-const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
-/// How often each parameter was moved, in the order of the moments' names.
+/// How often each parameter was moved, in the order of their names. What else the optimiser remembers of one stands under the slot's name and
+/// the parameter's, as in "first_moment.encoder.weight".
 const MOVED: &str = "moved";
 const RECENT: &str = "recent";
 const PLATEAU: &str = "plateau";
@@ -170,25 +170,30 @@ impl<B: Backend> Trainer<B> {
         Ok(self)
     }
 
-    /// The first moment that is not finite: the square of a gradient may exceed what the gradient itself does not.
+    /// The first slot of the optimiser that is not finite: the square of a gradient may exceed what the gradient itself does not.
     fn first_bad_moment(&self) -> Result<Option<String>> {
         let (mut names, mut moments) = (Vec::new(), Vec::new());
         for (name, param) in self.model.parameters() {
-            let Some(Moments { first, second, .. }) = self.optimizer.moments(&param) else { continue };
-            names.extend(MOMENTS.map(|prefix| format!("{prefix}{name}")));
-            moments.extend([first, second]);
+            let Some(state) = self.optimizer.state(&param) else { continue };
+            names.extend(self.slots(&name));
+            moments.extend(&state.slots);
         }
         Ok(self.backend.first_not_finite(&moments)?.map(|place| names.swap_remove(place)))
+    }
+
+    /// What the slots of the parameter called `name` are called in the file.
+    fn slots(&self, name: &str) -> impl Iterator<Item = String> {
+        UpdateRule::<B>::slots(&self.optimizer.config).iter().map(move |slot| format!("{slot}.{name}"))
     }
 
     /// Writes what the optimiser remembers, by the parameters' names.
     fn store_moments(&self, archive: &mut Archive) -> Result<()> {
         let mut moved = Vec::new();
         for (name, param) in self.model.parameters() {
-            let Some(moments) = self.optimizer.moments(&param) else { continue };
-            moved.push(moments.step as f64);
-            for (prefix, moment) in MOMENTS.iter().zip([&moments.first, &moments.second]) {
-                archive.insert(&self.backend, format!("{prefix}{name}"), moment)?;
+            let Some(state) = self.optimizer.state(&param) else { continue };
+            moved.push(state.step as f64);
+            for (name, slot) in self.slots(&name).zip(&state.slots) {
+                archive.insert(&self.backend, name, slot)?;
             }
         }
         archive.tensors.insert(MOVED.into(), Stored::new(&moved, &[moved.len()]));
@@ -196,17 +201,18 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// What [`store_moments`](Self::store_moments) wrote; a parameter that never had a gradient has none.
-    fn stored_moments(&self, archive: &Archive, path: &Path) -> Result<Vec<(Param<B>, Moments<B>)>> {
+    fn stored_moments(&self, archive: &Archive, path: &Path) -> Result<Vec<(Param<B>, ParamState<B>)>> {
         let mut moved = numbers(archive, path, MOVED)?.into_iter();
         let mut found = Vec::new();
         for (name, param) in self.model.parameters() {
-            let names = MOMENTS.map(|prefix| format!("{prefix}{name}"));
+            let names: Vec<String> = self.slots(&name).collect();
             if names.iter().all(|name| !archive.tensors.contains_key(name)) {
                 continue;
             }
-            let [first, second] = names.map(|name| archive.tensor(&self.backend, path, &name, param.value().shape()));
+            let shape = param.value().shape().to_vec();
+            let slots = names.iter().map(|name| archive.tensor(&self.backend, path, name, &shape)).collect::<Result<_>>()?;
             let step = moved.next().ok_or_else(|| damaged(path, MOVED))? as u64;
-            found.push((param, Moments { step, first: first?, second: second? }));
+            found.push((param, ParamState { step, slots }));
         }
         Ok(found)
     }

@@ -10,7 +10,7 @@ use super::feeder::{self, Feeder};
 use super::memory;
 use super::recipe::{Recipe, Schedule};
 use crate::autodiff::{Gradients, Tape};
-use crate::backend::{Backend, Binary, Key, Real, SpikeMode, Tensor};
+use crate::backend::{Backend, Key, SpikeMode, Tensor};
 use crate::data::{self, Batch, Splits};
 use crate::error::{Error, Result};
 use crate::nn::{Context, Model, Module, Optimizer, Plateau};
@@ -273,10 +273,7 @@ impl<B: Backend> Trainer<B> {
             return Err(self.diverged(format!("the gradient of {}", names[place])));
         }
         if let Some(clip) = self.recipe.run.clip {
-            let norm = self.gradient_norm(&gradients)?;
-            if norm > clip {
-                gradients.scale(clip / norm)?;
-            }
+            gradients.clip_norm(clip)?;
         }
         // Before the step is counted, so that errors name the step that was tried.
         let factor = self.rate_factor();
@@ -285,18 +282,6 @@ impl<B: Backend> Trainer<B> {
             Some(name) => Err(Error::NonFinite { what: name, step: self.steps_done() }),
             None => Ok(()),
         }
-    }
-
-    /// The L2 norm of all gradients together.
-    fn gradient_norm(&self, gradients: &Gradients<B>) -> Result<f64> {
-        let mut sum = self.backend.full(&[], 0.0)?;
-        for (_, param) in self.model.parameters() {
-            if let Some(grad) = gradients.of_parameter(param.identity()) {
-                let square = self.backend.sum_to(&self.backend.binary(Binary::Mul, grad, grad)?, &[])?;
-                sum = self.backend.binary(Binary::Add, &sum, &square)?;
-            }
-        }
-        Ok(self.backend.to_vec(&sum)?.first().map_or(0.0, |sum| sum.f64().sqrt()))
     }
 
     /// The error of the step that is being tried.

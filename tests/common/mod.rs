@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::test_runner::{Config, RngSeed};
 use pspikessm::autodiff::Gradients;
 use pspikessm::backend::{Backend, Real, Tensor};
-use pspikessm::nn::{Module, Moments, Optimizer, Param};
+use pspikessm::nn::{Module, Optimizer, Param, ParamState, UpdateRule};
 use serde_json::Value;
 
 /// A property's configuration: so many cases, always the same ones.
@@ -108,8 +108,8 @@ pub fn gradient<B: Backend>(backend: &B, gradients: &Gradients<B>, param: &Param
 }
 
 /// What the optimiser remembers of every parameter that had a gradient, under its name.
-pub fn moments<B: Backend>(module: &dyn Module<B>, optimizer: &Optimizer<B>) -> Vec<(String, Moments<B>)> {
-    module.parameters().into_iter().filter_map(|(name, param)| Some((name, optimizer.moments(&param)?.clone()))).collect()
+pub fn remembered<B: Backend, R: UpdateRule<B>>(module: &dyn Module<B>, optimizer: &Optimizer<B, R>) -> Vec<(String, ParamState<B>)> {
+    module.parameters().into_iter().filter_map(|(name, param)| Some((name, optimizer.state(&param)?.clone()))).collect()
 }
 
 /// The parameter of this name.

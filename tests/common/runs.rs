@@ -164,8 +164,9 @@ pub fn bits(trainer: &Trainer<Cpu<f32>>) -> Vec<(String, Vec<u32>)> {
     let of = |tensor: &Tensor<_>| cpu.to_vec(tensor).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
     let values = trainer.model().parameters().into_iter().map(|(name, param)| (name, of(&param.value())));
     let moments = trainer.model().parameters().into_iter().filter_map(|(name, param)| {
-        let moments = trainer.optimizer().moments(&param)?;
-        Some((format!("moments of {name}"), [of(&moments.first), of(&moments.second), vec![moments.step as u32]].concat()))
+        let state = trainer.optimizer().state(&param)?;
+        let slots = state.slots.iter().map(of).chain([vec![state.step as u32]]);
+        Some((format!("moments of {name}"), slots.collect::<Vec<_>>().concat()))
     });
     values.chain(moments).collect()
 }

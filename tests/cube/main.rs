@@ -70,8 +70,8 @@ impl Run {
         for (name, now) in values(device, trained(run.model())) {
             moved.get_mut(&name).unwrap().iter_mut().zip(now).for_each(|(value, now)| *value = now - *value);
         }
-        let moments = common::moments(run.model(), run.optimizer()).into_iter();
-        let gradients = moments.map(|(name, moments)| (name, host(device, &moments.first))).collect();
+        let states = common::remembered(run.model(), run.optimizer()).into_iter();
+        let gradients = states.map(|(name, state)| (name, host(device, &state.slots[0]))).collect();
         Run { losses, moved, gradients }
     }
 }
@@ -117,8 +117,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn all_bits(device: &Wgpu, run: &Trainer<Wgpu>) -> Vec<(String, Vec<u32>)> {
     let of = |tensor: &Tensor<_>| bits(&device.to_vec(tensor).unwrap());
     let values = run.model().parameters().into_iter().map(|(name, param)| (name, of(&param.value())));
-    let moments = common::moments(run.model(), run.optimizer()).into_iter();
-    let moments = moments.map(|(name, moments)| (format!("moments of {name}"), [of(&moments.first), of(&moments.second)].concat()));
+    let states = common::remembered(run.model(), run.optimizer()).into_iter();
+    let moments = states.map(|(name, state)| (format!("moments of {name}"), state.slots.iter().flat_map(of).collect()));
     values.chain(moments).collect()
 }
 

@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use pspikessm::autodiff::{Case, Generate, Grads, Mix, Needs, Op, Oracle, Tape, Var};
+use pspikessm::autodiff::{
+    Array, AsLeaf, Case, Generate, Gradients, Grads, LeafId, Mix, Needs, Op, Oracle, Tape, Var, VarGrads, gradcheck, gradgradcheck,
+};
 use pspikessm::backend::*;
 use pspikessm::{Error, Result};
 
@@ -386,4 +388,154 @@ fn shape_errors_name_op_axis_and_shapes() {
     says(zeros(&[2, 3, 4]).cross_entropy(&[0, 1]), &["cross_entropy", "[2, 3, 4]", "batch, classes"]);
     says(x.dropout(Key::new(0), 1.0), &["dropout", "1", "below 1"]);
     says(x.dropout_tied(Key::new(0), 0.5), &["dropout", "[2, 3]", "batch, channels, length"]);
+}
+
+#[test]
+fn operators_are_the_methods_and_pass_errors_on() {
+    let tape = Tape::new(&Host::new());
+    let (x, y) = (leaf(&tape, &[6.0, -1.5]), leaf(&tape, &[3.0, 0.7]));
+    let is = |found: Result<Var<Host>>, f: fn(f64, f64) -> f64| {
+        assert_eq!(found.unwrap().to_vec().unwrap(), [f(6.0, 3.0), f(-1.5, 0.7)]);
+    };
+    is(&x + &y, |x, y| x + y);
+    is(x.clone() - y.clone(), |x, y| x - y);
+    is(&x * y.clone(), |x, y| x * y);
+    is(x.clone() / &y, |x, y| x / y);
+    is(-&x, |x, _| -x);
+    is(-x.clone(), |x, _| -x);
+    is(&x + 0.1, |x, _| x + 0.1);
+    is(0.1 + x.clone(), |x, _| 0.1 + x);
+    is(x.clone() - 0.1, |x, _| x - 0.1);
+    is(0.1 - &x, |x, _| 0.1 - x);
+    is(&x * 0.1, |x, _| x * 0.1);
+    is(0.1 * x.clone(), |x, _| 0.1 * x);
+    is(&x / 0.1, |x, _| x / 0.1);
+    is(0.1 / &x, |x, _| 0.1 / x);
+    // Results on either side.
+    is(&x * &y + &x, |x, y| x * y + x);
+    is(&x - (&x * &y), |x, y| x - x * y);
+    is((&x + &y) / y.clone(), |x, y| (x + y) / y);
+    let wrong = || leaf(&tape, &[1.0, 2.0, 3.0]);
+    says(&x + wrong() * &y, &["mul: shapes"]);
+    says((&x / wrong()) - &y, &["div: shapes"]);
+    let gradients = ((&x * &y).unwrap() / 2.0).unwrap().sum().unwrap().backward().unwrap();
+    assert_eq!((values(gradients.of(&x)), values(gradients.of(&y))), (vec![1.5, 0.35], vec![3.0, -0.75]));
+}
+
+#[test]
+fn a_custom_op_is_a_pair_of_closures() {
+    let cpu = Host::new();
+    // |x| y, whose value leaves the tape.
+    let op = |tape: &Tape<Host>, v: &[Var<Host>]| {
+        let forward = |v: &[Var<Host>]| {
+            let absolute = v[0].to_vec()?.into_iter().map(f64::abs).collect();
+            v[0].tape().constant(&Host::new().from_vec(absolute, v[0].shape())?).mul(&v[1])
+        };
+        tape.custom("weighed", &[&v[0], &v[1]], forward, |v, output, grad| {
+            Ok(vec![Some(output.div(&v[0])?.mul(grad)?), Some(output.div(&v[1])?.mul(grad)?)])
+        })
+    };
+    let inputs = [-0.7, 1.3].map(|value| Array { values: vec![value, 0.5], shape: vec![2] });
+    assert!(gradcheck(&cpu, op, &inputs).unwrap().comparisons == 4 && gradgradcheck(&cpu, op, &inputs).is_ok());
+    // Constants record nothing, and one input may be a constant.
+    let tape = Tape::new(&cpu);
+    let (x, c) = (leaf(&tape, &[-2.0]), tape.constant(&tensor(&[3.0], &[1])));
+    assert!(!op(&tape, &[c.clone(), c.clone()]).unwrap().needs_gradient() && tape.len() == 1);
+    assert_eq!(values(op(&tape, &[x.clone(), c]).unwrap().backward().unwrap().of(&x)), [-3.0]);
+    // What the closures answer is looked at.
+    let run = |grads: fn(&Var<Host>) -> Result<VarGrads<Host>>| {
+        let tape = Tape::new(&cpu);
+        let x = leaf(&tape, &[1.0, 2.0]);
+        tape.custom("odd", &[&x], |v| Ok(v[0].clone()), move |_, _, grad| grads(grad)).unwrap().sum().unwrap().backward()
+    };
+    says(run(|_| Ok(vec![])), &["the gradient of odd is wrong", "input 0 needs a gradient"]);
+    says(run(|_| Ok(vec![None])), &["input 0 needs a gradient"]);
+    says(run(|grad| Ok(vec![Some(grad.sum()?)])), &["odd", "the gradient of input 0", "[2]"]);
+    says(run(|grad| grad.reshape(&[3]).map(|grad| vec![Some(grad)])), &["reshape"]);
+    let other = leaf(&Tape::new(&cpu), &[1.0]);
+    says(tape.custom("odd", &[&x, &other], |v| Ok(v[0].clone()), |_, _, _| Ok(vec![])), &["odd", "another tape"]);
+}
+
+/// The gradients of three leaves and a parameter, drawn from a seed.
+fn some_gradients(seed: u64) -> (Gradients<Host>, Vec<Var<Host>>) {
+    let tape = Tape::new(&Host::new());
+    let mut generate = Generate::new(seed);
+    let mut vars: Vec<Var<Host>> = (0..3).map(|i| leaf(&tape, &generate.normal(&[i + 1]).values)).collect();
+    vars.push(tape.parameter(11, &tensor(&generate.normal(&[4]).values, &[4])));
+    let terms = vars.iter().map(|v| v.square().unwrap().sum().unwrap());
+    let gradients = terms.reduce(|sum, term| sum.add(&term).unwrap()).unwrap().backward().unwrap();
+    (gradients, vars)
+}
+
+#[test]
+fn gradients_are_walked_through_in_a_fixed_order() {
+    let (gradients, vars) = some_gradients(1);
+    let order: Vec<LeafId> = gradients.iter().map(|(leaf, _)| leaf).collect();
+    assert_eq!(order, [3, 0, 1, 2].map(|i| vars[i].as_leaf().unwrap()));
+    assert_eq!(order.iter().map(|leaf| leaf.identity()).collect::<Vec<_>>(), [Some(11), None, None, None]);
+    assert_eq!((gradients.len(), gradients.is_empty()), (4, false));
+    for (leaf, grad) in gradients.iter() {
+        assert_eq!(values(gradients.of(&leaf)), values(Ok(grad)));
+    }
+    assert_eq!(values(gradients.of(&LeafId::parameter(11))), values(gradients.of(&vars[3])));
+}
+
+#[test]
+fn gradients_are_clipped_by_norm_and_by_value() {
+    for seed in 0..20 {
+        let (mut gradients, vars) = some_gradients(seed);
+        let all = |gradients: &Gradients<Host>| vars.iter().flat_map(|v| values(gradients.of(v))).collect::<Vec<_>>();
+        let before = all(&gradients);
+        let norm = before.iter().map(|g| g * g).sum::<f64>().sqrt();
+        assert!((gradients.norm().unwrap() - norm).abs() < 1e-12 * norm);
+        assert_eq!(gradients.clip_norm(norm * 1.001).unwrap(), gradients.norm().unwrap());
+        assert_eq!(all(&gradients), before);
+        let limit = 0.3 * norm;
+        gradients.clip_norm(limit).unwrap();
+        for (now, before) in all(&gradients).iter().zip(&before) {
+            assert!((now - 0.3 * before).abs() < 1e-12 * norm);
+        }
+        let scaled = all(&gradients);
+        gradients.clip_value(0.1).unwrap();
+        assert_eq!(all(&gradients), scaled.iter().map(|g| g.clamp(-0.1, 0.1)).collect::<Vec<_>>());
+    }
+    let (mut gradients, vars) = some_gradients(0);
+    for wrong in [0.0, -1.0, f64::NAN] {
+        assert!(matches!(gradients.clip_norm(wrong), Err(Error::Config { name: "limit", .. })));
+        assert!(matches!(gradients.clip_value(wrong), Err(Error::Config { name: "limit", .. })));
+    }
+    gradients.scale(f64::INFINITY).unwrap();
+    says(gradients.clip_norm(1.0), &["the norm of the gradients is inf"]);
+    assert!(matches!(gradients.map(|_, _| Ok(tensor(&[1.0], &[1, 1]))), Err(Error::Shape { .. })));
+    assert!(gradients.of(&vars[0]).is_ok());
+}
+
+fn is_sent<T: Send>() {}
+
+#[test]
+fn threads_that_run_a_tape_each_sum_to_the_bits_of_one() {
+    is_sent::<Gradients<Host>>();
+    let cpu = Host::new();
+    let weight = cpu.normal(Key::new(1), &[5, 7]).unwrap();
+    let part = |number: u64| {
+        let tape = Tape::new(&cpu);
+        let x = tape.constant(&cpu.normal(Key::new(2).fold(number), &[3, 5]).unwrap());
+        x.matmul(&tape.parameter(1, &weight)).unwrap().tanh().unwrap().square().unwrap().sum().unwrap().backward().unwrap()
+    };
+    let sum = |parts: Vec<Gradients<Host>>| {
+        let total = parts.into_iter().reduce(|mut sum, part| {
+            sum.accumulate(part).unwrap();
+            sum
+        });
+        values(total.unwrap().of(&LeafId::parameter(1))).into_iter().map(f64::to_bits).collect::<Vec<_>>()
+    };
+    let alone = sum((0..6).map(part).collect());
+    for _ in 0..3 {
+        let threads = std::thread::scope(|scope| {
+            let part = &part;
+            let threads: Vec<_> = (0..6).map(|number| scope.spawn(move || part(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(sum(threads), alone);
+    }
 }

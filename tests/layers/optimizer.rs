@@ -4,7 +4,7 @@ use crate::common::{Array, assert_close, fetch, host};
 use pspikessm::autodiff::{Gradients, Tape};
 use pspikessm::backend::{Cpu, Key, Tensor};
 use pspikessm::nn::store::{Archive, load, save};
-use pspikessm::nn::{AdamWConfig, Context, Module, Moments, Names, Optimizer, Param, ParamOptions};
+use pspikessm::nn::{AdamWConfig, Context, Module, Names, Optimizer, Param, ParamOptions, ParamState};
 use pspikessm::{Error, Result};
 
 type B = Cpu<f64>;
@@ -53,7 +53,7 @@ fn tied_weights_are_stepped_counted_and_stored_once() {
     optimizer.update(&cpu, &tied, &gradients(&cpu, &[&shared, &own, &shared]), 1.0).unwrap();
     // Adam's first step is the rate itself, whatever the gradient's size.
     assert_close("moved", &host(&cpu, &shared.value()), &[1.0 - LR, 2.0 - LR], 1e-8);
-    assert_eq!(optimizer.moments(&shared).unwrap().step, 1);
+    assert_eq!(optimizer.state(&shared).unwrap().step, 1);
 
     save(&cpu, &tied, &path).unwrap();
     assert_eq!(Archive::read(&path).unwrap().tensors.keys().collect::<Vec<_>>(), ["encoder", "own"]);
@@ -82,10 +82,10 @@ fn a_parameter_that_joins_late_starts_afresh() {
     for _ in 0..200 {
         optimizer.update(&cpu, &both, &gradients(&cpu, &[&early]), 1.0).unwrap();
     }
-    assert!(optimizer.moments(&late).is_none());
+    assert!(optimizer.state(&late).is_none());
     optimizer.update(&cpu, &both, &gradients(&cpu, &[&early, &late]), 1.0).unwrap();
     assert_close("the first move", &[(1.0 - host(&cpu, &late.value())[0]) / LR], &[1.0], 1e-8);
-    assert_eq!((optimizer.steps(), optimizer.moments(&early).unwrap().step, optimizer.moments(&late).unwrap().step), (201, 201, 1));
+    assert_eq!((optimizer.steps(), optimizer.state(&early).unwrap().step, optimizer.state(&late).unwrap().step), (201, 201, 1));
 }
 
 #[test]
@@ -96,11 +96,11 @@ fn a_failed_update_leaves_everything_as_it_was() {
     let mut optimizer = optimizer();
     optimizer.update(&cpu, &both, &gradients(&cpu, &[&first, &second]), 1.0).unwrap();
     let state = |optimizer: &Optimizer<B>| {
-        let moments = |param: &Param<B>| {
-            let Moments { step, first, second } = optimizer.moments(param).unwrap();
-            (*step, host(&cpu, first), host(&cpu, second), host(&cpu, &param.value()), param.version())
+        let remembered = |param: &Param<B>| {
+            let ParamState { step, slots } = optimizer.state(param).unwrap();
+            (*step, slots.iter().map(|slot| host(&cpu, slot)).collect::<Vec<_>>(), host(&cpu, &param.value()), param.version())
         };
-        (optimizer.steps(), moments(&first), moments(&second))
+        (optimizer.steps(), remembered(&first), remembered(&second))
     };
     let before = state(&optimizer);
     // The second parameter's gradient has another shape: what fails comes after the first parameter's turn.
@@ -134,7 +134,7 @@ fn a_restored_optimiser_goes_on_as_the_old_one() {
         let mut own = optimizer();
         for step in 0..6 {
             if stop == Some(step) {
-                let kept = own.moments(&x).cloned().map(|moments| (x.clone(), moments));
+                let kept = own.state(&x).cloned().map(|state| (x.clone(), state));
                 let mut next = optimizer();
                 next.restore(own.steps(), kept).unwrap();
                 own = next;
@@ -145,6 +145,8 @@ fn a_restored_optimiser_goes_on_as_the_old_one() {
     };
     assert_eq!(run(Some(3)), run(None));
     let (x, wrong) = (param(&cpu, &[1.0]), tensor(&cpu, &[0.0; 2]));
-    let moments = Moments { step: 1, first: wrong.clone(), second: wrong };
-    assert!(matches!(optimizer().restore(1, [(x, moments)]), Err(Error::Shape { op: "Optimizer::restore", .. })));
+    let state = ParamState { step: 1, slots: vec![wrong.clone(), wrong.clone()] };
+    assert!(matches!(optimizer().restore(1, [(x.clone(), state)]), Err(Error::Shape { op: "Optimizer::restore", .. })));
+    let foreign = optimizer().restore(1, [(x, ParamState { step: 1, slots: vec![wrong] })]).unwrap_err().to_string();
+    assert!(foreign.contains("1 tensors") && foreign.contains("second_moment"), "{foreign}");
 }

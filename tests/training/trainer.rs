@@ -75,7 +75,7 @@ fn exact(recipe: Recipe) -> Trainer<Cpu<f64>> {
 fn first_gradients(trainer: &Trainer<Cpu<f64>>) -> BTreeMap<String, Vec<f64>> {
     assert_eq!(trainer.steps_done(), 1);
     let gradient = |m| host(&Cpu::<f64>::new(), m).into_iter().map(|m| m / (1.0 - 0.9)).collect();
-    let remembered = |(name, param)| Some((name, gradient(&trainer.optimizer().moments(&param)?.first)));
+    let remembered = |(name, param)| Some((name, gradient(&trainer.optimizer().state(&param)?.slots[0])));
     trainer.model().parameters().into_iter().filter_map(remembered).collect()
 }
 

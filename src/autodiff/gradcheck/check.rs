@@ -103,6 +103,11 @@ impl<'a, B: Backend> Check<'a, B> {
         Ok(())
     }
 
+    /// A gradient that was recorded is that of a run backwards.
+    pub fn same_gradient(&mut self, recorded: &[f64], backward: &[f64]) -> Result<()> {
+        self.agree("the gradients as recorded and as run backwards", recorded, backward, largest(backward), COMPOSITION)
+    }
+
     /// Every coordinate of few inputs; random directions, over all inputs and within each, of many.
     fn directions(&mut self) -> Vec<(String, Vec<Vec<f64>>)> {
         let zeros: Vec<Vec<f64>> = self.inputs.iter().map(|x| vec![0.0; x.values.len()]).collect();

@@ -22,11 +22,18 @@ pub(super) struct Probe<'a, B: Backend> {
     pub backend: &'a B,
     pub name: &'a str,
     f: Box<Run<'a, B>>,
+    /// What makes a tape that records.
+    tape: fn(&B) -> Tape<B>,
 }
 
 impl<'a, B: Backend> Probe<'a, B> {
     pub fn new(backend: &'a B, name: &'a str, f: impl Fn(&Tape<B>, &[Var<B>]) -> Result<Var<B>> + 'a) -> Self {
-        Probe { backend, name, f: Box::new(f) }
+        Probe { backend, name, f: Box::new(f), tape: Tape::new }
+    }
+
+    /// The same on tapes of higher order.
+    pub fn of_higher_order(self) -> Self {
+        Probe { tape: Tape::higher_order, ..self }
     }
 
     /// The failure of a check.
@@ -73,7 +80,7 @@ impl<'a, B: Backend> Probe<'a, B> {
 
     /// The tape's gradients of <cotangent, output>: `None` for constants and for leaves that the output does not depend on.
     pub fn gradients(&self, inputs: &[Array], cotangent: &Array, role: impl Fn(usize) -> Role) -> Result<Vec<Option<Vec<f64>>>> {
-        let (vars, output) = self.run(&Tape::new(self.backend), inputs, role)?;
+        let (vars, output) = self.run(&(self.tape)(self.backend), inputs, role)?;
         let gradients = output.backward_from(&self.tensor(cotangent)?)?;
         let mut found = Vec::with_capacity(vars.len());
         for (var, input) in vars.iter().zip(inputs) {

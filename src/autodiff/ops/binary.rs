@@ -1,6 +1,6 @@
 //! `BinaryOp`: a function of two elements, with broadcasting.
 
-use crate::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Binary, Tensor, Unary};
 use crate::error::Result;
 
@@ -94,6 +94,14 @@ impl<B: Backend> Op<B> for BinaryOp {
         Ok(vec![x_grad, y_grad])
     }
 
+    fn derivative(&self, inputs: &[Var<B>], z: &Var<B>, grad: &Var<B>, needs: Needs) -> Result<VarGrads<B>> {
+        let [x, y] = variables(self.0.name(), inputs)?;
+        let reduced = |grad: Var<B>, shape: &[usize]| if grad.shape() == shape { Ok(grad) } else { grad.sum_to(shape) };
+        let x_grad = needs.input(0).then(|| reduced(towards_left(self.0, x, y, grad)?, x.shape())).transpose()?;
+        let y_grad = needs.input(1).then(|| reduced(towards_right(self.0, [x, y, z], grad)?, y.shape())).transpose()?;
+        Ok(vec![x_grad, y_grad])
+    }
+
     fn oracle(&self) -> Oracle<B, Self> {
         match self.0 {
             Binary::Add | Binary::Sub | Binary::Mul => Oracle::Linear,
@@ -164,6 +172,63 @@ fn towards_sides<B: Backend>(backend: &B, x: &Tensor<B>, y: &Tensor<B>, grad: &T
     let share = backend.select(&backend.binary(Binary::Eq, &square, &zero)?, &zero, &share)?;
     let towards_y = backend.unary(Unary::Neg, &backend.binary(Binary::Mul, &share, x)?)?;
     Ok([backend.binary(Binary::Mul, &share, y)?, towards_y])
+}
+
+/// The gradient of x in f(x, y), of the broadcast shape, made of variables.
+fn towards_left<B: Backend>(f: Binary, x: &Var<B>, y: &Var<B>, grad: &Var<B>) -> Result<Var<B>> {
+    match f {
+        Binary::Add | Binary::Sub => Ok(grad.clone()),
+        Binary::Mul => grad.mul(y),
+        Binary::Div => grad.div(y),
+        Binary::Min | Binary::Max => to_winner(f, x, y, grad),
+        Binary::Pow => {
+            // y x^(y - 1), where 0^-1 times 0 is 0.
+            let zero = number(grad, 0.0)?;
+            let none = x.eq(&zero)?.mul(&y.eq(&zero)?)?;
+            let power = none.select(&number(grad, 1.0)?, x)?.pow(&y.linear_map(1.0, -1.0)?)?;
+            grad.mul(&y.mul(&power)?)
+        }
+        Binary::Atan2 => share_of_square(x, y, grad)?.mul(y),
+        Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => grad.scale(0.0),
+    }
+}
+
+/// The gradient of y in z = f(x, y), likewise.
+fn towards_right<B: Backend>(f: Binary, [x, y, z]: [&Var<B>; 3], grad: &Var<B>) -> Result<Var<B>> {
+    match f {
+        Binary::Add => Ok(grad.clone()),
+        Binary::Sub => grad.neg(),
+        Binary::Mul => grad.mul(x),
+        Binary::Div => grad.div(y)?.mul(z)?.neg(),
+        Binary::Min | Binary::Max => to_winner(f, y, x, grad),
+        Binary::Pow => {
+            // z ln x, and its limit 0 where x is 0 and y at least 0.
+            let zero = number(grad, 0.0)?;
+            let flat = x.eq(&zero)?.mul(&y.ge(&zero)?)?;
+            grad.mul(&z.mul(&flat.select(&number(grad, 1.0)?, x)?.ln()?)?)
+        }
+        Binary::Atan2 => share_of_square(x, y, grad)?.mul(x)?.neg(),
+        Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => grad.scale(0.0),
+    }
+}
+
+/// [`towards_winner`], made of variables.
+fn to_winner<B: Backend>(f: Binary, x: &Var<B>, other: &Var<B>, grad: &Var<B>) -> Result<Var<B>> {
+    let loses = if f == Binary::Max { x.lt(other)? } else { x.gt(other)? };
+    loses.select(&number(grad, 0.0)?, &x.eq(other)?.select(&grad.scale(0.5)?, grad)?)
+}
+
+/// g / (x^2 + y^2), and 0 at the origin.
+fn share_of_square<B: Backend>(x: &Var<B>, y: &Var<B>, grad: &Var<B>) -> Result<Var<B>> {
+    let square = x.square()?.add(&y.square()?)?;
+    let zero = number(grad, 0.0)?;
+    let origin = square.eq(&zero)?;
+    origin.select(&zero, &grad.div(&origin.select(&number(grad, 1.0)?, &square)?)?)
+}
+
+/// A constant beside `like`.
+fn number<B: Backend>(like: &Var<B>, value: f64) -> Result<Var<B>> {
+    Ok(like.tape().constant(&like.tape().backend().full(&[], value)?))
 }
 
 /// Values around 0 within 0.05 of a multiple of 0.4 plus `offset`: those of two offsets never tie, where central differences mean nothing.

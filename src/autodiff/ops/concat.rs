@@ -1,6 +1,6 @@
 //! `Concat`: tensors one after another.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads};
 use crate::backend::{Backend, Tensor};
 use crate::error::{Error, Result};
 
@@ -27,6 +27,16 @@ impl<B: Backend> Op<B> for Concat {
             needs.input(i).then(|| backend.slice(grad, self.axis, start - len, len)).transpose()
         };
         lengths.into_iter().enumerate().map(&mut part).collect()
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, needs: Needs) -> Result<VarGrads<B>> {
+        let mut start = 0;
+        let mut part = |(i, input): (usize, &Var<B>)| {
+            let len = input.shape()[self.axis];
+            start += len;
+            needs.input(i).then(|| grad.slice(self.axis, start - len, len)).transpose()
+        };
+        inputs.iter().enumerate().map(&mut part).collect()
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
-use crate::backend::{Backend, Tensor};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
+use crate::backend::{Backend, Real, Tensor};
 use crate::error::Result;
 
 /// The mean over a batch of `-ln softmax(logits)[label]`; one input, the logits (B, classes); output of shape ().
@@ -25,6 +25,16 @@ impl<B: Backend> Op<B> for CrossEntropy {
 
     fn backward(&self, backend: &B, softmax: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.cross_entropy_grad(&softmax, &self.labels, grad)?)])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [logits] = variables("cross_entropy", inputs)?;
+        let backend = logits.tape().backend();
+        let [batch, classes] = [0, 1].map(|axis| logits.shape()[axis]);
+        let mut hot = vec![B::Elem::of(0.0); batch * classes];
+        self.labels.iter().enumerate().for_each(|(row, label)| hot[row * classes + label] = B::Elem::of(1.0));
+        let hot = logits.tape().constant(&backend.from_vec(hot, &[batch, classes])?);
+        Ok(vec![Some(logits.softmax(1)?.sub(&hot)?.mul(grad)?.scale(1.0 / batch as f64)?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

@@ -1,6 +1,6 @@
 //! `Cumsum`: running sums along an axis.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
@@ -24,6 +24,10 @@ impl<B: Backend> Op<B> for Cumsum {
 
     fn backward(&self, backend: &B, (): Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.cumsum(grad, self.axis, !self.reverse)?)])
+    }
+
+    fn derivative(&self, _: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        Ok(vec![Some(grad.tape().apply(Cumsum { reverse: !self.reverse, ..*self }, &[grad])?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

@@ -1,6 +1,6 @@
 //! `Dropout`: elements, or whole channels, set to zero at random.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands};
 use crate::backend::{Backend, Binary, Draw, Key, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary, shape};
 use crate::error::{Error, Result};
 
@@ -28,6 +28,11 @@ impl<B: Backend> Op<B> for Dropout {
 
     fn backward(&self, backend: &B, mask: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.binary(Binary::Mul, grad, &mask)?)])
+    }
+
+    fn derivative(&self, _: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        // Of the same draw.
+        Ok(vec![Some(grad.tape().apply(*self, &[grad])?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
@@ -29,6 +29,12 @@ impl<B: Backend> Op<B> for Embed {
         Ok(vec![Some(backend.embed_grad(rows, &self.tokens, grad)?)])
     }
 
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [table] = variables("embed", inputs)?;
+        let adjoint = EmbedAdjoint { tokens: self.tokens.clone(), rows: table.shape()[0] };
+        Ok(vec![Some(grad.tape().apply(adjoint, &[grad])?)])
+    }
+
     fn oracle(&self) -> Oracle<B, Self> {
         Oracle::Linear
     }
@@ -40,6 +46,49 @@ impl<B: Backend> Op<B> for Embed {
             let [batch, length, features] = [generate.size(batches), generate.size(1..=9), generate.size(1..=5)];
             let tokens = (0..batch * length).map(|_| generate.size(0..=vocabulary - 1) as u32).collect();
             cases.push(Case::new(Embed { tokens, batch }, [generate.normal(&[vocabulary, features])]));
+        }
+        cases
+    }
+}
+
+/// Sums of the columns of (batch, H, length) into the rows of a table (V, H) that their tokens pick: the adjoint of [`Embed`]; one input.
+#[derive(Clone, Debug)]
+pub struct EmbedAdjoint {
+    /// The tokens, sequence after sequence.
+    pub tokens: Rc<[u32]>,
+    /// The table's number of rows.
+    pub rows: usize,
+}
+
+impl<B: Backend> Op<B> for EmbedAdjoint {
+    const NAME: &'static str = "embed_adjoint";
+    /// The number of sequences.
+    type Saved = usize;
+
+    fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
+        let [x] = operands("embed_adjoint", inputs)?;
+        Ok((backend.embed_grad(self.rows, &self.tokens, x)?, x.shape()[0]))
+    }
+
+    fn backward(&self, backend: &B, batch: usize, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
+        Ok(vec![Some(backend.embed(grad, &self.tokens, batch)?)])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables("embed_adjoint", inputs)?;
+        Ok(vec![Some(grad.embed(&self.tokens, x.shape()[0])?)])
+    }
+
+    fn oracle(&self) -> Oracle<B, Self> {
+        Oracle::Linear
+    }
+
+    fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
+        let mut cases = Vec::new();
+        for rows in [1, 3, 50] {
+            let [batch, length, features] = [generate.size(1..=3), generate.size(1..=9), generate.size(1..=5)];
+            let tokens = (0..batch * length).map(|_| generate.size(0..=rows - 1) as u32).collect();
+            cases.push(Case::new(EmbedAdjoint { tokens, rows }, [generate.normal(&[batch, features, length])]));
         }
         cases
     }

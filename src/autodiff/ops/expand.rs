@@ -1,7 +1,7 @@
 //! `Expand`: axes of length 1 repeated.
 
 use super::binary::broadcasting_pair;
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Binary, Tensor, shape};
 use crate::error::Result;
 
@@ -26,6 +26,11 @@ impl<B: Backend> Op<B> for Expand {
 
     fn backward(&self, backend: &B, shape: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.sum_to(grad, &shape)?)])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables("expand", inputs)?;
+        Ok(vec![Some(grad.sum_to(x.shape())?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

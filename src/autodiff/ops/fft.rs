@@ -3,7 +3,7 @@
 //! Spectra are planar, so both are plain real linear maps, and the adjoint of each is the other with weighted bins: a bin between the
 //! first and (for an even length) the last stands for itself and its conjugate, and so counts twice on the way back.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Binary, Real, Tensor};
 use crate::error::Result;
 
@@ -36,6 +36,13 @@ impl<B: Backend> Op<B> for Rfft {
         Ok(vec![Some(backend.irfft(&backend.binary(Binary::Mul, grad, &weights)?, n)?)])
     }
 
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables("rfft", inputs)?;
+        let n = x.shape()[x.shape().len() - 1];
+        let weights = bins(x.tape().backend(), n, grad.shape().len(), n as f64, n as f64 / 2.0)?;
+        Ok(vec![Some(grad.mul(&x.tape().constant(&weights))?.irfft(n)?)])
+    }
+
     fn oracle(&self) -> Oracle<B, Self> {
         Oracle::Linear
     }
@@ -60,6 +67,12 @@ impl<B: Backend> Op<B> for Irfft {
         let (spectrum, n) = (backend.rfft(grad)?, self.n as f64);
         let weights = bins(backend, self.n, spectrum.rank(), 1.0 / n, 2.0 / n)?;
         Ok(vec![Some(backend.binary(Binary::Mul, &spectrum, &weights)?)])
+    }
+
+    fn derivative(&self, _: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let (spectrum, n) = (grad.rfft()?, self.n as f64);
+        let weights = bins(grad.tape().backend(), self.n, spectrum.shape().len(), 1.0 / n, 2.0 / n)?;
+        Ok(vec![Some(spectrum.mul(&grad.tape().constant(&weights))?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

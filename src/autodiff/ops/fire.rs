@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::autodiff::gradcheck::Generate;
-use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
+use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var, VarGrads, differentiable_once};
 use crate::backend::{Backend, Draw, Firing, FiringDropout, Key, LongConv, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary};
 use crate::error::{Error, Result};
 
@@ -70,6 +70,11 @@ impl<B: Backend> Op<B> for Fire<B> {
         let (conv, firing) = self.operands(&inputs);
         let grads = backend.fire_grad(conv, firing, grad, needs.flags())?;
         Ok(grads.into_iter().take(if inputs.affine.is_some() { 5 } else { 3 }).collect())
+    }
+
+    /// Spikes have a surrogate's derivative, which is differentiable once; in expected mode compose the op of long_conv and spike.
+    fn derivative(&self, _: &[Var<B>], _: &Var<B>, _: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        Err(differentiable_once(<Self as Op<B>>::NAME))
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

@@ -1,6 +1,6 @@
 //! `Flip`: an axis in reverse order.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
@@ -22,6 +22,10 @@ impl<B: Backend> Op<B> for Flip {
 
     fn backward(&self, backend: &B, (): Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.flip(grad, self.axis)?)])
+    }
+
+    fn derivative(&self, _: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        Ok(vec![Some(grad.flip(self.axis)?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

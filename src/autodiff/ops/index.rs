@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
@@ -40,6 +40,12 @@ impl<B: Backend> Op<B> for IndexSelect {
         Ok(vec![Some(backend.index_add(grad, self.axis, &self.index, len)?)])
     }
 
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables("index_select", inputs)?;
+        let adjoint = IndexAdd { axis: self.axis, index: self.index.clone(), len: x.shape()[self.axis] };
+        Ok(vec![Some(grad.tape().apply(adjoint, &[grad])?)])
+    }
+
     fn oracle(&self) -> Oracle<B, Self> {
         Oracle::Linear
     }
@@ -63,6 +69,11 @@ impl<B: Backend> Op<B> for IndexAdd {
 
     fn backward(&self, backend: &B, (): Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.index_select(grad, self.axis, &self.index)?)])
+    }
+
+    fn derivative(&self, _: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let adjoint = IndexSelect { axis: self.axis, index: self.index.clone() };
+        Ok(vec![Some(grad.tape().apply(adjoint, &[grad])?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

@@ -1,7 +1,7 @@
 //! `LifOp`: leaky integrate-and-fire neurons along time, with a surrogate gradient.
 
 use crate::autodiff::gradcheck::Generate;
-use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var, VarGrads, differentiable_once, operands};
 use crate::backend::{Backend, Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
 use crate::error::{Error, Result};
 
@@ -29,6 +29,11 @@ impl<B: Backend> Op<B> for LifOp {
 
     fn backward(&self, backend: &B, x: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.lif_grad(&self.lif, &x, grad)?)])
+    }
+
+    /// A surrogate has no derivative that means anything.
+    fn derivative(&self, _: &[Var<B>], _: &Var<B>, _: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        Err(differentiable_once(<Self as Op<B>>::NAME))
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

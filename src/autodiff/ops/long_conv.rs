@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::autodiff::gradcheck::Generate;
-use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
+use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var, VarGrads};
 use crate::backend::{Backend, LongConv, Real, Tensor, shape};
 use crate::error::{Error, Result};
 
@@ -44,6 +44,20 @@ impl<B: Backend> Op<B> for LongConvOp {
     fn backward(&self, backend: &B, (u, kernel, skip): Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
         let grads = backend.long_conv_grad(self.operands(&u, &kernel, skip.as_ref()), grad, needs.flags())?;
         Ok(grads.into_iter().take(if skip.is_some() { 3 } else { 2 }).collect())
+    }
+
+    /// The adjoints are long convolutions, too.
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, needs: Needs) -> Result<VarGrads<B>> {
+        let [u, kernel, skip @ ..] = inputs else { return Err(wrong_inputs()) };
+        let mask = self.mask(u)?;
+        let masked = |x: Var<B>| mask.as_ref().map_or_else(|| Ok(x.clone()), |mask| x.mul(mask));
+        let heard = masked(u.clone())?;
+        let towards_skip = || heard.mul(grad)?.sum_to(&[1, u.shape()[1], 1])?.reshape(&[u.shape()[1]]);
+        Ok(vec![
+            needs.input(0).then(|| masked(towards_input(kernel, skip.first(), grad)?)).transpose()?,
+            needs.input(1).then(|| towards_kernel(&heard, kernel.shape(), grad)).transpose()?,
+            needs.input(2).then(towards_skip).transpose()?,
+        ])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {
@@ -89,6 +103,63 @@ fn spikes(generate: &mut Generate, length: usize) -> Case<LongConvOp> {
     Case::new(LongConvOp { lengths: Some([length, 1].into()) }, [u, generate.normal(&[1, 4, length]), generate.normal(&[4])])
 }
 
+impl LongConvOp {
+    /// (B, 1, L): 1 below the true length, else 0; `None` where all of a sequence is true.
+    fn mask<B: Backend>(&self, u: &Var<B>) -> Result<Option<Var<B>>> {
+        let Some(lengths) = &self.lengths else { return Ok(None) };
+        let [batch, _, length] = shape::sequence("long_conv", "u", u.shape())?;
+        let mask = lengths.iter().flat_map(|&end| (0..length).map(move |t| B::Elem::of(f64::from(u8::from(t < end))))).collect();
+        Ok(Some(u.tape().constant(&u.tape().backend().from_vec(mask, &[batch, 1, length])?)))
+    }
+}
+
+/// The gradient of u but for its mask: `sum_m k0[m] g[t+m] + sum_m k1[m] g[t-1-m] + D g[t]`, which is a convolution of g with k1, moved by
+/// one step, for the past, k0 without its first entry for the future, and that entry added to D.
+fn towards_input<B: Backend>(kernel: &Var<B>, skip: Option<&Var<B>>, grad: &Var<B>) -> Result<Var<B>> {
+    let &[sides, channels, taps] = kernel.shape() else { return Err(wrong_inputs()) };
+    let zeros = |taps: usize| Ok(grad.tape().constant(&grad.tape().backend().full(&[1, channels, taps], 0.0)?));
+    let past = match sides {
+        1 => zeros(taps + 1)?,
+        _ => Var::concat(&[&zeros(1)?, &kernel.slice(0, 1, 1)?], 2)?,
+    };
+    let causal = kernel.slice(0, 0, 1)?;
+    let future = match taps {
+        1 => zeros(2)?,
+        _ => Var::concat(&[&causal.slice(2, 1, taps - 1)?, &zeros(2)?], 2)?,
+    };
+    let first = causal.slice(2, 0, 1)?.reshape(&[channels])?;
+    let now = skip.map_or_else(|| Ok(first.clone()), |skip| skip.add(&first))?;
+    grad.long_conv(&Var::concat(&[&past, &future], 0)?, Some(&now), None)
+}
+
+/// The gradient of kernels of this shape: `sum_t g[t] u[t-m]`, and `sum_t g[t] u[t+1+m]`, over the batch. Each is a convolution in which u,
+/// or g, of every sequence is a kernel of its own that looks ahead.
+fn towards_kernel<B: Backend>(u: &Var<B>, kernel: &[usize], grad: &Var<B>) -> Result<Var<B>> {
+    let (&[batch, channels, length], &[sides, _, taps]) = (u.shape(), kernel) else { return Err(wrong_inputs()) };
+    let rows = batch * channels;
+    let zeros = |shape: &[usize]| Ok(u.tape().constant(&u.tape().backend().full(shape, 0.0)?));
+    let ahead = |kernel: &Var<B>| Var::concat(&[&zeros(&[1, rows, length])?, kernel], 0);
+    let [u, grad] = [u.reshape(&[1, rows, length])?, grad.reshape(&[1, rows, length])?];
+    let later = match length {
+        1 => zeros(&[1, rows, 1])?,
+        _ => Var::concat(&[&u.slice(2, 1, length - 1)?, &zeros(&[1, rows, 1])?], 2)?,
+    };
+    let first = u.slice(2, 0, 1)?.reshape(&[rows])?;
+    let mut parts = vec![grad.long_conv(&ahead(&later)?, Some(&first), None)?];
+    if sides == 2 {
+        parts.push(u.long_conv(&ahead(&grad)?, None, None)?);
+    }
+    let fitted = |part: Var<B>| {
+        let part = part.reshape(&[batch, channels, length])?.sum_to(&[1, channels, length])?;
+        match taps {
+            taps if taps > length => Var::concat(&[&part, &zeros(&[1, channels, taps - length])?], 2),
+            taps => part.slice(2, 0, taps),
+        }
+    };
+    let parts: Vec<Var<B>> = parts.into_iter().map(fitted).collect::<Result<_>>()?;
+    Var::concat(&parts.iter().collect::<Vec<_>>(), 0)
+}
+
 fn wrong_inputs() -> Error {
     Error::value("long_conv", "takes u and the kernels, and optionally D")
 }
@@ -96,11 +167,9 @@ fn wrong_inputs() -> Error {
 /// The same term by term: u shifted by m steps, times k[m].
 fn shifted_sum<B: Backend>(op: &LongConvOp, inputs: &[Var<B>]) -> Result<Var<B>> {
     let [u, kernel, skip @ ..] = inputs else { return Err(wrong_inputs()) };
-    let [batch, channels, length] = shape::sequence("long_conv", "u", u.shape())?;
+    let [_, channels, length] = shape::sequence("long_conv", "u", u.shape())?;
     let backend = u.tape().backend();
-    let lengths = op.lengths.as_deref().map_or(vec![length; batch], <[usize]>::to_vec);
-    let mask = lengths.iter().flat_map(|&end| (0..length).map(move |t| B::Elem::of(f64::from(u8::from(t < end))))).collect();
-    let u = u.mul(&u.tape().constant(&backend.from_vec(mask, &[batch, 1, length])?))?;
+    let u = op.mask(u)?.map_or_else(|| Ok(u.clone()), |mask| u.mul(&mask))?;
     // Zeros on both sides: u[t + shift], for any shift, is a slice.
     let zeros = u.tape().constant(&backend.full(u.shape(), 0.0)?);
     let padded = Var::concat(&[&zeros, &u, &zeros], 2)?;

@@ -1,7 +1,7 @@
 //! `Matmul`: the matrix product, over batches.
 
 use super::binary::broadcasting_pair;
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
@@ -51,6 +51,23 @@ impl<B: Backend> Op<B> for Matmul {
             reduced(full, &y_shape)
         };
         Ok(vec![needs.input(0).then(towards_x).transpose()?, needs.input(1).then(towards_y).transpose()?])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, needs: Needs) -> Result<VarGrads<B>> {
+        let [x, y] = variables("matmul", inputs)?;
+        let Matmul { transpose_x, transpose_y } = *self;
+        let towards_x = || match transpose_x {
+            false => grad.matmul_transposed(y, false, !transpose_y),
+            true => y.matmul_transposed(grad, transpose_y, true),
+        };
+        let towards_y = || match transpose_y {
+            false => x.matmul_transposed(grad, !transpose_x, false),
+            true => grad.matmul_transposed(x, true, transpose_x),
+        };
+        let reduced = |grad: Var<B>, shape: &[usize]| if grad.shape() == shape { Ok(grad) } else { grad.sum_to(shape) };
+        let x_grad = needs.input(0).then(|| reduced(towards_x()?, x.shape())).transpose()?;
+        let y_grad = needs.input(1).then(|| reduced(towards_y()?, y.shape())).transpose()?;
+        Ok(vec![x_grad, y_grad])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

@@ -135,6 +135,8 @@ impl<B: Backend> Var<B> {
     /// # Errors
     /// [`Error::Shape`] where the shapes do not fit, naming the part; [`Error::Value`] where there is no part, one is empty, or there
     /// are more than [`Needs::MAX`] inputs with weight and bias.
+    #[doc(alias = "pointwise linear")]
+    #[doc(alias = "conv1x1")]
     pub fn mix(parts: &[&Var<B>], weight: &Var<B>, bias: &Var<B>) -> Result<Var<B>> {
         Self::mix_with(parts, weight, bias, None, Mix::default())
     }

@@ -3,7 +3,7 @@
 //! A file holds an op's struct, forward, backward, oracle, cases, and its method on [`Var`](super::Var). A new op is a new file and
 //! one line below: an op that is not registered is not compiled.
 
-use super::{Op, Report, Truth, check_agreement, check_op, truths};
+use super::{Op, Report, Truth, check_agreement, check_op, check_twice, truths};
 use crate::backend::{Backend, Cpu};
 use crate::error::Result;
 
@@ -17,13 +17,21 @@ pub struct Entry {
     pub file: &'static str,
     /// Checks all cases drawn from a seed, as [`check_op`] does.
     pub check: fn(seed: u64) -> Result<Report>,
+    /// Checks the second derivatives of all cases, as [`check_twice`] does.
+    pub check_twice: fn(seed: u64) -> Result<Report>,
     /// What it makes of those cases: what the same op on another backend is held against ([`agreements`]).
     pub truths: fn(seed: u64) -> Result<Vec<Truth>>,
 }
 
 impl Entry {
     fn of<O: Op<Cpu<f64>>>(file: &'static str) -> Self {
-        Entry { name: O::NAME, file, check: |seed| check_op::<O, _>(&Cpu::<f64>::new(), seed), truths: truths::<O> }
+        Entry {
+            name: O::NAME,
+            file,
+            check: |seed| check_op::<O, _>(&Cpu::<f64>::new(), seed),
+            check_twice: |seed| check_twice::<O, _>(&Cpu::<f64>::new(), seed),
+            truths: truths::<O>,
+        }
     }
 }
 
@@ -49,7 +57,7 @@ macro_rules! ops {
 }
 
 ops! {
-    unary: unary::UnaryOp;
+    unary: unary::UnaryOp, unary::GeluSlope;
     binary: binary::BinaryOp;
     select: select::Select<B>;
     sum: sum::Sum;
@@ -66,7 +74,7 @@ ops! {
     scan: scan::ScanOp;
     matmul: matmul::Matmul;
     fft: fft::Rfft, fft::Irfft;
-    embed: embed::Embed;
+    embed: embed::Embed, embed::EmbedAdjoint;
     cross_entropy: cross_entropy::CrossEntropy;
     dropout: dropout::Dropout;
     affine: affine::Affine;

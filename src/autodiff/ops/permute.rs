@@ -1,6 +1,6 @@
 //! `Permute`: axes in another order.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
@@ -21,11 +21,11 @@ impl<B: Backend> Op<B> for Permute {
     }
 
     fn backward(&self, backend: &B, (): Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
-        let mut inverse = vec![0; self.axes.len()];
-        for (to, &from) in self.axes.iter().enumerate() {
-            inverse[from] = to;
-        }
-        Ok(vec![Some(backend.permute(grad, &inverse)?)])
+        Ok(vec![Some(backend.permute(grad, &self.inverse())?)])
+    }
+
+    fn derivative(&self, _: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        Ok(vec![Some(grad.permute(&self.inverse())?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {
@@ -51,6 +51,17 @@ impl<B: Backend> Op<B> for Permute {
             cases.push(Case::new(Permute { axes }, [generate.normal(&shape)]));
         }
         cases
+    }
+}
+
+impl Permute {
+    /// The axes that put everything back.
+    fn inverse(&self) -> Vec<usize> {
+        let mut inverse = vec![0; self.axes.len()];
+        for (to, &from) in self.axes.iter().enumerate() {
+            inverse[from] = to;
+        }
+        inverse
     }
 }
 

@@ -1,6 +1,6 @@
 //! `Reduce`: extremes and products over axes; the logarithm of a sum of exponentials; the places of extremes.
 
-use crate::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, differentiate, operands, variables};
 use crate::backend::{Backend, Binary, Reduction, Tensor, shape};
 use crate::error::Result;
 
@@ -30,6 +30,17 @@ impl<B: Backend> Op<B> for Reduce {
             Reduction::Prod => towards_factors(backend, &x, &self.axes, grad)?,
         };
         Ok(vec![Some(x_grad)])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], output: &Var<B>, grad: &Var<B>, needs: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables(self.kind.name(), inputs)?;
+        match self.kind {
+            Reduction::Max | Reduction::Min => {
+                let (ties, zero) = (x.eq(output)?, grad.tape().constant(&grad.tape().backend().full(&[], 0.0)?));
+                Ok(vec![Some(ties.select(&grad.div(&ties.sum_keep(&self.axes)?)?, &zero)?)])
+            }
+            Reduction::Prod => differentiate(|x| by_halves(&x[0], &self.axes), inputs, grad, needs),
+        }
     }
 
     fn oracle(&self) -> Oracle<B, Self> {
@@ -77,6 +88,27 @@ fn towards_factors<B: Backend>(backend: &B, x: &Tensor<B>, axes: &[usize], grad:
     let zeros = backend.sum_to(&is_zero, product.shape())?;
     let others = backend.binary(Binary::Sub, &zeros, &is_zero)?;
     backend.select(&others, &zero, &backend.binary(Binary::Div, &product, &filled)?)
+}
+
+/// The product over axes, half of an axis times the other half: derivatives of all orders are right for factors of 0, too.
+fn by_halves<B: Backend>(x: &Var<B>, axes: &[usize]) -> Result<Var<B>> {
+    if x.value().numel() == 0 {
+        // Of nothing it is 1.
+        let kept = shape::reduced("prod", x.shape(), axes)?;
+        return Ok(x.tape().constant(&x.tape().backend().full(&kept, 1.0)?));
+    }
+    let mut product = x.clone();
+    for &axis in axes {
+        while product.shape()[axis] > 1 {
+            let (half, odd) = (product.shape()[axis] / 2, product.shape()[axis] % 2 == 1);
+            let halves = product.slice(axis, 0, half)?.mul(&product.slice(axis, half, half)?)?;
+            product = match odd {
+                true => Var::concat(&[&halves, &product.slice(axis, 2 * half, 1)?], axis)?,
+                false => halves,
+            };
+        }
+    }
+    Ok(product)
 }
 
 /// Values in random order, no two of them closer than 0.07: central differences mean nothing at a tie.

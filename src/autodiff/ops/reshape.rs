@@ -1,6 +1,6 @@
 //! `Reshape`: the same values under another shape.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
@@ -23,6 +23,11 @@ impl<B: Backend> Op<B> for Reshape {
 
     fn backward(&self, _: &B, shape: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(grad.reshape(&shape)?)])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables("reshape", inputs)?;
+        Ok(vec![Some(grad.reshape(x.shape())?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

@@ -1,6 +1,6 @@
 //! `ScanOp`: the linear recurrence along the last axis.
 
-use crate::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var};
+use crate::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads};
 use crate::backend::{Backend, LinearScan, Tensor};
 use crate::error::{Error, Result};
 
@@ -47,6 +47,31 @@ impl<B: Backend> Op<B> for ScanOp {
         Ok(grads.into_iter().take(2 + usize::from(saved.initial.is_some())).collect())
     }
 
+    /// With l the states of the scan the other way, `l[t] = a*[t+1] l[t+1] + g[t]` (a* is the conjugate): b gets l, a gets `l[t] h*[t-1]`, the
+    /// initial state `a*[0] l[0]`.
+    fn derivative(&self, inputs: &[Var<B>], h: &Var<B>, grad: &Var<B>, needs: Needs) -> Result<VarGrads<B>> {
+        let [a, b, initial @ ..] = inputs else { return Err(Error::value("scan", "takes 2 or 3 inputs")) };
+        let stretched = self.stretched(a, b)?;
+        let conjugate = self.conjugate(&stretched)?;
+        let back = ScanOp { reverse: !self.reverse, ..*self };
+        let states = Var::scan_with(back, &back.after(&conjugate, None)?, grad, None)?;
+        let towards_a = || {
+            let before = self.after(h, initial.first())?;
+            let full = self.times(&states, &self.conjugate(&before)?)?;
+            full.sum_to(&self.aligned(a.shape(), b.shape().len()))?.reshape(a.shape())
+        };
+        let towards_initial = || {
+            let first = if self.reverse { b.shape()[b.shape().len() - 1] - 1 } else { 0 };
+            let [a, l] = [&conjugate, &states].map(|x| x.slice(b.shape().len() - 1, first, 1));
+            self.times(&a?, &l?)?.reshape(&b.shape()[..b.shape().len() - 1])
+        };
+        let mut grads = vec![needs.input(0).then(towards_a).transpose()?, Some(states.clone())];
+        if !initial.is_empty() {
+            grads.push(needs.input(2).then(towards_initial).transpose()?);
+        }
+        Ok(grads)
+    }
+
     fn oracle(&self) -> Oracle<B, Self> {
         Oracle::FiniteDifferences
     }
@@ -67,6 +92,54 @@ impl<B: Backend> Op<B> for ScanOp {
             case(&[18, 1], &[18, 66], true);
         }
         cases
+    }
+}
+
+/// What the derivative is made of.
+impl ScanOp {
+    /// The shape of a with as many axes as b's: the axis of planes takes no part in broadcasting.
+    fn aligned(self, a: &[usize], rank: usize) -> Vec<usize> {
+        let planes = usize::from(self.complex);
+        let (planes, rest) = a.split_at(planes.min(a.len()));
+        [planes, &vec![1; rank.saturating_sub(a.len())], rest].concat()
+    }
+
+    /// a in b's shape.
+    fn stretched<B: Backend>(self, a: &Var<B>, b: &Var<B>) -> Result<Var<B>> {
+        a.reshape(&self.aligned(a.shape(), b.shape().len()))?.expand(b.shape())
+    }
+
+    /// Every entry in the place of the one that comes after it in the scan's time, from `first` (or zero) on.
+    fn after<B: Backend>(self, x: &Var<B>, first: Option<&Var<B>>) -> Result<Var<B>> {
+        let (time, mut shape) = (x.shape().len() - 1, x.shape().to_vec());
+        let length = std::mem::replace(&mut shape[time], 1);
+        let first = match first {
+            Some(first) => first.reshape(&shape)?,
+            None => x.tape().constant(&x.tape().backend().full(&shape, 0.0)?),
+        };
+        match (length, self.reverse) {
+            (1, _) => Ok(first),
+            (_, false) => Var::concat(&[&first, &x.slice(time, 0, length - 1)?], time),
+            (_, true) => Var::concat(&[&x.slice(time, 1, length - 1)?, &first], time),
+        }
+    }
+
+    /// The complex conjugate, of complex values.
+    fn conjugate<B: Backend>(self, x: &Var<B>) -> Result<Var<B>> {
+        if !self.complex {
+            return Ok(x.clone());
+        }
+        Var::concat(&[&x.slice(0, 0, 1)?, &x.slice(0, 1, 1)?.neg()?], 0)
+    }
+
+    /// The product of two values of one shape, real or complex.
+    fn times<B: Backend>(self, x: &Var<B>, y: &Var<B>) -> Result<Var<B>> {
+        if !self.complex {
+            return x.mul(y);
+        }
+        let plane = |x: &Var<B>, i| x.slice(0, i, 1);
+        let [xr, xi, yr, yi] = [plane(x, 0)?, plane(x, 1)?, plane(y, 0)?, plane(y, 1)?];
+        Var::concat(&[&xr.mul(&yr)?.sub(&xi.mul(&yi)?)?, &xr.mul(&yi)?.add(&xi.mul(&yr)?)?], 0)
     }
 }
 

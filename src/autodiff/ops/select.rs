@@ -1,6 +1,6 @@
 //! `Select`: of two tensors, one here and the other there.
 
-use crate::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Array, Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Real, Tensor};
 use crate::error::Result;
 
@@ -45,6 +45,15 @@ impl<B: Backend> Op<B> for Select<B> {
         let zero = backend.full(&[], 0.0)?;
         let to_a = || backend.sum_to(&backend.select(&mask, grad, &zero)?, &a);
         let to_b = || backend.sum_to(&backend.select(&mask, &zero, grad)?, &b);
+        Ok(vec![needs.input(0).then(to_a).transpose()?, needs.input(1).then(to_b).transpose()?])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, needs: Needs) -> Result<VarGrads<B>> {
+        let [a, b] = variables("select", inputs)?;
+        let mask = grad.tape().constant(&self.mask.on(grad.tape().backend())?);
+        let zero = grad.tape().constant(&grad.tape().backend().full(&[], 0.0)?);
+        let to_a = || mask.select(grad, &zero)?.sum_to(a.shape());
+        let to_b = || mask.select(&zero, grad)?.sum_to(b.shape());
         Ok(vec![needs.input(0).then(to_a).transpose()?, needs.input(1).then(to_b).transpose()?])
     }
 

@@ -1,6 +1,6 @@
 //! `Slice`: a stretch of one axis.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
@@ -35,6 +35,19 @@ impl<B: Backend> Op<B> for Slice {
         let (before, after) = (zeros(self.start)?, zeros(after)?);
         let parts: Vec<&Tensor<B>> = before.iter().chain([grad]).chain(&after).collect();
         Ok(vec![Some(if parts.len() == 1 { grad.clone() } else { backend.concat(&parts, self.axis)? })])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables("slice", inputs)?;
+        let mut shape = x.shape().to_vec();
+        let after = shape[self.axis] - self.start - self.len;
+        let mut zeros = |len: usize| -> Result<Option<Var<B>>> {
+            shape[self.axis] = len;
+            (len > 0).then(|| Ok(x.tape().constant(&x.tape().backend().full(&shape, 0.0)?))).transpose()
+        };
+        let (before, after) = (zeros(self.start)?, zeros(after)?);
+        let parts: Vec<&Var<B>> = before.iter().chain([grad]).chain(&after).collect();
+        Ok(vec![Some(if parts.len() == 1 { grad.clone() } else { Var::concat(&parts, self.axis)? })])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

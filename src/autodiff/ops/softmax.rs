@@ -1,6 +1,6 @@
 //! `Softmax` and `LogSoftmax`: probabilities along an axis, and their logarithms.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
@@ -25,6 +25,11 @@ impl<B: Backend> Op<B> for Softmax {
     /// y (g - sum(g y)).
     fn backward(&self, backend: &B, output: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.softmax_grad(&output, grad, self.axis)?)])
+    }
+
+    fn derivative(&self, _: &[Var<B>], y: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let weighed = grad.mul(y)?.sum_keep(&[self.axis])?;
+        Ok(vec![Some(y.mul(&grad.sub(&weighed)?)?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {
@@ -57,6 +62,10 @@ impl<B: Backend> Op<B> for LogSoftmax {
     /// g - e^y sum(g).
     fn backward(&self, backend: &B, output: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.log_softmax_grad(&output, grad, self.axis)?)])
+    }
+
+    fn derivative(&self, _: &[Var<B>], y: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        Ok(vec![Some(grad.sub(&y.exp()?.mul(&grad.sum_keep(&[self.axis])?)?)?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

@@ -3,7 +3,7 @@
 use rand_core::Rng;
 
 use crate::autodiff::gradcheck::Generate;
-use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var};
+use crate::autodiff::{Array, Case, Grads, Needs, Op, Oracle, Var, VarGrads, differentiable_once, differentiate};
 use crate::backend::{Backend, Draw, Key, Noise, Real, Spike, SpikeMode, Surrogate, Tensor, shape};
 use crate::error::{Error, Result};
 
@@ -38,6 +38,14 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
     fn backward(&self, backend: &B, (x, affine): Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
         let grads = backend.spike_grad(&self.spike, &x, affine.as_ref().map(|(scale, shift)| (scale, shift)), grad, needs.flags())?;
         Ok(grads.into_iter().take(if affine.is_some() { 3 } else { 1 }).collect())
+    }
+
+    /// Of the expected spike: a surrogate has no derivative that means anything.
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, needs: Needs) -> Result<VarGrads<B>> {
+        match self.spike.mode {
+            SpikeMode::Expected => differentiate(|inputs| potential(inputs)?.clamp(0.0, 1.0), inputs, grad, needs),
+            SpikeMode::Sampled => Err(differentiable_once(<Self as Op<B>>::NAME)),
+        }
     }
 
     fn oracle(&self) -> Oracle<B, Self> {
@@ -118,14 +126,19 @@ fn wrong_inputs() -> Error {
     Error::value("spike", "takes x, or x, scale and shift")
 }
 
+/// What spikes are drawn of.
+fn potential<B: Backend>(inputs: &[Var<B>]) -> Result<Var<B>> {
+    match inputs {
+        [x] => Ok(x.clone()),
+        [x, scale, shift] => x.affine(scale, shift),
+        _ => Err(wrong_inputs()),
+    }
+}
+
 /// The smooth function that has the surrogate for a derivative, element by element, with the noise of the draw itself. It is only ever
 /// differentiated numerically, so it leaves the tape and needs no op.
 fn primitive_of_surrogate<B: Backend>(op: &SpikeOp<B>, inputs: &[Var<B>]) -> Result<Var<B>> {
-    let y = match inputs {
-        [x] => x.clone(),
-        [x, scale, shift] => x.affine(scale, shift)?,
-        _ => return Err(wrong_inputs()),
-    };
+    let y = potential(inputs)?;
     let backend = y.tape().backend();
     let noise = match &op.spike.noise {
         Noise::Stream(draw) => backend.draw_uniform(*draw, y.shape())?,

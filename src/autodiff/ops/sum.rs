@@ -1,6 +1,6 @@
 //! `Sum`: sums over axes, and what is made of them: means, variances, norms.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, VarGrads, operands, variables};
 use crate::backend::{Backend, Binary, Tensor, shape};
 use crate::error::{Error, Result};
 
@@ -23,6 +23,12 @@ impl<B: Backend> Op<B> for Sum {
 
     fn backward(&self, backend: &B, shape: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.binary(Binary::Mul, &backend.full(&shape, 1.0)?, grad)?)])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables("sum", inputs)?;
+        let ones = x.tape().constant(&x.tape().backend().full(x.shape(), 1.0)?);
+        Ok(vec![Some(ones.mul(grad)?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {

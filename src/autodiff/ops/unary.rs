@@ -1,9 +1,9 @@
 //! `UnaryOp`: a function of every element.
 
-use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Var, operands};
+use crate::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Tape, Var, VarGrads, operands, variables};
 use crate::backend::unary::Domain;
 use crate::backend::{Backend, Tensor, Unary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// f(x) for every element; one input, of any shape.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,11 @@ impl<B: Backend> Op<B> for UnaryOp {
 
     fn backward(&self, backend: &B, x: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
         Ok(vec![Some(backend.unary_grad(self.0, &x, grad)?)])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], y: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables("unary", inputs)?;
+        Ok(vec![Some(times_slope(self.0, [x, y], grad)?)])
     }
 
     fn oracle(&self) -> Oracle<B, Self> {
@@ -52,6 +57,87 @@ impl<B: Backend> Op<B> for UnaryOp {
         }
         cases
     }
+}
+
+/// f'(x) g, with y = f(x): the same slopes as the backends', made of variables. The match has no arm for all others: a new function says
+/// what its derivative is, or does not compile.
+fn times_slope<B: Backend>(f: Unary, [x, y]: [&Var<B>; 2], g: &Var<B>) -> Result<Var<B>> {
+    match f {
+        Unary::Neg => g.neg(),
+        Unary::Exp => g.mul(y),
+        Unary::Ln => g.div(x),
+        Unary::Sqrt => g.div(&y.scale(2.0)?),
+        Unary::Recip => g.mul(&y.square()?)?.neg(),
+        Unary::Square => g.mul(&x.scale(2.0)?),
+        Unary::Tanh => g.mul(&y.square()?.linear_map(-1.0, 1.0)?),
+        // Not y (1 - y), which is 0 where y rounds to 1.
+        Unary::Sigmoid => g.mul(&y.mul(&x.neg()?.sigmoid()?)?),
+        Unary::Softplus => g.mul(&x.sigmoid()?),
+        Unary::Gelu => g.mul(&x.tape().apply(GeluSlope, &[x])?),
+        Unary::Linear(scale, _) => g.scale(scale),
+        Unary::Sin => g.mul(&x.cos()?),
+        Unary::Cos => g.mul(&x.sin()?)?.neg(),
+        Unary::Tan => g.mul(&y.square()?.linear_map(1.0, 1.0)?),
+        Unary::Log1p => g.div(&x.linear_map(1.0, 1.0)?),
+        Unary::Expm1 => g.mul(&y.linear_map(1.0, 1.0)?),
+        Unary::Rsqrt => g.mul(&y.square()?.mul(y)?.scale(-0.5)?),
+        Unary::Erf => g.mul(&x.square()?.neg()?.exp()?.scale(std::f64::consts::FRAC_2_SQRT_PI)?),
+        Unary::Silu => g.mul(&x.sigmoid()?.add(&y.mul(&x.neg()?.sigmoid()?)?)?),
+        Unary::Powf(p) if p != 0.0 => g.mul(&x.unary(Unary::Powf(p - 1.0))?.scale(p)?),
+        Unary::Powi(n) if n != 0 => g.mul(&x.unary(Unary::Powi(n.saturating_sub(1)))?.scale(f64::from(n))?),
+        Unary::Elu(alpha) => {
+            let number = |value| Ok::<_, Error>(x.tape().constant(&x.tape().backend().full(&[], value)?));
+            g.mul(&x.gt(&number(0.0)?)?.select(&number(1.0)?, &y.linear_map(1.0, alpha)?)?)
+        }
+        // In pieces linear.
+        Unary::Relu | Unary::Clamp(..) | Unary::Abs | Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round | Unary::LeakyRelu(_)
+        | Unary::Powf(_) | Unary::Powi(_) => {
+            let backend = x.tape().backend();
+            let slope = backend.unary_grad(f, x.value(), &backend.full(x.shape(), 1.0)?)?;
+            g.mul(&x.tape().constant(&slope))
+        }
+    }
+}
+
+/// Phi(x) + x phi(x), the derivative of [`Unary::Gelu`], as an op; one input, of any shape.
+#[derive(Clone, Copy, Debug)]
+pub struct GeluSlope;
+
+impl<B: Backend> Op<B> for GeluSlope {
+    const NAME: &'static str = "gelu_slope";
+    /// x.
+    type Saved = Tensor<B>;
+
+    fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
+        let [x] = operands("gelu_slope", inputs)?;
+        Ok((backend.unary_grad(Unary::Gelu, x, &backend.full(x.shape(), 1.0)?)?, x.clone()))
+    }
+
+    fn backward(&self, backend: &B, x: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {
+        let off = Tape::off(backend);
+        Ok(vec![Some(gelu_curvature(&off.constant(&x))?.mul(&off.constant(grad))?.value().clone())])
+    }
+
+    fn derivative(&self, inputs: &[Var<B>], _: &Var<B>, grad: &Var<B>, _: Needs) -> Result<VarGrads<B>> {
+        let [x] = variables("gelu_slope", inputs)?;
+        Ok(vec![Some(grad.mul(&gelu_curvature(x)?)?)])
+    }
+
+    fn oracle(&self) -> Oracle<B, Self> {
+        Oracle::FiniteDifferences
+    }
+
+    fn cases(generate: &mut Generate) -> Vec<Case<Self>> {
+        let shape = generate.shape(0..=4, 1..=3);
+        vec![Case::new(GeluSlope, [generate.values(&shape, -6.0, 6.0)]), Case::new(GeluSlope, [generate.values(&[5, 20], -6.0, 6.0)])]
+    }
+}
+
+/// (2 - x^2) phi(x), the second derivative of [`Unary::Gelu`].
+fn gelu_curvature<B: Backend>(x: &Var<B>) -> Result<Var<B>> {
+    let square = x.square()?;
+    let density = square.scale(-0.5)?.exp()?.scale(1.0 / std::f64::consts::TAU.sqrt())?;
+    square.linear_map(-1.0, 2.0)?.mul(&density)
 }
 
 /// A method for every function without numbers: `name: Variant`, under its documentation.
@@ -205,6 +291,7 @@ impl<B: Backend> Var<B> {
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) where the device fails.
+    #[doc(alias = "affine")]
     pub fn linear_map(&self, scale: f64, shift: f64) -> Result<Var<B>> {
         self.unary(Unary::Linear(scale, shift))
     }
@@ -213,7 +300,6 @@ impl<B: Backend> Var<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autodiff::Tape;
     use crate::backend::*;
 
     /// Values and derivatives at `x`.

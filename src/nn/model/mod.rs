@@ -128,7 +128,7 @@ impl<B: Backend> Model<B> {
         let draws = self.config.block.draws();
         cx.check_given(OP, self.blocks.len() * draws)?;
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&cx.layer(i, draws), &x, lengths)?;
+            x = through(block, &cx.layer(i, draws), &x, lengths)?;
         }
         self.norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(cx, &x))
     }
@@ -208,6 +208,15 @@ impl<B: Backend> Model<B> {
             }
         }
     }
+}
+
+/// What a block makes of x; where the context says so, as a segment that is run again.
+fn through<B: Backend>(block: &Block<B>, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
+    if !cx.recomputes() {
+        return block.forward(cx, x, lengths);
+    }
+    let (block, kept, lengths) = (block.clone(), cx.kept(), lengths.map(<[usize]>::to_vec));
+    cx.tape().checkpoint(&[x], move |tape, inputs| block.forward(&kept.on(tape), &inputs[0], lengths.as_deref()))
 }
 
 /// (batch, length, d_input) on the device, of values that are checked.

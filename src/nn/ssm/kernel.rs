@@ -1,7 +1,7 @@
 //! SSM kernel generation: the stored parameters of a DPLR or diagonal system, and C~.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::init::{LONGEST, SsmConfig, SsmInit, System, normals};
 use crate::autodiff::Var;
@@ -17,8 +17,8 @@ use crate::nn::{Context, Module, Names, Param, ParamOptions};
 ///
 /// In a DPLR system C stands for C~ = C (I - Abar^Lk), Lk being `l_kernel`: from the beginning where l_max is given, else from the first
 /// [`prepare`](SsmKernel::prepare) on; before that it is plain. Nothing else changes it. A forward pass that wants longer kernels derives
-/// the C~ that they need, and keeps it beside.
-#[derive(Debug)]
+/// the C~ that they need, and keeps it beside. Clones are the same kernels.
+#[derive(Clone, Debug)]
 pub struct SsmKernel<B: Backend> {
     /// (H).
     pub inv_dt: Param<B>,
@@ -34,7 +34,7 @@ pub struct SsmKernel<B: Backend> {
     pub p: Option<Param<B>>,
     /// Lk, (1); 0 while C is plain. `None` for a diagonal system.
     pub l_kernel: Option<Param<B>>,
-    known: Mutex<Known<B>>,
+    known: Arc<Mutex<Known<B>>>,
     init: SsmInit,
     dt_transform: DtTransform,
     l_max: Option<usize>,
@@ -107,7 +107,7 @@ impl<B: Backend> SsmKernel<B> {
             l_kernel: p.as_ref().map(|_| Param::full(backend, &[1], 0.0, ParamOptions::Buffer)).transpose()?,
             p: p.map(|p| make(planar(&p, m, s), &[2, rank, s, m], own)).transpose()?,
             // C is plain.
-            known: Mutex::new(Known { l_kernel: Some((0, 0)), derived: VecDeque::new() }),
+            known: Arc::new(Mutex::new(Known { l_kernel: Some((0, 0)), derived: VecDeque::new() })),
             init: config.init,
             dt_transform: config.dt_transform,
             l_max: config.l_max,
@@ -260,7 +260,8 @@ impl<B: Backend> SsmKernel<B> {
         let (params, mut versions) = (snapshot.params, snapshot.versions.into_iter());
         let vars = self.stored().zip(params).try_map(|(param, value)| {
             let version = versions.next().unwrap_or_default();
-            cx.tape().parameter_as_of(param.identity(), version, &value)
+            let var = cx.tape().parameter_as_of(param.identity(), version, &value)?;
+            Ok(if param.is_trained() { var } else { var.detach() })
         })?;
         let vars = vars.as_ref();
         match self.init {

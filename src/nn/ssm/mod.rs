@@ -17,7 +17,7 @@ use crate::backend::{Backend, FiringDropout, Key, Noise, Tensor};
 use crate::error::Result;
 
 /// dropout_tied(activation(dropout(conv(u * mask)))), channel by channel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ssm<B: Backend> {
     /// Generates the convolution kernels.
     pub kernel: SsmKernel<B>,

@@ -1,0 +1,112 @@
+//! `Var`: a value on a tape.
+
+use super::{Gradients, LeafId, Tape};
+use crate::backend::{Backend, Tensor};
+use crate::error::{Error, Result};
+
+/// A value on a tape. Cloning is free. Its methods are the ops: each returns a new value and records how it came about.
+///
+/// ```
+/// use pspikessm::{autodiff::Tape, backend::*};
+/// # fn main() -> pspikessm::Result<()> {
+/// let cpu = Cpu::<f64>::new();
+/// let tape = Tape::new(&cpu);
+/// let x = tape.leaf(&cpu.from_vec(vec![0.0, 1.0], &[2])?);
+/// let y = x.exp()?.mul(&tape.constant(&cpu.full(&[], 3.0)?))?;
+/// assert_eq!((y.shape(), y.needs_gradient()), (&[2][..], true));
+/// // A value that is no scalar needs a gradient of its shape to start from.
+/// let gradients = y.backward_from(&cpu.from_vec(vec![1.0, 0.0], &[2])?)?;
+/// assert_eq!(cpu.to_vec(gradients.of(&x)?)?, [3.0, 0.0]);
+/// # Ok(()) }
+/// ```
+pub struct Var<B: Backend> {
+    pub(super) tape: Tape<B>,
+    pub(super) value: Tensor<B>,
+    /// `None` for a constant.
+    pub(super) node: Option<usize>,
+    /// `None` for a constant, and for what an op computed.
+    pub(super) leaf: Option<LeafId>,
+}
+
+impl<B: Backend> Clone for Var<B> {
+    fn clone(&self) -> Self {
+        Var { tape: self.tape.clone(), value: self.value.clone(), node: self.node, leaf: self.leaf }
+    }
+}
+
+impl<B: Backend> Var<B> {
+    /// The value.
+    pub fn value(&self) -> &Tensor<B> {
+        &self.value
+    }
+
+    /// The length of every axis.
+    pub fn shape(&self) -> &[usize] {
+        self.value.shape()
+    }
+
+    /// The tape.
+    pub fn tape(&self) -> &Tape<B> {
+        &self.tape
+    }
+
+    /// Whether a gradient flows to this value.
+    #[doc(alias = "requires_grad")]
+    pub fn needs_gradient(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The same value, cut off from its history.
+    #[doc(alias = "stop_gradient")]
+    pub fn detach(&self) -> Var<B> {
+        self.tape.constant(&self.value)
+    }
+
+    /// The values on the host, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the device fails, now or in an earlier call that did not wait.
+    pub fn to_vec(&self) -> Result<Vec<B::Elem>> {
+        self.tape.backend.to_vec(&self.value)
+    }
+
+    /// The only value of a tensor with one element, in f64.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where there are more elements, or none; as [`Var::to_vec`].
+    pub fn item(&self) -> Result<f64> {
+        match self.to_vec()?.as_slice() {
+            [value] => Ok(crate::backend::Real::f64(*value)),
+            values => {
+                Err(Error::value("item", format!("shape {:?} has {} elements, not one: reduce it first", self.shape(), values.len())))
+            }
+        }
+    }
+
+    /// Runs the tape backwards from this scalar, and spends it.
+    ///
+    /// # Errors
+    /// [`Error::NotDifferentiable`] where this is not one number, nothing was recorded, or the tape is spent.
+    pub fn backward(&self) -> Result<Gradients<B>> {
+        if self.value.numel() != 1 {
+            let help =
+                format!("shape {:?} is not one number: reduce it, or call backward_from with a gradient of this shape", self.shape());
+            return Err(Error::NotDifferentiable { op: "backward", help });
+        }
+        self.backward_from(&self.tape.backend.full(self.shape(), 1.0)?)
+    }
+
+    /// Runs the tape backwards with this gradient of the value.
+    ///
+    /// # Errors
+    /// As [`Var::backward`]; [`Error::Shape`] where `grad` has another shape.
+    pub fn backward_from(&self, grad: &Tensor<B>) -> Result<Gradients<B>> {
+        self.tape.backward(self, grad.clone())
+    }
+}
+
+impl<B: Backend> std::fmt::Debug for Var<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Var{:?}", self.shape())
+    }
+}
