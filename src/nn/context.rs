@@ -1,6 +1,6 @@
-//! What a forward pass needs beside its input: the tape, the mode, the random numbers, and who counts the spikes.
+//! What a forward pass needs beside its input: the tape, the mode, the random numbers, and who counts and observes the spikes.
 
-use super::{Param, Site, SpikeMeter};
+use super::{Observed, Param, Site, SpikeMeter};
 use crate::autodiff::{Tape, Var};
 use crate::backend::{Backend, Draw, Key, Noise, Samples, SpikeMode, Tensor};
 use crate::error::{Error, Result};
@@ -38,6 +38,8 @@ pub struct Context<'a, B: Backend> {
     pub mode: SpikeMode,
     /// Who counts the spikes.
     pub meter: Option<&'a SpikeMeter>,
+    /// Who collects them.
+    observed: Option<&'a Observed<B>>,
     /// The layer and the place in it that spikes are counted for.
     pub place: (usize, Site),
 }
@@ -46,7 +48,7 @@ impl<'a, B: Backend> Context<'a, B> {
     /// A training pass on `tape`.
     pub fn training(tape: &'a Tape<B>, key: Key) -> Self {
         let (mode, place) = (SpikeMode::Sampled, (0, Site::Input));
-        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, meter: None, place }
+        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, meter: None, observed: None, place }
     }
 
     /// An evaluation pass on `tape`; spikes are still drawn at random, as in the official code.
@@ -62,6 +64,11 @@ impl<'a, B: Backend> Context<'a, B> {
     /// The same with `meter` counting spikes.
     pub fn metered(self, meter: &'a SpikeMeter) -> Self {
         Context { meter: Some(meter), ..self }
+    }
+
+    /// The same with `observed` collecting the spikes, of every layer and site, as variables: what a penalty on them is made of.
+    pub fn observe(self, observed: &'a Observed<B>) -> Self {
+        Context { observed: Some(observed), ..self }
     }
 
     /// The same for a part of a larger batch, which begins at sample `first_sample` of it.
@@ -144,11 +151,14 @@ impl<'a, B: Backend> Context<'a, B> {
         }
     }
 
-    /// Counts these spikes, (B, H, L), where there is a meter.
+    /// Counts these spikes, (B, H, L), where there is a meter, and shows them to whoever observes.
     ///
     /// # Errors
     /// What the device answers.
     pub fn count(&self, spikes: &Var<B>) -> Result<()> {
+        if let Some(observed) = self.observed {
+            observed.see(self.place, spikes);
+        }
         match (self.meter, self.mode) {
             (Some(meter), SpikeMode::Sampled) => meter.see(self.backend(), self.place, spikes.value()),
             _ => Ok(()),

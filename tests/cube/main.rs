@@ -261,7 +261,7 @@ fn a_meter_counts_the_spikes_of_the_cpu() {
             let (tape, meter) = (Tape::off(device), SpikeMeter::default());
             let cx = Context::evaluation(&tape, Key::new(2)).metered(&meter);
             let noise = pspikessm::backend::Noise::Stream(Key::new(3).into());
-            let spikes = SpikeSampler::without_affine(source).forward(&cx, &tape.constant(&x.tensor(device)), noise).unwrap();
+            let spikes = SpikeSampler::without_affine(device, 5, source).unwrap().forward(&cx, &tape.constant(&x.tensor(device)), noise).unwrap();
             (host(device, spikes.value()), meter.rate())
         }
         let (there, here) = (count(&device, &x, source), count(&cpu, &x, source));

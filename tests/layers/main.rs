@@ -26,5 +26,6 @@ mod official_models;
 mod op_values;
 mod optimizer;
 mod sharing;
+mod spikes;
 mod ssm_kernel;
 mod trajectory;
