@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, ClampFuse, Context, CustomSurrogate, Module, Names, Norm, NormKind, Site, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig,
+    Activation, ClampFuse, Context, CustomSurrogate, Module, Names, Norm, NormKind, Site, SpikeMixer, SpikeSampler, SpikeSource, Ssm,
+    SsmConfig,
 };
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Noise, Real, Tensor, shape};

@@ -80,11 +80,7 @@ impl<B: Backend> PlifNeurons<B> {
     pub fn new(backend: &B, d_model: usize, config: PlifConfig) -> Result<Self> {
         config.check()?;
         let full = |value| Param::full(backend, &[d_model], value, ParamOptions::PLAIN);
-        Ok(PlifNeurons {
-            decay: full((config.decay / (1.0 - config.decay)).ln())?,
-            threshold: full(config.threshold)?,
-            config,
-        })
+        Ok(PlifNeurons { decay: full((config.decay / (1.0 - config.decay)).ln())?, threshold: full(config.threshold)?, config })
     }
 
     /// Spikes of the drive x, (B, H, L).

@@ -12,7 +12,9 @@ use pspikessm::Error;
 use pspikessm::backend::{Adaptation, Cpu, Discretization, DtTransform, Key, Lif, Surrogate};
 use pspikessm::data::{Dataset, Vocabulary};
 use pspikessm::nn::hippo::{DiagInit, Measure};
-use pspikessm::nn::{Activation, AdamWConfig, BlockConfig, Cosine, Model, Module, NormKind, PlifConfig, Pooling, SpikeSource, SsmConfig, SsmInit};
+use pspikessm::nn::{
+    Activation, AdamWConfig, BlockConfig, Cosine, Model, Module, NormKind, PlifConfig, Pooling, SpikeSource, SsmConfig, SsmInit,
+};
 use pspikessm::train::{Length, Recipe, Schedule, tasks};
 
 /// Every recipe of the crate under its task and its file's name, as in "listops-quick".

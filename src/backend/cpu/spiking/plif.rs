@@ -68,26 +68,30 @@ pub fn grads<E: Real>(neurons: &Neurons<'_, E>, x: &[E], g: &[E], x_grad: Option
     for (i, row) in x_grad.into_iter().flat_map(|g| g.chunks_mut(length)).enumerate() {
         work[i % channels].rows.push(row);
     }
-    for_each_with(work.iter_mut().collect(), || Vec::with_capacity(length), |steps, h, channel| {
-        for b in 0..batch {
-            let row = (b * channels + h) * length;
-            steps.clear();
-            neurons.run(h, &x[row..][..length], |_, step| steps.push(step));
-            let mut out = channel.rows.get_mut(b);
-            let mut next = E::zero();
-            for (t, step) in steps.iter().enumerate().rev() {
-                let direct = g[row + t] * neurons.plif.surrogate.slope(step.above);
-                let resets = step.spikes && t + 1 < length;
-                let through = if resets && !neurons.plif.soft_reset { E::zero() } else { neurons.decay[h] * next };
-                channel.threshold -= direct.f64() + if resets && neurons.plif.soft_reset { next.f64() } else { 0.0 };
-                next = direct + through;
-                channel.decay += (next * step.kept).f64();
-                if let Some(out) = &mut out {
-                    out[t] = next;
+    for_each_with(
+        work.iter_mut().collect(),
+        || Vec::with_capacity(length),
+        |steps, h, channel| {
+            for b in 0..batch {
+                let row = (b * channels + h) * length;
+                steps.clear();
+                neurons.run(h, &x[row..][..length], |_, step| steps.push(step));
+                let mut out = channel.rows.get_mut(b);
+                let mut next = E::zero();
+                for (t, step) in steps.iter().enumerate().rev() {
+                    let direct = g[row + t] * neurons.plif.surrogate.slope(step.above);
+                    let resets = step.spikes && t + 1 < length;
+                    let through = if resets && !neurons.plif.soft_reset { E::zero() } else { neurons.decay[h] * next };
+                    channel.threshold -= direct.f64() + if resets && neurons.plif.soft_reset { next.f64() } else { 0.0 };
+                    next = direct + through;
+                    channel.decay += (next * step.kept).f64();
+                    if let Some(out) = &mut out {
+                        out[t] = next;
+                    }
                 }
             }
-        }
-    });
+        },
+    );
     let [decays, thresholds] = sums;
     for (out, channel) in decays.into_iter().flatten().zip(&work) {
         *out = E::of(channel.decay);
