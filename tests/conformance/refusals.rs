@@ -333,7 +333,7 @@ pub fn of_plif<B: Backend>(lab: &Lab<B>) {
         refused(b.plif_grad(plif, &x, &h, &h, &x, [true; 3]), Config, &[*name]);
     }
     for shape in [&[][..], &[3], &[2, 3]] {
-        refused(b.plif(&good, &lab.some(shape), &h, &h), Shape, &["plif", "x"]);
+        refused(b.plif(&good, &lab.some(shape), &h, &h), Value, &["plif", "(batch, channels, length)"]);
     }
     refused(b.plif(&good, &lab.some(&[2, 3, 0]), &h, &h), Value, &["plif", "at least one step"]);
     for (decay, threshold, what) in [(&x, &h, "the decays"), (&h, &lab.some(&[4]), "the thresholds")] {

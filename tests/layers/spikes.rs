@@ -73,7 +73,7 @@ fn a_penalty_moves_the_rate_towards_its_target() {
             rate = observed.rates().unwrap()[&(0, Site::Input)].item().unwrap();
             let gradients = observed.rate_penalty(target).unwrap().backward().unwrap();
             for (_, param) in sampler.parameters() {
-                let step = cpu.unary(Unary::Linear(-10.0, 0.0), gradients.of_parameter(param.identity()).unwrap()).unwrap();
+                let step = cpu.unary(Unary::Linear(-0.25, 0.0), gradients.of_parameter(param.identity()).unwrap()).unwrap();
                 param.set(cpu.binary(Binary::Add, &param.value(), &step).unwrap()).unwrap();
             }
         }

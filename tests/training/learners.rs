@@ -104,7 +104,7 @@ fn a_regression_is_learnt_and_its_best_epoch_has_the_smallest_error() {
 #[test]
 fn a_plateau_of_an_error_is_where_it_no_longer_falls() {
     // Without a rate nothing changes, and the second epoch is as good as the first.
-    let still = Plan::new(5, Length::Epochs(3), AdamWConfig::new(0.0, 0.0));
+    let still = Plan::new(5, Length::Epochs(2), AdamWConfig::new(0.0, 0.0));
     let mut trainer = plane_with(still.schedule(Schedule::Plateau { decay: 0.5, patience: 0 }), "");
     fit(&mut trainer, None, FitOptions::default(), &go()).unwrap();
     assert_eq!(trainer.rate_factor(), 0.5);
@@ -305,7 +305,7 @@ fn parts_of_any_learners_batch_add_up_to_the_batch() {
 #[test]
 fn a_recipes_spike_penalty_lowers_the_rate_and_stays_out_of_the_loss() {
     let run = |weight: Option<f64>| {
-        let mut trainer = trainer_of(changed(recipe(40), |r| r.run.spike_penalty = weight.map(|weight| SpikePenalty { weight, rate: 0.0 })));
+        let mut trainer = trainer_of(changed(recipe(15), |r| r.run.spike_penalty = weight.map(|weight| SpikePenalty { weight, rate: 0.0 })));
         let first = trainer.step().unwrap().unwrap();
         fit(&mut trainer, None, FitOptions::default(), &go()).unwrap();
         (first, trainer.test(2, &go()).unwrap().unwrap().spike_rate)
