@@ -305,7 +305,8 @@ fn parts_of_any_learners_batch_add_up_to_the_batch() {
 #[test]
 fn a_recipes_spike_penalty_lowers_the_rate_and_stays_out_of_the_loss() {
     let run = |weight: Option<f64>| {
-        let mut trainer = trainer_of(changed(recipe(15), |r| r.run.spike_penalty = weight.map(|weight| SpikePenalty { weight, rate: 0.0 })));
+        let mut trainer =
+            trainer_of(changed(recipe(15), |r| r.run.spike_penalty = weight.map(|weight| SpikePenalty { weight, rate: 0.0 })));
         let first = trainer.step().unwrap().unwrap();
         fit(&mut trainer, None, FitOptions::default(), &go()).unwrap();
         (first, trainer.test(2, &go()).unwrap().unwrap().spike_rate)
