@@ -51,8 +51,8 @@ pub trait Spiking: Normalization {
     /// Spikes of leaky integrate-and-fire neurons along the last axis of x (B, H, L), with a decay and a threshold (H) a channel.
     ///
     /// # Errors
-    /// What [`Plif::check`] refuses; [`Error::Shape`] where x is no sequence, or decay and threshold are not one number a channel;
-    /// [`Error::Value`] where x has no time step.
+    /// What [`Plif::check`] refuses; [`Error::Value`] where x is no sequence, or empty; [`Error::Shape`] where decay and threshold are not one
+    /// number a channel.
     fn plif(&self, plif: &Plif, x: &Tensor<Self>, decay: &Tensor<Self>, threshold: &Tensor<Self>) -> Result<Tensor<Self>> {
         composed::spiking::plif(self, plif, x, decay, threshold)
     }
@@ -252,12 +252,9 @@ impl Plif {
     /// Whether such neurons can be driven by x of this shape, with decays and thresholds of these; B, H, L.
     pub(in crate::backend) fn check_on(&self, op: &'static str, x: &[usize], decay: &[usize], threshold: &[usize]) -> Result<[usize; 3]> {
         self.check()?;
-        let sizes @ [_, channels, length] = shape::sequence(op, "x", x)?;
+        let sizes @ [_, channels, _] = shape::sequence(op, "x", x)?;
         for (what, given) in [("the decays, one a channel,", decay), ("the thresholds, one a channel,", threshold)] {
             shape::exactly(op, what, &[channels], given)?;
-        }
-        if length == 0 {
-            return Err(Error::value(op, format!("x has shape {x:?}: the last axis is time and must hold at least one step")));
         }
         Ok(sizes)
     }

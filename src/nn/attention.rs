@@ -68,13 +68,12 @@ impl<B: Backend> MultiHeadAttention<B> {
     /// (B, d_model, L) to (B, d_model, L); positions behind a sequence's true length are seen by none.
     ///
     /// # Errors
-    /// [`Error::Shape`] where x has another number of axes or channels; [`Error::Value`] where there is no position, or a true length is not
+    /// [`Error::Shape`] where x has another number of axes or channels; [`Error::Value`] where x is empty, or a true length is not
     /// in 1 to L.
     pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
         let [batch, _, length] = shape::sequence(OP, "the input", x.shape())?;
         let d_model = self.output_bias.value().numel();
         shape::exactly(OP, "the input", &[batch, d_model, length], x.shape())?;
-        shape::filled(OP, "the input", x.shape())?;
         shape::lengths(OP, lengths, batch, length)?;
         let all = Var::mix(&[x], &cx.var(&self.input_weight), &cx.var(&self.input_bias))?;
         let size = d_model / self.heads;

@@ -44,9 +44,6 @@ impl<B: Backend> Gates<B> {
         let [batch, _, length] = shape::sequence(op, "the input", x.shape())?;
         let d_input = self.input_weight.value().shape()[1];
         shape::exactly(op, "the input", &[batch, d_input, length], x.shape())?;
-        if batch == 0 || length == 0 {
-            return Err(Error::value(op, format!("the input has shape {:?}: give at least one sequence of one time step", x.shape())));
-        }
         let gates = Var::mix(&[x], &cx.var(&self.input_weight), &cx.var(&self.input_bias))?;
         split(&gates.permute(&[2, 0, 1])?)
     }
@@ -120,8 +117,8 @@ impl<B: Backend> Gru<B> {
     /// goes on; it begins at `initial` (B, d_hidden), or at 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] where x has another number of axes or channels, or the initial state another shape; [`Error::Value`] where there is
-    /// no time step.
+    /// [`Error::Shape`] where x has another number of axes or channels, or the initial state another shape; [`Error::Value`] where x is
+    /// empty.
     pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, initial: Option<&Var<B>>) -> Result<(Var<B>, Var<B>)> {
         let inputs = self.gates.of_input("Gru", cx, x)?;
         let mut hidden = self.gates.state("Gru", cx, x, initial)?;

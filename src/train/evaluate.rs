@@ -146,8 +146,7 @@ impl<B: Backend, L: Learner<B>> Evaluator<'_, B, L> {
         let tape = Tape::off(self.backend);
         let scored = self.model.score(&self.context(&tape, key).metered(&tally.meter), batch)?;
         for (label, taken) in scored.classes {
-            let count = tally.confusion.get_mut(label).and_then(|row| row.get_mut(taken));
-            *count.ok_or_else(|| Error::value("Evaluator", format!("class {label} or {taken} is not one of the set's classes")))? += 1;
+            *cell(&mut tally.confusion, label, taken)? += 1;
         }
         let count = L::Samples::count(batch) as f64;
         tally.loss += scored.value * count;
@@ -164,6 +163,20 @@ impl<B: Backend, L: Learner<B>> Evaluator<'_, B, L> {
             SpikeMode::Expected => cx.expected(),
         }
     }
+}
+
+/// The count of samples of class `label` that were taken for `taken`; where the set has not told of its classes, the matrix grows.
+fn cell(confusion: &mut Vec<Vec<u64>>, label: usize, taken: usize) -> Result<&mut u64> {
+    const MOST: usize = 1 << 14;
+    let classes = confusion.len().max(label.max(taken).saturating_add(1));
+    if classes > MOST {
+        return Err(Error::value("Evaluator", format!("class {} is beyond the {MOST} that are counted", classes - 1)));
+    }
+    if classes > confusion.len() {
+        confusion.resize(classes, Vec::new());
+        confusion.iter_mut().for_each(|row| row.resize(classes, 0));
+    }
+    Ok(&mut confusion[label][taken])
 }
 
 impl<B: Backend> Evaluator<'_, B> {

@@ -27,7 +27,7 @@ pub trait Samples: Send + Sync + 'static {
     /// are weighted, and the batches of an evaluation.
     fn count(batch: &Self::Batch) -> usize;
 
-    /// The number of classes; 0 where there are none.
+    /// The number of classes; 0 where there are none, or only the learner knows them.
     fn classes(&self) -> usize {
         0
     }

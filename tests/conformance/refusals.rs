@@ -335,7 +335,7 @@ pub fn of_plif<B: Backend>(lab: &Lab<B>) {
     for shape in [&[][..], &[3], &[2, 3]] {
         refused(b.plif(&good, &lab.some(shape), &h, &h), Value, &["plif", "(batch, channels, length)"]);
     }
-    refused(b.plif(&good, &lab.some(&[2, 3, 0]), &h, &h), Value, &["plif", "at least one step"]);
+    refused(b.plif(&good, &lab.some(&[2, 3, 0]), &h, &h), Value, &["plif", "at least 1"]);
     for (decay, threshold, what) in [(&x, &h, "the decays"), (&h, &lab.some(&[4]), "the thresholds")] {
         refused(b.plif(&good, &x, decay, threshold), Shape, &["plif", what]);
         refused(b.plif_grad(&good, &x, decay, threshold, &x, [true; 3]), Shape, &["plif_grad", what]);

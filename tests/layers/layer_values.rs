@@ -203,15 +203,15 @@ fn what_layers_cannot_take_is_an_error_that_says_so() {
     let forward = |shape: &[usize], state: Option<&[usize]>| gru.forward(&cx, &x(shape), state.map(x).as_ref()).map(drop);
     says(forward(&[2, 4, 5], None), &["Gru", "axis 1"]);
     says(forward(&[2, 3], None), &["Gru", "(batch, channels, length)"]);
-    says(forward(&[2, 3, 0], None), &["Gru", "one time step"]);
+    says(forward(&[2, 3, 0], None), &["Gru", "at least 1"]);
     says(forward(&[2, 3, 5], Some(&[1, 2])), &["Gru", "the state"]);
     let lstm = Lstm::new(&cpu, Key::new(0), 3, 2).unwrap();
     let state = LstmState { hidden: x(&[2, 2]), cell: x(&[2, 3]) };
     says(lstm.forward(&cx, &x(&[2, 3, 5]), Some(&state)).map(drop), &["Lstm", "the state"]);
     let attention = MultiHeadAttention::new(&cpu, Key::new(0), 4, 2).unwrap();
     says(attention.forward(&cx, &x(&[2, 3, 5]), None).map(drop), &["MultiHeadAttention", "axis 1"]);
-    says(attention.forward(&cx, &x(&[2, 4, 0]), None).map(drop), &["MultiHeadAttention"]);
-    says(attention.forward(&cx, &x(&[2, 4, 5]), Some(&[5, 6])).map(drop), &["MultiHeadAttention"]);
+    says(attention.forward(&cx, &x(&[2, 4, 0]), None).map(drop), &["MultiHeadAttention", "at least 1"]);
+    says(attention.forward(&cx, &x(&[2, 4, 5]), Some(&[5, 6])).map(drop), &["MultiHeadAttention", "6"]);
     let mut norm = RmsNorm::new(&cpu, 4).unwrap();
     says(norm.forward(&cx, &x(&[2, 3, 5])).map(drop), &["RmsNorm", "axis 1"]);
     norm.eps = f64::NAN;

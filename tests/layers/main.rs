@@ -19,6 +19,7 @@ mod errors;
 mod functions;
 mod gradients;
 mod hippo;
+mod layer_values;
 mod layers;
 mod loss;
 mod model;
