@@ -333,7 +333,7 @@ pub mod prelude {
     };
     pub use crate::error::{Error, Result};
     pub use crate::nn::{
-        AdamWConfig, Block, BlockConfig, ClampFuse, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Optimizer, Pooling,
-        SpikeMeter, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit,
+        AdamWConfig, Block, BlockConfig, ClampFuse, Context, CustomSurrogate, Encoder, Input, Model, ModelConfig, Module, NormKind,
+        Observed, Optimizer, PlifConfig, Pooling, SpikeMeter, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit,
     };
 }

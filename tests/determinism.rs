@@ -243,7 +243,11 @@ fn spikes() {
         one_answer(&format!("lif, {surrogate:?}"), |cpu| {
             let (x, g) = (values(cpu, 1, &SHAPE)?, values(cpu, 2, &SHAPE)?);
             let lif = Lif { decay: 0.9, threshold: 0.5, soft_reset: mode == SpikeMode::Sampled, surrogate };
-            Ok(vec![cpu.lif(&lif, &x)?, cpu.lif_grad(&lif, &x, &g)?])
+            let plif = Plif { soft_reset: lif.soft_reset, adaptation: Some(Adaptation { strength: 0.2, fading: 0.8 }), surrogate };
+            let (decay, threshold) = (cpu.full(&[CHANNELS], 0.9)?, cpu.full(&[CHANNELS], 0.5)?);
+            let mut all = vec![cpu.lif(&lif, &x)?, cpu.lif_grad(&lif, &x, &g)?, cpu.plif(&plif, &x, &decay, &threshold)?];
+            all.extend(some(cpu.plif_grad(&plif, &x, &decay, &threshold, &g, [true; 3])?));
+            Ok(all)
         });
     }
 }

@@ -60,7 +60,7 @@ pub use reductions::{Reduction, Reductions};
 pub use rng::{Draw, Key, Samples};
 pub(crate) use rng::{LANES, Words, normal_f64};
 pub use scan::{LinearScan, Scan};
-pub use spiking::{Lif, Noise, Spike, SpikeMode, Spiking};
+pub use spiking::{Adaptation, Lif, Noise, Plif, Spike, SpikeMode, Spiking};
 pub use ssm::{Discretization, DtTransform, SsmKernels, SsmParams};
 pub use surrogate::Surrogate;
 pub use tensor::Tensor;

@@ -1,4 +1,4 @@
-//! From potentials to spikes: the probabilistic draw and the leaky integrate-and-fire neuron.
+//! From potentials to spikes: the probabilistic draw and the leaky integrate-and-fire neurons.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,29 @@ pub trait Spiking: Normalization {
     /// # Errors
     /// What [`Lif::check`] refuses; [`Error::Shape`] where `g` has not x's shape.
     fn lif_grad(&self, lif: &Lif, x: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>>;
+    /// Spikes of leaky integrate-and-fire neurons along the last axis of x (B, H, L), with a decay and a threshold (H) a channel.
+    ///
+    /// # Errors
+    /// What [`Plif::check`] refuses; [`Error::Value`] where x is no sequence, or empty; [`Error::Shape`] where decay and threshold are not one
+    /// number a channel.
+    fn plif(&self, plif: &Plif, x: &Tensor<Self>, decay: &Tensor<Self>, threshold: &Tensor<Self>) -> Result<Tensor<Self>> {
+        composed::spiking::plif(self, plif, x, decay, threshold)
+    }
+    /// The surrogate gradients of x, decay and threshold, back through time.
+    ///
+    /// # Errors
+    /// As [`Spiking::plif`]; [`Error::Shape`] where `g` has not x's shape.
+    fn plif_grad(
+        &self,
+        plif: &Plif,
+        x: &Tensor<Self>,
+        decay: &Tensor<Self>,
+        threshold: &Tensor<Self>,
+        g: &Tensor<Self>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Tensor<Self>>; 3]> {
+        composed::spiking::plif_grad(self, plif, [x, decay, threshold], g, needs)
+    }
 }
 
 /// Where the uniform numbers of a spike draw come from. `T` holds values: a tensor, a reference to one, a slice.
@@ -184,4 +207,55 @@ impl Lif {
 /// What a file gets that leaves the threshold out.
 fn threshold() -> f64 {
     1.0
+}
+
+/// Leaky integrate-and-fire neurons with a decay and a threshold a channel, as far as all channels are alike. With the threshold at time t
+/// `theta[t] = threshold + strength a[t]`, where `a[t] = fading a[t-1] + s[t-1]` adapts it, and `s[t] = v[t] > theta[t]`:
+/// `v[t] = decay v[t-1] (1 - s[t-1]) + y[t]` (hard reset) or `v[t] = decay v[t-1] - theta[t-1] s[t-1] + y[t]` (soft reset).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plif {
+    /// Subtract the threshold instead of setting the potential to zero.
+    pub soft_reset: bool,
+    /// How spikes raise the threshold, if they do.
+    pub adaptation: Option<Adaptation>,
+    /// The derivative of a spike by v - theta, as of [`Lif`]. Spikes carry no gradient into reset and adaptation.
+    pub surrogate: Surrogate,
+}
+
+/// How a neuron's own spikes raise its threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adaptation {
+    /// How much a spike adds to the threshold.
+    pub strength: f64,
+    /// The share of that which a step keeps, in [0, 1].
+    pub fading: f64,
+}
+
+impl Plif {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where an adaptation's fading is outside [0, 1] or its strength not finite, or a surrogate's alpha is not positive.
+    pub fn check(&self) -> Result<()> {
+        if let Some(Adaptation { strength, fading }) = self.adaptation {
+            if !(0.0..=1.0).contains(&fading) {
+                return Err(Error::config("fading", fading, "must lie in [0, 1]"));
+            }
+            if !strength.is_finite() {
+                return Err(Error::config("strength", strength, "must be finite"));
+            }
+        }
+        self.surrogate.check()
+    }
+
+    /// Whether such neurons can be driven by x of this shape, with decays and thresholds of these; B, H, L.
+    pub(in crate::backend) fn check_on(&self, op: &'static str, x: &[usize], decay: &[usize], threshold: &[usize]) -> Result<[usize; 3]> {
+        self.check()?;
+        let sizes @ [_, channels, _] = shape::sequence(op, "x", x)?;
+        for (what, given) in [("the decays, one a channel,", decay), ("the thresholds, one a channel,", threshold)] {
+            shape::exactly(op, what, &[channels], given)?;
+        }
+        Ok(sizes)
+    }
 }

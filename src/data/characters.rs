@@ -41,7 +41,7 @@ impl Ids {
     pub(super) fn new(vocabulary: &Vocabulary) -> Self {
         let mut ids = Vec::new();
         for id in 0..=u8::MAX {
-            let mut symbol = vocabulary.symbol(id).unwrap_or_default().chars();
+            let mut symbol = vocabulary.symbol(id.into()).unwrap_or_default().chars();
             // The special symbols are words, which no text can spell.
             if let (Some(character), None) = (symbol.next(), symbol.next()) {
                 ids.resize(ids.len().max(character as usize + 1), Vocabulary::UNK);

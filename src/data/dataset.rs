@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Labelled sequences, or pairs of them, of any lengths.
 ///
-/// In memory they are stored end to end, a token or a level in one byte, and for each sequence 16 bytes to find it: 96,000 sequences of
+/// In memory they are stored end to end, a token (of up to 256 symbols) or a level in one byte, and for each sequence 16 bytes to find it: 96,000 sequences of
 /// 1,000 tokens are 98 MB. A sequence of many pairs is stored once, where [`push_pair_of`](Self::push_pair_of) appends them: 147,000
 /// pairs of 20,000 documents of 4,000 tokens are 83 MB, not 1.2 GB. What does not fit is read from a [`Source`] whenever a batch wants it.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ const BATCH: &str = "Dataset::batch";
 #[derive(Clone, Debug)]
 enum Store {
     Bytes(Vec<u8>),
+    /// Token ids that do not fit in a byte.
+    Ids(Vec<u32>),
     Values(Vec<f32>),
     /// Sample `i` is number `numbers[i]` of the source.
     Remote {
@@ -42,6 +44,13 @@ enum Store {
         numbers: Vec<usize>,
         faults: Faults,
     },
+}
+
+impl Store {
+    /// An empty one.
+    fn of_tokens(vocabulary: &Vocabulary) -> Self {
+        if vocabulary.fits_bytes() { Store::Bytes(Vec::new()) } else { Store::Ids(Vec::new()) }
+    }
 }
 
 /// Samples that are read when they are asked for, from several threads at once.
@@ -71,6 +80,7 @@ impl PartialEq for Dataset {
             && self.encoding == other.encoding
             && match (&self.store, &other.store) {
                 (Store::Bytes(a), Store::Bytes(b)) => rows.all(|(&i, &j)| a[self.places(i)] == b[other.places(j)]),
+                (Store::Ids(a), Store::Ids(b)) => rows.all(|(&i, &j)| a[self.places(i)] == b[other.places(j)]),
                 (Store::Values(a), Store::Values(b)) => rows.all(|(&i, &j)| a[self.places(i)] == b[other.places(j)]),
                 (Store::Remote { source: a, numbers: i, .. }, Store::Remote { source: b, numbers: j, .. }) => Arc::ptr_eq(a, b) && i == j,
                 _ => false,
@@ -85,8 +95,9 @@ impl Dataset {
     /// `Config` where the encoding makes no sense: no value a time step, a table that has not 256 entries.
     pub fn new(encoding: Encoding, classes: usize) -> Result<Self> {
         encoding.check()?;
-        let store = match encoding {
-            Encoding::Tokens(_) | Encoding::Levels(_) => Store::Bytes(Vec::new()),
+        let store = match &encoding {
+            Encoding::Tokens(vocabulary) => Store::of_tokens(vocabulary),
+            Encoding::Levels(_) => Store::Bytes(Vec::new()),
             Encoding::Values(_) | Encoding::Standardized(_) => Store::Values(Vec::new()),
         };
         Ok(Dataset { encoding, ways: 1, store, ends: Vec::new(), rows: Vec::new(), labels: Vec::new(), classes })
@@ -94,7 +105,8 @@ impl Dataset {
 
     /// An empty data set of token sequences over `vocabulary`, in `classes` classes.
     pub fn tokens(vocabulary: Vocabulary, classes: usize) -> Self {
-        let (encoding, store) = (Encoding::Tokens(vocabulary), Store::Bytes(Vec::new()));
+        let store = Store::of_tokens(&vocabulary);
+        let encoding = Encoding::Tokens(vocabulary);
         Dataset { encoding, ways: 1, store, ends: Vec::new(), rows: Vec::new(), labels: Vec::new(), classes }
     }
 
@@ -136,13 +148,29 @@ impl Dataset {
         Ok(Dataset { encoding, ways: 1, store, ends: Vec::new(), rows: Vec::new(), labels, classes })
     }
 
-    /// Appends a token sequence of class `label`.
+    /// Appends a token sequence of class `label`, an id of the vocabulary in each byte; [`push_ids`](Self::push_ids) takes wider ids.
     ///
     /// # Errors
     /// `Value` where the sequence is empty, a token is outside the vocabulary, the label is not below the number of classes, or
     /// this is a data set of values or of pairs.
     pub fn push_tokens(&mut self, sequence: &[u8], label: usize) -> Result<()> {
-        self.push_ids("Dataset::push_tokens", &[sequence], label)
+        self.push("Dataset::push_tokens", &[sequence], label)
+    }
+
+    /// Appends a token sequence of class `label`, as [`Vocabulary::encode`] makes one.
+    ///
+    /// # Errors
+    /// As [`push_tokens`](Self::push_tokens).
+    pub fn push_ids(&mut self, sequence: &[u32], label: usize) -> Result<()> {
+        self.push("Dataset::push_ids", &[sequence], label)
+    }
+
+    /// Appends a pair of token sequences of class `label`, as [`Vocabulary::encode`] makes them.
+    ///
+    /// # Errors
+    /// As [`push_tokens`](Self::push_tokens).
+    pub fn push_id_pair(&mut self, first: &[u32], second: &[u32], label: usize) -> Result<()> {
+        self.push("Dataset::push_id_pair", &[first, second], label)
     }
 
     /// Appends a pair of token sequences of class `label`.
@@ -150,7 +178,7 @@ impl Dataset {
     /// # Errors
     /// As [`push_tokens`](Self::push_tokens).
     pub fn push_pair(&mut self, first: &[u8], second: &[u8], label: usize) -> Result<()> {
-        self.push_ids("Dataset::push_pair", &[first, second], label)
+        self.push("Dataset::push_pair", &[first, second], label)
     }
 
     /// Stores a token sequence that [`push_pair_of`](Self::push_pair_of) is to make pairs of; returns its number. By itself it is no
@@ -181,7 +209,7 @@ impl Dataset {
         Ok(())
     }
 
-    fn push_ids(&mut self, op: &'static str, sequences: &[&[u8]], label: usize) -> Result<()> {
+    fn push<T: Copy + Into<u32>>(&mut self, op: &'static str, sequences: &[&[T]], label: usize) -> Result<()> {
         self.check_ways(op, sequences.len())?;
         self.check_label(op, label)?;
         sequences.iter().try_for_each(|sequence| self.check_ids(op, sequence))?;
@@ -194,12 +222,15 @@ impl Dataset {
     }
 
     /// Stores checked ids; returns their row.
-    fn store_ids(&mut self, sequence: &[u8]) -> usize {
-        let row = self.ends.len();
-        if let Store::Bytes(ids) = &mut self.store {
-            ids.extend_from_slice(sequence);
-            self.ends.push(ids.len());
+    fn store_ids<T: Copy + Into<u32>>(&mut self, sequence: &[T]) -> usize {
+        let (row, ids) = (self.ends.len(), sequence.iter().map(|&id| id.into()));
+        match &mut self.store {
+            // Checked ids of a vocabulary of this store fit.
+            Store::Bytes(stored) => stored.extend(ids.map(|id| id as u8)),
+            Store::Ids(stored) => stored.extend(ids),
+            Store::Values(_) | Store::Remote { .. } => return row,
         }
+        self.ends.push(self.ends.last().unwrap_or(&0) + sequence.len());
         row
     }
 
@@ -268,14 +299,14 @@ impl Dataset {
         Err(Error::value(op, format!("a sample of this data set has {} sequences, not {ways}", self.ways)))
     }
 
-    fn check_ids(&self, op: &'static str, sequence: &[u8]) -> Result<()> {
-        let (Encoding::Tokens(vocabulary), Store::Bytes(_)) = (&self.encoding, &self.store) else {
+    fn check_ids<T: Copy + Into<u32>>(&self, op: &'static str, sequence: &[T]) -> Result<()> {
+        let (Encoding::Tokens(vocabulary), Store::Bytes(_) | Store::Ids(_)) = (&self.encoding, &self.store) else {
             return Err(Error::value(op, "this data set holds values: use push_values or push_levels"));
         };
         if sequence.is_empty() {
             return Err(Error::value(op, "the sequence is empty: it must have at least one time step"));
         }
-        match sequence.iter().find(|&&id| usize::from(id) >= vocabulary.len()) {
+        match sequence.iter().map(|&id| id.into()).find(|&id| id as usize >= vocabulary.len()) {
             Some(id) => Err(Error::value(op, format!("token {id} is outside the vocabulary of {} symbols", vocabulary.len()))),
             None => Ok(()),
         }
@@ -329,11 +360,20 @@ impl Dataset {
         self.encoding.d_input()
     }
 
-    /// The token ids of sample `index`, of a pair the first; `None` where there is no such sample or the samples are values.
+    /// The token ids of sample `index`, of a pair the first, in a byte each; `None` where there is no such sample, the samples are values, or
+    /// ids do not fit in bytes: then [`ids`](Self::ids) has them.
     pub fn sequence(&self, index: usize) -> Option<&[u8]> {
         match (&self.encoding, &self.store) {
             (Encoding::Tokens(_), Store::Bytes(ids)) if index < self.len() => Some(&ids[self.steps(self.rows[index * self.ways])]),
             _ => None,
+        }
+    }
+
+    /// The token ids of sample `index`, of a pair the first; `None` where there is no such sample or the samples are values.
+    pub fn ids(&self, index: usize) -> Option<Vec<u32>> {
+        match &self.store {
+            Store::Ids(ids) if index < self.len() => Some(ids[self.steps(self.rows[index * self.ways])].to_vec()),
+            _ => self.sequence(index).map(|ids| ids.iter().copied().map(u32::from).collect()),
         }
     }
 
@@ -366,6 +406,7 @@ impl Dataset {
         };
         let store = match &self.store {
             Store::Bytes(bytes) => Store::Bytes(kept.iter().flat_map(|&row| &bytes[self.places(row)]).copied().collect()),
+            Store::Ids(ids) => Store::Ids(kept.iter().flat_map(|&row| &ids[self.places(row)]).copied().collect()),
             Store::Values(values) => Store::Values(kept.iter().flat_map(|&row| &values[self.places(row)]).copied().collect()),
             Store::Remote { source, numbers, faults } => {
                 let numbers = indices.iter().map(|&index| numbers[index]).collect();
@@ -480,6 +521,13 @@ impl Dataset {
             }
             return Inputs::Tokens(tokens);
         }
+        if let Store::Ids(ids) = &self.store {
+            let mut tokens = vec![u32::from(Vocabulary::PAD); steps.len() * length];
+            for (row, steps) in tokens.chunks_exact_mut(length).zip(steps) {
+                row[..steps.len()].copy_from_slice(&ids[steps.clone()]);
+            }
+            return Inputs::Tokens(tokens);
+        }
         let mut values = vec![0.0; steps.len() * length * d_input];
         for (row, steps) in values.chunks_exact_mut(length * d_input).zip(steps) {
             let row = &mut row[..steps.len() * d_input];
@@ -494,7 +542,7 @@ impl Dataset {
                     }
                 }
                 // Bytes are tokens or levels, and what is remote is not padded.
-                (Store::Bytes(_) | Store::Remote { .. }, _) => {}
+                (Store::Bytes(_) | Store::Ids(_) | Store::Remote { .. }, _) => {}
             }
         }
         Inputs::Values { values, d_input }

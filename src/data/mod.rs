@@ -56,11 +56,11 @@ pub use vocabulary::Vocabulary;
 
 /// The three parts of a data set.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Splits {
+pub struct Splits<S = Dataset> {
     /// What the parameters are fitted to.
-    pub train: Dataset,
+    pub train: S,
     /// What the model and the stopping point are chosen by.
-    pub val: Dataset,
+    pub val: S,
     /// What is reported.
-    pub test: Dataset,
+    pub test: S,
 }

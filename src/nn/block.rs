@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, ClampFuse, Context, Module, Names, Norm, NormKind, Site, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig};
+use super::{
+    Activation, ClampFuse, Context, CustomSurrogate, Module, Names, Norm, NormKind, Site, SpikeMixer, SpikeSampler, SpikeSource, Ssm,
+    SsmConfig,
+};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Noise, Real, Tensor, shape};
 use crate::error::{Error, Result};
@@ -77,10 +80,13 @@ impl BlockConfig {
     /// Checks every value.
     ///
     /// # Errors
-    /// [`Error::Config`]: what [`SsmConfig::check`] refuses, dropout outside [0, 1).
+    /// [`Error::Config`]: what [`SsmConfig::check`] and [`PlifConfig::check`](super::PlifConfig::check) refuse, dropout outside [0, 1).
     pub fn check(&self) -> Result<()> {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::config("dropout", self.dropout, "must lie in [0, 1)"));
+        }
+        if let SpikeSource::Plif(neurons) = self.source {
+            neurons.check()?;
         }
         self.ssm.check()
     }
@@ -168,11 +174,31 @@ impl<B: Backend> Block<B> {
             forward: Branch::new(backend, key.fold(0), config)?,
             output: SpikeSampler::new(backend, d_model, config.source)?,
             reverse: config.bidirectional.then(|| Branch::new(backend, key.fold(1), config)).transpose()?,
-            reverse_output: SpikeSampler::without_affine(config.source),
+            reverse_output: SpikeSampler::without_affine(backend, d_model, config.source)?,
             mixer: SpikeMixer::new(backend, key.fold(2), d_model, branches, config.activation)?,
             norm: config.norm.map(|kind| Norm::new(backend, kind, d_model)).transpose()?,
             config: config.clone(),
         })
+    }
+
+    /// The same with this surrogate for all its spikes.
+    ///
+    /// # Errors
+    /// As [`SpikeSampler::with_surrogate`].
+    pub fn with_surrogate(self, surrogate: &CustomSurrogate<B>) -> Result<Self> {
+        let of_branch = |Branch { sampler, ssm }| Ok(Branch { sampler: sampler.with_surrogate(surrogate.clone())?, ssm });
+        Ok(Block {
+            forward: of_branch(self.forward)?,
+            output: self.output.with_surrogate(surrogate.clone())?,
+            reverse: self.reverse.map(of_branch).transpose()?,
+            reverse_output: self.reverse_output.with_surrogate(surrogate.clone())?,
+            ..self
+        })
+    }
+
+    /// Whether it has a surrogate that no configuration describes.
+    pub(super) fn has_custom_surrogate(&self) -> bool {
+        self.output.has_custom_surrogate()
     }
 
     /// The configuration.
@@ -285,6 +311,7 @@ impl<B: Backend> Module<B> for Block<B> {
         names.module("output", &self.output);
         if let Some(reverse) = &self.reverse {
             names.module("reverse", reverse);
+            names.module("reverse_output", &self.reverse_output);
         }
         names.module("mixer", &self.mixer);
         if let Some(norm) = &self.norm {

@@ -1,6 +1,6 @@
-//! What a forward pass needs beside its input: the tape, the mode, the random numbers, and who counts the spikes.
+//! What a forward pass needs beside its input: the tape, the mode, the random numbers, and who counts and observes the spikes.
 
-use super::{Param, Site, SpikeMeter};
+use super::{Observed, Param, Site, SpikeMeter};
 use crate::autodiff::{Tape, Var};
 use crate::backend::{Backend, Draw, Key, Noise, Samples, SpikeMode, Tensor};
 use crate::error::{Error, Result};
@@ -40,6 +40,8 @@ pub struct Context<'a, B: Backend> {
     recompute: bool,
     /// Who counts the spikes.
     pub meter: Option<&'a SpikeMeter>,
+    /// Who collects them.
+    observed: Option<&'a Observed<B>>,
     /// The layer and the place in it that spikes are counted for.
     pub place: (usize, Site),
 }
@@ -48,7 +50,18 @@ impl<'a, B: Backend> Context<'a, B> {
     /// A training pass on `tape`.
     pub fn training(tape: &'a Tape<B>, key: Key) -> Self {
         let (mode, place) = (SpikeMode::Sampled, (0, Site::Input));
-        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, recompute: false, meter: None, place }
+        Context {
+            tape,
+            training: true,
+            key,
+            samples: Samples::default(),
+            given: None,
+            mode,
+            recompute: false,
+            meter: None,
+            observed: None,
+            place,
+        }
     }
 
     /// An evaluation pass on `tape`; spikes are still drawn at random, as in the official code.
@@ -62,7 +75,7 @@ impl<'a, B: Backend> Context<'a, B> {
     }
 
     /// The same with blocks that keep their input alone, and are run again when the tape runs backwards: the same bits in less memory, for
-    /// the time of a second forward pass. See [`Tape::checkpoint`]. A pass whose spikes are counted keeps everything.
+    /// the time of a second forward pass. See [`Tape::checkpoint`]. A pass whose spikes are counted or observed keeps everything.
     pub fn recompute(self) -> Self {
         Context { recompute: true, ..self }
     }
@@ -70,6 +83,11 @@ impl<'a, B: Backend> Context<'a, B> {
     /// The same with `meter` counting spikes.
     pub fn metered(self, meter: &'a SpikeMeter) -> Self {
         Context { meter: Some(meter), ..self }
+    }
+
+    /// The same with `observed` collecting the spikes, of every layer and site, as variables: what a penalty on them is made of.
+    pub fn observe(self, observed: &'a Observed<B>) -> Self {
+        Context { observed: Some(observed), ..self }
     }
 
     /// The same for a part of a larger batch, which begins at sample `first_sample` of it.
@@ -90,7 +108,7 @@ impl<'a, B: Backend> Context<'a, B> {
 
     /// Whether a block is to be run again for its gradients.
     pub(super) fn recomputes(&self) -> bool {
-        self.recompute && self.meter.is_none()
+        self.recompute && self.meter.is_none() && self.observed.is_none()
     }
 
     /// What is needed to make the same surroundings on a tape again, once these are gone.
@@ -163,11 +181,15 @@ impl<'a, B: Backend> Context<'a, B> {
         }
     }
 
-    /// Counts these spikes, (B, H, L), where there is a meter; those of a segment that is run again were counted before.
+    /// Counts these spikes, (B, H, L), where there is a meter, and shows them to whoever observes; those of a segment that is run again were
+    /// counted before.
     ///
     /// # Errors
     /// What the device answers.
     pub fn count(&self, spikes: &Var<B>) -> Result<()> {
+        if let Some(observed) = self.observed {
+            observed.see(self.place, spikes);
+        }
         match (self.meter, self.mode) {
             (Some(meter), SpikeMode::Sampled) if !self.tape.is_recomputing() => meter.see(self.backend(), self.place, spikes.value()),
             _ => Ok(()),
@@ -189,7 +211,7 @@ impl<B: Backend> KeptContext<B> {
     /// The context on this tape.
     pub fn on<'a>(&'a self, tape: &'a Tape<B>) -> Context<'a, B> {
         let KeptContext { training, key, samples, ref given, mode, place } = *self;
-        Context { tape, training, key, samples, given: given.as_deref(), mode, recompute: false, meter: None, place }
+        Context { tape, training, key, samples, given: given.as_deref(), mode, recompute: false, meter: None, observed: None, place }
     }
 }
 

@@ -7,10 +7,13 @@
 mod setters;
 
 mod activation;
+mod attention;
 mod average;
 mod block;
 mod clamp_fuse;
 mod context;
+mod conv1d;
+mod custom_surrogate;
 mod dropout;
 mod embedding;
 pub mod hippo;
@@ -19,20 +22,28 @@ mod loss;
 mod model;
 mod module;
 mod norm;
+mod observed;
 pub mod official;
 mod optim;
+mod plif;
+mod recurrent;
+mod rms_norm;
 mod schedule;
 mod spike_meter;
 mod spike_mixer;
 mod spike_sampler;
 pub mod ssm;
 pub mod store;
+mod time_steps;
 
 pub use activation::Activation;
+pub use attention::MultiHeadAttention;
 pub use average::Ema;
 pub use block::{Block, BlockConfig};
 pub use clamp_fuse::ClampFuse;
 pub use context::Context;
+pub use conv1d::Conv1d;
+pub use custom_surrogate::CustomSurrogate;
 pub use dropout::{dropout, dropout_tied};
 pub use embedding::Embedding;
 pub use linear::Linear;
@@ -40,7 +51,13 @@ pub use loss::{CrossEntropy, LossReduction, bce_with_logits, huber_loss, l1_loss
 pub use model::{Encoder, Input, Model, ModelConfig, Pooling};
 pub use module::{Module, Names, Param, ParamOptions};
 pub use norm::{Norm, NormKind};
+pub use observed::Observed;
+#[cfg(feature = "train")]
+pub(crate) use observed::check_rate;
 pub use optim::{AdamConfig, AdamWConfig, LionConfig, Moved, Optimizer, OptimizerConfig, ParamState, SgdConfig, Step, UpdateRule};
+pub use plif::PlifConfig;
+pub use recurrent::{Gru, Lstm, LstmState};
+pub use rms_norm::RmsNorm;
 pub use schedule::{Cosine, LinearDecay, OneCycle, Plateau, RateSchedule, StepDecay};
 pub use spike_meter::{Site, SpikeMeter};
 pub use spike_mixer::SpikeMixer;

@@ -108,7 +108,8 @@ impl Plateau {
 
     /// Takes note of an epoch's accuracy. A rise below a share of 1e-4 of the best counts as none, as in PyTorch.
     pub fn observe(&mut self, accuracy: f64) {
-        if self.best == f64::NEG_INFINITY || accuracy > self.best * (1.0 + 1e-4) {
+        // Of a negative one, as of an error with its sign changed, a rise goes towards 0.
+        if self.best == f64::NEG_INFINITY || accuracy > self.best * (1.0 + 1e-4 * self.best.signum()) {
             (self.best, self.waited) = (accuracy, 0);
             return;
         }

@@ -26,7 +26,7 @@ use crate::file::write_atomically;
 /// the same file.
 const NOTE: &str = "pspikessm";
 /// What stands in the note: the prefix of a module's names, where there is one.
-pub(super) const PREFIX: &str = "prefix";
+pub(crate) const PREFIX: &str = "prefix";
 
 /// The tensors and the notes of a safetensors file.
 #[derive(Clone, Debug, Default, PartialEq)]

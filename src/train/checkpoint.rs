@@ -6,26 +6,30 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::Recipe;
+use super::learner::{Learner, MODEL};
+use super::stored_set::{Notes, damaged, number, stored_set};
 use super::trainer::{State, StepReport, Trainer};
+use super::{Recipe, recipe};
 use crate::backend::Backend;
-use crate::data::{Dataset, Encoding, Standardization, Vocabulary};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::nn::store::{Archive, Stored};
-use crate::nn::{Model, Module, Param, ParamState, Plateau, UpdateRule};
+use crate::nn::store::{Archive, PREFIX, Stored};
+use crate::nn::{Model, Param, ParamState, Plateau, UpdateRule};
 
 const FORMAT: u64 = 4;
-const MODEL: &str = "model.";
 /// How often each parameter was moved, in the order of their names. What else the optimiser remembers of one stands under the slot's name and
 /// the parameter's, as in "first_moment.encoder.weight".
 const MOVED: &str = "moved";
+const RECIPE: &str = "recipe";
+/// What stands in the recipe's place where there is none.
+const PLAN: &str = "plan";
+/// The learner's own.
+const SETTINGS: &str = "settings";
 const RECENT: &str = "recent";
 const PLATEAU: &str = "plateau";
 const BEST: &str = "best";
-const LEVELS: &str = "input.levels";
-const STATISTICS: [&str; 2] = ["input.mean", "input.factor"];
 
 /// Sets a model's parameters and buffers from the checkpoint of a training run.
 ///
@@ -61,7 +65,7 @@ impl Origin {
         let path = path.as_ref();
         let (archive, notes) = read(path)?;
         let text = |name| notes.get(name).and_then(Value::as_str).ok_or_else(|| damaged(path, name));
-        let recipe = Recipe::parse(text("recipe")?, path)?;
+        let recipe = Recipe::parse(text(RECIPE)?, path)?;
         Ok(Origin {
             task: text("task")?.into(),
             recipe,
@@ -81,9 +85,6 @@ impl Origin {
     }
 }
 
-/// What a checkpoint says about its run.
-type Notes = Map<String, Value>;
-
 /// Reads a file and makes sure that a training run wrote it.
 fn read(path: &Path) -> Result<(Archive, Notes)> {
     let archive = Archive::read(path)?;
@@ -100,7 +101,7 @@ fn read(path: &Path) -> Result<(Archive, Notes)> {
     }
 }
 
-impl<B: Backend> Trainer<B> {
+impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// Writes the run to a file: weights and buffers, moments and step, schedule, position and recent losses. The file is there whole
     /// or not at all; one that was there before stays until then.
     ///
@@ -115,22 +116,29 @@ impl<B: Backend> Trainer<B> {
         notes.insert("task".into(), self.task.as_str().into());
         let data = self.data.iter().map(|(part, says)| (part.clone(), says.as_str().into()));
         notes.insert("data".into(), data.collect::<Notes>().into());
-        notes.insert("recipe".into(), self.recipe.to_toml()?.into());
-        store_set(&mut archive, &mut notes, &self.splits.train);
+        match self.learner.recipe() {
+            Some(recipe) => notes.insert(RECIPE.into(), recipe.to_toml()?.into()),
+            None => notes.insert(PLAN.into(), recipe::to_toml(&self.plan)?.into()),
+        };
+        let settings: Notes = self.learner.settings().into_iter().map(|(name, value)| (name, value.into())).collect();
+        if !settings.is_empty() {
+            notes.insert(SETTINGS.into(), settings.into());
+        }
+        notes.insert(PREFIX.into(), MODEL.into());
         for (name, value) in [("format", FORMAT), ("step", self.steps_done()), ("validated", self.state.validated)] {
             notes.insert(name.into(), value.into());
         }
-        self.model.config().describe(&mut notes, MODEL)?;
         archive.set_note(notes);
-        archive.insert_module(&self.backend, MODEL, &self.model)?;
+        self.learner.describe(&mut archive)?;
+        archive.insert_module(&self.backend, MODEL, self.learner.module())?;
         self.store_moments(&mut archive)?;
-        let recent: Vec<f64> = self.state.recent.iter().flat_map(|r| [r.loss, r.accuracy]).collect();
+        let recent: Vec<f64> = self.state.recent.iter().flat_map(|r| [r.loss, r.metric]).collect();
         archive.tensors.insert(RECENT.into(), Stored::new(&recent, &[recent.len() / 2, 2]));
         if let Some(Plateau { factor, best, waited, .. }) = self.state.plateau {
             archive.tensors.insert(PLATEAU.into(), Stored::new(&[factor, best, waited as f64], &[3]));
         }
-        if let Some((epoch, accuracy)) = self.state.best {
-            archive.tensors.insert(BEST.into(), Stored::new(&[epoch as f64, accuracy], &[2]));
+        if let Some((epoch, metric)) = self.state.best {
+            archive.tensors.insert(BEST.into(), Stored::new(&[epoch as f64, metric], &[2]));
         }
         archive.write(path)
     }
@@ -143,7 +151,7 @@ impl<B: Backend> Trainer<B> {
     pub fn resume(mut self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (archive, notes) = read(path)?;
-        archive.load_module(&self.backend, path, MODEL, &self.model)?;
+        archive.load_module(&self.backend, path, MODEL, self.learner.module())?;
         self.check_identity(&notes, path)?;
         let step = number(&notes, path, "step")?;
         if step > self.steps_total() {
@@ -166,14 +174,15 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// As [`load_weights`].
     pub fn with_weights(self, path: impl AsRef<Path>) -> Result<Self> {
-        load_weights(&self.backend, &self.model, path)?;
+        let path = path.as_ref();
+        read(path)?.0.load_module(&self.backend, path, MODEL, self.learner.module())?;
         Ok(self)
     }
 
     /// The first slot of the optimiser that is not finite: the square of a gradient may exceed what the gradient itself does not.
     fn first_bad_moment(&self) -> Result<Option<String>> {
         let (mut names, mut moments) = (Vec::new(), Vec::new());
-        for (name, param) in self.model.parameters() {
+        for (name, param) in self.learner.module().parameters() {
             let Some(state) = self.optimizer.state(&param) else { continue };
             names.extend(self.slots(&name));
             moments.extend(&state.slots);
@@ -189,7 +198,7 @@ impl<B: Backend> Trainer<B> {
     /// Writes what the optimiser remembers, by the parameters' names.
     fn store_moments(&self, archive: &mut Archive) -> Result<()> {
         let mut moved = Vec::new();
-        for (name, param) in self.model.parameters() {
+        for (name, param) in self.learner.module().parameters() {
             let Some(state) = self.optimizer.state(&param) else { continue };
             moved.push(state.step as f64);
             for (name, slot) in self.slots(&name).zip(&state.slots) {
@@ -204,7 +213,7 @@ impl<B: Backend> Trainer<B> {
     fn stored_moments(&self, archive: &Archive, path: &Path) -> Result<Vec<(Param<B>, ParamState<B>)>> {
         let mut moved = numbers(archive, path, MOVED)?.into_iter();
         let mut found = Vec::new();
-        for (name, param) in self.model.parameters() {
+        for (name, param) in self.learner.module().parameters() {
             let names: Vec<String> = self.slots(&name).collect();
             if names.iter().all(|name| !archive.tensors.contains_key(name)) {
                 continue;
@@ -231,16 +240,13 @@ impl<B: Backend> Trainer<B> {
         differs(own("task", text("task")?.into()), own("task", self.task.clone()))?;
         let data = notes.get("data").map(|data| serde_json::from_value(data.clone())).and_then(Result::ok);
         differs(data.ok_or_else(|| damaged(path, "data"))?, self.data.clone())?;
-        differs(Recipe::parse(text("recipe")?, path)?.identity()?, self.recipe.identity()?)
+        let stored = notes.get(SETTINGS).map_or(Ok(BTreeMap::new()), |settings| serde_json::from_value(settings.clone()));
+        differs(stored.map_err(|_| damaged(path, SETTINGS))?, self.learner.settings())?;
+        match self.learner.recipe() {
+            Some(own) => differs(Recipe::parse(text(RECIPE)?, path)?.identity()?, own.identity()?),
+            None => differs(recipe::identity(&recipe::stored_plan(text(PLAN)?, path)?)?, recipe::identity(&self.plan)?),
+        }
     }
-}
-
-fn damaged(path: &Path, name: &str) -> Error {
-    Error::checkpoint(path, format!("is damaged: {name} is missing or unreadable; take an earlier one"))
-}
-
-fn number(notes: &Notes, path: &Path, name: &str) -> Result<u64> {
-    notes.get(name).and_then(Value::as_u64).ok_or_else(|| damaged(path, name))
 }
 
 /// The values of a tensor that is not the model's, none of them NaN.
@@ -261,53 +267,12 @@ fn stored_best(archive: &Archive, path: &Path) -> Result<Option<(u64, f64)>> {
         return Ok(None);
     }
     match numbers(archive, path, BEST)?[..] {
-        [epoch, accuracy] => Ok(Some((epoch as u64, accuracy))),
+        [epoch, metric] => Ok(Some((epoch as u64, metric))),
         _ => Err(damaged(path, BEST)),
     }
 }
 
-/// Writes the encoding and the classes of a data set.
-fn store_set(archive: &mut Archive, notes: &mut Notes, set: &Dataset) {
-    notes.insert("classes".into(), set.classes().into());
-    notes.insert("paired".into(), set.is_paired().into());
-    let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
-    match set.encoding() {
-        Encoding::Tokens(vocabulary) => {
-            let symbols = (Vocabulary::SPECIALS.len()..vocabulary.len()).filter_map(|id| vocabulary.symbol(id as u8));
-            notes.insert("symbols".into(), symbols.collect::<Vec<_>>().into());
-        }
-        Encoding::Values(d_input) => drop(notes.insert("d_input".into(), (*d_input).into())),
-        Encoding::Levels(table) => drop(archive.tensors.insert(LEVELS.into(), Stored::new(&wide(table), &[table.len()]))),
-        Encoding::Standardized(Standardization { mean, factor }) => {
-            for (name, values) in STATISTICS.iter().zip([mean, factor]) {
-                archive.tensors.insert((*name).into(), Stored::new(&wide(values), &[values.len()]));
-            }
-        }
-    }
-}
-
-/// The empty data set that [`store_set`] wrote.
-fn stored_set(archive: &Archive, notes: &Notes, path: &Path) -> Result<Dataset> {
-    let classes = number(notes, path, "classes")? as usize;
-    let narrow = |name: &str| {
-        let values = archive.tensors.get(name).and_then(Stored::to_f64)?;
-        Some(values.into_iter().map(|value| value as f32).collect::<Vec<f32>>())
-    };
-    if let Some(symbols) = notes.get("symbols") {
-        let symbols: Option<Vec<&str>> = symbols.as_array().and_then(|symbols| symbols.iter().map(Value::as_str).collect());
-        let vocabulary = Vocabulary::new(symbols.ok_or_else(|| damaged(path, "symbols"))?)?;
-        let paired = notes.get("paired").and_then(Value::as_bool).unwrap_or(false);
-        return Ok(if paired { Dataset::pairs(vocabulary, classes) } else { Dataset::tokens(vocabulary, classes) });
-    }
-    let encoding = match (narrow(LEVELS), STATISTICS.map(narrow)) {
-        (Some(table), _) => Encoding::Levels(table),
-        (None, [Some(mean), Some(factor)]) => Encoding::Standardized(Standardization { mean, factor }),
-        _ => Encoding::Values(number(notes, path, "d_input")? as usize),
-    };
-    Dataset::new(encoding, classes)
-}
-
 fn stored_recent(archive: &Archive, path: &Path) -> Result<Vec<StepReport>> {
     let values = numbers(archive, path, RECENT)?;
-    Ok(values.as_chunks::<2>().0.iter().map(|&[loss, accuracy]| StepReport { loss, accuracy }).collect())
+    Ok(values.as_chunks::<2>().0.iter().map(|&[loss, metric]| StepReport { loss, metric }).collect())
 }

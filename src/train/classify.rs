@@ -1,9 +1,15 @@
-//! The forward pass of a batch, and what is read off its logits: what training and evaluation share.
+//! Classification by a P-SpikeSSM: the forward pass of a batch, its loss, and what is read off its logits.
 
+use std::path::Path;
+
+use super::Recipe;
+use super::learner::{Better, Learner, MODEL, Metric, Scored};
+use super::stored_set::store_set;
 use crate::autodiff::Var;
 use crate::backend::{Backend, Real};
-use crate::data::{Batch, Inputs};
+use crate::data::{Batch, Dataset, Inputs};
 use crate::error::{Error, Result};
+use crate::nn::store::Archive;
 use crate::nn::{Context, Input, Model, Module};
 
 /// The logits of a batch, as [`Model::forward`] gives them.
@@ -16,6 +22,76 @@ pub fn logits<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch) 
         Inputs::Values { values, .. } => Input::values(values, batch.batch),
     };
     model.forward(cx, input.lengths(&batch.lengths))
+}
+
+/// The classification of whole sequences, or of pairs of them, by cross-entropy; the metric is the accuracy.
+impl<B: Backend> Learner<B> for Model<B> {
+    type Samples = Dataset;
+
+    fn module(&self) -> &dyn Module<B> {
+        self
+    }
+
+    fn score(&self, cx: &Context<'_, B>, batch: &Batch) -> Result<Scored<B>> {
+        let logits = logits(self, cx, batch)?;
+        let scored = Scored::new(logits.cross_entropy(&batch.labels)?)?;
+        if cx.training && !scored.value.is_finite() {
+            // The step is what has failed, and the trainer says so.
+            return Ok(scored);
+        }
+        let taken = scores(cx.backend(), self, &logits)?;
+        Ok(scored.classes(batch.labels.iter().copied().zip(taken.iter().map(|scores| largest(scores))).collect()))
+    }
+
+    fn metric(&self) -> Metric {
+        Metric { name: "accuracy", better: Better::Higher }
+    }
+
+    fn prepare(&self, backend: &B, batch: &Batch) -> Result<()> {
+        // As the official code does: C~ is made for the first length that is trained, and doubled for longer ones.
+        Model::prepare(self, backend, batch.length)
+    }
+}
+
+/// A classifier as a recipe describes it.
+#[derive(Debug)]
+pub struct Classifier<B: Backend> {
+    pub(super) model: Model<B>,
+    pub(super) recipe: Recipe,
+    /// An empty data set with the encoding and the classes of the training set.
+    pub(super) set: Dataset,
+}
+
+impl<B: Backend> Learner<B> for Classifier<B> {
+    type Samples = Dataset;
+
+    fn module(&self) -> &dyn Module<B> {
+        &self.model
+    }
+
+    fn score(&self, cx: &Context<'_, B>, batch: &Batch) -> Result<Scored<B>> {
+        self.model.score(cx, batch)
+    }
+
+    fn metric(&self) -> Metric {
+        self.model.metric()
+    }
+
+    fn prepare(&self, backend: &B, batch: &Batch) -> Result<()> {
+        Learner::prepare(&self.model, backend, batch)
+    }
+
+    fn recipe(&self) -> Option<&Recipe> {
+        Some(&self.recipe)
+    }
+
+    fn describe(&self, archive: &mut Archive) -> Result<()> {
+        let mut note = archive.note(Path::new("checkpoint"))?;
+        store_set(archive, &mut note, &self.set);
+        self.model.config().describe(&mut note, MODEL)?;
+        archive.set_note(note);
+        Ok(())
+    }
 }
 
 /// The logits of every sample on the host. One that is NaN, or has no softmax beside it, is a class's score in no sense.
@@ -31,9 +107,9 @@ pub(super) fn scores<B: Backend>(backend: &B, model: &Model<B>, logits: &Var<B>)
     Err(Error::value("Model", format!("the logits of sample {sample} of a batch are not numbers, and so no class is the largest: {cause}")))
 }
 
-/// The first parameter or buffer of a model that is not finite.
-pub(super) fn first_not_finite<B: Backend>(backend: &B, model: &Model<B>) -> Result<Option<String>> {
-    let (mut names, values): (Vec<String>, Vec<_>) = model.parameters().into_iter().map(|(name, param)| (name, param.value())).unzip();
+/// The first parameter or buffer of a module that is not finite.
+pub(super) fn first_not_finite<B: Backend>(backend: &B, module: &dyn Module<B>) -> Result<Option<String>> {
+    let (mut names, values): (Vec<String>, Vec<_>) = module.parameters().into_iter().map(|(name, param)| (name, param.value())).unzip();
     Ok(backend.first_not_finite(&values.iter().collect::<Vec<_>>())?.map(|place| names.swap_remove(place)))
 }
 

@@ -47,7 +47,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary { task, preset, backend, steps, train_loss, test, majority, seconds } = self;
         write!(f, "result task={task} preset={preset} backend={backend} steps={steps} train_loss={train_loss:.4} ")?;
-        write!(f, "test_accuracy={:.4} majority={majority:.4} spike_rate={:.4} seconds={seconds:.1}", test.accuracy, test.spike_rate)
+        write!(f, "test_accuracy={:.4} majority={majority:.4} spike_rate={:.4} seconds={seconds:.1}", test.metric, test.spike_rate)
     }
 }
 

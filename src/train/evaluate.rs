@@ -1,13 +1,15 @@
-//! Evaluation: accuracy, loss, spike rates and confusions of a model over a data set, without recording and without changing the model.
+//! Evaluation: metric, loss, spike rates and confusions of a model over a data set, without recording and without changing the model.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::classify::{largest, logits, scores};
-use super::feeder::{self, Feeder};
+use super::classify::{logits, scores};
+use super::feeder::Feeder;
+use super::learner::Learner;
+use super::samples::Samples;
 use crate::autodiff::Tape;
 use crate::backend::{Backend, Key, SpikeMode};
-use crate::data::{Batch, Dataset};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Context, Model, Site, SpikeMeter};
 
@@ -15,8 +17,8 @@ use crate::nn::{Context, Model, Site, SpikeMeter};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// The share of samples that were classified rightly: the mean over the passes.
-    pub accuracy: f64,
+    /// The metric over samples and passes: of a classifier the share of samples that were classified rightly.
+    pub metric: f64,
     /// The mean loss over samples and passes.
     pub loss: f64,
     /// The share of ones among all sampled spikes; NaN where none was sampled.
@@ -25,7 +27,7 @@ pub struct Evaluation {
     pub layers: Vec<LayerRate>,
     /// How often the whole set was gone through, with new spikes each time.
     pub passes: u64,
-    /// How many samples of each class (row) were taken for each class (column), over all passes.
+    /// How many samples of each class (row) were taken for each class (column), over all passes; empty where there are no classes.
     pub confusion: Vec<Vec<u64>>,
 }
 
@@ -42,12 +44,11 @@ pub struct LayerRate {
 }
 
 /// Runs a model over data sets.
-#[derive(Clone, Copy, Debug)]
-pub struct Evaluator<'a, B: Backend> {
+pub struct Evaluator<'a, B: Backend, L: Learner<B> = Model<B>> {
     /// Where the model lives.
     pub backend: &'a B,
-    /// The model.
-    pub model: &'a Model<B>,
+    /// The model, or any other learner.
+    pub model: &'a L,
     /// Samples at a time.
     pub batch: usize,
     /// Spikes, or the expected spike in the place of each.
@@ -62,11 +63,15 @@ pub(super) type Watch<'a> = &'a dyn Fn(u64, u64);
 /// What has been counted so far.
 struct Tally {
     loss: f64,
+    /// What the loss is a mean over.
+    seen: f64,
+    /// The metric's sum, and what it is divided by.
+    metric: (f64, f64),
     confusion: Vec<Vec<u64>>,
     meter: SpikeMeter,
 }
 
-impl<B: Backend> Evaluator<'_, B> {
+impl<B: Backend, L: Learner<B>> Evaluator<'_, B, L> {
     /// Goes through `set` in its order, `passes` times; all spikes come from `key`. `None` where `stop` was set meanwhile.
     ///
     /// The model is left as it is.
@@ -74,12 +79,12 @@ impl<B: Backend> Evaluator<'_, B> {
     /// # Errors
     /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty, nothing in it can be read, or
     /// the model's answer to a sample is not a number; what reading a sample answers.
-    pub fn run(&self, set: &Dataset, key: Key, passes: u64) -> Result<Option<Evaluation>> {
+    pub fn run(&self, set: &L::Samples, key: Key, passes: u64) -> Result<Option<Evaluation>> {
         self.run_watched(set, key, passes, &|_, _| ())
     }
 
     /// The same; tells `watch` after every batch how many samples of how many are done, over all passes.
-    pub(super) fn run_watched(&self, set: &Dataset, key: Key, passes: u64, watch: Watch<'_>) -> Result<Option<Evaluation>> {
+    pub(super) fn run_watched(&self, set: &L::Samples, key: Key, passes: u64, watch: Watch<'_>) -> Result<Option<Evaluation>> {
         for (name, value) in [("passes", passes), ("batch", self.batch as u64)] {
             if value == 0 {
                 return Err(Error::config(name, 0, "must be at least 1"));
@@ -89,22 +94,21 @@ impl<B: Backend> Evaluator<'_, B> {
             return Err(Error::value("Evaluator", "the data set is empty: there is nothing to evaluate"));
         }
         let classes = set.classes();
-        let mut tally = Tally { loss: 0.0, confusion: vec![vec![0; classes]; classes], meter: SpikeMeter::default() };
+        let mut tally =
+            Tally { loss: 0.0, seen: 0.0, metric: (0.0, 0.0), confusion: vec![vec![0; classes]; classes], meter: SpikeMeter::default() };
         for pass in 0..passes {
             let (before, all) = (pass * set.len() as u64, passes.saturating_mul(set.len() as u64));
             if !self.pass(set, key.fold(pass), &mut tally, &|done| watch(before + done, all))? {
                 return Ok(None);
             }
         }
-        let seen = tally.confusion.iter().flatten().sum::<u64>() as f64;
-        if seen == 0.0 {
+        if tally.seen == 0.0 {
             return Err(Error::value("Evaluator", "no sample of the data set can be read: leave --skip-bad out to see the first error"));
         }
-        let right = (0..classes).map(|class| tally.confusion[class][class]).sum::<u64>() as f64;
         let layers = tally.meter.rates().into_iter().map(|((layer, site), rate)| LayerRate { layer, site, rate }).collect();
         Ok(Some(Evaluation {
-            accuracy: right / seen,
-            loss: tally.loss / seen,
+            metric: tally.metric.0 / tally.metric.1,
+            loss: tally.loss / tally.seen,
             spike_rate: tally.meter.rate(),
             layers,
             passes,
@@ -113,15 +117,15 @@ impl<B: Backend> Evaluator<'_, B> {
     }
 
     /// Goes through the set once; false where `stop` was set.
-    fn pass(&self, set: &Dataset, key: Key, tally: &mut Tally, watch: &dyn Fn(u64)) -> Result<bool> {
+    fn pass(&self, set: &L::Samples, key: Key, tally: &mut Tally, watch: &dyn Fn(u64)) -> Result<bool> {
         let batch = self.batch;
         let make = move |number: u64| {
             let start = (number as usize).saturating_mul(batch);
             let indices: Vec<usize> = (start..set.len().min(start.saturating_add(batch))).collect();
-            (!indices.is_empty()).then(|| set.try_batch(&indices))
+            (!indices.is_empty()).then(|| set.batch(&indices))
         };
         thread::scope(|scope| {
-            let mut feeder = Feeder::scoped(scope, feeder::threads(set), make)?;
+            let mut feeder = Feeder::scoped(scope, set.threads(), make)?;
             let mut number = 0;
             loop {
                 if self.stop.load(Ordering::Relaxed) {
@@ -138,14 +142,17 @@ impl<B: Backend> Evaluator<'_, B> {
     }
 
     /// Counts what the model makes of a batch.
-    fn score(&self, batch: &Batch, key: Key, tally: &mut Tally) -> Result<()> {
+    fn score(&self, batch: &<L::Samples as Samples>::Batch, key: Key, tally: &mut Tally) -> Result<()> {
         let tape = Tape::off(self.backend);
-        let cx = self.context(&tape, key).metered(&tally.meter);
-        let logits = logits(self.model, &cx, batch)?;
-        for (&label, scores) in batch.labels.iter().zip(scores(self.backend, self.model, &logits)?) {
-            tally.confusion[label][largest(&scores)] += 1;
+        let scored = self.model.score(&self.context(&tape, key).metered(&tally.meter), batch)?;
+        for (label, taken) in scored.classes {
+            *cell(&mut tally.confusion, label, taken)? += 1;
         }
-        tally.loss += logits.cross_entropy(&batch.labels)?.item()? * batch.labels.len() as f64;
+        let count = L::Samples::count(batch) as f64;
+        tally.loss += scored.value * count;
+        tally.seen += count;
+        let (sum, of) = scored.metric.unwrap_or((scored.value * count, count));
+        tally.metric = (tally.metric.0 + sum, tally.metric.1 + of);
         Ok(())
     }
 
@@ -156,7 +163,23 @@ impl<B: Backend> Evaluator<'_, B> {
             SpikeMode::Expected => cx.expected(),
         }
     }
+}
 
+/// The count of samples of class `label` that were taken for `taken`; where the set has not told of its classes, the matrix grows.
+fn cell(confusion: &mut Vec<Vec<u64>>, label: usize, taken: usize) -> Result<&mut u64> {
+    const MOST: usize = 1 << 14;
+    let classes = confusion.len().max(label.max(taken).saturating_add(1));
+    if classes > MOST {
+        return Err(Error::value("Evaluator", format!("class {} is beyond the {MOST} that are counted", classes - 1)));
+    }
+    if classes > confusion.len() {
+        confusion.resize(classes, Vec::new());
+        confusion.iter_mut().for_each(|row| row.resize(classes, 0));
+    }
+    Ok(&mut confusion[label][taken])
+}
+
+impl<B: Backend> Evaluator<'_, B> {
     /// The probability of every class for every sample of `set`: the mean over `passes` passes of the softmax of the logits.
     ///
     /// # Errors

@@ -1,10 +1,8 @@
 //! Batches made in the background while the device works.
 
-use std::num::NonZero;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, Scope};
 
-use crate::data::Dataset;
 use crate::error::{Error, Result};
 
 /// Finished items in the order of their numbers; each thread is at most two ahead of what was taken.
@@ -65,11 +63,6 @@ fn work<T>(first: u64, stride: usize, make: impl FnMut(u64) -> Option<T>, queue:
     let mut items = (first..).step_by(stride).map_while(make);
     // Where nobody listens any more, the feeder is gone.
     while items.next().is_some_and(|item| queue.send(item).is_ok()) {}
-}
-
-/// The number of threads that keep up with a device: one copies what is in memory, several read and decode.
-pub(super) fn threads(set: &Dataset) -> usize {
-    if set.is_remote() { thread::available_parallelism().map_or(2, NonZero::get).min(4) } else { 1 }
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The training loop: steps, validation, metrics, checkpoints, until the run is done or someone stops it.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::evaluate::Evaluation;
+use super::learner::Learner;
 use super::output::Output;
 use super::progress::Progress;
-use super::trainer::Trainer;
+use super::trainer::{StepReport, Trainer};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 
@@ -31,9 +34,22 @@ impl Default for FitOptions {
 pub enum Ending {
     /// All steps are taken.
     Finished,
-    /// Someone set `stop`; what was reached is saved.
+    /// Someone set `stop`, or a callback ended it; what was reached is saved.
     Stopped,
 }
+
+/// What a callback is told of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A step was taken, or left out (`None`) because no sample of its batch could be read.
+    Step(Option<StepReport>),
+    /// An epoch was validated.
+    Validated(&'a Evaluation),
+}
+
+/// A callback: it sees the run after every [`Event`], and may end it by [`ControlFlow::Break`] or by an error.
+pub type Callback<'a, B, L> = &'a mut dyn FnMut(&Trainer<B, L>, Event<'_>) -> Result<ControlFlow<()>>;
 
 /// Takes the steps that are left. Validates at the end of every epoch; writes metrics and checkpoints to `output`, if any, on which
 /// [`Output::begin`] or [`Output::proceed`] was called.
@@ -43,20 +59,38 @@ pub enum Ending {
 /// # Errors
 /// What a step, a validation or a file answers. Where a sample cannot be read, what was reached before is saved first; otherwise the last
 /// checkpoint stays as it was.
-pub fn fit<B: Backend>(
-    trainer: &mut Trainer<B>,
-    mut output: Option<&mut Output>,
+pub fn fit<B: Backend, L: Learner<B>>(
+    trainer: &mut Trainer<B, L>,
+    output: Option<&mut Output>,
     options: FitOptions,
     stop: &AtomicBool,
 ) -> Result<Ending> {
-    let progress = Progress::new(trainer.task(), trainer.steps_done(), trainer.steps_total(), trainer.steps_per_epoch(), options.quiet);
-    let mut saved = None;
+    fit_with(trainer, output, options, stop, &mut |_, _| Ok(ControlFlow::Continue(())))
+}
+
+/// The same with a callback after every step and every validation, before anything is written.
+///
+/// # Errors
+/// As [`fit`]; what the callback answers.
+pub fn fit_with<B: Backend, L: Learner<B>>(
+    trainer: &mut Trainer<B, L>,
+    mut output: Option<&mut Output>,
+    options: FitOptions,
+    stop: &AtomicBool,
+    callback: Callback<'_, B, L>,
+) -> Result<Ending> {
+    let (metric, per_epoch) = (trainer.learner().metric().name, trainer.steps_per_epoch());
+    let progress = Progress::new(trainer.task(), trainer.steps_done(), trainer.steps_total(), per_epoch, metric, options.quiet);
+    let (mut saved, mut ended) = (None, false);
     loop {
         let mut validated = None;
         if trainer.validation_due() {
             let bar = progress.validation();
             let found = trainer.validate_watched(stop, &|done, all| bar.show(done, all));
             validated = found.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
+        }
+        if let Some(found) = &validated {
+            ended |= callback(trainer, Event::Validated(found))?.is_break();
         }
         if let (Some(output), Some(found)) = (output.as_deref_mut(), &validated) {
             output.evaluation("validation", trainer, found)?;
@@ -65,7 +99,7 @@ pub fn fit<B: Backend>(
             }
         }
         let done = trainer.steps_done();
-        let ending = match stop.load(Ordering::Relaxed) {
+        let ending = match ended || stop.load(Ordering::Relaxed) {
             true => Some(Ending::Stopped),
             false => trainer.is_finished().then_some(Ending::Finished),
         };
@@ -78,8 +112,9 @@ pub fn fit<B: Backend>(
             return Ok(ending);
         }
         let step = trainer.step();
-        step.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
-        progress.show(trainer.steps_done(), trainer.best().map(|(_, accuracy)| accuracy), trainer.recent(usize::MAX));
+        let report = step.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
+        ended = callback(trainer, Event::Step(report))?.is_break();
+        progress.show(trainer.steps_done(), trainer.best().map(|(_, metric)| metric), trainer.recent(usize::MAX));
         if let Some(output) = output.as_deref_mut().filter(|_| due(trainer.steps_done(), options.metrics_every)) {
             output.train(trainer, options.metrics_every as usize)?;
         }
@@ -88,7 +123,7 @@ pub fn fit<B: Backend>(
 
 /// Saves what was reached before an error. Where a number is not finite it is not worth it, and a device that failed in the middle of a step
 /// may have moved a BatchNorm's statistics.
-fn rescue<B: Backend>(error: &Error, trainer: &Trainer<B>, output: Option<&mut Output>) {
+fn rescue<B: Backend, L: Learner<B>>(error: &Error, trainer: &Trainer<B, L>, output: Option<&mut Output>) {
     if let (Some(output), false) = (output, matches!(error, Error::NonFinite { .. } | Error::Device { .. })) {
         // Where this fails too, the first error is the one to report.
         let _ = output.save(trainer);

@@ -5,6 +5,9 @@
 //! every draw comes from the recipe's seed and the number of the step, and so a run that is saved and resumed computes the same
 //! bits as one that was never interrupted.
 //!
+//! [`Trainer::new`] trains the classifier of a [`Recipe`]. Any other model, loss, metric and data is a [`Learner`] of some [`Samples`], trained
+//! by [`Trainer::of`] with a [`Plan`]; [`fit_with`] takes a callback.
+//!
 //! ```
 //! use pspikessm::backend::Cpu;
 //! use pspikessm::data::listops::{self, Rules};
@@ -21,7 +24,7 @@
 //! }
 //! let never = AtomicBool::new(false);
 //! let test = trainer.test(2, &never)?.unwrap();
-//! assert!((0.0..=1.0).contains(&test.accuracy));
+//! assert!((0.0..=1.0).contains(&test.metric));
 //! # Ok::<(), pspikessm::Error>(())
 //! ```
 
@@ -37,23 +40,31 @@ mod feeder;
 mod fit;
 mod flags;
 pub mod interrupt;
+mod learner;
 mod lock;
 mod memory;
 mod metrics;
 mod output;
 mod pictures;
+mod plan;
 mod progress;
 mod recipe;
 pub mod report;
+mod samples;
+mod stored_set;
 pub mod tasks;
 mod trainer;
 
 pub use backend_choice::{BackendChoice, OnBackend};
 pub use checkpoint::{Origin, load_weights};
+pub use classify::Classifier;
 pub use evaluate::{Evaluation, Evaluator, LayerRate};
-pub use fit::{Ending, FitOptions, fit};
+pub use fit::{Callback, Ending, Event, FitOptions, fit, fit_with};
 pub use flags::{Command, Flags};
+pub use learner::{Better, Learner, Metric, Scored};
 pub use output::Output;
-pub use recipe::{Length, ModelRecipe, Recipe, RunConfig, Schedule};
+pub use plan::{Length, Plan, RunConfig, Schedule, SpikePenalty};
+pub use recipe::{ModelRecipe, Recipe};
+pub use samples::Samples;
 pub use tasks::{Preset, Sample, Task};
 pub use trainer::{StepReport, Trainer};

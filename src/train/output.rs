@@ -6,13 +6,14 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::evaluate::{Evaluation, LayerRate};
+use super::learner::Learner;
 use super::lock::Lock;
 use super::metrics::Metrics;
+use super::samples::Samples;
 use super::trainer::Trainer;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::nn::Module;
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const BEST: &str = "best.safetensors";
@@ -22,13 +23,13 @@ pub(super) const METRICS: &str = "metrics.jsonl";
 /// What is written at the end of a run.
 const PICTURES: [&str; 3] = ["report.html", "raster.svg", "kernels.svg"];
 
-/// The folder of a run: `checkpoint.safetensors`, `best.safetensors` (of the epoch with the best validation accuracy), `metrics.jsonl`
+/// The folder of a run: `checkpoint.safetensors`, `best.safetensors` (of the epoch with the best metric in validation), `metrics.jsonl`
 /// with one JSON object a line, and, at the end, `report.html`, `raster.svg` and `kernels.svg`.
 ///
 /// Each line has `kind`, `step` and `seconds` (since this process started). `kind` is one of
 ///
-/// - `run`: `task`, `backend`, `parameters`, `steps`, `samples` (of the training set), `classes` (their names), `recipe` (in TOML);
-/// - `train`: `epoch`; `loss` and `accuracy`, means over the steps since the last such line; `lr` of the coming step;
+/// - `run`: `task`, `backend`, `parameters`, `steps`, `samples` (of the training set), `classes` (their names), `recipe` (in TOML; of a learner without one its plan);
+/// - `train`: `epoch`; `loss` and `accuracy` (or whatever the learner's metric is called), means over the steps since the last such line; `lr` of the coming step;
 /// - `validation` and `test`: `epoch`, `loss`, `accuracy`, `spike_rate`, `passes`; `layers`, a list of `layer`, `site` and `rate`; of a
 ///   test also `confusion`, the true classes in rows.
 ///
@@ -113,11 +114,11 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::Io`] where the metrics cannot be read or written; [`Error::Value`] where the recipe cannot be written as TOML.
-    pub fn proceed<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
+    pub fn proceed<B: Backend, L: Learner<B>>(&mut self, trainer: &Trainer<B, L>) -> Result<()> {
         self.sweep()?;
         self.saved = Some(trainer.steps_done());
         let up_to = |line: &Value, field: &str, last: u64| line[field].as_u64().is_some_and(|number| number <= last);
-        let (recipe, steps, backend) = (trainer.recipe().to_toml()?, trainer.steps_total(), trainer.backend.name());
+        let (recipe, steps, backend) = (trainer.settings_text()?, trainer.steps_total(), trainer.backend.name());
         self.metrics.rewind(|line| match line["kind"].as_str() {
             Some("run") => {
                 line["recipe"] = recipe.clone().into();
@@ -137,7 +138,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be moved, removed or written; [`Error::Value`] where the recipe cannot be written as TOML.
-    pub fn begin<B: Backend>(&mut self, trainer: &Trainer<B>, classes: &[String]) -> Result<()> {
+    pub fn begin<B: Backend, L: Learner<B>>(&mut self, trainer: &Trainer<B, L>, classes: &[String]) -> Result<()> {
         self.sweep()?;
         // The checkpoint first: whoever is killed in between must not go on with a run that has lost its metrics.
         for (name, aside) in [(CHECKPOINT, PREVIOUS), (BEST, PREVIOUS_BEST)] {
@@ -149,9 +150,9 @@ impl Output {
         PICTURES.map(|name| self.dir.join(name)).iter().filter(|path| path.exists()).try_for_each(|path| file::remove(path))?;
         self.metrics.rewind(|_| false)?;
         let line = json!({
-            "task": trainer.task(), "backend": trainer.backend.name(), "parameters": trainer.model().num_parameters(),
+            "task": trainer.task(), "backend": trainer.backend.name(), "parameters": trainer.learner().module().num_parameters(),
             "steps": trainer.steps_total(), "samples": trainer.splits().train.len(), "classes": classes,
-            "recipe": trainer.recipe().to_toml()?,
+            "recipe": trainer.settings_text()?,
         });
         self.add("run", 0, line)
     }
@@ -163,7 +164,7 @@ impl Output {
     }
 
     /// Writes the checkpoint, once the metrics so far are on the disk.
-    pub(super) fn save<B: Backend>(&mut self, trainer: &Trainer<B>) -> Result<()> {
+    pub(super) fn save<B: Backend, L: Learner<B>>(&mut self, trainer: &Trainer<B, L>) -> Result<()> {
         self.metrics.sync()?;
         trainer.save(self.checkpoint())?;
         self.saved = Some(trainer.steps_done());
@@ -176,23 +177,23 @@ impl Output {
     }
 
     /// Writes the checkpoint of the best epoch.
-    pub(super) fn save_best<B: Backend>(&self, trainer: &Trainer<B>) -> Result<()> {
+    pub(super) fn save_best<B: Backend, L: Learner<B>>(&self, trainer: &Trainer<B, L>) -> Result<()> {
         trainer.save(self.best())
     }
 
     /// Notes the mean of the last `steps` steps.
-    pub(super) fn train<B: Backend>(&mut self, trainer: &Trainer<B>, steps: usize) -> Result<()> {
+    pub(super) fn train<B: Backend, L: Learner<B>>(&mut self, trainer: &Trainer<B, L>, steps: usize) -> Result<()> {
         let Some(mean) = trainer.recent(steps) else { return Ok(()) };
-        let lr = trainer.recipe().optimizer.lr * trainer.rate_factor();
-        let line = json!({ "epoch": trainer.epochs_done(), "loss": mean.loss, "accuracy": mean.accuracy, "lr": lr });
+        let lr = trainer.plan().optimizer.lr * trainer.rate_factor();
+        let line = json!({ "epoch": trainer.epochs_done(), "loss": mean.loss, metric_of(trainer): mean.metric, "lr": lr });
         self.add("train", trainer.steps_done(), line)
     }
 
     /// Notes an evaluation; `kind` says of what.
-    pub(super) fn evaluation<B: Backend>(&mut self, kind: &str, trainer: &Trainer<B>, found: &Evaluation) -> Result<()> {
+    pub(super) fn evaluation<B: Backend, L: Learner<B>>(&mut self, kind: &str, trainer: &Trainer<B, L>, found: &Evaluation) -> Result<()> {
         let layer = |l: &LayerRate| json!({ "layer": l.layer, "site": l.site.to_string(), "rate": l.rate });
         let mut line = json!({
-            "epoch": trainer.epochs_done(), "loss": found.loss, "accuracy": found.accuracy,
+            "epoch": trainer.epochs_done(), "loss": found.loss, metric_of(trainer): found.metric,
             "spike_rate": found.spike_rate, "passes": found.passes, "layers": found.layers.iter().map(layer).collect::<Vec<_>>(),
         });
         if kind == "test" {
@@ -207,4 +208,9 @@ impl Output {
         line["seconds"] = self.started.elapsed().as_secs_f64().into();
         self.metrics.add(&line)
     }
+}
+
+/// What the metric is called.
+fn metric_of<B: Backend, L: Learner<B>>(trainer: &Trainer<B, L>) -> &'static str {
+    trainer.learner().metric().name
 }

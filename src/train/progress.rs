@@ -28,18 +28,21 @@ pub(super) struct Progress {
     epoch: ProgressBar,
     run: ProgressBar,
     per_epoch: u64,
+    /// What the metric is called.
+    metric: &'static str,
 }
 
 impl Progress {
-    /// The bars of a run of `total` steps, of which `done` are taken; an epoch has `per_epoch`.
-    pub fn new(name: &str, done: u64, total: u64, per_epoch: u64, quiet: bool) -> Self {
+    /// The bars of a run of `total` steps, of which `done` are taken; an epoch has `per_epoch`. `metric` is the
+    /// metric's name.
+    pub fn new(name: &str, done: u64, total: u64, per_epoch: u64, metric: &'static str, quiet: bool) -> Self {
         let bars = group(quiet);
         let epoch = bar(&bars, per_epoch, EPOCH, "");
         let run = bar(&bars, total, RUN, name).with_position(done);
         // An earlier run's steps say nothing about this one's speed: the bar counts them, but not their rate.
         run.tick();
         run.reset_eta();
-        Progress { bars, epoch, run, per_epoch }
+        Progress { bars, epoch, run, per_epoch, metric }
     }
 
     /// A bar of the validation, below the others.
@@ -47,14 +50,14 @@ impl Progress {
         Evaluation(bar(&self.bars, 0, EVALUATION, "validation"))
     }
 
-    /// Shows the number of steps taken, the best validation accuracy, and the last steps' loss and accuracy.
+    /// Shows the number of steps taken, the best metric in validation, and the last steps' loss and metric.
     pub fn show(&self, done: u64, best: Option<f64>, recent: Option<StepReport>) {
         // After the last batch of an epoch the bar stands full, not empty.
         let before = done.saturating_sub(1);
         self.epoch.set_prefix(format!("epoch {}", before / self.per_epoch + 1));
         self.epoch.set_position(before % self.per_epoch + 1);
-        if let Some(StepReport { loss, accuracy }) = recent {
-            self.epoch.set_message(format!("loss {loss:.4} accuracy {accuracy:.4}"));
+        if let Some(StepReport { loss, metric }) = recent {
+            self.epoch.set_message(format!("loss {loss:.4} {} {metric:.4}", self.metric));
         }
         if let Some(best) = best {
             self.run.set_message(format!("best val {best:.4}"));

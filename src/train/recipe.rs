@@ -7,10 +7,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::{Length, Plan, RunConfig, Schedule, at_least_one};
 use crate::backend::Cpu;
 use crate::data::{Dataset, text_lines};
 use crate::error::{Error, Result};
-use crate::nn::{AdamWConfig, BlockConfig, Cosine, Encoder, ModelConfig, Optimizer, Plateau, Pooling};
+use crate::nn::{AdamWConfig, BlockConfig, Cosine, Encoder, ModelConfig, Optimizer, Pooling};
 
 /// What a training run is made of, apart from its data: in TOML a table for each struct below, with its fields.
 /// `src/train/tasks/listops/quick.toml` is one with comments.
@@ -31,58 +32,6 @@ pub struct Recipe {
     pub schedule: Schedule,
     /// The model, as far as the data do not settle it.
     pub model: ModelRecipe,
-}
-
-/// How the data are gone through.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct RunConfig {
-    /// From which every random number of the run comes.
-    pub seed: u64,
-    /// Samples a step.
-    pub batch: usize,
-    /// The most parts in which a batch is computed, one after another, to save memory. The step is that of the whole batch, but each part
-    /// has spikes and a BatchNorm's statistics of its own.
-    #[serde(default = "default::accumulate")]
-    pub accumulate: usize,
-    /// How long the run is.
-    pub length: Length,
-    /// Epochs without a new best validation accuracy after which the run ends.
-    pub early_stop: Option<u64>,
-    /// The largest L2 norm of all gradients together; a larger one is scaled down to it.
-    pub clip: Option<f64>,
-}
-
-/// How long a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Length {
-    /// Optimiser steps.
-    Steps(u64),
-    /// Passes over the training set.
-    Epochs(u64),
-}
-
-/// How the learning rates of all parameter groups change together.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum Schedule {
-    /// Not at all.
-    Constant,
-    /// Warm-up and half a cosine, stepped with every batch.
-    Cosine(Cosine),
-    /// Down when the validation accuracy has not risen for some epochs.
-    Plateau {
-        /// What the rates are multiplied by.
-        #[serde(default = "default::decay")]
-        decay: f64,
-        /// Epochs without a new best that are tolerated.
-        #[serde(default = "default::patience")]
-        patience: u64,
-    },
 }
 
 /// What a recipe says about a model. A [`ModelConfig`] is this and what only the data know: what is encoded, the number of classes, and
@@ -107,15 +56,6 @@ pub struct ModelRecipe {
 mod default {
     pub(super) fn name() -> String {
         "unnamed".into()
-    }
-    pub(super) fn accumulate() -> usize {
-        1
-    }
-    pub(super) fn decay() -> f64 {
-        0.2
-    }
-    pub(super) fn patience() -> u64 {
-        20
     }
 }
 
@@ -212,67 +152,43 @@ impl Recipe {
     /// Batches in an epoch of `samples` samples. The last one may be smaller; a single sample that is left over is left out, because
     /// its gradient would count as much as a whole batch's.
     pub fn steps_per_epoch(&self, samples: usize) -> u64 {
-        let (whole, rest) = (samples / self.run.batch, samples % self.run.batch);
-        whole as u64 + u64::from(rest > 1 || (rest == 1 && whole == 0))
+        self.run.steps_per_epoch(samples)
     }
 
     /// The steps of a run on `samples` training samples. It ends where a cosine has reached 0, since nothing is learnt from there on.
     pub fn steps(&self, samples: usize) -> u64 {
-        let steps = match self.run.length {
-            Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => epochs.saturating_mul(self.steps_per_epoch(samples)),
-        };
-        match self.schedule {
-            Schedule::Cosine(cosine) => steps.min(cosine.total),
-            _ => steps,
-        }
+        self.run.steps(self.schedule, samples)
+    }
+
+    /// What does not depend on the model.
+    pub fn plan(&self) -> Plan {
+        let mut plan = Plan::new(self.run.batch, self.run.length, self.optimizer).schedule(self.schedule);
+        plan.run = self.run.clone();
+        plan
     }
 
     /// What a checkpoint must agree with, by the keys that are shown where it does not. A run may get another name. The length is in it
     /// only where the schedule depends on it, as the cosine's own: otherwise a longer run is the continuation of a shorter one.
     pub(super) fn identity(&self) -> Result<BTreeMap<String, String>> {
-        let mut values = text::values(self)?;
-        values.retain(|key, _| key != "name" && key != "run.early_stop" && !key.starts_with("run.length."));
-        Ok(values)
+        identity(self)
     }
 }
 
-impl RunConfig {
-    fn check(&self) -> Result<()> {
-        let length = match self.length {
-            Length::Steps(steps) => ("steps", steps),
-            Length::Epochs(epochs) => ("epochs", epochs),
-        };
-        let counts = [("batch", self.batch as u64), ("accumulate", self.accumulate as u64), length];
-        counts.into_iter().try_for_each(|(name, count)| at_least_one(name, count))?;
-        if let Some((name, value)) = [length, ("seed", self.seed)].into_iter().find(|&(_, value)| value > i64::MAX as u64) {
-            return Err(Error::config(name, value, "must be below 2^63"));
-        }
-        if self.accumulate > self.batch {
-            return Err(Error::config("accumulate", self.accumulate, format!("a batch of {} has no more parts than samples", self.batch)));
-        }
-        if self.early_stop == Some(0) {
-            return Err(Error::config("early_stop", 0, "must be at least 1, or left out"));
-        }
-        match self.clip {
-            Some(clip) if !(clip > 0.0 && clip.is_finite()) => Err(Error::config("clip", clip, "must be above 0 and finite, or left out")),
-            _ => Ok(()),
-        }
-    }
+/// What a checkpoint must agree with: as [`Recipe::identity`] says, of a recipe or of a plan.
+pub(super) fn identity(of: &impl Serialize) -> Result<BTreeMap<String, String>> {
+    let mut values = text::values(of)?;
+    values.retain(|key, _| key != "name" && key != "run.early_stop" && !key.starts_with("run.length."));
+    Ok(values)
 }
 
-impl Schedule {
-    fn check(self) -> Result<()> {
-        match self {
-            Schedule::Constant => Ok(()),
-            Schedule::Cosine(Cosine { warmup, total }) => Cosine::new(warmup, total).map(drop),
-            Schedule::Plateau { decay, patience } => Plateau::new(decay, patience).map(drop),
-        }
-    }
+/// All values of a recipe or of a plan in TOML.
+pub(super) fn to_toml(of: &impl Serialize) -> Result<String> {
+    text::print(of)
 }
 
-fn at_least_one(name: &'static str, count: u64) -> Result<()> {
-    if count == 0 { Err(Error::config(name, 0, "must be at least 1")) } else { Ok(()) }
+/// The plan that [`to_toml`] wrote.
+pub(super) fn stored_plan(text: &str, path: &Path) -> Result<Plan> {
+    toml::from_str(text).map_err(|error| Error::checkpoint(path, format!("holds a plan that cannot be read: {}", error.message())))
 }
 
 fn check_rate(lr: Option<f64>) -> Result<()> {

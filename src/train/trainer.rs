@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::classify::{first_not_finite, largest, logits, scores};
+use super::classify::{Classifier, first_not_finite};
 use super::evaluate::{Evaluation, Evaluator, Watch};
-use super::feeder::{self, Feeder};
+use super::feeder::Feeder;
+use super::learner::Learner;
 use super::memory;
-use super::recipe::{Recipe, Schedule};
+use super::plan::{Plan, RunConfig, Schedule, SpikePenalty};
+use super::recipe::{self, Recipe};
+use super::samples::Samples;
 use crate::autodiff::{Gradients, Tape};
 use crate::backend::{Backend, Key, SpikeMode, Tensor};
-use crate::data::{self, Batch, Splits};
+use crate::data::{self, Splits};
 use crate::error::{Error, Result};
-use crate::nn::{Context, Model, Module, Optimizer, Plateau};
+use crate::nn::{Context, Model, Observed, Optimizer, Plateau};
 
 /// Steps over which the reported training loss is averaged.
 const RECENT: usize = 100;
@@ -30,16 +33,16 @@ const TEST: u64 = 3;
 pub struct StepReport {
     /// The mean loss of the batch.
     pub loss: f64,
-    /// The share of the batch that was classified rightly.
-    pub accuracy: f64,
+    /// The batch's metric: of a classifier the share that was classified rightly.
+    pub metric: f64,
 }
 
 impl StepReport {
     /// The mean of some steps; `None` of none.
     pub(super) fn mean<'a>(steps: impl ExactSizeIterator<Item = &'a StepReport>) -> Option<StepReport> {
         let count = steps.len() as f64;
-        let [loss, accuracy] = steps.fold([0.0; 2], |[loss, accuracy], step| [loss + step.loss, accuracy + step.accuracy]);
-        (count > 0.0).then(|| StepReport { loss: loss / count, accuracy: accuracy / count })
+        let [loss, metric] = steps.fold([0.0; 2], |[loss, metric], step| [loss + step.loss, metric + step.metric]);
+        (count > 0.0).then(|| StepReport { loss: loss / count, metric: metric / count })
     }
 }
 
@@ -48,7 +51,7 @@ impl StepReport {
 pub(super) struct State {
     /// Epochs whose end was validated.
     pub validated: u64,
-    /// The epoch with the best validation accuracy, and that accuracy.
+    /// The epoch with the best metric in validation, and that metric.
     pub best: Option<(u64, f64)>,
     /// The state of a plateau schedule.
     pub plateau: Option<Plateau>,
@@ -56,53 +59,93 @@ pub(super) struct State {
     pub recent: VecDeque<StepReport>,
 }
 
-/// One training run: a model, its optimiser, and where in the data it is.
-#[derive(Debug)]
-pub struct Trainer<B: Backend> {
+/// What one of a learner's batches is.
+type BatchOf<B, L> = <<L as Learner<B>>::Samples as Samples>::Batch;
+
+/// One training run: a learner, its optimiser, and where in the data it is.
+///
+/// [`Trainer::new`] trains the classifier of a recipe, [`Trainer::of`] any [`Learner`].
+pub struct Trainer<B: Backend, L: Learner<B> = Classifier<B>> {
     pub(super) backend: B,
     pub(super) task: String,
-    pub(super) recipe: Recipe,
-    pub(super) splits: Arc<Splits>,
+    pub(super) plan: Plan,
+    pub(super) splits: Arc<Splits<L::Samples>>,
     /// What a checkpoint says of the splits.
     pub(super) data: BTreeMap<String, String>,
-    pub(super) model: Model<B>,
+    pub(super) learner: L,
     pub(super) optimizer: Optimizer<B>,
     pub(super) state: State,
     /// The batches from the coming step on, once one was asked for.
-    feeder: Option<Feeder<Result<Vec<Batch>>>>,
+    feeder: Option<Feeder<Result<Vec<BatchOf<B, L>>>>>,
     /// Steps of this process that no sample could be read for, and how many of them came last in a row.
     left_out: [u64; 2],
 }
 
+impl<B: Backend, L: Learner<B>> std::fmt::Debug for Trainer<B, L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Trainer of {}, {} of {} steps done", self.task, self.steps_done(), self.steps_total())
+    }
+}
+
 impl<B: Backend> Trainer<B> {
-    /// A run before its first step.
+    /// A run of a recipe's model before its first step.
     ///
     /// # Errors
     /// [`Error::Config`] for what [`Recipe::check`] refuses, and for sizes that the machine has no memory for; [`Error::Value`] where one of
     /// the three parts of the data is empty.
     pub fn new(backend: &B, task: &str, recipe: Recipe, splits: Splits) -> Result<Self> {
         recipe.check()?;
-        for (name, set) in [("training", &splits.train), ("validation", &splits.val), ("test", &splits.test)] {
-            if set.is_empty() {
-                return Err(Error::value("Trainer", format!("the {name} set is empty: it must have at least one sample")));
-            }
-        }
+        check_filled(&splits)?;
         memory::check_training(&recipe, &splits.train, backend.name().starts_with("cpu"))?;
         let model = Model::new(backend, Key::new(recipe.run.seed).fold(INIT), &recipe.model_for(&splits.train))?;
-        let optimizer = Optimizer::new(recipe.optimizer)?;
-        let plateau = match recipe.schedule {
+        let (plan, set) = (recipe.plan(), splits.train.subset(&[])?);
+        Self::of(backend, task, plan, Classifier { model, recipe, set }, splits)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model<B> {
+        &self.learner.model
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.learner.recipe
+    }
+}
+
+/// Refuses data of which a part is empty.
+fn check_filled<S: Samples>(splits: &Splits<S>) -> Result<()> {
+    for (name, set) in [("training", &splits.train), ("validation", &splits.val), ("test", &splits.test)] {
+        if set.is_empty() {
+            return Err(Error::value("Trainer", format!("the {name} set is empty: it must have at least one sample")));
+        }
+    }
+    Ok(())
+}
+
+impl<B: Backend, L: Learner<B>> Trainer<B, L> {
+    /// A run of any learner before its first step; `task` is what it is called.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what [`Plan::check`] refuses; [`Error::Value`] where one of the three parts of the data is empty.
+    pub fn of(backend: &B, task: &str, plan: Plan, learner: L, splits: Splits<L::Samples>) -> Result<Self> {
+        plan.check()?;
+        check_filled(&splits)?;
+        let optimizer = Optimizer::new(plan.optimizer)?;
+        let plateau = match plan.schedule {
             Schedule::Plateau { decay, patience } => Some(Plateau::new(decay, patience)?),
             _ => None,
         };
         let state = State { plateau, ..State::default() };
-        let (data, splits) = (splits.fingerprint(), Arc::new(splits));
+        let parts = [("training data", &splits.train), ("validation data", &splits.val), ("test data", &splits.test)];
+        let data = parts.map(|(name, set)| (name.into(), set.fingerprint())).into();
         Ok(Trainer {
             backend: backend.clone(),
             task: task.into(),
-            recipe,
-            splits,
+            plan,
+            splits: Arc::new(splits),
             data,
-            model,
+            learner,
             optimizer,
             state,
             feeder: None,
@@ -110,9 +153,19 @@ impl<B: Backend> Trainer<B> {
         })
     }
 
-    /// The model.
-    pub fn model(&self) -> &Model<B> {
-        &self.model
+    /// What is trained.
+    pub fn learner(&self) -> &L {
+        &self.learner
+    }
+
+    /// How the data are gone through and the parameters changed.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The recipe in TOML, or else the plan.
+    pub(super) fn settings_text(&self) -> Result<String> {
+        self.learner.recipe().map_or_else(|| recipe::to_toml(&self.plan), Recipe::to_toml)
     }
 
     /// The optimiser with its moments.
@@ -120,13 +173,8 @@ impl<B: Backend> Trainer<B> {
         &self.optimizer
     }
 
-    /// The recipe.
-    pub fn recipe(&self) -> &Recipe {
-        &self.recipe
-    }
-
     /// The data.
-    pub fn splits(&self) -> &Splits {
+    pub fn splits(&self) -> &Splits<L::Samples> {
         &self.splits
     }
 
@@ -142,7 +190,7 @@ impl<B: Backend> Trainer<B> {
 
     /// Steps of the whole run.
     pub fn steps_total(&self) -> u64 {
-        self.recipe.steps(self.splits.train.len())
+        self.plan.steps(self.splits.train.len())
     }
 
     /// Whether all steps are taken, or the run ends early because validation has not improved for long enough.
@@ -151,13 +199,13 @@ impl<B: Backend> Trainer<B> {
     }
 
     fn is_stuck(&self) -> bool {
-        match (self.recipe.run.early_stop, self.state.best) {
+        match (self.plan.run.early_stop, self.state.best) {
             (Some(patience), Some((best, _))) => self.state.validated >= best.saturating_add(patience),
             _ => false,
         }
     }
 
-    /// The epoch with the best validation accuracy so far, and that accuracy.
+    /// The epoch with the best metric in validation so far, and that metric.
     pub fn best(&self) -> Option<(u64, f64)> {
         self.state.best
     }
@@ -169,7 +217,7 @@ impl<B: Backend> Trainer<B> {
 
     /// Steps of an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.recipe.steps_per_epoch(self.splits.train.len())
+        self.plan.steps_per_epoch(self.splits.train.len())
     }
 
     /// The mean of the last `steps` steps, of 100 at most; `None` before the first.
@@ -179,7 +227,7 @@ impl<B: Backend> Trainer<B> {
 
     /// What the learning rates are multiplied by in the coming step.
     pub fn rate_factor(&self) -> f64 {
-        match (self.recipe.schedule, &self.state.plateau) {
+        match (self.plan.schedule, &self.state.plateau) {
             (Schedule::Cosine(cosine), _) => cosine.factor(self.steps_done()),
             (_, Some(plateau)) => plateau.factor,
             _ => 1.0,
@@ -207,29 +255,49 @@ impl<B: Backend> Trainer<B> {
     }
 
     fn try_step(&mut self) -> Result<Option<StepReport>> {
+        match self.gradients()? {
+            Some((report, gradients)) => self.take(report, gradients).map(|()| Some(report)),
+            None => self.leave_out().map(|()| None),
+        }
+    }
+
+    /// The first half of a [`step`](Self::step): what the next batch gives, and the gradients of its loss, those of its parts summed in
+    /// their order. `None` where no sample of it can be read. [`take`](Self::take) is the other half; between them gradients may be changed,
+    /// or summed with other processes' ones.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn gradients(&mut self) -> Result<Option<(StepReport, Gradients<B>)>> {
         let parts = self.next_parts()?;
-        let samples: usize = parts.iter().map(|part| part.labels.len()).sum();
-        let (mut report, mut sum) = (StepReport { loss: 0.0, accuracy: 0.0 }, None::<Gradients<B>>);
+        let samples: usize = parts.iter().map(L::Samples::count).sum();
+        let (mut report, mut sum) = (StepReport { loss: 0.0, metric: 0.0 }, None::<Gradients<B>>);
         let key = self.key(NOISE).fold(self.steps_done());
         for (number, part) in parts.iter().enumerate() {
-            let share = part.labels.len() as f64 / samples as f64;
+            let share = L::Samples::count(part) as f64 / samples as f64;
             let key = if parts.len() == 1 { key } else { key.fold(number as u64) };
             let (found, gradients) = self.differentiate(part, share, key)?;
             report.loss += share * found.loss;
-            report.accuracy += share * found.accuracy;
+            report.metric += share * found.metric;
             match &mut sum {
                 Some(sum) => sum.accumulate(gradients)?,
                 None => sum = Some(gradients),
             }
         }
-        let Some(gradients) = sum else { return self.leave_out().map(|()| None) };
+        Ok(sum.map(|gradients| (report, gradients)))
+    }
+
+    /// The second half of a [`step`](Self::step): changes the parameters by these gradients, and counts the step.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn take(&mut self, report: StepReport, gradients: Gradients<B>) -> Result<()> {
         self.update(gradients)?;
         self.left_out[1] = 0;
         if self.state.recent.len() == RECENT {
             self.state.recent.pop_front();
         }
         self.state.recent.push_back(report);
-        Ok(Some(report))
+        Ok(())
     }
 
     /// Passes over a step that there is no sample for.
@@ -244,40 +312,40 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// The result of a part of a batch, and the gradients of `share` times its loss.
-    fn differentiate(&self, part: &Batch, share: f64, key: Key) -> Result<(StepReport, Gradients<B>)> {
-        // As the official code does: C~ is made for the first length that is trained, and doubled for longer ones.
-        self.model.prepare(&self.backend, part.length)?;
-        let tape = Tape::new(&self.backend);
-        let logits = logits(&self.model, &Context::training(&tape, key), part)?;
-        let loss = logits.cross_entropy(&part.labels)?;
-        let value = loss.item()?;
-        if !value.is_finite() {
+    fn differentiate(&self, part: &BatchOf<B, L>, share: f64, key: Key) -> Result<(StepReport, Gradients<B>)> {
+        self.learner.prepare(&self.backend, part)?;
+        let (tape, observed) = (Tape::new(&self.backend), Observed::new());
+        let (cx, penalty) = (Context::training(&tape, key), self.plan.run.spike_penalty);
+        let cx = if penalty.is_some() { cx.observe(&observed) } else { cx };
+        let scored = self.learner.score(&cx, part)?;
+        if !scored.value.is_finite() {
             return Err(self.diverged(match self.first_bad_value()? {
                 Some(name) => format!("{name}, and with it the loss,"),
                 None => "the loss".into(),
             }));
         }
-        // Once the loss is known to be finite, so that errors are about the step.
-        let scores = scores(&self.backend, &self.model, &logits)?;
-        let right = scores.iter().zip(&part.labels).filter(|(scores, label)| largest(scores) == **label).count();
-        let report = StepReport { loss: value, accuracy: right as f64 / part.labels.len() as f64 };
+        let report = StepReport { loss: scored.value, metric: scored.metric.map_or(scored.value, |(sum, count)| sum / count) };
+        let loss = match penalty {
+            Some(SpikePenalty { weight, rate }) => scored.loss.add(&observed.rate_penalty(rate)?.scale(weight)?)?,
+            None => scored.loss,
+        };
         Ok((report, loss.backward_from(&self.backend.full(loss.shape(), share)?)?))
     }
 
     /// Updates the parameters. The gradients must be finite, and so must the updated parameters.
     fn update(&mut self, mut gradients: Gradients<B>) -> Result<()> {
-        let parameters = self.model.parameters();
+        let parameters = self.learner.module().parameters();
         let named = parameters.iter().filter_map(|(name, param)| Some((name, gradients.of_parameter(param.identity())?)));
         let (names, tensors): (Vec<&String>, Vec<&Tensor<B>>) = named.unzip();
         if let Some(place) = self.backend.first_not_finite(&tensors)? {
             return Err(self.diverged(format!("the gradient of {}", names[place])));
         }
-        if let Some(clip) = self.recipe.run.clip {
+        if let Some(clip) = self.plan.run.clip {
             gradients.clip_norm(clip)?;
         }
         // Before the step is counted, so that errors name the step that was tried.
         let factor = self.rate_factor();
-        self.optimizer.update(&self.backend, &self.model, &gradients, factor)?;
+        self.optimizer.update(&self.backend, self.learner.module(), &gradients, factor)?;
         match self.first_bad_value()? {
             Some(name) => Err(Error::NonFinite { what: name, step: self.steps_done() }),
             None => Ok(()),
@@ -291,17 +359,17 @@ impl<B: Backend> Trainer<B> {
 
     /// The first parameter or buffer that is not finite.
     pub(super) fn first_bad_value(&self) -> Result<Option<String>> {
-        first_not_finite(&self.backend, &self.model)
+        first_not_finite(&self.backend, self.learner.module())
     }
 
     /// The next batch in its parts.
-    fn next_parts(&mut self) -> Result<Vec<Batch>> {
+    fn next_parts(&mut self) -> Result<Vec<BatchOf<B, L>>> {
         let feeder = match &mut self.feeder {
             Some(feeder) => feeder,
             None => {
-                let (splits, recipe) = (self.splits.clone(), self.recipe.clone());
-                let mut cutter = Cutter { splits, recipe, order: Vec::new(), epoch: None };
-                let threads = feeder::threads(&self.splits.train);
+                let (splits, run) = (self.splits.clone(), self.plan.run.clone());
+                let mut cutter = Cutter { splits, run, order: Vec::new(), epoch: None };
+                let threads = self.splits.train.threads();
                 self.feeder.insert(Feeder::spawn(self.optimizer.steps(), threads, move |step| Some(cutter.parts(step)))?)
             }
         };
@@ -315,7 +383,7 @@ impl<B: Backend> Trainer<B> {
     }
 
     fn key(&self, purpose: u64) -> Key {
-        Key::new(self.recipe.run.seed).fold(purpose)
+        Key::new(self.plan.run.seed).fold(purpose)
     }
 
     /// Whether an epoch has ended that was not validated yet.
@@ -338,11 +406,12 @@ impl<B: Backend> Trainer<B> {
         let found = evaluator.run_watched(&self.splits.val, self.key(VALIDATION).fold(epoch), 1, watch)?;
         if let Some(evaluation) = &found {
             self.state.validated = epoch;
-            if self.state.best.is_none_or(|(_, best)| evaluation.accuracy > best) {
-                self.state.best = Some((epoch, evaluation.accuracy));
+            let (metric, found) = (self.learner.metric(), evaluation.metric);
+            if self.state.best.is_none_or(|(_, best)| metric.rank(found) > metric.rank(best)) {
+                self.state.best = Some((epoch, found));
             }
             if let Some(plateau) = &mut self.state.plateau {
-                plateau.observe(evaluation.accuracy);
+                plateau.observe(metric.rank(found));
             }
         }
         Ok(found)
@@ -369,36 +438,38 @@ impl<B: Backend> Trainer<B> {
         self.evaluator(mode, stop).run_watched(&self.splits.test, self.key(TEST), passes, watch)
     }
 
-    fn evaluator<'a>(&'a self, mode: SpikeMode, stop: &'a AtomicBool) -> Evaluator<'a, B> {
+    fn evaluator<'a>(&'a self, mode: SpikeMode, stop: &'a AtomicBool) -> Evaluator<'a, B, L> {
         // As many samples at a time as fit in training.
-        let batch = self.recipe.run.batch.div_ceil(self.recipe.run.accumulate);
-        Evaluator { backend: &self.backend, model: &self.model, batch, mode, stop }
+        let batch = self.plan.run.batch.div_ceil(self.plan.run.accumulate);
+        Evaluator { backend: &self.backend, model: &self.learner, batch, mode, stop }
     }
 }
 
-/// Cuts an epoch into batches, and these into the recipe's parts.
-#[derive(Clone)]
-struct Cutter {
-    splits: Arc<Splits>,
-    recipe: Recipe,
+/// Cuts an epoch into batches, and these into the plan's parts.
+struct Cutter<S> {
+    splits: Arc<Splits<S>>,
+    run: RunConfig,
     /// In which this epoch visits the samples.
     order: Vec<usize>,
     epoch: Option<u64>,
 }
 
-impl Cutter {
-    fn parts(&mut self, step: u64) -> Result<Vec<Batch>> {
+impl<S> Clone for Cutter<S> {
+    fn clone(&self) -> Self {
+        Cutter { splits: self.splits.clone(), run: self.run.clone(), order: self.order.clone(), epoch: self.epoch }
+    }
+}
+
+impl<S: Samples> Cutter<S> {
+    fn parts(&mut self, step: u64) -> Result<Vec<S::Batch>> {
         let set = &self.splits.train;
-        let per_epoch = self.recipe.steps_per_epoch(set.len());
+        let per_epoch = self.run.steps_per_epoch(set.len());
         let epoch = step / per_epoch;
         if self.epoch != Some(epoch) {
-            (self.order, self.epoch) = (data::order(set.len(), self.recipe.run.seed, epoch), Some(epoch));
+            (self.order, self.epoch) = (data::order(set.len(), self.run.seed, epoch), Some(epoch));
         }
-        let start = (step % per_epoch) as usize * self.recipe.run.batch;
-        let indices = &self.order[start..self.order.len().min(start + self.recipe.run.batch)];
-        indices
-            .chunks(self.recipe.run.batch.div_ceil(self.recipe.run.accumulate))
-            .filter_map(|part| set.try_batch(part).transpose())
-            .collect()
+        let start = (step % per_epoch) as usize * self.run.batch;
+        let indices = &self.order[start..self.order.len().min(start.saturating_add(self.run.batch))];
+        indices.chunks(self.run.batch.div_ceil(self.run.accumulate)).filter_map(|part| set.batch(part).transpose()).collect()
     }
 }

@@ -120,7 +120,7 @@ impl Task for Tiny {
         };
         let symbols: Vec<String> = sample.chars().map(String::from).collect();
         let ids = set.vocabulary().unwrap().encode(symbols.iter().map(String::as_str));
-        set.push_tokens(&ids, 0)
+        set.push_ids(&ids, 0)
     }
 }
 

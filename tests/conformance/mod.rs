@@ -36,13 +36,14 @@ macro_rules! every_test {
                 draws_do_not_depend_on_the_batch, a_batch_that_is_not_whole_samples_is_refused, rows_of_a_draw_are_uncorrelated;
             norm: affine, affine_gradient, moments, moments_of_spikes, moments_gradient, normalize, normalize_gradient;
             spike: sampled, expected, given_noise_is_as_good_as_the_stream, spikes_do_not_depend_on_the_batch,
-                ties_and_nan_do_not_spike, surrogate_gradient, clamp_surrogate_includes_its_ends, lif, lif_ties_and_resets, lif_gradient;
+                ties_and_nan_do_not_spike, surrogate_gradient, clamp_surrogate_includes_its_ends, lif, lif_ties_and_resets, lif_gradient,
+                plif, plif_with_equal_channels_is_lif, plif_gradient;
             conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, expected_fire,
                 fire_does_not_depend_on_the_batch, fire_gradient, fire_gradient_of_silence;
             kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
             loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;
             refusals: of_transfer, of_elementwise, of_reductions, of_products, of_layout, of_indices, of_scans, of_embeddings, of_random,
-                of_normalization, of_spiking, of_lif,
+                of_normalization, of_spiking, of_lif, of_plif,
                 of_long_convolutions, of_firings, of_mixing, of_kernels, of_learning, moves_are_accepted_exactly_where_allowed,
                 parts_are_joined_exactly_where_allowed, shapes_broadcast_exactly_where_allowed, good_calls_are_accepted;
         }

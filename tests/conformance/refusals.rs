@@ -318,6 +318,31 @@ pub fn of_lif<B: Backend>(lab: &Lab<B>) {
     refused(b.lif_grad(&good, &x, &lab.some(&[4, 3])), Shape, &["lif_grad", "the gradient"]);
 }
 
+pub fn of_plif<B: Backend>(lab: &Lab<B>) {
+    let (b, x, h) = (&lab.backend, lab.some(&[2, 3, 4]), lab.some(&[3]));
+    let good = Plif { soft_reset: true, adaptation: None, surrogate: Surrogate::Clamp };
+    let adapting = |strength, fading| Plif { adaptation: Some(Adaptation { strength, fading }), ..good };
+    let wrong = [
+        (adapting(0.5, 1.5), "fading"),
+        (adapting(0.5, f64::NAN), "fading"),
+        (adapting(f64::INFINITY, 0.5), "strength"),
+        (Plif { surrogate: Surrogate::Atan { alpha: 0.0 }, ..good }, "alpha"),
+    ];
+    for (plif, name) in &wrong {
+        refused(b.plif(plif, &x, &h, &h), Config, &[*name]);
+        refused(b.plif_grad(plif, &x, &h, &h, &x, [true; 3]), Config, &[*name]);
+    }
+    for shape in [&[][..], &[3], &[2, 3]] {
+        refused(b.plif(&good, &lab.some(shape), &h, &h), Value, &["plif", "(batch, channels, length)"]);
+    }
+    refused(b.plif(&good, &lab.some(&[2, 3, 0]), &h, &h), Value, &["plif", "at least 1"]);
+    for (decay, threshold, what) in [(&x, &h, "the decays"), (&h, &lab.some(&[4]), "the thresholds")] {
+        refused(b.plif(&good, &x, decay, threshold), Shape, &["plif", what]);
+        refused(b.plif_grad(&good, &x, decay, threshold, &x, [true; 3]), Shape, &["plif_grad", what]);
+    }
+    refused(b.plif_grad(&good, &x, &h, &h, &h, [true; 3]), Shape, &["plif_grad", "the gradient"]);
+}
+
 pub fn of_long_convolutions<B: Backend>(lab: &Lab<B>) {
     let (b, u, k, d) = (&lab.backend, lab.some(&[2, 3, 5]), lab.some(&[2, 3, 4]), lab.some(&[3]));
     let good = LongConv { input: &u, kernel: &k, skip: Some(&d), lengths: None };

@@ -1,8 +1,8 @@
-//! SpikeSampler and the leaky integrate-and-fire neuron: spikes are held exactly, on potentials that every float type computes exactly.
+//! SpikeSampler and the leaky integrate-and-fire neurons: spikes are held exactly, on potentials that every float type computes exactly.
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use pspikessm::backend::{Backend, Draw, Key, Lif, Noise, Spike, SpikeMode, Surrogate, Tensor};
+use pspikessm::backend::{Adaptation, Backend, Draw, Key, Lif, Noise, Plif, Spike, SpikeMode, Surrogate, Tensor};
 
 use super::dual::Dual;
 use super::harness::{Array, Dice, Lab, any_draw, cases, drawn, in_any_batch, once, seed, sequence, shape, wanted};
@@ -306,5 +306,133 @@ pub fn lif_gradient<B: Backend>(lab: &Lab<B>) {
             x.values.chunks_exact(length).flat_map(|row| run(&lif, row)).fold(0.0f64, |largest, step| largest.max(step.0.abs()));
         let got = lab.backend.lif_grad(&lif, &lab.put(&x)?, &lab.put(&g)?)?;
         lab.near(&format!("the gradient of {lif:?}"), &got, &want, lab.tolerance.sums, g.largest() * potentials * steepness(lif.surrogate))
+    });
+}
+
+/// What a neuron with this decay and threshold does with one row: v - theta at every step, with its derivative by whatever is varied,
+/// and the spikes, which carry none.
+fn plif_row(plif: &Plif, decay: Dual, threshold: Dual, x: &[Dual]) -> Vec<(Dual, bool)> {
+    let Adaptation { strength, fading } = plif.adaptation.unwrap_or(Adaptation { strength: 0.0, fading: 0.0 });
+    let (mut v, mut theta, mut s, mut raised) = (Dual::default(), threshold, 0.0, 0.0);
+    let mut steps = Vec::new();
+    for (t, &y) in x.iter().enumerate() {
+        if t > 0 {
+            v = if plif.soft_reset { decay * v - theta * s } else { decay * v * (1.0 - s) };
+            raised = fading * raised + s;
+            theta = threshold + strength * raised;
+        }
+        v = v + y;
+        s = f64::from(v.value > theta.value);
+        steps.push((v - theta, s == 1.0));
+    }
+    steps
+}
+
+/// Neurons with a decay and a threshold a channel, and drives that decide every spike, whatever the rounding.
+struct Driven {
+    plif: Plif,
+    x: Array,
+    decay: Array,
+    threshold: Array,
+}
+
+impl Driven {
+    fn new<B: Backend>(lab: &Lab<B>, dice: &mut Dice, plif: Plif, shape: [usize; 3]) -> Self {
+        let channels = &shape[1..2];
+        let (decay, threshold) = (lab.array(dice, channels, 0.0, 1.0), lab.array(dice, channels, 0.4, 1.0));
+        let mut driven = Driven { plif, x: lab.array(dice, &shape, -0.5, 1.2), decay, threshold };
+        for row in 0..shape[0] * shape[1] {
+            for t in 0..shape[2] {
+                let close = |d: f64| [-0.5, 0.0, 0.5].iter().any(|edge| (d - edge).abs() < 1e-3);
+                while close(driven.steps(row, |_| 0.0, 0.0, 0.0)[t].0.value) {
+                    driven.x.values[row * shape[2] + t] += 1.0 / 128.0;
+                }
+            }
+        }
+        driven.x = lab.hold(driven.x);
+        driven
+    }
+
+    /// The steps of a row, with these derivatives of its drive, its decay and its threshold.
+    fn steps(&self, row: usize, drive: impl Fn(usize) -> f64, decay: f64, threshold: f64) -> Vec<(Dual, bool)> {
+        let (length, h) = (self.x.shape[2], row % self.x.shape[1]);
+        let x = self.x.values[row * length..][..length].iter().enumerate();
+        let x: Vec<Dual> = x.map(|(t, &value)| Dual { value, slope: drive(t) }).collect();
+        let [decay, threshold] =
+            [(&self.decay, decay), (&self.threshold, threshold)].map(|(of, slope)| Dual { value: of.values[h], slope });
+        plif_row(&self.plif, decay, threshold, &x)
+    }
+
+    /// The derivative of the sum of g times the spikes of a row.
+    fn derivative(&self, g: &Array, row: usize, drive: impl Fn(usize) -> f64, decay: f64, threshold: f64) -> f64 {
+        let window = |d: f64| match self.plif.surrogate {
+            Surrogate::Clamp => f64::from(d.abs() <= 0.5),
+            other => slope(other, d, 0.0),
+        };
+        let steps = self.steps(row, drive, decay, threshold);
+        let g = &g.values[row * steps.len()..];
+        steps.iter().zip(g).map(|((above, _), g)| g * window(above.value) * above.slope).sum()
+    }
+}
+
+fn adaptive_neurons() -> impl Strategy<Value = Plif> {
+    let adaptation = proptest::option::of((0.05f64..0.8, select(vec![0.0, 0.5, 0.9, 1.0])));
+    (any::<bool>(), adaptation, select(Surrogate::ALL.to_vec())).prop_map(|(soft_reset, adaptation, surrogate)| Plif {
+        soft_reset,
+        adaptation: adaptation.map(|(strength, fading)| Adaptation { strength, fading }),
+        surrogate,
+    })
+}
+
+fn short_sequence() -> impl Strategy<Value = [usize; 3]> {
+    sequence().prop_filter("short", |s| s[2] < 68)
+}
+
+pub fn plif<B: Backend>(lab: &Lab<B>) {
+    cases(32, 67, (adaptive_neurons(), short_sequence(), seed()), |(plif, shape, seed)| {
+        let driven = Driven::new(lab, &mut Dice::new(seed), plif, shape);
+        let rows = (0..shape[0] * shape[1]).flat_map(|row| driven.steps(row, |_| 0.0, 0.0, 0.0));
+        let want = Array::new(&shape, rows.map(|(_, spike)| f64::from(spike)).collect());
+        let got = lab.backend.plif(&plif, &lab.put(&driven.x)?, &lab.put(&driven.decay)?, &lab.put(&driven.threshold)?)?;
+        lab.same(&format!("spikes of {plif:?}"), &got, &want)
+    });
+}
+
+pub fn plif_with_equal_channels_is_lif<B: Backend>(lab: &Lab<B>) {
+    cases(16, 68, (neurons(), short_sequence(), seed()), |(lif, shape, seed)| {
+        let mut dice = Dice::new(seed);
+        let (x, g) = (lab.put(&decided(lab, &mut dice, &lif, &shape))?, lab.put(&lab.signed(&mut dice, &shape))?);
+        let plif = Plif { soft_reset: lif.soft_reset, adaptation: None, surrogate: lif.surrogate };
+        let (decay, threshold) = (lab.backend.full(&shape[1..2], lif.decay)?, lab.backend.full(&shape[1..2], lif.threshold)?);
+        lab.same("spikes", &lab.backend.plif(&plif, &x, &decay, &threshold)?, &lab.get(&lab.backend.lif(&lif, &x)?)?)?;
+        let want = lab.get(&lab.backend.lif_grad(&lif, &x, &g)?)?;
+        let got = lab.backend.plif_grad(&plif, &x, &decay, &threshold, &g, [true, false, false])?;
+        lab.near("the gradient of x", wanted(&got[0])?, &want, lab.tolerance.sums, 10.0 * steepness(lif.surrogate))
+    });
+}
+
+pub fn plif_gradient<B: Backend>(lab: &Lab<B>) {
+    cases(32, 69, (adaptive_neurons(), short_sequence(), seed()), |(plif, shape, seed)| {
+        let mut dice = Dice::new(seed);
+        let (driven, g) = (Driven::new(lab, &mut dice, plif, shape), lab.signed(&mut dice, &shape));
+        let [batch, channels, length] = shape;
+        let at = |row: usize, t: usize| driven.derivative(&g, row, |drive| f64::from(drive == t), 0.0, 0.0);
+        let x = Array::new(&shape, (0..batch * channels * length).map(|i| at(i / length, i % length)).collect());
+        let of_channel = |decay, threshold| {
+            let sum = |h| (0..batch).map(|b| driven.derivative(&g, b * channels + h, |_| 0.0, decay, threshold)).sum();
+            Array::new(&[channels], (0..channels).map(sum).collect())
+        };
+        let want = [x, of_channel(1.0, 0.0), of_channel(0.0, 1.0)];
+        let (there, g) = ([&driven.x, &driven.decay, &driven.threshold].map(|x| lab.put(x)), lab.put(&g)?);
+        let [x, decay, threshold] = there;
+        let (x, decay, threshold) = (x?, decay?, threshold?);
+        let all = lab.backend.plif_grad(&plif, &x, &decay, &threshold, &g, [true; 3])?;
+        for (i, (got, want)) in all.iter().zip(&want).enumerate() {
+            // Potentials add up over time, and what is summed over it cancels.
+            let terms = 10.0 * steepness(plif.surrogate) * if i == 0 { 1.0 } else { batch as f64 };
+            lab.near(&format!("gradient {i} of {plif:?}"), wanted(got)?, want, lab.tolerance.sums, terms)?;
+        }
+        let needs = dice.flags();
+        lab.only_the_wanted("plif", &needs, &lab.backend.plif_grad(&plif, &x, &decay, &threshold, &g, needs)?, &all)
     });
 }

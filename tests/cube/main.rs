@@ -243,7 +243,7 @@ fn evaluation_finds_what_the_cpu_finds() {
     println!("{found:?} and {want:?}");
     // A million draws, of which one or two may flip.
     assert!((found.spike_rate - want.spike_rate).abs() < 1e-5 && found.spike_rate > 0.0 && found.spike_rate < 1.0);
-    assert!((found.loss - want.loss).abs() < 1e-4 && found.accuracy == want.accuracy, "{found:?} and not {want:?}");
+    assert!((found.loss - want.loss).abs() < 1e-4 && found.metric == want.metric, "{found:?} and not {want:?}");
     assert_eq!(on_device.run(&set, Key::new(4), 2).unwrap().unwrap(), found);
     assert_ne!(on_device.run(&set, Key::new(5), 2).unwrap().unwrap().loss, found.loss);
     // Evaluation changes nothing.
@@ -261,7 +261,8 @@ fn a_meter_counts_the_spikes_of_the_cpu() {
             let (tape, meter) = (Tape::off(device), SpikeMeter::default());
             let cx = Context::evaluation(&tape, Key::new(2)).metered(&meter);
             let noise = pspikessm::backend::Noise::Stream(Key::new(3).into());
-            let spikes = SpikeSampler::without_affine(source).forward(&cx, &tape.constant(&x.tensor(device)), noise).unwrap();
+            let spikes =
+                SpikeSampler::without_affine(device, 5, source).unwrap().forward(&cx, &tape.constant(&x.tensor(device)), noise).unwrap();
             (host(device, spikes.value()), meter.rate())
         }
         let (there, here) = (count(&device, &x, source), count(&cpu, &x, source));

@@ -497,7 +497,7 @@ fn giving_up_early_does_not_change_the_distribution() {
     let (mut ours, mut theirs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..20_000 {
         let (tokens, _) = generator.sample().unwrap();
-        let close = listops::vocabulary().id("X").unwrap();
+        let close = listops::vocabulary().id("X").unwrap() as u8;
         ours[0].push(tokens.len() as f64);
         ours[1].push(tokens.iter().filter(|&&token| token == close).count() as f64);
         let (length, operators) =
@@ -642,20 +642,47 @@ fn the_vocabulary_has_18_symbols() {
     let all: Vec<u8> = (0..18).collect();
     let shown = vocabulary.decode(&all);
     assert_eq!(shown, "<pad> <unk> <eos> 0 1 2 3 4 5 6 7 8 9 [MIN [MAX [MED [SM X");
-    assert_eq!(vocabulary.encode(shown.split(' ')), all);
-    assert_eq!(vocabulary.encode(["(", "3"]), [Vocabulary::UNK, 6]);
+    assert_eq!(vocabulary.encode(shown.split(' ')), (0..18).collect::<Vec<u32>>());
+    assert_eq!(vocabulary.encode(["(", "3"]), [Vocabulary::UNK.into(), 6]);
     assert_eq!((vocabulary.id("]"), vocabulary.symbol(18), vocabulary.symbol(0)), (None, None, Some("<pad>")));
     assert_eq!(listops::encode("0 1 2 3 4 5 6 7 8 9 [MIN [MAX [MED [SM ]").unwrap(), all[3..]);
-    assert_eq!(vocabulary.decode(&[200]), "<unk>");
+    assert_eq!(vocabulary.decode(&[200u8]), "<unk>");
 }
 
 #[test]
-fn a_vocabulary_refuses_doubles_and_too_many() {
+fn a_vocabulary_refuses_doubles_and_has_room_for_any_number_of_symbols() {
     assert_eq!(Vocabulary::new((0..253).map(|n| n.to_string())).unwrap().id("252"), Some(255));
     for symbols in [&["a", "b", "a"][..], &["<eos>"]] {
         assert_eq!(config_name(Vocabulary::new(symbols.iter().copied())), "vocabulary");
     }
-    assert_eq!(config_name(Vocabulary::new((0..254).map(|n| n.to_string()))), "vocabulary");
+    let wide = Vocabulary::new((0..70_000).map(|n| n.to_string())).unwrap();
+    assert_eq!((wide.len(), wide.id("69999"), wide.symbol(70_002)), (70_003, Some(70_002), Some("69999")));
+}
+
+#[test]
+fn ids_beyond_a_byte_are_kept_batched_and_chosen_like_the_others() {
+    let symbols = |count: u32| Vocabulary::new((0..count).map(|n| n.to_string())).unwrap();
+    let sequences = [&[300u32, 3, 70_000][..], &[2], &[255, 256]];
+    let mut wide = Dataset::tokens(symbols(70_000), 2);
+    sequences.iter().for_each(|ids| wide.push_ids(ids, 1).unwrap());
+    let batch = wide.batch(&[0, 2]).unwrap();
+    assert_eq!((batch.tokens().unwrap(), &batch.lengths[..]), (&[300, 3, 70_000, 255, 256, 0][..], &[3, 2][..]));
+    assert_eq!((wide.ids(0).unwrap(), wide.sequence(0), wide.ids(3)), (sequences[0].to_vec(), None, None));
+    let chosen = wide.subset(&[2, 1]).unwrap();
+    assert_eq!((chosen.ids(0).unwrap(), chosen.ids(1).unwrap()), (vec![255, 256], vec![2]));
+    assert_ne!(chosen, wide.subset(&[1, 2]).unwrap());
+    assert_eq!(chosen, wide.subset(&[1, 2]).unwrap().subset(&[1, 0]).unwrap());
+    assert!(matches!(wide.push_ids(&[70_003], 0), Err(Error::Value { .. })) && wide.push_ids(&[], 0).is_err());
+    assert_eq!(wide.len(), 3);
+    // A small vocabulary keeps them in bytes, whichever way they come; pairs too.
+    let mut small = Dataset::tokens(symbols(253), 2);
+    small.push_ids(&[3, 255], 0).unwrap();
+    assert_eq!((small.sequence(0), small.ids(0)), (Some(&[3u8, 255][..]), Some(vec![3, 255])));
+    assert!(small.push_ids(&[256], 0).is_err());
+    let mut pairs = Dataset::pairs(symbols(300), 2);
+    pairs.push_id_pair(&[299], &[4, 302], 1).unwrap();
+    pairs.push_pair(&[3], &[4], 0).unwrap();
+    assert_eq!(pairs.batch(&[0, 1]).unwrap().tokens().unwrap(), [299, 0, 3, 0, 4, 302, 4, 0]);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn pairs_with(name: &str, rows: &[u8]) -> TempDir {
 
 /// The vocabulary's own symbols.
 fn symbols(vocabulary: &Vocabulary) -> Vec<&str> {
-    (3..vocabulary.len()).map(|id| vocabulary.symbol(id as u8).unwrap()).collect()
+    (3..vocabulary.len()).map(|id| vocabulary.symbol(id as u32).unwrap()).collect()
 }
 
 /// Sequence `index` of a set that is not of pairs.
@@ -84,7 +84,7 @@ proptest! {
         longest in 1usize..70,
     ) {
         let vocabulary = Vocabulary::new(known).unwrap();
-        let naive = text.iter().take(longest - 1).map(|character| vocabulary.id(&character.to_string()).unwrap_or(Vocabulary::UNK));
+        let naive = text.iter().take(longest - 1).map(|character| vocabulary.id(&character.to_string()).map_or(Vocabulary::UNK, |id| id as u8));
         let naive: Vec<u8> = naive.chain([Vocabulary::EOS]).collect();
         let text: String = text.iter().collect();
         prop_assert_eq!(imdb::encode(&text, &vocabulary, longest), &naive[..]);

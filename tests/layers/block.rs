@@ -3,7 +3,7 @@
 use crate::common::{Array, assert_close, assign, distance, fetch, fixture, gradient, host, largest, official_in_block, whole_numbers};
 use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::*;
-use pspikessm::nn::{Activation, Block, BlockConfig, Context, Module, NormKind, SpikeMeter, SpikeSource, Ssm, SsmConfig};
+use pspikessm::nn::{Activation, Block, BlockConfig, Context, Module, NormKind, PlifConfig, SpikeMeter, SpikeSource, Ssm, SsmConfig};
 
 type B = Cpu<f64>;
 
@@ -207,6 +207,7 @@ fn variants() -> Vec<BlockConfig> {
         plain().norm(NormKind::Layer).prenorm(true),
         plain().norm(NormKind::Batch),
         plain().source(SpikeSource::Lif(lif)),
+        plain().source(SpikeSource::Plif(PlifConfig::new(0.8).threshold(0.6).soft_reset(true).surrogate(Surrogate::Atan { alpha: 2.0 }))),
     ]
 }
 

@@ -6,7 +6,7 @@ use pspikessm::backend::*;
 use pspikessm::nn::store::{Archive, load, save};
 use pspikessm::nn::{
     Activation, AdamWConfig, Block, BlockConfig, Context, Embedding, Encoder, Input, Linear, Model, ModelConfig, Module, Norm, NormKind,
-    Optimizer, Param, ParamOptions, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig,
+    Optimizer, Param, ParamOptions, PlifConfig, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig,
 };
 use pspikessm::{Error, Result};
 
@@ -122,6 +122,22 @@ fn surrogates_and_neurons_are_checked_when_they_are_used() {
         let tape = Tape::off(&cpu);
         let x = tape.constant(&full(&cpu, &[1, 4, 5], 0.5));
         says(block.forward(&Context::training(&tape, Key::new(0)), &x, None), &parts);
+    }
+}
+
+#[test]
+fn neurons_that_are_trained_are_checked_when_they_are_made() {
+    let cpu = B::new();
+    let plif = PlifConfig::new;
+    for (config, parts) in [
+        (plif(1.0), ["decay = 1", "(0, 1)"]),
+        (plif(f64::NAN), ["decay = NaN", "(0, 1)"]),
+        (plif(0.5).threshold(f64::INFINITY), ["threshold = inf", "finite"]),
+        (plif(0.5).adaptation(Adaptation { strength: 0.1, fading: 2.0 }), ["fading = 2", "[0, 1]"]),
+        (plif(0.5).surrogate(Surrogate::Sigmoid { alpha: 0.0 }), ["alpha = 0", "positive"]),
+    ] {
+        says(Block::new(&cpu, Key::new(0), &small().source(SpikeSource::Plif(config))), &parts);
+        says(SpikeSampler::new(&cpu, 3, SpikeSource::Plif(config)), &parts);
     }
 }
 

@@ -63,7 +63,7 @@ fn evaluate(batch: usize, mode: SpikeMode, key: u64, passes: u64) -> Evaluation 
 fn expected_spikes_leave_no_chance() {
     let run = |batch, mode, key| {
         let found = evaluate(batch, mode, key, 1);
-        (found.loss, found.accuracy, found.confusion)
+        (found.loss, found.metric, found.confusion)
     };
     assert_eq!(run(4, SpikeMode::Expected, 1), run(4, SpikeMode::Expected, 2));
     assert_ne!(run(4, SpikeMode::Sampled, 1).0, run(4, SpikeMode::Sampled, 2).0);
@@ -100,8 +100,8 @@ fn loss_accuracy_and_confusion_are_those_of_the_samples_one_by_one() {
     let found = evaluate(3, SpikeMode::Expected, 0, 1);
     assert!((found.loss - loss).abs() < 1e-5, "{} and {loss}", found.loss);
     assert_eq!(found.confusion, confusion);
-    assert_eq!(found.accuracy, (confusion[0][0] + confusion[1][1]) as f64 / 10.0);
-    assert!(found.accuracy > 0.0 && found.accuracy < 1.0, "{found:?} tells little");
+    assert_eq!(found.metric, (confusion[0][0] + confusion[1][1]) as f64 / 10.0);
+    assert!(found.metric > 0.0 && found.metric < 1.0, "{found:?} tells little");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_confusion_counts_every_sample_of_every_pass() {
         let samples = labels.iter().filter(|&&label| label == class).count() as u64;
         assert_eq!(found.confusion[class].iter().sum::<u64>(), 3 * samples);
     }
-    assert_eq!(found.accuracy, (found.confusion[0][0] + found.confusion[1][1]) as f64 / 30.0);
+    assert_eq!(found.metric, (found.confusion[0][0] + found.confusion[1][1]) as f64 / 30.0);
     assert_eq!(found.passes, 3);
     let mean = found.layers.iter().map(|layer| layer.rate).sum::<f64>() / found.layers.len() as f64;
     // As many neurons at every place.
@@ -196,7 +196,8 @@ fn a_prediction_is_the_softmax_of_the_model() {
     let Origin { recipe, set, .. } = Origin::read(&path).unwrap();
     let model = Model::new(&Cpu::<f32>::new(), Key::new(1), &recipe.model_for(&set)).unwrap();
     load_weights(&Cpu::<f32>::new(), &model, &path).unwrap();
-    let want = probabilities(&model, &set.vocabulary().unwrap().encode(["b", "b", "a", "b"]));
+    let ids: Vec<u8> = set.vocabulary().unwrap().encode(["b", "b", "a", "b"]).into_iter().map(|id| id as u8).collect();
+    let want = probabilities(&model, &ids);
     let text = printed(&Tiny, &flags(&of_checkpoint("--expected --predict bbab", dir.path()), None));
     let [b, a] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
     assert_eq!((b, a), (&*format!("{:.4} mostly-b", want[1]), &*format!("{:.4} mostly-a", want[0])));

@@ -133,7 +133,7 @@ fn skipped_samples_are_counted_and_left_out() {
     assert_eq!(run(&trainer.splits().test), run(&without(&trainer.splits().test, bad[2])));
     // And the command line does the same.
     let text = printed(&Remote(bad), &flags("--skip-bad --steps 12 --eval-passes 2", None));
-    assert!(figures(&text).contains(&format!(" test_accuracy={:.4} ", test.accuracy)), "{text}");
+    assert!(figures(&text).contains(&format!(" test_accuracy={:.4} ", test.metric)), "{text}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod damage;
 mod evaluation;
 mod faults;
 mod flags;
+mod learners;
 mod recipes;
 mod report;
 mod resume;

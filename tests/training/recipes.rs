@@ -9,10 +9,12 @@ use crate::runs::{QUICK, changed, mentions};
 use proptest::prelude::*;
 use proptest::sample::select;
 use pspikessm::Error;
-use pspikessm::backend::{Cpu, Discretization, DtTransform, Key, Lif, Surrogate};
+use pspikessm::backend::{Adaptation, Cpu, Discretization, DtTransform, Key, Lif, Surrogate};
 use pspikessm::data::{Dataset, Vocabulary};
 use pspikessm::nn::hippo::{DiagInit, Measure};
-use pspikessm::nn::{Activation, AdamWConfig, BlockConfig, Cosine, Model, Module, NormKind, Pooling, SpikeSource, SsmConfig, SsmInit};
+use pspikessm::nn::{
+    Activation, AdamWConfig, BlockConfig, Cosine, Model, Module, NormKind, PlifConfig, Pooling, SpikeSource, SsmConfig, SsmInit,
+};
 use pspikessm::train::{Length, Recipe, Schedule, tasks};
 
 /// Every recipe of the crate under its task and its file's name, as in "listops-quick".
@@ -196,10 +198,16 @@ fn any_ssm() -> impl Strategy<Value = SsmConfig> {
 
 fn any_source() -> impl Strategy<Value = SpikeSource> {
     let surrogate = (select(Surrogate::ALL.to_vec()), 1e-3f64..1e3).prop_map(|(surrogate, alpha)| surrogate.with_alpha(alpha));
-    let lif = prop::option::of((0.0f64..1.0, 0.1f64..3.0, any::<bool>()));
-    (surrogate, lif).prop_map(|(surrogate, lif)| match lif {
-        None => SpikeSource::Probability(surrogate),
-        Some((decay, threshold, soft_reset)) => SpikeSource::Lif(Lif { decay, threshold, soft_reset, surrogate }),
+    let lif = prop::option::of((1e-3f64..1.0, 0.1f64..3.0, any::<bool>()));
+    let learnt = prop::option::of(prop::option::of((0.0f64..1.0, 0.0f64..=1.0)));
+    (surrogate, lif, learnt).prop_map(|(surrogate, lif, learnt)| match (lif, learnt) {
+        (None, _) => SpikeSource::Probability(surrogate),
+        (Some((decay, threshold, soft_reset)), None) => SpikeSource::Lif(Lif { decay, threshold, soft_reset, surrogate }),
+        (Some((decay, threshold, soft_reset)), Some(adaptation)) => {
+            let adaptation = adaptation.map(|(strength, fading)| Adaptation { strength, fading });
+            let plif = PlifConfig::new(decay).threshold(threshold).soft_reset(soft_reset).surrogate(surrogate);
+            SpikeSource::Plif(plif.adaptation(adaptation))
+        }
     })
 }
 
@@ -355,7 +363,7 @@ fn says(message: &str, parts: &[&str]) -> bool {
 fn every_kind_of_value_can_be_set() {
     let base = || Recipe::parse(QUICK, "").unwrap();
     type Change = fn(&mut Recipe);
-    let cases: [(&str, &str, Change); 38] = [
+    let cases: [(&str, &str, Change); 40] = [
         ("data", "other", |r| r.data = "other".into()),
         ("data", "35", |r| r.data = "35".into()),
         ("data", "\"35\"", |r| r.data = "35".into()),
@@ -384,6 +392,11 @@ fn every_kind_of_value_can_be_set() {
         ("model.block.activation", "\"relu\"", |r| r.model.block.activation = Activation::Relu),
         ("model.block.source.probability.atan.alpha", "3", |r| {
             r.model.block.source = SpikeSource::Probability(Surrogate::Atan { alpha: 3.0 });
+        }),
+        ("model.block.source.plif.decay", "0.5", |r| r.model.block.source = SpikeSource::Plif(PlifConfig::new(0.5))),
+        ("model.block.source", "{ plif = { decay = 0.5, adaptation = { strength = 0.1, fading = 0.9 } } }", |r| {
+            let plif = PlifConfig::new(0.5).adaptation(Adaptation { strength: 0.1, fading: 0.9 });
+            r.model.block.source = SpikeSource::Plif(plif);
         }),
         ("model.block.ssm.activation", "identity", |r| r.model.block.ssm.activation = Activation::Identity),
         ("model.block.ssm.d_model", "64", |r| r.model.block.ssm.d_model = 64),

@@ -21,7 +21,7 @@ fn an_easy_task_is_learnt() {
     assert_eq!(fit(&mut trainer, None, FitOptions::default(), &go()).unwrap(), Ending::Finished);
     let (last, test) = (trainer.recent(20).unwrap(), trainer.test(3, &go()).unwrap().unwrap());
     assert!(last.loss < 0.6 * first.loss, "the loss went from {} to {}", first.loss, last.loss);
-    assert!(test.accuracy > 0.85 && test.spike_rate > 0.0 && test.spike_rate < 1.0, "{test:?}");
+    assert!(test.metric > 0.85 && test.spike_rate > 0.0 && test.spike_rate < 1.0, "{test:?}");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn parts_of_a_batch_add_up_to_the_batch() {
         let (mut whole, mut parts) = (exact(certain(8, 1)), exact(certain(8, accumulate)));
         let (want, got) = (whole.step().unwrap().unwrap(), parts.step().unwrap().unwrap());
         assert!((got.loss - want.loss).abs() < 1e-12, "{} and {}", got.loss, want.loss);
-        assert_eq!(got.accuracy, want.accuracy);
+        assert_eq!(got.metric, want.metric);
         let (want, got) = (first_gradients(&whole), first_gradients(&parts));
         assert_eq!(want.keys().collect::<Vec<_>>(), got.keys().collect::<Vec<_>>());
         let scale = norm(&want);
@@ -176,7 +176,7 @@ fn epochs(count: u64) -> Vec<(f64, Vec<NamedBits>)> {
     let mut trainer = hard(recipe(6 * count));
     let epoch = |_| {
         take(&mut trainer, 6);
-        let accuracy = trainer.validate(&go()).unwrap().unwrap().accuracy;
+        let accuracy = trainer.validate(&go()).unwrap().unwrap().metric;
         (accuracy, bits(&trainer))
     };
     (0..count).map(epoch).collect()

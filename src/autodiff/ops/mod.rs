@@ -82,6 +82,7 @@ ops! {
     normalize: normalize::Normalize<B>;
     spike: spike::SpikeOp<B>;
     lif: lif::LifOp;
+    plif: plif::PlifOp;
     long_conv: long_conv::LongConvOp;
     fire: fire::Fire<B>;
     mix: mix::Mix;

@@ -1,22 +1,18 @@
 //! What tells a data set from another one of as many samples: a checksum of everything in it.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use crc32fast::Hasher;
 
 use super::{Dataset, Source, Store};
-use crate::data::{Encoding, Splits, Vocabulary};
-
-impl Splits {
-    /// What tells these sets from others: of each part its size and digest, by the name that messages have for it.
-    pub(crate) fn fingerprint(&self) -> BTreeMap<String, String> {
-        let parts = [("training data", &self.train), ("validation data", &self.val), ("test data", &self.test)];
-        parts.map(|(name, set)| (name.into(), format!("{} samples with checksum {:08x}", set.len(), set.digest()))).into()
-    }
-}
+use crate::data::{Encoding, Vocabulary};
 
 impl Dataset {
+    /// What tells this set from others: its size and its digest.
+    pub(crate) fn fingerprint(&self) -> String {
+        format!("{} samples with checksum {:08x}", self.len(), self.digest())
+    }
+
     /// A CRC-32 that changes with the encoding and with the samples, their order and their labels, but not with how they are stored. Of
     /// samples that are read when they are asked for, it takes the names and sizes of their files instead of reading them all.
     fn digest(&self) -> u32 {
@@ -27,6 +23,7 @@ impl Dataset {
         let sequences: Vec<u32> = match &self.store {
             Store::Remote { .. } => Vec::new(),
             Store::Bytes(bytes) => (0..self.ends.len()).map(|row| crc32fast::hash(&bytes[self.places(row)])).collect(),
+            Store::Ids(ids) => (0..self.ends.len()).map(|row| Digest::of_ids(&ids[self.places(row)])).collect(),
             Store::Values(values) => (0..self.ends.len()).map(|row| Digest::of_values(&values[self.places(row)])).collect(),
         };
         for (index, &label) in self.labels.iter().enumerate() {
@@ -71,12 +68,18 @@ impl Digest {
         digest.0.finalize()
     }
 
+    fn of_ids(ids: &[u32]) -> u32 {
+        let mut digest = Digest::default();
+        ids.iter().for_each(|id| digest.0.update(&id.to_le_bytes()));
+        digest.0.finalize()
+    }
+
     fn encoding(&mut self, encoding: &Encoding) {
         match encoding {
             Encoding::Tokens(vocabulary) => {
                 self.number(vocabulary.len());
                 let own = Vocabulary::SPECIALS.len()..vocabulary.len();
-                own.filter_map(|id| vocabulary.symbol(id as u8)).for_each(|symbol| self.text(symbol));
+                own.filter_map(|id| vocabulary.symbol(id as u32)).for_each(|symbol| self.text(symbol));
             }
             Encoding::Values(d_input) => self.number(*d_input),
             Encoding::Levels(table) => self.values(table),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{Model, ModelConfig};
 use crate::backend::{Backend, Key};
 use crate::error::{Error, Result};
+use crate::nn::Block;
 use crate::nn::store::{Archive, PREFIX};
 
 /// What stands in the note: the configuration.
@@ -26,8 +27,14 @@ impl<B: Backend> Model<B> {
     /// Writes the model, configuration, weights and buffers, to a safetensors file: whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be written.
+    /// [`Error::Io`] where it cannot be written; [`Error::Checkpoint`] where the model has a surrogate of one's own, which is a function and
+    /// cannot be stored.
     pub fn save(&self, backend: &B, path: impl AsRef<Path>) -> Result<()> {
+        if self.blocks.iter().any(Block::has_custom_surrogate) {
+            let help = "cannot hold the model's custom surrogate, which is a function: save the weights alone with nn::store::save, and read \
+                        them with nn::store::load into a model that is given the surrogate again";
+            return Err(Error::checkpoint(path, help));
+        }
         let (mut archive, mut note) = (Archive::default(), Map::new());
         self.config.describe(&mut note, "")?;
         archive.set_note(note);

@@ -8,7 +8,7 @@ pub use config::{Encoder, ModelConfig, Pooling};
 pub use input::Input;
 
 use self::input::Content;
-use super::{Block, Context, Embedding, Linear, Module, Names, Norm};
+use super::{Block, Context, CustomSurrogate, Embedding, Linear, Module, Names, Norm};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Key, Real, Tensor, shape};
 use crate::error::{Error, Result};
@@ -84,6 +84,15 @@ impl<B: Backend> Model<B> {
         };
         let norm = final_norm.map(|kind| Norm::new(backend, kind, d_model)).transpose()?;
         Ok(Model { encoder, blocks, norm, head, config: config.clone() })
+    }
+
+    /// The same with this surrogate for all its spikes. It is no part of the [configuration](Model::config), and no file holds it.
+    ///
+    /// # Errors
+    /// As [`SpikeSampler::with_surrogate`](super::SpikeSampler::with_surrogate).
+    pub fn with_surrogate(self, surrogate: &CustomSurrogate<B>) -> Result<Self> {
+        let blocks = self.blocks.into_iter().map(|block| block.with_surrogate(surrogate)).collect::<Result<_>>()?;
+        Ok(Model { blocks, ..self })
     }
 
     /// The configuration.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
@@ -94,7 +95,7 @@ fn parse_value(text: &str) -> Value {
 }
 
 /// Every value of the recipe by its key, "model.block.ssm.d_model".
-pub(super) fn values(recipe: &Recipe) -> Result<BTreeMap<String, String>> {
+pub(super) fn values(recipe: &impl Serialize) -> Result<BTreeMap<String, String>> {
     fn collect(table: &Table, prefix: &str, values: &mut BTreeMap<String, String>) {
         for (field, value) in table {
             match value {
@@ -109,12 +110,12 @@ pub(super) fn values(recipe: &Recipe) -> Result<BTreeMap<String, String>> {
 }
 
 /// The recipe as a TOML table.
-fn table(recipe: &Recipe) -> Result<Table> {
+fn table(recipe: &impl Serialize) -> Result<Table> {
     Table::try_from(recipe).map_err(unprintable)
 }
 
 /// The recipe as a TOML file.
-pub(super) fn print(recipe: &Recipe) -> Result<String> {
+pub(super) fn print(recipe: &impl Serialize) -> Result<String> {
     toml::to_string(recipe).map_err(unprintable)
 }
 

@@ -1,11 +1,12 @@
 //! The family [`Spiking`]; three axes of drawn spikes are kept as bits.
 
+mod plif;
 pub mod spike;
 
 use super::spike_bits::Packed;
 use super::storage::Storage;
 use super::{Cpu, values};
-use crate::backend::{Lif, Real, Spike, SpikeMode, Spiking, Tensor, shape};
+use crate::backend::{Lif, Plif, Real, Spike, SpikeMode, Spiking, Tensor, shape};
 use crate::error::{Error, Result};
 
 /// scale and shift of a SpikeSampler.
@@ -72,5 +73,30 @@ impl<E: Real> Spiking for Cpu<E> {
         shape::gradient("lif_grad", x.shape(), g.shape())?;
         let length = x.shape()[x.rank() - 1];
         Ok(self.make(x.shape(), |out| spike::lif_grad(lif, values(x), values(g), length, out)))
+    }
+
+    fn plif(&self, plif: &Plif, x: &Tensor<Self>, decay: &Tensor<Self>, threshold: &Tensor<Self>) -> Result<Tensor<Self>> {
+        let shape = plif.check_on("plif", x.shape(), decay.shape(), threshold.shape())?;
+        let neurons = plif::Neurons { plif, decay: values(decay), threshold: values(threshold), shape };
+        Ok(self.make(x.shape(), |out| plif::spikes(&neurons, values(x), out)))
+    }
+
+    fn plif_grad(
+        &self,
+        plif: &Plif,
+        x: &Tensor<Self>,
+        decay: &Tensor<Self>,
+        threshold: &Tensor<Self>,
+        g: &Tensor<Self>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Tensor<Self>>; 3]> {
+        let shape @ [_, channels, _] = plif.check_on("plif_grad", x.shape(), decay.shape(), threshold.shape())?;
+        shape::gradient("plif_grad", x.shape(), g.shape())?;
+        let neurons = plif::Neurons { plif, decay: values(decay), threshold: values(threshold), shape };
+        let mut x_grad = needs[0].then(|| self.pool.dirty(x.numel()));
+        let (mut decays, mut thresholds) = (self.buffer_if(needs[1], channels), self.buffer_if(needs[2], channels));
+        let sums = [decays.as_deref_mut(), thresholds.as_deref_mut()];
+        plif::grads(&neurons, values(x), values(g), x_grad.as_deref_mut(), sums);
+        Ok([self.wrap_if(x_grad, x.shape()), self.wrap_if(decays, &[channels]), self.wrap_if(thresholds, &[channels])])
     }
 }

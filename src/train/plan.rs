@@ -1,0 +1,204 @@
+//! Plan: how a trainer goes through its data and changes the parameters, whatever it trains.
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Cpu;
+use crate::error::{Error, Result};
+use crate::nn::{AdamWConfig, Cosine, Optimizer, Plateau, check_rate};
+
+/// The part of a [`Recipe`](super::Recipe) that does not depend on what is trained: its tables `run`, `optimizer` and `schedule`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Plan {
+    /// How the data are gone through.
+    pub run: RunConfig,
+    /// Learning rate, weight decay and the rest of AdamW.
+    pub optimizer: AdamWConfig,
+    /// How the learning rates change.
+    pub schedule: Schedule,
+}
+
+impl Plan {
+    /// Batches of this size, a run of this length, seed 0, and learning rates that stay.
+    pub fn new(batch: usize, length: Length, optimizer: AdamWConfig) -> Self {
+        Plan { run: RunConfig::new(batch, length), optimizer, schedule: Schedule::Constant }
+    }
+
+    /// The same from another seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.run.seed = seed;
+        self
+    }
+
+    /// The same with rates that change.
+    pub fn schedule(self, schedule: Schedule) -> Self {
+        Plan { schedule, ..self }
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with its name.
+    pub fn check(&self) -> Result<()> {
+        self.run.check()?;
+        self.schedule.check()?;
+        Optimizer::<Cpu<f32>>::new(self.optimizer).map(drop)
+    }
+
+    /// Batches in an epoch of `samples` samples. The last one may be smaller; a single sample that is left over is left out, because
+    /// its gradient would count as much as a whole batch's.
+    pub fn steps_per_epoch(&self, samples: usize) -> u64 {
+        self.run.steps_per_epoch(samples)
+    }
+
+    /// The steps of a run on `samples` training samples. It ends where a cosine has reached 0, since nothing is learnt from there on.
+    pub fn steps(&self, samples: usize) -> u64 {
+        self.run.steps(self.schedule, samples)
+    }
+}
+
+/// How the data are gone through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RunConfig {
+    /// From which every random number of the run comes.
+    pub seed: u64,
+    /// Samples a step.
+    pub batch: usize,
+    /// The most parts in which a batch is computed, one after another, to save memory. The step is that of the whole batch, but each part
+    /// has spikes and a BatchNorm's statistics of its own.
+    #[serde(default = "default::accumulate")]
+    pub accumulate: usize,
+    /// How long the run is.
+    pub length: Length,
+    /// Epochs without a new best validation accuracy after which the run ends.
+    pub early_stop: Option<u64>,
+    /// The largest L2 norm of all gradients together; a larger one is scaled down to it.
+    pub clip: Option<f64>,
+    /// What is added to the loss for spikes that are too many or too few; the loss that is reported is without it.
+    pub spike_penalty: Option<SpikePenalty>,
+}
+
+/// What is added to the loss: `weight` times the mean of `(spike rate - rate)^2` over all layers and sites.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpikePenalty {
+    /// The factor, at least 0.
+    pub weight: f64,
+    /// The rate that is wanted, in [0, 1].
+    #[serde(default)]
+    pub rate: f64,
+}
+
+/// How long a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Length {
+    /// Optimiser steps.
+    Steps(u64),
+    /// Passes over the training set.
+    Epochs(u64),
+}
+
+/// How the learning rates of all parameter groups change together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Schedule {
+    /// Not at all.
+    Constant,
+    /// Warm-up and half a cosine, stepped with every batch.
+    Cosine(Cosine),
+    /// Down when the validation accuracy has not risen for some epochs.
+    Plateau {
+        /// What the rates are multiplied by.
+        #[serde(default = "default::decay")]
+        decay: f64,
+        /// Epochs without a new best that are tolerated.
+        #[serde(default = "default::patience")]
+        patience: u64,
+    },
+}
+
+/// What a file that leaves a field out gets. An optional one is then `None`.
+mod default {
+    pub(super) fn accumulate() -> usize {
+        1
+    }
+    pub(super) fn decay() -> f64 {
+        0.2
+    }
+    pub(super) fn patience() -> u64 {
+        20
+    }
+}
+
+impl RunConfig {
+    /// Batches of this size and a run of this length, from seed 0; the rest as in a file that leaves it out.
+    pub fn new(batch: usize, length: Length) -> Self {
+        RunConfig { seed: 0, batch, accumulate: default::accumulate(), length, early_stop: None, clip: None, spike_penalty: None }
+    }
+
+    /// Batches in an epoch of `samples` samples.
+    pub(super) fn steps_per_epoch(&self, samples: usize) -> u64 {
+        let (whole, rest) = (samples / self.batch, samples % self.batch);
+        whole as u64 + u64::from(rest > 1 || (rest == 1 && whole == 0))
+    }
+
+    /// The steps of a run on `samples` training samples.
+    pub(super) fn steps(&self, schedule: Schedule, samples: usize) -> u64 {
+        let steps = match self.length {
+            Length::Steps(steps) => steps,
+            Length::Epochs(epochs) => epochs.saturating_mul(self.steps_per_epoch(samples)),
+        };
+        match schedule {
+            Schedule::Cosine(cosine) => steps.min(cosine.total),
+            _ => steps,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let length = match self.length {
+            Length::Steps(steps) => ("steps", steps),
+            Length::Epochs(epochs) => ("epochs", epochs),
+        };
+        let counts = [("batch", self.batch as u64), ("accumulate", self.accumulate as u64), length];
+        counts.into_iter().try_for_each(|(name, count)| at_least_one(name, count))?;
+        if let Some((name, value)) = [length, ("seed", self.seed)].into_iter().find(|&(_, value)| value > i64::MAX as u64) {
+            return Err(Error::config(name, value, "must be below 2^63"));
+        }
+        if self.accumulate > self.batch {
+            return Err(Error::config("accumulate", self.accumulate, format!("a batch of {} has no more parts than samples", self.batch)));
+        }
+        if self.early_stop == Some(0) {
+            return Err(Error::config("early_stop", 0, "must be at least 1, or left out"));
+        }
+        if let Some(SpikePenalty { weight, rate }) = self.spike_penalty {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return Err(Error::config("weight", weight, "must be finite and at least 0, or spike_penalty left out"));
+            }
+            check_rate(rate)?;
+        }
+        match self.clip {
+            Some(clip) if !(clip > 0.0 && clip.is_finite()) => Err(Error::config("clip", clip, "must be above 0 and finite, or left out")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Schedule {
+    pub(super) fn check(self) -> Result<()> {
+        match self {
+            Schedule::Constant => Ok(()),
+            Schedule::Cosine(Cosine { warmup, total }) => Cosine::new(warmup, total).map(drop),
+            Schedule::Plateau { decay, patience } => Plateau::new(decay, patience).map(drop),
+        }
+    }
+}
+
+pub(super) fn at_least_one(name: &'static str, count: u64) -> Result<()> {
+    if count == 0 { Err(Error::config(name, 0, "must be at least 1")) } else { Ok(()) }
+}
