@@ -334,6 +334,6 @@ pub mod prelude {
     pub use crate::error::{Error, Result};
     pub use crate::nn::{
         AdamWConfig, Block, BlockConfig, ClampFuse, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Optimizer, Pooling,
-        SpikeMeter, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit,
+        Signal, SpikeMeter, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit, Stream, StreamConfig,
     };
 }

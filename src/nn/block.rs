@@ -91,6 +91,17 @@ impl BlockConfig {
     }
 }
 
+impl BlockConfig {
+    /// Which draw makes the output spikes of the first branch, and which those of the second. Input spikes are of draw 0 and of draw 1.
+    pub(super) fn output_draws(&self) -> (usize, usize) {
+        match (self.bidirectional, self.own_noise) {
+            (true, false) => (0, 0),
+            (true, true) => (2, 3),
+            (false, _) => (1, 1),
+        }
+    }
+}
+
 setters! {
     BlockConfig {
         ssm: SsmConfig,
@@ -109,9 +120,9 @@ setters! {
 
 /// One branch from the block's input to a potential: a SpikeSampler and an SSM.
 #[derive(Debug)]
-struct Branch<B: Backend> {
-    sampler: SpikeSampler<B>,
-    ssm: Ssm<B>,
+pub(super) struct Branch<B: Backend> {
+    pub(super) sampler: SpikeSampler<B>,
+    pub(super) ssm: Ssm<B>,
 }
 
 impl<B: Backend> Branch<B> {
@@ -141,12 +152,12 @@ impl<B: Backend> Module<B> for Branch<B> {
 /// Source: the paper's equations. That uniform numbers are used twice follows the official code ([`BlockConfig::own_noise`]).
 #[derive(Debug)]
 pub struct Block<B: Backend> {
-    forward: Branch<B>,
-    output: SpikeSampler<B>,
-    reverse: Option<Branch<B>>,
-    reverse_output: SpikeSampler<B>,
-    mixer: SpikeMixer<B>,
-    norm: Option<Norm<B>>,
+    pub(super) forward: Branch<B>,
+    pub(super) output: SpikeSampler<B>,
+    pub(super) reverse: Option<Branch<B>>,
+    pub(super) reverse_output: SpikeSampler<B>,
+    pub(super) mixer: SpikeMixer<B>,
+    pub(super) norm: Option<Norm<B>>,
     config: BlockConfig,
 }
 
@@ -203,11 +214,7 @@ impl<B: Backend> Block<B> {
     /// [`Error::NotDifferentiable`] on a tape that records, where C~ is not [prepared](Block::prepare) for the length.
     pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
         self.check_input(cx, x, lengths)?;
-        let (output_draw, reverse_draw) = match (self.config.bidirectional, self.config.own_noise) {
-            (true, false) => (0, 0),
-            (true, true) => (2, 3),
-            (false, _) => (1, 1),
-        };
+        let (output_draw, reverse_draw) = self.config.output_draws();
         let spikes = self.input_spikes(&cx.at(Site::Input), x, cx.noise(0)?)?;
         let inner = cx.part(FORWARD).at(Site::Output);
         let f = self.forward.ssm.fire(&inner, &spikes, lengths, &self.output, cx.noise(output_draw)?)?;

@@ -26,6 +26,7 @@ mod spike_mixer;
 mod spike_sampler;
 pub mod ssm;
 pub mod store;
+mod stream;
 
 pub use activation::Activation;
 pub use block::{Block, BlockConfig};
@@ -44,3 +45,4 @@ pub use spike_meter::{Site, SpikeMeter};
 pub use spike_mixer::SpikeMixer;
 pub use spike_sampler::{SpikeSampler, SpikeSource};
 pub use ssm::{Ssm, SsmConfig, SsmInit};
+pub use stream::{Signal, Stream, StreamConfig};

@@ -30,7 +30,7 @@ impl Default for SpikeSource {
 #[derive(Debug)]
 pub struct SpikeSampler<B: Backend> {
     /// a and b, (d_model) each.
-    affine: Option<(Param<B>, Param<B>)>,
+    pub(super) affine: Option<(Param<B>, Param<B>)>,
     source: SpikeSource,
 }
 

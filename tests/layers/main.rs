@@ -27,4 +27,6 @@ mod op_values;
 mod optimizer;
 mod sharing;
 mod ssm_kernel;
+mod stream;
+mod stream_state;
 mod trajectory;

@@ -178,6 +178,12 @@ impl<B: Backend> SsmKernel<B> {
         Ok(())
     }
 
+    /// The stored values and Lk, of one moment, even where another thread prepares the kernel.
+    pub(in crate::nn) fn params_with_length(&self, backend: &B) -> Result<(SsmParams<Tensor<B>>, usize)> {
+        let Snapshot { params, l_kernel, .. } = self.snapshot(backend, &mut self.lock())?;
+        Ok((params, l_kernel))
+    }
+
     /// The parameters, and what is known of them, at one moment.
     fn snapshot(&self, backend: &B, known: &mut Known<B>) -> Result<Snapshot<B>> {
         let mut versions = Vec::new();
