@@ -1,5 +1,8 @@
 //! What a forward pass needs beside its input: the tape, the mode, the random numbers, and who counts the spikes.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use super::{Param, Site, SpikeMeter};
 use crate::autodiff::{Tape, Var};
 use crate::backend::{Backend, Draw, Key, Noise, Samples, SpikeMode, Tensor};
@@ -40,13 +43,18 @@ pub struct Context<'a, B: Backend> {
     pub meter: Option<&'a SpikeMeter>,
     /// The layer and the place in it that spikes are counted for.
     pub place: (usize, Site),
+    /// Where the spikes themselves go.
+    kept: Option<&'a KeptSpikes<B>>,
 }
+
+/// Spikes (B, H, L) of every layer and site of a pass.
+pub(super) type KeptSpikes<B> = RefCell<BTreeMap<(usize, Site), Tensor<B>>>;
 
 impl<'a, B: Backend> Context<'a, B> {
     /// A training pass on `tape`.
     pub fn training(tape: &'a Tape<B>, key: Key) -> Self {
         let (mode, place) = (SpikeMode::Sampled, (0, Site::Input));
-        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, meter: None, place }
+        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, meter: None, place, kept: None }
     }
 
     /// An evaluation pass on `tape`; spikes are still drawn at random, as in the official code.
@@ -62,6 +70,11 @@ impl<'a, B: Backend> Context<'a, B> {
     /// The same with `meter` counting spikes.
     pub fn metered(self, meter: &'a SpikeMeter) -> Self {
         Context { meter: Some(meter), ..self }
+    }
+
+    /// The same with `kept` taking all sampled spikes.
+    pub(super) fn keeping(self, kept: &'a KeptSpikes<B>) -> Self {
+        Context { kept: Some(kept), ..self }
     }
 
     /// The same for a part of a larger batch, which begins at sample `first_sample` of it.
@@ -149,10 +162,13 @@ impl<'a, B: Backend> Context<'a, B> {
     /// # Errors
     /// What the device answers.
     pub fn count(&self, spikes: &Var<B>) -> Result<()> {
-        match (self.meter, self.mode) {
-            (Some(meter), SpikeMode::Sampled) => meter.see(self.backend(), self.place, spikes.value()),
-            _ => Ok(()),
+        if self.mode == SpikeMode::Expected {
+            return Ok(());
         }
+        if let Some(kept) = self.kept {
+            kept.borrow_mut().insert(self.place, spikes.value().clone());
+        }
+        self.meter.map_or(Ok(()), |meter| meter.see(self.backend(), self.place, spikes.value()))
     }
 }
 

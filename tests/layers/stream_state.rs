@@ -4,6 +4,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use super::stream::{CHANNELS, Sound, config, model, ssm, variants};
+use crate::common::distance;
 use pspikessm::Error;
 use pspikessm::backend::*;
 use pspikessm::nn::store::Archive;
@@ -185,7 +186,7 @@ fn threads_share_a_model_and_step_their_own_streams() {
             scope.spawn(move || {
                 // Half of them make a stream of the model, half take one that shares the weights.
                 let settings = settings.first_sample(thread as u64);
-                let stream = if thread % 2 == 0 { model.stream_with(cpu, 1, settings) } else { first.anew(1, thread as u64) };
+                let stream = if thread.is_multiple_of(2) { model.stream_with(cpu, 1, settings) } else { first.anew(1, thread as u64) };
                 barrier.wait();
                 run(stream.unwrap())
             })
@@ -206,4 +207,41 @@ fn the_bytes_of_a_stream_are_told() {
     assert_eq!(stream.state_bytes(), model.stream(&cpu, 9).unwrap().state_bytes());
     let numbers: usize = model.parameters().iter().map(|(_, param)| param.value().numel()).sum();
     assert!(stream.weight_bytes() > 4 * numbers && stream.working_bytes() > 0);
+}
+
+#[test]
+fn what_is_there_goes_through_the_parallel_form() {
+    let cpu = Cpu::<f64>::new();
+    let all = variants().into_iter().filter(|(name, _)| !name.contains("Diag") || name.contains("Lin"));
+    for (number, (name, config)) in all.enumerate() {
+        let l_max = config.block.clone().ssm(config.block.ssm.clone().l_max(70));
+        let (config, windowed) =
+            [(config.clone(), false), (config.clone().block(l_max.clone()), false), (config.block(l_max), true)][number % 3].clone();
+        let (streams, length) = (3, 150);
+        let (model, sound) = (model(&cpu, &config), Sound::new(&config, streams, length));
+        let settings = StreamConfig::default().key(Key::new(8)).first_sample(5).windowed(windowed);
+        let mut whole = model.stream_with(&cpu, streams, settings).unwrap();
+        // Samples that do not follow each other.
+        whole.begin(1, 99).unwrap();
+        let mut handed = whole.clone();
+        whole.feed(sound.cut(streams, 0, 130).signal()).unwrap();
+        handed.prefill(&cpu, &model, sound.cut(streams, 0, 130).signal()).unwrap();
+        let close = |left: &Stream<f64>, right: &Stream<f64>| {
+            assert_eq!(left.heard(), right.heard());
+            assert!(distance(left.logits(), right.logits()) < 1e-12, "{name}");
+            // The same spikes went into the same recurrences.
+            let (left, right) = (left.state().unwrap().tensors, right.state().unwrap().tensors);
+            assert!(left.iter().filter(|(tensor, _)| *tensor != "pooled").all(|(tensor, values)| right[tensor] == *values), "{name}");
+        };
+        close(&handed, &whole);
+        for t in 130..length {
+            whole.step(sound.cut(streams, t, t + 1).signal()).unwrap();
+            handed.step(sound.cut(streams, t, t + 1).signal()).unwrap();
+        }
+        close(&handed, &whole);
+        assert!(handed.prefill(&cpu, &model, sound.signal()).unwrap_err().to_string().contains("heard something"), "{name}");
+        let other = self::model(&cpu, &config.clone().classes(7));
+        let mut fresh = whole.anew(streams, 0).unwrap();
+        assert!(fresh.prefill(&cpu, &other, sound.signal()).unwrap_err().to_string().contains("another model"), "{name}");
+    }
 }

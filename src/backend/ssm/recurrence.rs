@@ -4,6 +4,7 @@
 
 use super::SsmParams;
 use super::system::{C64, Reader, System, to_planar};
+use crate::backend::host::gemm::{Matrix, gemm};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::map_with;
 use crate::backend::shape::Ssm;
@@ -223,13 +224,9 @@ impl Dense {
     }
 
     fn times(&self, other: &Dense) -> Dense {
-        let mut out = vec![0.0; self.values.len()];
-        for (out, left) in out.chunks_exact_mut(self.size).zip(self.values.chunks_exact(self.size)) {
-            for (x, right) in left.iter().zip(other.values.chunks_exact(self.size)) {
-                out.iter_mut().zip(right).for_each(|(out, y)| *out += x * y);
-            }
-        }
-        Dense { size: self.size, values: out }
+        let (mut values, n) = (vec![0.0; self.values.len()], self.size);
+        gemm(Matrix::new(&self.values, n, n), Matrix::new(&other.values, n, n), &mut values, n, false);
+        Dense { size: n, values }
     }
 
     /// By repeated squaring.

@@ -3,9 +3,9 @@
 use super::mixer::Mixer;
 use super::norm::StepNorm;
 use super::recurrences::Recurrences;
-use super::rows::{add, apply, from_bits, ones};
+use super::rows::{add, apply, from_bits, ones, to_bits};
 use super::sampler::{Sampler, Spikes};
-use super::{Chunk, Noise};
+use super::{Chunk, LONG, Noise};
 use crate::backend::host::vectors::ROWS;
 use crate::backend::{Backend, Draw, Key, Real, Unary};
 use crate::error::Result;
@@ -224,6 +224,30 @@ impl<E: Real> StepBlock<E> {
             for (x, out) in x.chunks_exact_mut(width).zip(m.chunks_exact_mut(width)) {
                 norm.apply(x, self.channels, out);
                 x.copy_from_slice(out);
+            }
+        }
+    }
+}
+
+impl<E: Real> StepBranch<E> {
+    /// Takes `steps` steps of known input spikes, (count, channels, steps), into the states of `count` of `all` streams, which are at rest.
+    pub fn absorb(&self, spikes: &[E], (first, count, all): (usize, usize, usize), steps: usize, state: &mut BranchState<E>) {
+        let width = self.ssm.tiles() * ROWS;
+        let lanes = || vec![E::zero(); LONG * width];
+        let (mut v, mut y, mut bits) = (lanes(), lanes(), vec![0; LONG * self.ssm.tiles()]);
+        let mut old = if self.ssm.window.is_some() { lanes() } else { Vec::new() };
+        let mut before = vec![0; all];
+        for (stream, spikes) in (first..first + count).zip(spikes.chunks_exact(self.ssm.channels * steps)) {
+            for from in (0..steps).step_by(LONG) {
+                let count = LONG.min(steps - from);
+                before[stream] = from as u64;
+                for (h, row) in spikes.chunks_exact(steps).enumerate() {
+                    row[from..from + count].iter().enumerate().for_each(|(t, &spike)| v[t * width + h] = spike);
+                }
+                to_bits(&v, &mut bits);
+                let chunk = Chunk { first: stream, streams: 1, steps: count, all, before: &before };
+                remember(&chunk, &self.ssm, &mut state.recent, &bits, &mut old);
+                self.ssm.run(&chunk, &mut state.ssm, &v, &old, &mut y);
             }
         }
     }

@@ -6,6 +6,7 @@ mod ends;
 mod mixer;
 mod noise;
 mod norm;
+mod prefill;
 mod recurrences;
 mod rows;
 mod sampler;
