@@ -230,6 +230,39 @@ impl<B: Backend> Block<B> {
         self.close(cx, x, &branches)
     }
 
+    /// [`Block::forward`] of a piece of a longer sequence: `states` are what the piece before left, one for each branch, `None` for the first
+    /// piece. Also the states behind this one. See [`Ssm::forward_from`].
+    ///
+    /// # Errors
+    /// As [`Block::forward`] and [`Ssm::forward_from`]; [`Error::Config`] for neurons that integrate and for a flipped branch.
+    pub fn forward_from(&self, cx: &Context<'_, B>, x: &Var<B>, states: Option<&[Var<B>]>) -> Result<(Var<B>, Vec<Var<B>>)> {
+        self.check_input(cx, x, None)?;
+        if let SpikeSource::Lif(_) = self.config.source {
+            return Err(Error::config(
+                "source",
+                "lif",
+                "neurons that integrate do not carry their potential over: configure a probability",
+            ));
+        }
+        if self.config.bidirectional && self.config.flip_reverse {
+            return Err(Error::config("flip_reverse", true, "the second branch reads the piece that follows: leave the flip out"));
+        }
+        let (output_draw, reverse_draw) = self.config.output_draws();
+        let state = |branch: usize| states.and_then(|states| states.get(branch));
+        let spikes = self.input_spikes(&cx.at(Site::Input), x, cx.noise(0)?)?;
+        let inner = cx.part(FORWARD).at(Site::Output);
+        let (f, after) = self.forward.ssm.forward_from(&inner, &spikes, state(0))?;
+        let (mut branches, mut after) = (vec![self.output.forward(&inner, &f, cx.noise(output_draw)?)?], vec![after]);
+        if let Some(branch) = &self.reverse {
+            let spikes = branch.sampler.forward(&cx.at(Site::ReverseInput), x, cx.noise(1)?)?;
+            let inner = cx.part(REVERSE).at(Site::ReverseOutput);
+            let (r, own) = branch.ssm.forward_from(&inner, &spikes, state(1))?;
+            branches.push(self.reverse_output.forward(&inner, &r, cx.noise(reverse_draw)?)?);
+            after.push(own);
+        }
+        Ok((self.close(cx, x, &branches.iter().collect::<Vec<_>>())?, after))
+    }
+
     fn check_input(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<()> {
         const OP: &str = "Block";
         let [batch, channels, length] = shape::sequence(OP, "the input", x.shape())?;

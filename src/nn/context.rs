@@ -43,6 +43,8 @@ pub struct Context<'a, B: Backend> {
     pub meter: Option<&'a SpikeMeter>,
     /// The layer and the place in it that spikes are counted for.
     pub place: (usize, Site),
+    /// The number of the first time step.
+    step: u64,
     /// Where the spikes themselves go.
     kept: Option<&'a KeptSpikes<B>>,
 }
@@ -54,7 +56,7 @@ impl<'a, B: Backend> Context<'a, B> {
     /// A training pass on `tape`.
     pub fn training(tape: &'a Tape<B>, key: Key) -> Self {
         let (mode, place) = (SpikeMode::Sampled, (0, Site::Input));
-        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, meter: None, place, kept: None }
+        Context { tape, training: true, key, samples: Samples::default(), given: None, mode, meter: None, place, step: 0, kept: None }
     }
 
     /// An evaluation pass on `tape`; spikes are still drawn at random, as in the official code.
@@ -80,6 +82,11 @@ impl<'a, B: Backend> Context<'a, B> {
     /// The same for a part of a larger batch, which begins at sample `first_sample` of it.
     pub fn first_sample(self, first_sample: u64) -> Self {
         Context { samples: Samples { first: first_sample, ..self.samples }, ..self }
+    }
+
+    /// The same for a piece of a longer sequence, which begins at time step `first_step` of it.
+    pub fn first_step(self, first_step: u64) -> Self {
+        Context { step: first_step, ..self }
     }
 
     /// The same with given uniform numbers for all spike draws: one tensor (B, H, L) a draw, in the order in which the blocks draw, of
@@ -141,12 +148,22 @@ impl<'a, B: Backend> Context<'a, B> {
 
     /// The draw of this part.
     pub fn draw(&self) -> Draw {
+        self.tied_draw().from_step(self.step)
+    }
+
+    /// The draw of this part for what is tied over the length: every piece of a sequence draws the same.
+    pub(super) fn tied_draw(&self) -> Draw {
         Draw::new(self.key).with_samples(self.samples)
     }
 
     /// The probability and the draw of dropout in this part; `None` where nothing is dropped.
     pub(super) fn dropout(&self, p: f64) -> Option<(f64, Draw)> {
         (self.training && p > 0.0).then(|| (p, self.draw()))
+    }
+
+    /// The same for dropout that is tied over the length.
+    pub(super) fn tied_dropout(&self, p: f64) -> Option<(f64, Draw)> {
+        (self.training && p > 0.0).then(|| (p, self.tied_draw()))
     }
 
     /// Refuses given noise for fewer draws than are `needed`; the message names `op`.

@@ -36,7 +36,7 @@ pub use dropout::{dropout, dropout_tied};
 pub use embedding::Embedding;
 pub use linear::Linear;
 pub use loss::{CrossEntropy, LossReduction, bce_with_logits, huber_loss, l1_loss, mse_loss};
-pub use model::{Encoder, Input, Model, ModelConfig, Pooling};
+pub use model::{Carry, Encoder, Input, Model, ModelConfig, Pooling};
 pub use module::{Module, Names, Param, ParamOptions};
 pub use norm::{Norm, NormKind};
 pub use optim::{AdamWConfig, Moments, Optimizer};

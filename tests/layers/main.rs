@@ -13,6 +13,7 @@ mod suite;
 mod arrows;
 mod autodiff;
 mod block;
+mod carry;
 mod checkpoints;
 mod conformance;
 mod errors;

@@ -1,9 +1,11 @@
 //! The whole model: encoder, blocks, decoder.
 
+mod carry;
 mod config;
 mod file;
 mod input;
 
+pub use carry::Carry;
 pub use config::{Encoder, ModelConfig, Pooling};
 pub use input::Input;
 
