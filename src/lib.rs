@@ -308,6 +308,8 @@ pub mod internal {
     pub use crate::data::pathfinder::{scene::Scene, snake::Bar};
     // The shapes of results, beside which the conformance suite works its own out.
     pub use crate::backend::shape::{broadcast, product};
+    // The machine's vectors, for the least time that a bench's work could take.
+    pub use crate::backend::host::vectors::at_level;
     // C Abar^L, which the kernels' own tests take apart.
     pub use crate::backend::ssm::recurrence::dplr_advance;
     // The eigensolver below HiPPO.
@@ -334,6 +336,7 @@ pub mod prelude {
     pub use crate::error::{Error, Result};
     pub use crate::nn::{
         AdamWConfig, Block, BlockConfig, ClampFuse, Context, CustomSurrogate, Encoder, Input, Model, ModelConfig, Module, NormKind,
-        Observed, Optimizer, PlifConfig, Pooling, SpikeMeter, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit,
+        Observed, Optimizer, PlifConfig, Pooling, Signal, SpikeMeter, SpikeMixer, SpikeSampler, SpikeSource, Ssm, SsmConfig, SsmInit,
+        Stream, StreamConfig,
     };
 }

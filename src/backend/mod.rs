@@ -21,7 +21,7 @@ pub(crate) mod cube;
 pub(crate) mod device;
 mod devices;
 mod elementwise;
-mod host;
+pub(crate) mod host;
 mod layout;
 mod learning;
 mod mixing;

@@ -17,6 +17,8 @@
 
 use rand_pcg::Pcg32;
 
+use super::Real;
+use super::host::simd::{Isa, dispatch};
 use crate::error::{Error, Result};
 
 const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
@@ -68,6 +70,16 @@ impl Key {
         Words::new(&[step(self.start(), multiply, add)], self.increment())
     }
 
+    /// The two numbers that a key is, for a file.
+    pub(crate) fn parts(self) -> [u64; 2] {
+        [self.state, self.stream]
+    }
+
+    /// The key of these [parts](Key::parts).
+    pub(crate) fn of_parts([state, stream]: [u64; 2]) -> Self {
+        Key { state, stream }
+    }
+
     /// The state before the first word.
     pub(in crate::backend) fn start(self) -> u64 {
         let (multiply, add) = seeding(self.increment());
@@ -75,7 +87,7 @@ impl Key {
     }
 
     /// What every step adds.
-    pub(in crate::backend) fn increment(self) -> u64 {
+    pub(crate) fn increment(self) -> u64 {
         (self.stream << 1) | 1
     }
 }
@@ -177,6 +189,12 @@ impl Draw {
         generator
     }
 
+    /// The generators of the channels of sample number `sample`, each before the word of this draw's first step; for [`next_units`].
+    pub(crate) fn states(&self, sample: u64, channels: usize) -> impl Iterator<Item = u64> + use<> {
+        let samples = Samples { first: sample, sides: 1 };
+        self.with_samples(samples).rows(1, channels).starts(0).take(channels)
+    }
+
     /// The rows of a batch that [`Draw::check`] allows, with `channels` channels.
     pub(in crate::backend) fn rows(&self, batch: usize, channels: usize) -> Rows {
         let increment = self.key.increment();
@@ -273,6 +291,19 @@ impl Words {
             *state = step(*state, self.multiply, self.add);
         }
         words
+    }
+}
+
+dispatch! {
+    /// The uniform numbers of one time step from generators of keys with this increment, which move on by one.
+    pub(crate) fn next_units<E: Real>(states: &mut [u64], increment: u64, out: &mut [E]) = next_units_body;
+}
+
+#[inline(always)]
+fn next_units_body<I: Isa, E: Real>(states: &mut [u64], increment: u64, out: &mut [E]) {
+    for (out, state) in out.iter_mut().zip(states) {
+        *out = E::unit(output(*state));
+        *state = step(*state, MULTIPLIER, increment);
     }
 }
 
@@ -380,6 +411,12 @@ mod tests {
                 };
                 assert_eq!(rows.row(row).take(9).collect::<Vec<_>>(), want(channel, 9));
                 assert_eq!(rows.side_by_side::<1>(row).next_lanes().to_vec(), want(channel, LANES));
+                let mut states: Vec<u64> = draw.states(sample, channels).collect();
+                for t in 0..3 {
+                    let mut units = vec![0f32; channels];
+                    next_units(&mut states, draw.key.increment(), &mut units);
+                    assert_eq!(units[channel], f32::unit(want(channel, 3)[t]));
+                }
                 let firsts: Vec<u32> = (0..16).map(|lane| want(channel + lane, 1)[0]).collect();
                 assert_eq!(rows.first_words(row).take(16).collect::<Vec<_>>(), firsts);
                 let mut words = rows.side_by_side::<16>(row);

@@ -14,7 +14,7 @@ mod split;
 mod statistics;
 mod wav;
 
-pub use wav::read as read_wav;
+pub use wav::{WavStream, read as read_wav};
 
 use super::archive::{Archive, Checksum, Content, GIB, Selection, Set, Size, owned};
 use super::{Dataset, Encoding, Faults, Splits, folder};

@@ -97,6 +97,17 @@ impl BlockConfig {
     }
 }
 
+impl BlockConfig {
+    /// Which draw makes the output spikes of the first branch, and which those of the second. Input spikes are of draw 0 and of draw 1.
+    pub(super) fn output_draws(&self) -> (usize, usize) {
+        match (self.bidirectional, self.own_noise) {
+            (true, false) => (0, 0),
+            (true, true) => (2, 3),
+            (false, _) => (1, 1),
+        }
+    }
+}
+
 setters! {
     BlockConfig {
         ssm: SsmConfig,
@@ -115,9 +126,9 @@ setters! {
 
 /// One branch from the block's input to a potential: a SpikeSampler and an SSM.
 #[derive(Clone, Debug)]
-struct Branch<B: Backend> {
-    sampler: SpikeSampler<B>,
-    ssm: Ssm<B>,
+pub(super) struct Branch<B: Backend> {
+    pub(super) sampler: SpikeSampler<B>,
+    pub(super) ssm: Ssm<B>,
 }
 
 impl<B: Backend> Branch<B> {
@@ -147,12 +158,12 @@ impl<B: Backend> Module<B> for Branch<B> {
 /// Clones are the same block: their parameters are. Source: the paper's equations. That uniform numbers are used twice follows the official code ([`BlockConfig::own_noise`]).
 #[derive(Clone, Debug)]
 pub struct Block<B: Backend> {
-    forward: Branch<B>,
-    output: SpikeSampler<B>,
-    reverse: Option<Branch<B>>,
-    reverse_output: SpikeSampler<B>,
-    mixer: SpikeMixer<B>,
-    norm: Option<Norm<B>>,
+    pub(super) forward: Branch<B>,
+    pub(super) output: SpikeSampler<B>,
+    pub(super) reverse: Option<Branch<B>>,
+    pub(super) reverse_output: SpikeSampler<B>,
+    pub(super) mixer: SpikeMixer<B>,
+    pub(super) norm: Option<Norm<B>>,
     config: BlockConfig,
 }
 
@@ -229,11 +240,7 @@ impl<B: Backend> Block<B> {
     /// [`Error::NotDifferentiable`] on a tape that records, where C~ is not [prepared](Block::prepare) for the length.
     pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
         self.check_input(cx, x, lengths)?;
-        let (output_draw, reverse_draw) = match (self.config.bidirectional, self.config.own_noise) {
-            (true, false) => (0, 0),
-            (true, true) => (2, 3),
-            (false, _) => (1, 1),
-        };
+        let (output_draw, reverse_draw) = self.config.output_draws();
         let spikes = self.input_spikes(&cx.at(Site::Input), x, cx.noise(0)?)?;
         let inner = cx.part(FORWARD).at(Site::Output);
         let f = self.forward.ssm.fire(&inner, &spikes, lengths, &self.output, cx.noise(output_draw)?)?;
@@ -247,6 +254,39 @@ impl<B: Backend> Block<B> {
         };
         let branches: Vec<&Var<B>> = [&f].into_iter().chain(&reverse).collect();
         self.close(cx, x, &branches)
+    }
+
+    /// [`Block::forward`] of a piece of a longer sequence: `states` are what the piece before left, one for each branch, `None` for the first
+    /// piece. Also the states behind this one. See [`Ssm::forward_from`].
+    ///
+    /// # Errors
+    /// As [`Block::forward`] and [`Ssm::forward_from`]; [`Error::Config`] for neurons that integrate and for a flipped branch.
+    pub fn forward_from(&self, cx: &Context<'_, B>, x: &Var<B>, states: Option<&[Var<B>]>) -> Result<(Var<B>, Vec<Var<B>>)> {
+        self.check_input(cx, x, None)?;
+        if let SpikeSource::Lif(_) = self.config.source {
+            return Err(Error::config(
+                "source",
+                "lif",
+                "neurons that integrate do not carry their potential over: configure a probability",
+            ));
+        }
+        if self.config.bidirectional && self.config.flip_reverse {
+            return Err(Error::config("flip_reverse", true, "the second branch reads the piece that follows: leave the flip out"));
+        }
+        let (output_draw, reverse_draw) = self.config.output_draws();
+        let state = |branch: usize| states.and_then(|states| states.get(branch));
+        let spikes = self.input_spikes(&cx.at(Site::Input), x, cx.noise(0)?)?;
+        let inner = cx.part(FORWARD).at(Site::Output);
+        let (f, after) = self.forward.ssm.forward_from(&inner, &spikes, state(0))?;
+        let (mut branches, mut after) = (vec![self.output.forward(&inner, &f, cx.noise(output_draw)?)?], vec![after]);
+        if let Some(branch) = &self.reverse {
+            let spikes = branch.sampler.forward(&cx.at(Site::ReverseInput), x, cx.noise(1)?)?;
+            let inner = cx.part(REVERSE).at(Site::ReverseOutput);
+            let (r, own) = branch.ssm.forward_from(&inner, &spikes, state(1))?;
+            branches.push(self.reverse_output.forward(&inner, &r, cx.noise(reverse_draw)?)?);
+            after.push(own);
+        }
+        Ok((self.close(cx, x, &branches.iter().collect::<Vec<_>>())?, after))
     }
 
     fn check_input(&self, cx: &Context<'_, B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<()> {

@@ -21,7 +21,7 @@ impl ClampFuse {
     /// # Errors
     /// As [`SpikeMixer::forward`]; [`crate::Error::Config`] where dropout is not in [0, 1).
     pub fn forward<B: Backend>(&self, cx: &Context<'_, B>, x: &Var<B>, mixer: &SpikeMixer<B>, branches: &[&Var<B>]) -> Result<Var<B>> {
-        let sum = mixer.onto(cx, branches, x, cx.dropout(self.dropout))?;
+        let sum = mixer.onto(cx, branches, x, cx.tied_dropout(self.dropout))?;
         if self.clamp { sum.clamp(0.0, 1.0) } else { Ok(sum) }
     }
 }

@@ -1,5 +1,8 @@
 //! What a forward pass needs beside its input: the tape, the mode, the random numbers, and who counts and observes the spikes.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use super::{Observed, Param, Site, SpikeMeter};
 use crate::autodiff::{Tape, Var};
 use crate::backend::{Backend, Draw, Key, Noise, Samples, SpikeMode, Tensor};
@@ -44,7 +47,14 @@ pub struct Context<'a, B: Backend> {
     observed: Option<&'a Observed<B>>,
     /// The layer and the place in it that spikes are counted for.
     pub place: (usize, Site),
+    /// The number of the first time step.
+    step: u64,
+    /// Where the spikes themselves go.
+    kept: Option<&'a KeptSpikes<B>>,
 }
+
+/// Spikes (B, H, L) of every layer and site of a pass.
+pub(super) type KeptSpikes<B> = RefCell<BTreeMap<(usize, Site), Tensor<B>>>;
 
 impl<'a, B: Backend> Context<'a, B> {
     /// A training pass on `tape`.
@@ -61,6 +71,8 @@ impl<'a, B: Backend> Context<'a, B> {
             meter: None,
             observed: None,
             place,
+            step: 0,
+            kept: None,
         }
     }
 
@@ -90,9 +102,19 @@ impl<'a, B: Backend> Context<'a, B> {
         Context { observed: Some(observed), ..self }
     }
 
+    /// The same with `kept` taking all sampled spikes.
+    pub(super) fn keeping(self, kept: &'a KeptSpikes<B>) -> Self {
+        Context { kept: Some(kept), ..self }
+    }
+
     /// The same for a part of a larger batch, which begins at sample `first_sample` of it.
     pub fn first_sample(self, first_sample: u64) -> Self {
         Context { samples: Samples { first: first_sample, ..self.samples }, ..self }
+    }
+
+    /// The same for a piece of a longer sequence, which begins at time step `first_step` of it.
+    pub fn first_step(self, first_step: u64) -> Self {
+        Context { step: first_step, ..self }
     }
 
     /// The same with given uniform numbers for all spike draws: one tensor (B, H, L) a draw, in the order in which the blocks draw, of
@@ -108,13 +130,13 @@ impl<'a, B: Backend> Context<'a, B> {
 
     /// Whether a block is to be run again for its gradients.
     pub(super) fn recomputes(&self) -> bool {
-        self.recompute && self.meter.is_none() && self.observed.is_none()
+        self.recompute && self.meter.is_none() && self.observed.is_none() && self.kept.is_none()
     }
 
     /// What is needed to make the same surroundings on a tape again, once these are gone.
     pub(super) fn kept(&self) -> KeptContext<B> {
         let Context { training, key, samples, mode, place, .. } = *self;
-        KeptContext { training, key, samples, given: self.given.map(<[_]>::to_vec), mode, place }
+        KeptContext { training, key, samples, given: self.given.map(<[_]>::to_vec), mode, place, step: self.step }
     }
 
     /// The surroundings of the part with this index: its own random numbers.
@@ -165,12 +187,22 @@ impl<'a, B: Backend> Context<'a, B> {
 
     /// The draw of this part.
     pub fn draw(&self) -> Draw {
+        self.tied_draw().from_step(self.step)
+    }
+
+    /// The draw of this part for what is tied over the length: every piece of a sequence draws the same.
+    pub(super) fn tied_draw(&self) -> Draw {
         Draw::new(self.key).with_samples(self.samples)
     }
 
     /// The probability and the draw of dropout in this part; `None` where nothing is dropped.
     pub(super) fn dropout(&self, p: f64) -> Option<(f64, Draw)> {
         (self.training && p > 0.0).then(|| (p, self.draw()))
+    }
+
+    /// The same for dropout that is tied over the length.
+    pub(super) fn tied_dropout(&self, p: f64) -> Option<(f64, Draw)> {
+        (self.training && p > 0.0).then(|| (p, self.tied_draw()))
     }
 
     /// Refuses given noise for fewer draws than are `needed`; the message names `op`.
@@ -190,10 +222,13 @@ impl<'a, B: Backend> Context<'a, B> {
         if let Some(observed) = self.observed {
             observed.see(self.place, spikes);
         }
-        match (self.meter, self.mode) {
-            (Some(meter), SpikeMode::Sampled) if !self.tape.is_recomputing() => meter.see(self.backend(), self.place, spikes.value()),
-            _ => Ok(()),
+        if self.mode == SpikeMode::Expected || self.tape.is_recomputing() {
+            return Ok(());
         }
+        if let Some(kept) = self.kept {
+            kept.borrow_mut().insert(self.place, spikes.value().clone());
+        }
+        self.meter.map_or(Ok(()), |meter| meter.see(self.backend(), self.place, spikes.value()))
     }
 }
 
@@ -205,13 +240,27 @@ pub(super) struct KeptContext<B: Backend> {
     given: Option<Vec<Tensor<B>>>,
     mode: SpikeMode,
     place: (usize, Site),
+    step: u64,
 }
 
 impl<B: Backend> KeptContext<B> {
     /// The context on this tape.
     pub fn on<'a>(&'a self, tape: &'a Tape<B>) -> Context<'a, B> {
-        let KeptContext { training, key, samples, ref given, mode, place } = *self;
-        Context { tape, training, key, samples, given: given.as_deref(), mode, recompute: false, meter: None, observed: None, place }
+        let KeptContext { training, key, samples, ref given, mode, place, step } = *self;
+        Context {
+            tape,
+            training,
+            key,
+            samples,
+            given: given.as_deref(),
+            mode,
+            recompute: false,
+            meter: None,
+            observed: None,
+            place,
+            step,
+            kept: None,
+        }
     }
 }
 

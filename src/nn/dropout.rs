@@ -18,5 +18,5 @@ pub fn dropout<B: Backend>(cx: &Context<'_, B>, x: Var<B>, p: f64) -> Result<Var
 /// # Errors
 /// As [`Var::dropout_tied`].
 pub fn dropout_tied<B: Backend>(cx: &Context<'_, B>, x: Var<B>, p: f64) -> Result<Var<B>> {
-    if cx.training { x.dropout_tied(cx.draw(), p) } else { Ok(x) }
+    if cx.training { x.dropout_tied(cx.tied_draw(), p) } else { Ok(x) }
 }

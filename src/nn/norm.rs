@@ -7,7 +7,7 @@ use crate::autodiff::Var;
 use crate::backend::{Backend, Binary, Tensor, Unary, shape};
 use crate::error::{Error, Result};
 
-const EPS: f64 = 1e-5;
+pub(super) const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
 listed! {

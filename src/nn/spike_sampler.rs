@@ -33,7 +33,7 @@ impl Default for SpikeSource {
 #[derive(Clone, Debug)]
 pub struct SpikeSampler<B: Backend> {
     /// a and b, (d_model) each.
-    affine: Option<(Param<B>, Param<B>)>,
+    pub(super) affine: Option<(Param<B>, Param<B>)>,
     source: Source<B>,
 }
 

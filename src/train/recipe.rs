@@ -138,10 +138,7 @@ impl Recipe {
     /// The model for samples as in `set`.
     pub fn model_for(&self, set: &Dataset) -> ModelConfig {
         let ModelRecipe { layers, pooling, causal, ref block } = self.model;
-        let mut block = block.clone();
-        if causal {
-            (block.bidirectional, block.ssm.bidirectional) = (false, false);
-        }
+        let block = if causal { block.clone().causal() } else { block.clone() };
         let encoder = match (set.vocabulary(), set.d_input()) {
             (Some(vocabulary), _) => Encoder::Tokens(vocabulary.len()),
             (None, d_input) => Encoder::Values(d_input.unwrap_or(0)),

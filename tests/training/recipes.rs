@@ -13,7 +13,8 @@ use pspikessm::backend::{Adaptation, Cpu, Discretization, DtTransform, Key, Lif,
 use pspikessm::data::{Dataset, Vocabulary};
 use pspikessm::nn::hippo::{DiagInit, Measure};
 use pspikessm::nn::{
-    Activation, AdamWConfig, BlockConfig, Cosine, Model, Module, NormKind, PlifConfig, Pooling, SpikeSource, SsmConfig, SsmInit,
+    Activation, AdamWConfig, BlockConfig, Cosine, Model, ModelConfig, Module, NormKind, PlifConfig, Pooling, SpikeSource, SsmConfig,
+    SsmInit,
 };
 use pspikessm::train::{Length, Recipe, Schedule, tasks};
 
@@ -177,6 +178,29 @@ fn one_key_makes_a_model_causal() {
     assert!(both.bidirectional && both.ssm.bidirectional);
     let causal = config(Recipe::parse(QUICK, "").unwrap().set("model.causal", "true").unwrap());
     assert!(!causal.bidirectional && !causal.ssm.bidirectional);
+}
+
+#[test]
+fn causal_presets_are_the_others_sizes_and_stream() {
+    let mut set = Dataset::values(1, 10).unwrap();
+    set.push_values(&[0.0, 1.0], 0).unwrap();
+    for (causal, like) in [
+        ("psmnist-causal", "psmnist-paper"),
+        ("psmnist-digits-causal", "psmnist-digits"),
+        ("speech_commands-causal", "speech_commands-paper"),
+    ] {
+        let recipe = named(causal);
+        let config = recipe.model_for(&set);
+        assert!(!config.block.bidirectional && !config.block.ssm.bidirectional, "{causal}");
+        let alike = changed(recipe, |r| (r.name, r.model.causal) = (named(like).name, false));
+        assert_eq!(alike, named(like), "{causal}");
+        // Its smallest relative takes as long to make as it should in a test.
+        let small = ModelConfig::new(config.encoder, config.block.clone(), config.classes).layers(1);
+        let small = small.block(config.block.clone().ssm(config.block.ssm.clone().d_model(4).d_state(4)));
+        let cpu = Cpu::<f32>::new();
+        let mut stream = Model::new(&cpu, Key::new(0), &small).unwrap().stream(&cpu, 1).unwrap();
+        assert_eq!(stream.step(&[0.5f32]).unwrap().len(), 10, "{causal}");
+    }
 }
 
 // There and back.

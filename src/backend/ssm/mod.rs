@@ -1,8 +1,10 @@
 //! State space models: their kernels as a family of the backend, and the mathematics that its implementations and the step form share.
 //!
 //! The mathematics runs on the host, in f64: `params` names what is stored, `system` reads a channel's system out of it and puts
-//! gradients back, `discretization` turns a diagonal system into steps of time, `recurrence` a diagonal-plus-low-rank one.
+//! gradients back, `discretization` turns a diagonal system into steps of time, `recurrence` a diagonal-plus-low-rank one, `cayley` too,
+//! for many channels side by side.
 
+pub(crate) mod cayley;
 pub(crate) mod discretization;
 mod params;
 pub(crate) mod recurrence;

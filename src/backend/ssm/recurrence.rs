@@ -4,6 +4,7 @@
 
 use super::SsmParams;
 use super::system::{C64, Reader, System, to_planar};
+use crate::backend::host::gemm::{Matrix, gemm};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::map_with;
 use crate::backend::shape::Ssm;
@@ -59,10 +60,8 @@ impl Recurrence {
         let half = 0.5 * system.dt;
         let d: Vec<C64> = system.a.iter().map(|a| (C64::ONE - a * half).inv()).collect();
         let p: Vec<&[C64]> = system.p.chunks_exact(d.len()).collect();
-        let gram = |j: usize, k: usize| 2.0 * (0..d.len()).map(|n| (p[j][n].conj() * d[n] * p[k][n]).re).sum::<f64>();
         let rank = p.len();
-        let m: Vec<f64> = (0..rank * rank).map(|i| f64::from(i % (rank + 1) == 0) + half * gram(i / rank, i % rank)).collect();
-        let w = inverse_small(&m, rank);
+        let w = inverse_small(&gram(&p, &d, half), rank);
         let u = (0..rank)
             .map(|j| (0..d.len()).map(|n| (0..rank).map(|k| p[k][n] * w[k * rank + j]).sum::<C64>() * d[n] * 2.0).collect())
             .collect();
@@ -225,13 +224,9 @@ impl Dense {
     }
 
     fn times(&self, other: &Dense) -> Dense {
-        let mut out = vec![0.0; self.values.len()];
-        for (out, left) in out.chunks_exact_mut(self.size).zip(self.values.chunks_exact(self.size)) {
-            for (x, right) in left.iter().zip(other.values.chunks_exact(self.size)) {
-                out.iter_mut().zip(right).for_each(|(out, y)| *out += x * y);
-            }
-        }
-        Dense { size: self.size, values: out }
+        let (mut values, n) = (vec![0.0; self.values.len()], self.size);
+        gemm(Matrix::new(&self.values, n, n), Matrix::new(&other.values, n, n), &mut values, n, false);
+        Dense { size: n, values }
     }
 
     /// By repeated squaring.
@@ -280,8 +275,15 @@ impl Dense {
     }
 }
 
+/// I + half P* d P over the whole state, (R, R): real.
+pub(super) fn gram(p: &[&[C64]], d: &[C64], half: f64) -> Vec<f64> {
+    let rank = p.len();
+    let product = |j: usize, k: usize| 2.0 * (0..d.len()).map(|n| (p[j][n].conj() * d[n] * p[k][n]).re).sum::<f64>();
+    (0..rank * rank).map(|i| f64::from(i % (rank + 1) == 0) + half * product(i / rank, i % rank)).collect()
+}
+
 /// The inverse of a real 1 x 1 or 2 x 2 matrix (or of the empty one).
-fn inverse_small(m: &[f64], size: usize) -> Vec<f64> {
+pub(super) fn inverse_small(m: &[f64], size: usize) -> Vec<f64> {
     match size {
         0 => Vec::new(),
         1 => vec![1.0 / m[0]],

@@ -1,4 +1,4 @@
-//! A second of sound from a WAV file, or what is wrong with the file.
+//! Sound from a WAV file, a second or as it comes, or what is wrong with the file.
 //!
 //! Read here because no crate at hand takes the files that programs write: hound skips no pad byte and refuses a byte rate of 0, and it and
 //! symphonia refuse a format chunk of 20 bytes.
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::kind;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const RATE: u32 = 16_000;
 
@@ -48,10 +48,58 @@ pub(super) fn read_samples(path: &Path, samples: &mut Vec<i16>) -> Result<()> {
     samples.clear();
     let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
     let mut chunks = Chunks { file: BufReader::with_capacity(1 << 16, file), at: 0 };
-    decode(&mut chunks, samples).map_err(|fault| match fault {
-        Fault::Wrong { at, help } => Error::binary(path, at, help),
-        Fault::Unread(source) => Error::io("read", path, source),
-    })
+    decode(&mut chunks, samples).map_err(|fault| fault.of(path))
+}
+
+/// The samples of a WAV file of any length, as they come.
+///
+/// ```
+/// use pspikessm::data::speech_commands::WavStream;
+/// # fn main() -> pspikessm::Result<()> {
+/// // 16 kHz, mono, 16 bits, and a length that is not known yet.
+/// let mut bytes = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data\xff\xff\xff\xff".to_vec();
+/// bytes.extend([0x00, 0x40, 0x00, 0xc0]);
+/// let mut sound = WavStream::new(&bytes[..], "a pipe")?;
+/// assert_eq!(sound.read(100)?, [0.5, -0.5]);
+/// assert!(sound.read(100)?.is_empty());
+/// # Ok(()) }
+/// ```
+pub struct WavStream<R> {
+    chunks: Chunks<R>,
+    format: Format,
+    /// Bytes that are still to come, where that is known.
+    left: Option<u64>,
+    path: PathBuf,
+}
+
+impl<R: Read> WavStream<R> {
+    /// Reads up to the first sample; `path` is what errors call the file.
+    ///
+    /// # Errors
+    /// `Io` where it cannot be read; `Binary` where it is no WAV file of 16 kHz, mono.
+    pub fn new(file: R, path: impl Into<PathBuf>) -> Result<Self> {
+        let (mut chunks, path) = (Chunks { file, at: 0 }, path.into());
+        let (format, left) = open(&mut chunks).map_err(|fault| fault.of(&path))?;
+        Ok(WavStream { chunks, format, left, path })
+    }
+
+    /// The next `most` samples divided by 32,768, or as many as there are; none at the end.
+    ///
+    /// # Errors
+    /// `Io` where they cannot be read; `Binary` where a sample is no number of its range.
+    pub fn read(&mut self, most: usize) -> Result<Vec<f32>> {
+        let size = self.format.size as u64;
+        let wanted = (most as u64 * size).min(self.left.unwrap_or(u64::MAX));
+        let at = self.chunks.at;
+        let bytes = self.chunks.take(wanted).map_err(|fault| fault.of(&self.path))?;
+        self.left = self.left.map(|left| left - bytes.len() as u64);
+        let value = |(number, bytes): (usize, &[u8])| {
+            let help = "this sample is not from -1 to 1, as floating point must be: convert the file to 16 bits";
+            let sample = self.format.sample(bytes).ok_or_else(|| Error::binary(&self.path, at + number as u64 * size, help))?;
+            Ok(f32::from(sample) / 32_768.0)
+        };
+        bytes.chunks_exact(self.format.size).enumerate().map(value).collect()
+    }
 }
 
 /// Why there are no samples.
@@ -62,6 +110,16 @@ enum Fault {
         help: String,
     },
     Unread(io::Error),
+}
+
+impl Fault {
+    /// The error of the file `path`.
+    fn of(self, path: &Path) -> Error {
+        match self {
+            Fault::Wrong { at, help } => Error::binary(path, at, help),
+            Fault::Unread(source) => Error::io("read", path, source),
+        }
+    }
 }
 
 fn wrong<T>(at: u64, help: impl Into<String>) -> Result<T, Fault> {
@@ -106,6 +164,12 @@ impl<R: Read> Chunks<R> {
 
 /// The samples of a WAV file.
 fn decode<R: Read>(chunks: &mut Chunks<R>, samples: &mut Vec<i16>) -> Result<(), Fault> {
+    let (format, length) = open(chunks)?;
+    sound(chunks, format, length, samples)
+}
+
+/// Goes to the first sample: how samples are stored, and how many bytes of them there are, where the file says so.
+fn open<R: Read>(chunks: &mut Chunks<R>) -> Result<(Format, Option<u64>), Fault> {
     let streamed = head(chunks)?;
     let mut format = None;
     loop {
@@ -121,7 +185,7 @@ fn decode<R: Read>(chunks: &mut Chunks<R>, samples: &mut Vec<i16>) -> Result<(),
             b"data" => {
                 let Some(format) = format else { return wrong(start, "the sound comes before its format: convert the file anew") };
                 let unknown = length >= UNKNOWN || length == 0 && streamed;
-                return sound(chunks, format, (!unknown).then_some(u64::from(length)), samples);
+                return Ok((format, (!unknown).then_some(u64::from(length))));
             }
             _ => chunks.skip(padded(length))?,
         }

@@ -55,6 +55,12 @@ impl ModelConfig {
         ModelConfig { encoder, block, layers: 4, pooling: Pooling::Mean, classes, retrieval: false }
     }
 
+    /// The same with causal blocks ([`BlockConfig::causal`]): the model never looks ahead in time, and [streams](crate::nn::Stream).
+    pub fn causal(mut self) -> Self {
+        self.block = self.block.causal();
+        self
+    }
+
     /// Checks every value.
     ///
     /// # Errors

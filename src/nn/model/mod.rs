@@ -1,9 +1,11 @@
 //! The whole model: encoder, blocks, decoder.
 
+mod carry;
 mod config;
 mod file;
 mod input;
 
+pub use carry::Carry;
 pub use config::{Encoder, ModelConfig, Pooling};
 pub use input::Input;
 
@@ -14,13 +16,13 @@ use crate::backend::{Backend, Key, Real, Tensor, shape};
 use crate::error::{Error, Result};
 
 #[derive(Debug)]
-enum EncoderLayer<B: Backend> {
+pub(in crate::nn) enum EncoderLayer<B: Backend> {
     Tokens(Embedding<B>),
     Values(Linear<B>),
 }
 
 #[derive(Debug)]
-enum Head<B: Backend> {
+pub(in crate::nn) enum Head<B: Backend> {
     Classes(Linear<B>),
     Retrieval(Linear<B>, Linear<B>),
 }
@@ -49,10 +51,10 @@ enum Head<B: Backend> {
 /// ```
 #[derive(Debug)]
 pub struct Model<B: Backend> {
-    encoder: EncoderLayer<B>,
+    pub(in crate::nn) encoder: EncoderLayer<B>,
     blocks: Vec<Block<B>>,
-    norm: Option<Norm<B>>,
-    head: Head<B>,
+    pub(in crate::nn) norm: Option<Norm<B>>,
+    pub(in crate::nn) head: Head<B>,
     config: ModelConfig,
 }
 

@@ -178,6 +178,12 @@ impl<B: Backend> SsmKernel<B> {
         Ok(())
     }
 
+    /// The stored values and Lk, of one moment, even where another thread prepares the kernel.
+    pub(in crate::nn) fn params_with_length(&self, backend: &B) -> Result<(SsmParams<Tensor<B>>, usize)> {
+        let Snapshot { params, l_kernel, .. } = self.snapshot(backend, &mut self.lock())?;
+        Ok((params, l_kernel))
+    }
+
     /// The parameters, and what is known of them, at one moment.
     fn snapshot(&self, backend: &B, known: &mut Known<B>) -> Result<Snapshot<B>> {
         let mut versions = Vec::new();
@@ -257,17 +263,31 @@ impl<B: Backend> SsmKernel<B> {
             let help = format!("C~ {made}: before recording, call prepare(&backend, {length}) of the model, or of this layer");
             return Err(Error::NotDifferentiable { op: "SsmKernel", help });
         }
-        let (params, mut versions) = (snapshot.params, snapshot.versions.into_iter());
-        let vars = self.stored().zip(params).try_map(|(param, value)| {
-            let version = versions.next().unwrap_or_default();
-            let var = cx.tape().parameter_as_of(param.identity(), version, &value)?;
-            Ok(if param.is_trained() { var } else { var.detach() })
-        })?;
+        let vars = self.record(cx, snapshot)?;
         let vars = vars.as_ref();
         match self.init {
             SsmInit::Diag(_, disc) => diag_kernel(vars, disc, length),
             SsmInit::Dplr(_) => dplr_kernel(vars, l_kernel, length),
         }
+    }
+}
+
+impl<B: Backend> SsmKernel<B> {
+    /// The variables of the parameters of one moment.
+    fn record(&self, cx: &Context<'_, B>, snapshot: Snapshot<B>) -> Result<SsmParams<Var<B>>> {
+        let mut versions = snapshot.versions.into_iter();
+        self.stored().zip(snapshot.params).try_map(|(param, value)| {
+            let version = versions.next().unwrap_or_default();
+            let var = cx.tape().parameter_as_of(param.identity(), version, &value)?;
+            Ok(if param.is_trained() { var } else { var.detach() })
+        })
+    }
+
+    /// The variables of the stored parameters, and Lk.
+    pub(super) fn variables(&self, cx: &Context<'_, B>) -> Result<(SsmParams<Var<B>>, usize)> {
+        let snapshot = self.snapshot(cx.backend(), &mut self.lock())?;
+        let l_kernel = snapshot.l_kernel;
+        Ok((self.record(cx, snapshot)?, l_kernel))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The SSM layer: a long convolution with a generated kernel, and its step form.
 
+mod carry;
 mod init;
 mod kernel;
 mod step;
@@ -58,7 +59,12 @@ impl<B: Backend> Ssm<B> {
     /// # Errors
     /// [`crate::Error::Shape`] where u has another number of channels; as [`SsmKernel::forward`].
     pub fn forward(&self, cx: &Context<'_, B>, u: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
-        let y = dropout(&cx.part(0), self.convolve(cx, u, lengths)?, self.config.dropout)?;
+        self.finish(cx, self.convolve(cx, u, lengths)?)
+    }
+
+    /// What follows the convolution.
+    fn finish(&self, cx: &Context<'_, B>, y: Var<B>) -> Result<Var<B>> {
+        let y = dropout(&cx.part(0), y, self.config.dropout)?;
         let y = self.config.activation.function().map_or_else(|| Ok(y.clone()), |f| y.unary(f))?;
         dropout_tied(&cx.part(1), y, self.config.dropout)
     }
@@ -79,7 +85,7 @@ impl<B: Backend> Ssm<B> {
         let Some((spike, affine)) = sampler.draw(cx, &noise) else {
             return sampler.forward(cx, &self.forward(cx, u, lengths)?, noise);
         };
-        let [elements, channels] = [0, 1].map(|part| cx.part(part).dropout(self.config.dropout));
+        let (elements, channels) = (cx.part(0).dropout(self.config.dropout), cx.part(1).tied_dropout(self.config.dropout));
         let dropout = elements.zip(channels).map(|((p, elements), (_, channels))| FiringDropout { p, elements, channels });
         let op = Fire { lengths: lengths.map(Rc::from), activation: self.config.activation.function(), dropout, spike };
         let affine = affine.as_ref().map(|(scale, shift)| (scale, shift));

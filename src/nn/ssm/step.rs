@@ -55,8 +55,8 @@ impl Stepper {
             let help = "the anticausal kernel reads the future, so the layer has no step form: configure bidirectional = false";
             return Err(Error::config("bidirectional", true, help));
         }
-        let params = ssm.kernel.params();
-        let (sizes, l_kernel) = (params.sizes("Stepper")?, ssm.kernel.l_kernel(backend)?);
+        let (params, l_kernel) = ssm.kernel.params_with_length(backend)?;
+        let sizes = params.sizes("Stepper")?;
         let host = params.on_host(backend)?;
         let reader = Reader::new(sizes, host.slices());
         let skips = backend.to_vec(&ssm.skip.value())?.into_iter().map(Real::f64);

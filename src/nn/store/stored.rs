@@ -53,6 +53,11 @@ impl Stored {
         }
     }
 
+    /// Whether the values have the type `E`.
+    pub(in crate::nn) fn is<E: Real>(&self) -> bool {
+        self.dtype == if E::NAME == "f32" { Dtype::F32 } else { Dtype::F64 }
+    }
+
     /// What a checksum of the tensor is of: everything but the values, and the values.
     pub(super) fn parts(&self) -> (String, &[u8]) {
         (format!("{} {:?}", self.dtype, self.shape), &self.bytes)

@@ -20,11 +20,12 @@ impl Task for PsMnist {
     fn about(&self) -> &'static str {
         "Trains P-SpikeSSM on psMNIST: which digit a picture of 28 x 28 pixels in bit-reversed order shows.\n\
          The data folder holds {train,t10k}-{images-idx3,labels-idx1}-ubyte, with .gz or without. --preset digits: scikit-learn's 8 x 8\n\
-         digits, train.csv and test.csv. --predict takes a PNG of 28 x 28 (8 x 8) pixels, white on black."
+         digits, train.csv and test.csv. --preset causal and digits-causal make models that stream. --predict takes a PNG of 28 x 28 (8 x 8)\n\
+         pixels, white on black."
     }
 
     fn presets(&self) -> &'static [Preset] {
-        presets!["quick", "paper", "digits"]
+        presets!["quick", "paper", "digits", "causal", "digits-causal"]
     }
 
     fn class_names(&self, _: &Recipe) -> Vec<String> {

@@ -29,11 +29,11 @@ impl Task for SpeechCommands {
     fn about(&self) -> &'static str {
         "Trains P-SpikeSSM on Speech Commands: which word a second of raw sound at 16 kHz is.\n\
          The data folder holds a folder of WAV files for each word, validation_list.txt and testing_list.txt (v0.02).\n\
-         --predict takes a WAV file of 16 kHz, mono."
+         --preset causal makes a model that streams. --predict takes a WAV file of 16 kHz, mono."
     }
 
     fn presets(&self) -> &'static [Preset] {
-        presets!["quick", "paper", "paper-10"]
+        presets!["quick", "paper", "paper-10", "causal"]
     }
 
     fn class_names(&self, recipe: &Recipe) -> Vec<String> {
