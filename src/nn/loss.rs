@@ -221,7 +221,8 @@ pub fn l1_loss<B: Backend>(output: &Var<B>, target: &Var<B>, reduction: LossRedu
     reduced(&difference("l1_loss", output, target)?.abs()?, reduction)
 }
 
-/// Half the squares of the differences up to `delta`, and `delta` (|difference| - delta / 2) beyond (Huber 1964).
+/// Half the squares of the differences up to `delta`, and `delta` (|difference| - delta / 2) beyond (Huber 1964). PyTorch's smooth L1 loss
+/// with `beta` is this with `delta = beta`, divided by it.
 ///
 /// # Errors
 /// As [`mse_loss`]; [`Error::Config`] where `delta` is not positive and finite.

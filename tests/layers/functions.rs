@@ -1,6 +1,6 @@
 //! Functions made of ops: values against their plain definitions, gradients against differences.
 
-use pspikessm::autodiff::{Array, Conv, Generate, Padding, Pool, Tape, Var, gradcheck};
+use pspikessm::autodiff::{Array, Conv, Generate, Padding, Pool, Tape, Var, gradcheck, gradgradcheck};
 use pspikessm::backend::*;
 use pspikessm::{Error, Result};
 
@@ -27,7 +27,7 @@ fn at(x: &Array, index: &[usize]) -> f64 {
     x.values[index.iter().zip(&x.shape).fold(0, |at, (i, len)| at * len + i)]
 }
 
-/// The function's values are `want`, to `tolerance` of the largest, and its gradients those by differences.
+/// The function's values are `want`, to `tolerance` of the largest, and its gradients, and theirs, those by differences.
 fn holds(what: &str, inputs: &[Array], want: &Array, tolerance: f64, f: impl Fn(&[V]) -> Result<V>) {
     let cpu = Host::new();
     let tape = Tape::new(&cpu);
@@ -38,6 +38,7 @@ fn holds(what: &str, inputs: &[Array], want: &Array, tolerance: f64, f: impl Fn(
         assert!((got - want).abs() <= tolerance * largest, "{what}, entry {i}: {got} and not {want}");
     }
     gradcheck(&cpu, |_, v| f(v), inputs).unwrap_or_else(|error| panic!("{what}: {error}"));
+    gradgradcheck(&cpu, |_, v| f(v), inputs).unwrap_or_else(|error| panic!("{what}, twice: {error}"));
 }
 
 fn array(shape: &[usize], f: impl FnMut(&[usize]) -> f64) -> Array {

@@ -1,6 +1,6 @@
 //! Losses against their plain definitions, PyTorch's among them, and their gradients against differences.
 
-use pspikessm::autodiff::{Array, Generate, Tape, Var, gradcheck};
+use pspikessm::autodiff::{Array, Generate, Tape, Var, gradcheck, gradgradcheck};
 use pspikessm::backend::*;
 use pspikessm::nn::{CrossEntropy, LossReduction, bce_with_logits, huber_loss, l1_loss, mse_loss};
 use pspikessm::{Error, Result};
@@ -12,7 +12,7 @@ fn var(tape: &Tape<Host>, x: &Array) -> V {
     tape.leaf(&tape.backend().from_vec(x.values.clone(), &x.shape).unwrap())
 }
 
-/// The loss is `want`, and its gradients are those by differences.
+/// The loss is `want`, and its gradients, and theirs, are those by differences.
 fn holds(what: &str, inputs: &[Array], want: &[f64], f: impl Fn(&[V]) -> Result<V>) {
     let cpu = Host::new();
     let tape = Tape::new(&cpu);
@@ -22,6 +22,7 @@ fn holds(what: &str, inputs: &[Array], want: &[f64], f: impl Fn(&[V]) -> Result<
     let largest = want.iter().fold(1.0f64, |largest, v| largest.max(v.abs()));
     assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() <= 1e-13 * largest), "{what}: {got:?} and not {want:?}");
     gradcheck(&cpu, |_, v| f(v), inputs).unwrap_or_else(|error| panic!("{what}: {error}"));
+    gradgradcheck(&cpu, |_, v| f(v), inputs).unwrap_or_else(|error| panic!("{what}, twice: {error}"));
 }
 
 /// -ln softmax of logits (B, classes, inner), class by class: a list a sample.
