@@ -23,7 +23,7 @@ fn says<T>(answer: Result<T>, parts: &[&str]) {
 }
 
 /// Ops that are differentiable once in every case, and in some.
-const ONCE: [&str; 4] = ["lif", "fire", "dplr_kernel", "diag_kernel"];
+const ONCE: [&str; 5] = ["lif", "plif", "fire", "dplr_kernel", "diag_kernel"];
 const ONCE_SAMPLED: [&str; 1] = ["spike"];
 
 #[test]
