@@ -346,18 +346,13 @@ impl<B: Backend> Tape<B> {
                 let late = || Error::value(name, format!("input {i} was computed after this, and is not of this segment"));
                 let below = recording.nodes.get(*input).ok_or_else(late)?;
                 if below.shape != grad.shape() {
-                    return Err(wrong_shape(name, i, &below.shape, grad.shape()));
+                    return shape::exactly(name, &format!("the gradient of input {i}"), &below.shape, grad.shape());
                 }
             }
             add(&self.backend, sums, *input, grad)?;
         }
         Ok(())
     }
-}
-
-/// What is said of an op whose gradient has another shape than its input.
-fn wrong_shape(name: &'static str, input: usize, wanted: &[usize], given: &[usize]) -> Error {
-    Error::shape(name, None, wanted, given, format!("the gradient of input {input} must have its shape"))
 }
 
 /// What is said of an op that keeps a gradient back.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::{Phase, Recording, Tape, Var, no_gradient, wrong_shape};
+use super::{Phase, Recording, Tape, Var, no_gradient};
 use crate::autodiff::{Needs, VarGrads};
 use crate::backend::{Backend, Tensor, shape};
 use crate::error::{Error, Result};
@@ -203,9 +203,7 @@ impl<B: Backend> Tape<B> {
             for (i, input) in inputs.into_iter().enumerate() {
                 let (grad, Some(input)) = (grads.next().flatten(), input.filter(|_| needs.input(i))) else { continue };
                 let grad = grad.ok_or_else(|| no_gradient(name, i))?;
-                if recording.borrow().nodes[input].shape != grad.shape() {
-                    return Err(wrong_shape(name, i, &recording.borrow().nodes[input].shape, grad.shape()));
-                }
+                shape::exactly(name, &format!("the gradient of input {i}"), &recording.borrow().nodes[input].shape, grad.shape())?;
                 add(&mut sums, input, grad)?;
             }
         }
