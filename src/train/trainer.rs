@@ -62,6 +62,9 @@ pub(super) struct State {
 /// What one of a learner's batches is.
 type BatchOf<B, L> = <<L as Learner<B>>::Samples as Samples>::Batch;
 
+/// A batch in its parts, or why it could not be read.
+type PartsOf<B, L> = Result<Vec<BatchOf<B, L>>>;
+
 /// One training run: a learner, its optimiser, and where in the data it is.
 ///
 /// [`Trainer::new`] trains the classifier of a recipe, [`Trainer::of`] any [`Learner`].
@@ -76,7 +79,7 @@ pub struct Trainer<B: Backend, L: Learner<B> = Classifier<B>> {
     pub(super) optimizer: Optimizer<B>,
     pub(super) state: State,
     /// The batches from the coming step on, once one was asked for.
-    feeder: Option<Feeder<Result<Vec<BatchOf<B, L>>>>>,
+    feeder: Option<Feeder<PartsOf<B, L>>>,
     /// Steps of this process that no sample could be read for, and how many of them came last in a row.
     left_out: [u64; 2],
 }
@@ -363,7 +366,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     }
 
     /// The next batch in its parts.
-    fn next_parts(&mut self) -> Result<Vec<BatchOf<B, L>>> {
+    fn next_parts(&mut self) -> PartsOf<B, L> {
         let feeder = match &mut self.feeder {
             Some(feeder) => feeder,
             None => {
