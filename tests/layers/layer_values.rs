@@ -166,7 +166,8 @@ fn first_parameters_are_spread_like_pytorchs() {
         for (name, param) in module.parameters() {
             let bound = bounds.iter().find(|(own, _)| *own == name).unwrap_or_else(|| panic!("{name} was not expected")).1;
             let values = host(&cpu, &param.value());
-            assert!(values.iter().all(|value| value.abs() <= bound), "{name} beyond {bound}");
+            // But for rounding to f32.
+            assert!(values.iter().all(|value| value.abs() <= bound * (1.0 + 1e-7)), "{name} beyond {bound}");
             let mean_square = values.iter().map(|value| value * value).sum::<f64>() / values.len() as f64;
             // Of a uniform number a third of the square of the bound; of 0 nothing.
             assert!((mean_square - bound * bound / 3.0).abs() <= 0.2 * bound * bound / 3.0, "{name}: {mean_square} for {bound}");
