@@ -30,6 +30,7 @@ def case(layer, module, f, inputs, **args):
     with torch.no_grad():
         for i, param in enumerate(module.parameters()):
             param.copy_(draws(100 + i, *param.shape))
+    module.zero_grad()
     leaves = {name: value.clone().requires_grad_(True) for name, value in inputs.items()}
     outputs = f(**leaves)
     cotangents = {name: draws(200 + i, *value.shape) for i, (name, value) in enumerate(outputs.items())}

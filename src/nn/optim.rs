@@ -75,6 +75,24 @@ pub trait UpdateRule<B: Backend> {
     fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>>;
 }
 
+impl<B: Backend, R: UpdateRule<B> + ?Sized> UpdateRule<B> for Box<R> {
+    fn check(&self) -> Result<()> {
+        (**self).check()
+    }
+
+    fn lr(&self) -> f64 {
+        (**self).lr()
+    }
+
+    fn slots(&self) -> &'static [&'static str] {
+        (**self).slots()
+    }
+
+    fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
+        (**self).moved(backend, step, value, slots, grad)
+    }
+}
+
 /// A parameter's new value and slots.
 pub type Moved<B> = (Tensor<B>, Vec<Tensor<B>>);
 

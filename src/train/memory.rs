@@ -5,8 +5,10 @@ use std::path::Path;
 use sysinfo::System;
 
 use super::Recipe;
+use crate::backend::Cpu;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::nn::UpdateRule;
 
 /// What numbers are kept in.
 const BYTES: f64 = size_of::<f32>() as f64;
@@ -24,7 +26,7 @@ struct Data<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Needs {
     parameters: f64,
-    /// The moments.
+    /// What the optimiser remembers.
     optimizer: f64,
     /// The output of every block for the longest batch, or, where these are more, the gradients.
     step: f64,
@@ -40,8 +42,9 @@ impl Needs {
         let Needs { parameters, .. } = Self::of_model(recipe, data);
         let sequences =
             recipe.run.batch.min(data.samples).div_ceil(recipe.run.accumulate) as f64 * if data.set.is_paired() { 2.0 } else { 1.0 };
+        let slots = UpdateRule::<Cpu<f32>>::slots(&recipe.optimizer).len() as f64;
         let block = sequences * data.longest as f64 * recipe.model.block.ssm.d_model as f64 * BYTES;
-        Needs { parameters, optimizer: 2.0 * parameters, step: parameters.max(block * recipe.model.layers as f64) }
+        Needs { parameters, optimizer: slots * parameters, step: parameters.max(block * recipe.model.layers as f64) }
     }
 
     /// Of a model that only answers.
@@ -123,7 +126,7 @@ fn limit() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Cpu, Key};
+    use crate::backend::Key;
     use crate::data::Vocabulary;
     use crate::nn::{Model, Module};
 

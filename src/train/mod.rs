@@ -67,4 +67,4 @@ pub use plan::{Length, Plan, RunConfig, Schedule, SpikePenalty};
 pub use recipe::{ModelRecipe, Recipe};
 pub use samples::Samples;
 pub use tasks::{Preset, Sample, Task};
-pub use trainer::{StepReport, Trainer};
+pub use trainer::{Rule, StepReport, Trainer};

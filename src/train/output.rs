@@ -14,6 +14,7 @@ use super::trainer::Trainer;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::file;
+use crate::nn::UpdateRule;
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const BEST: &str = "best.safetensors";
@@ -184,7 +185,7 @@ impl Output {
     /// Notes the mean of the last `steps` steps.
     pub(super) fn train<B: Backend, L: Learner<B>>(&mut self, trainer: &Trainer<B, L>, steps: usize) -> Result<()> {
         let Some(mean) = trainer.recent(steps) else { return Ok(()) };
-        let lr = trainer.plan().optimizer.lr * trainer.rate_factor();
+        let lr = trainer.optimizer().config.lr() * trainer.rate_factor();
         let line = json!({ "epoch": trainer.epochs_done(), "loss": mean.loss, metric_of(trainer): mean.metric, "lr": lr });
         self.add("train", trainer.steps_done(), line)
     }

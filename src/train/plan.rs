@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Cpu;
 use crate::error::{Error, Result};
-use crate::nn::{AdamWConfig, Cosine, Optimizer, Plateau, check_rate};
+use crate::nn::{Cosine, LinearDecay, OneCycle, OptimizerConfig, Plateau, RateSchedule, StepDecay, UpdateRule, check_rate};
 
 /// The part of a [`Recipe`](super::Recipe) that does not depend on what is trained: its tables `run`, `optimizer` and `schedule`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,16 +13,16 @@ use crate::nn::{AdamWConfig, Cosine, Optimizer, Plateau, check_rate};
 pub struct Plan {
     /// How the data are gone through.
     pub run: RunConfig,
-    /// Learning rate, weight decay and the rest of AdamW.
-    pub optimizer: AdamWConfig,
+    /// What moves the parameters: AdamW unless another rule is named.
+    pub optimizer: OptimizerConfig,
     /// How the learning rates change.
     pub schedule: Schedule,
 }
 
 impl Plan {
     /// Batches of this size, a run of this length, seed 0, and learning rates that stay.
-    pub fn new(batch: usize, length: Length, optimizer: AdamWConfig) -> Self {
-        Plan { run: RunConfig::new(batch, length), optimizer, schedule: Schedule::Constant }
+    pub fn new(batch: usize, length: Length, optimizer: impl Into<OptimizerConfig>) -> Self {
+        Plan { run: RunConfig::new(batch, length), optimizer: optimizer.into(), schedule: Schedule::Constant }
     }
 
     /// The same from another seed.
@@ -43,7 +43,7 @@ impl Plan {
     pub fn check(&self) -> Result<()> {
         self.run.check()?;
         self.schedule.check()?;
-        Optimizer::<Cpu<f32>>::new(self.optimizer).map(drop)
+        UpdateRule::<Cpu<f32>>::check(&self.optimizer)
     }
 
     /// Batches in an epoch of `samples` samples. The last one may be smaller; a single sample that is left over is left out, because
@@ -52,7 +52,8 @@ impl Plan {
         self.run.steps_per_epoch(samples)
     }
 
-    /// The steps of a run on `samples` training samples. It ends where a cosine has reached 0, since nothing is learnt from there on.
+    /// The steps of a run on `samples` training samples. It ends where a cosine, or a line, has reached 0, since nothing is learnt from there
+    /// on.
     pub fn steps(&self, samples: usize) -> u64 {
         self.run.steps(self.schedule, samples)
     }
@@ -112,6 +113,12 @@ pub enum Schedule {
     Constant,
     /// Warm-up and half a cosine, stepped with every batch.
     Cosine(Cosine),
+    /// Warm-up and a straight line down, stepped with every batch.
+    Linear(LinearDecay),
+    /// Down by a factor after every so many steps.
+    Step(StepDecay),
+    /// Up and down once, stepped with every batch.
+    OneCycle(OneCycle),
     /// Down when the validation accuracy has not risen for some epochs.
     Plateau {
         /// What the rates are multiplied by.
@@ -154,10 +161,7 @@ impl RunConfig {
             Length::Steps(steps) => steps,
             Length::Epochs(epochs) => epochs.saturating_mul(self.steps_per_epoch(samples)),
         };
-        match schedule {
-            Schedule::Cosine(cosine) => steps.min(cosine.total),
-            _ => steps,
-        }
+        schedule.end().map_or(steps, |end| steps.min(end))
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -190,10 +194,46 @@ impl RunConfig {
 }
 
 impl Schedule {
+    /// The factor of step `step`, from 0, as far as it goes by the step.
+    pub(super) fn factor(self, step: u64) -> f64 {
+        match self {
+            Schedule::Constant | Schedule::Plateau { .. } => 1.0,
+            Schedule::Cosine(cosine) => cosine.factor(step),
+            Schedule::Linear(line) => line.factor(step),
+            Schedule::Step(decay) => decay.factor(step),
+            Schedule::OneCycle(cycle) => cycle.factor(step),
+        }
+    }
+
+    /// The step from which on nothing is learnt, because the factor stays 0.
+    fn end(self) -> Option<u64> {
+        match self {
+            Schedule::Cosine(Cosine { total, .. }) => Some(total),
+            Schedule::Linear(LinearDecay { total, last: 0.0, .. }) => Some(total),
+            _ => None,
+        }
+    }
+
+    /// The same over `steps` steps, a tenth of them warm-up, where it has a length.
+    pub(super) fn over(self, steps: u64) -> Self {
+        match self {
+            Schedule::Cosine(_) => Schedule::Cosine(Cosine { warmup: steps / 10, total: steps }),
+            Schedule::Linear(line) => Schedule::Linear(LinearDecay { warmup: steps / 10, total: steps, ..line }),
+            Schedule::OneCycle(mut cycle) => {
+                cycle.total = steps;
+                Schedule::OneCycle(cycle)
+            }
+            Schedule::Constant | Schedule::Step(_) | Schedule::Plateau { .. } => self,
+        }
+    }
+
     pub(super) fn check(self) -> Result<()> {
         match self {
             Schedule::Constant => Ok(()),
             Schedule::Cosine(Cosine { warmup, total }) => Cosine::new(warmup, total).map(drop),
+            Schedule::Linear(LinearDecay { warmup, total, last }) => LinearDecay::new(warmup, total, last).map(drop),
+            Schedule::Step(StepDecay { every, decay }) => StepDecay::new(every, decay).map(drop),
+            Schedule::OneCycle(cycle) => cycle.check(),
             Schedule::Plateau { decay, patience } => Plateau::new(decay, patience).map(drop),
         }
     }

@@ -11,7 +11,7 @@ use super::plan::{Length, Plan, RunConfig, Schedule, at_least_one};
 use crate::backend::Cpu;
 use crate::data::{Dataset, text_lines};
 use crate::error::{Error, Result};
-use crate::nn::{AdamWConfig, BlockConfig, Cosine, Encoder, ModelConfig, Optimizer, Pooling};
+use crate::nn::{BlockConfig, Encoder, ModelConfig, OptimizerConfig, Pooling, UpdateRule};
 
 /// What a training run is made of, apart from its data: in TOML a table for each struct below, with its fields.
 /// `src/train/tasks/listops/quick.toml` is one with comments.
@@ -26,8 +26,8 @@ pub struct Recipe {
     pub data: String,
     /// How the data are gone through.
     pub run: RunConfig,
-    /// Learning rate, weight decay and the rest of AdamW. The SSMs have a learning rate of their own.
-    pub optimizer: AdamWConfig,
+    /// What moves the parameters: AdamW's numbers, or those of the `rule` that is named. The SSMs have a learning rate of their own.
+    pub optimizer: OptimizerConfig,
     /// How the learning rates change.
     pub schedule: Schedule,
     /// The model, as far as the data do not settle it.
@@ -103,12 +103,10 @@ impl Recipe {
         text::print(self)
     }
 
-    /// The same over `steps` steps. A cosine gets this length too, a tenth of it warm-up.
+    /// The same over `steps` steps. A cosine, a line and a cycle get this length too, a tenth of it warm-up.
     pub fn with_steps(mut self, steps: u64) -> Self {
         self.run.length = Length::Steps(steps);
-        if let Schedule::Cosine(_) = self.schedule {
-            self.schedule = Schedule::Cosine(Cosine { warmup: steps / 10, total: steps });
-        }
+        self.schedule = self.schedule.over(steps);
         self
     }
 
@@ -127,7 +125,7 @@ impl Recipe {
         [
             ("run", self.run.check()),
             ("schedule", self.schedule.check()),
-            ("optimizer", Optimizer::<Cpu<f32>>::new(self.optimizer).map(drop)),
+            ("optimizer", UpdateRule::<Cpu<f32>>::check(&self.optimizer)),
             ("model", at_least_one("layers", self.model.layers as u64)),
             // Before the block, which checks it too.
             ("model.block.ssm", check_rate(block.ssm.lr).and_then(|()| block.ssm.check())),
@@ -152,7 +150,8 @@ impl Recipe {
         self.run.steps_per_epoch(samples)
     }
 
-    /// The steps of a run on `samples` training samples. It ends where a cosine has reached 0, since nothing is learnt from there on.
+    /// The steps of a run on `samples` training samples. It ends where a cosine, or a line, has reached 0, since nothing is learnt from there
+    /// on.
     pub fn steps(&self, samples: usize) -> u64 {
         self.run.steps(self.schedule, samples)
     }

@@ -16,7 +16,7 @@ use crate::autodiff::{Gradients, Tape};
 use crate::backend::{Backend, Key, SpikeMode, Tensor};
 use crate::data::{self, Splits};
 use crate::error::{Error, Result};
-use crate::nn::{Context, Model, Observed, Optimizer, Plateau};
+use crate::nn::{Context, Model, Observed, Optimizer, Plateau, RateSchedule, UpdateRule};
 
 /// Steps over which the reported training loss is averaged.
 const RECENT: usize = 100;
@@ -59,8 +59,14 @@ pub(super) struct State {
     pub recent: VecDeque<StepReport>,
 }
 
+/// How a trainer's parameters are moved: by the rule of its plan, or by one's own.
+pub type Rule<B> = Box<dyn UpdateRule<B> + Send + Sync>;
+
 /// What one of a learner's batches is.
 type BatchOf<B, L> = <<L as Learner<B>>::Samples as Samples>::Batch;
+
+/// A batch in its parts, or why it could not be read.
+type PartsOf<B, L> = Result<Vec<BatchOf<B, L>>>;
 
 /// One training run: a learner, its optimiser, and where in the data it is.
 ///
@@ -73,10 +79,12 @@ pub struct Trainer<B: Backend, L: Learner<B> = Classifier<B>> {
     /// What a checkpoint says of the splits.
     pub(super) data: BTreeMap<String, String>,
     pub(super) learner: L,
-    pub(super) optimizer: Optimizer<B>,
+    pub(super) optimizer: Optimizer<B, Rule<B>>,
+    /// Rates that go by something else than the plan.
+    schedule: Option<Box<dyn RateSchedule + Send + Sync>>,
     pub(super) state: State,
     /// The batches from the coming step on, once one was asked for.
-    feeder: Option<Feeder<Result<Vec<BatchOf<B, L>>>>>,
+    feeder: Option<Feeder<PartsOf<B, L>>>,
     /// Steps of this process that no sample could be read for, and how many of them came last in a row.
     left_out: [u64; 2],
 }
@@ -131,7 +139,8 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     pub fn of(backend: &B, task: &str, plan: Plan, learner: L, splits: Splits<L::Samples>) -> Result<Self> {
         plan.check()?;
         check_filled(&splits)?;
-        let optimizer = Optimizer::new(plan.optimizer)?;
+        let rule: Rule<B> = Box::new(plan.optimizer);
+        let optimizer = Optimizer::new(rule)?;
         let plateau = match plan.schedule {
             Schedule::Plateau { decay, patience } => Some(Plateau::new(decay, patience)?),
             _ => None,
@@ -147,10 +156,27 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             data,
             learner,
             optimizer,
+            schedule: None,
             state,
             feeder: None,
             left_out: [0; 2],
         })
+    }
+
+    /// This run before its first step with a rule of one's own in the place of the plan's. A checkpoint does not say which rule it was; the
+    /// learner's [`settings`](Learner::settings) may.
+    ///
+    /// # Errors
+    /// What the rule's [`check`](UpdateRule::check) refuses.
+    pub fn with_rule(self, rule: impl UpdateRule<B> + Send + Sync + 'static) -> Result<Self> {
+        let rule: Rule<B> = Box::new(rule);
+        Ok(Trainer { optimizer: Optimizer::new(rule)?, ..self })
+    }
+
+    /// This run with a schedule of one's own in the place of the plan's, such as a closure of the step. It is told of the metric of every
+    /// validation (of an error with its sign changed); what it remembers of that stands in no checkpoint.
+    pub fn with_schedule(self, schedule: impl RateSchedule + Send + Sync + 'static) -> Self {
+        Trainer { schedule: Some(Box::new(schedule)), ..self }
     }
 
     /// What is trained.
@@ -168,8 +194,8 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         self.learner.recipe().map_or_else(|| recipe::to_toml(&self.plan), Recipe::to_toml)
     }
 
-    /// The optimiser with its moments.
-    pub fn optimizer(&self) -> &Optimizer<B> {
+    /// The optimiser with what it remembers.
+    pub fn optimizer(&self) -> &Optimizer<B, Rule<B>> {
         &self.optimizer
     }
 
@@ -227,10 +253,10 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
 
     /// What the learning rates are multiplied by in the coming step.
     pub fn rate_factor(&self) -> f64 {
-        match (self.plan.schedule, &self.state.plateau) {
-            (Schedule::Cosine(cosine), _) => cosine.factor(self.steps_done()),
-            (_, Some(plateau)) => plateau.factor,
-            _ => 1.0,
+        match (&self.schedule, &self.state.plateau) {
+            (Some(own), _) => own.factor(self.steps_done()),
+            (None, Some(plateau)) => plateau.factor,
+            (None, None) => self.plan.schedule.factor(self.steps_done()),
         }
     }
 
@@ -363,7 +389,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     }
 
     /// The next batch in its parts.
-    fn next_parts(&mut self) -> Result<Vec<BatchOf<B, L>>> {
+    fn next_parts(&mut self) -> PartsOf<B, L> {
         let feeder = match &mut self.feeder {
             Some(feeder) => feeder,
             None => {
@@ -412,6 +438,9 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             }
             if let Some(plateau) = &mut self.state.plateau {
                 plateau.observe(metric.rank(found));
+            }
+            if let Some(own) = &mut self.schedule {
+                own.observe(metric.rank(found));
             }
         }
         Ok(found)

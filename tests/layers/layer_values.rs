@@ -117,27 +117,29 @@ fn layers_are_those_of_pytorch() {
     }
 }
 
+/// Holds the gradient of a layer's input (2, 4, 6) to finite differences.
+fn check(what: &str, f: impl Fn(&Context<'_, B>, &Var<B>) -> Result<Var<B>>) {
+    let (cpu, shape) = (B::new(), [2, 4, 6]);
+    let x = pspikessm::autodiff::Array { values: host(&cpu, &cpu.normal(Key::new(5), &shape).unwrap()), shape: shape.into() };
+    let run = |tape: &Tape<B>, inputs: &[Var<B>]| f(&Context::training(tape, Key::new(0)), &inputs[0]);
+    let report = gradcheck(&cpu, run, &[x]).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert!(report.comparisons > 0, "{what}");
+}
+
 #[test]
 fn the_gradients_of_layers_are_finite_differences() {
     let cpu = B::new();
-    let shape = [2, 4, 6];
-    let x = pspikessm::autodiff::Array { values: host(&cpu, &cpu.normal(Key::new(5), &shape).unwrap()), shape: shape.into() };
-    let check = |what: &str, f: &dyn Fn(&Context<'_, B>, &Var<B>) -> Result<Var<B>>| {
-        let run = |tape: &Tape<B>, inputs: &[Var<B>]| f(&Context::training(tape, Key::new(0)), &inputs[0]);
-        let report = gradcheck(&cpu, run, std::slice::from_ref(&x)).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(report.comparisons > 0, "{what}");
-    };
     let (gru, lstm) = (Gru::new(&cpu, Key::new(1), 4, 3).unwrap(), Lstm::new(&cpu, Key::new(2), 4, 3).unwrap());
-    check("gru", &|cx, x| Ok(gru.forward(cx, x, None)?.0));
-    check("lstm", &|cx, x| Ok(lstm.forward(cx, x, None)?.0));
+    check("gru", |cx, x| Ok(gru.forward(cx, x, None)?.0));
+    check("lstm", |cx, x| Ok(lstm.forward(cx, x, None)?.0));
     let norm = RmsNorm::new(&cpu, 4).unwrap();
-    check("rms_norm", &|cx, x| norm.forward(cx, x));
+    check("rms_norm", |cx, x| norm.forward(cx, x));
     for causal in [false, true] {
         let attention = MultiHeadAttention::new(&cpu, Key::new(3), 4, 2).unwrap().causal(causal);
-        check("attention", &|cx, x| attention.forward(cx, x, Some(&[6, 3])));
+        check("attention", |cx, x| attention.forward(cx, x, Some(&[6, 3])));
     }
     let conv = Conv1d::new(&cpu, Key::new(4), [4, 6], 3, Conv::new().causal().groups(2)).unwrap();
-    check("conv1d", &|cx, x| conv.forward(cx, x));
+    check("conv1d", |cx, x| conv.forward(cx, x));
 }
 
 #[test]
@@ -164,7 +166,8 @@ fn first_parameters_are_spread_like_pytorchs() {
         for (name, param) in module.parameters() {
             let bound = bounds.iter().find(|(own, _)| *own == name).unwrap_or_else(|| panic!("{name} was not expected")).1;
             let values = host(&cpu, &param.value());
-            assert!(values.iter().all(|value| value.abs() <= bound), "{name} beyond {bound}");
+            // But for rounding to f32.
+            assert!(values.iter().all(|value| value.abs() <= bound * (1.0 + 1e-7)), "{name} beyond {bound}");
             let mean_square = values.iter().map(|value| value * value).sum::<f64>() / values.len() as f64;
             // Of a uniform number a third of the square of the bound; of 0 nothing.
             assert!((mean_square - bound * bound / 3.0).abs() <= 0.2 * bound * bound / 3.0, "{name}: {mean_square} for {bound}");

@@ -8,7 +8,8 @@ use pspikessm::autodiff::Gradients;
 use pspikessm::backend::*;
 use pspikessm::data::Splits;
 use pspikessm::nn::{
-    AdamWConfig, BlockConfig, Context, Encoder, Input, Linear, Model, ModelConfig, Module, NormKind, Param, SpikeSource, SsmConfig,
+    AdamConfig, AdamWConfig, BlockConfig, Context, Encoder, Input, Linear, LinearDecay, LionConfig, Model, ModelConfig, Module, Moved,
+    NormKind, OneCycle, OptimizerConfig, Param, Plateau, RateSchedule, SgdConfig, SpikeSource, SsmConfig, Step, StepDecay, UpdateRule,
 };
 use pspikessm::train::{
     Better, Ending, Event, FitOptions, Learner, Length, Metric, Output, Plan, Samples, Schedule, Scored, SpikePenalty, Trainer, fit,
@@ -132,6 +133,85 @@ fn any_learner_goes_on_from_its_checkpoint_with_the_bits_of_an_uninterrupted_run
     // Only the weights.
     let other = plane(1).with_weights(output.checkpoint()).unwrap();
     assert_eq!((weights(&other), other.steps_done()), (weights(&first), 0));
+}
+
+#[test]
+fn every_rule_trains_and_goes_on_from_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint.safetensors");
+    let rules: [OptimizerConfig; 4] = [
+        AdamWConfig::new(0.05, 0.01).into(),
+        AdamConfig::new(0.05).into(),
+        SgdConfig::new(0.1).momentum(0.9).into(),
+        LionConfig::new(0.02, 0.01).into(),
+    ];
+    for rule in rules {
+        let run = |epochs| plane_with(Plan::new(5, Length::Epochs(epochs), rule), "as it is");
+        let (mut whole, mut first) = (run(20), run(3));
+        let begun = whole.step().unwrap().unwrap().loss;
+        fit(&mut whole, None, FitOptions::default(), &go()).unwrap();
+        assert!(whole.recent(5).unwrap().loss < 0.2 * begun, "{rule:?}");
+        fit(&mut first, None, FitOptions::default(), &go()).unwrap();
+        first.save(&path).unwrap();
+        let mut second = run(20).resume(&path).unwrap();
+        fit(&mut second, None, FitOptions::default(), &go()).unwrap();
+        assert_eq!(weights(&second), weights(&whole), "{rule:?}");
+        let other = plane_with(Plan::new(5, Length::Epochs(20), AdamWConfig::new(0.5, 0.0)), "as it is");
+        assert!(other.resume(&path).is_err(), "{rule:?}");
+    }
+}
+
+#[test]
+fn schedules_of_a_plan_multiply_the_rates() {
+    let factors = |schedule| {
+        let mut trainer = plane_with(plan(9).schedule(schedule), "");
+        (0..6).map(|_| (trainer.rate_factor(), trainer.step().unwrap()).0).collect::<Vec<_>>()
+    };
+    assert_eq!(factors(Schedule::Step(StepDecay::new(2, 0.5).unwrap())), [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]);
+    let line = factors(Schedule::Linear(LinearDecay::new(2, 10, 0.0).unwrap()));
+    assert_close("a line", &line, &[0.0, 0.5, 1.0, 0.875, 0.75, 0.625], 1e-15);
+    assert_eq!(plane_with(plan(9).schedule(Schedule::Linear(LinearDecay::new(2, 10, 0.0).unwrap())), "").steps_total(), 10);
+    let cycle = OneCycle::new(20).unwrap();
+    assert_eq!(factors(Schedule::OneCycle(cycle)), (0..6).map(|step| cycle.factor(step)).collect::<Vec<_>>());
+}
+
+/// Steps of the rate's size in the direction of the gradient's sign.
+struct SignDescent;
+
+impl UpdateRule<B> for SignDescent {
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn lr(&self) -> f64 {
+        0.125
+    }
+
+    fn slots(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, _: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
+        let size = backend.unary(Unary::Linear(1.0 / step.lr, 0.0), &backend.unary(Unary::Sqrt, &backend.unary(Unary::Square, grad)?)?)?;
+        Ok((backend.binary(Binary::Sub, value, &backend.binary(Binary::Div, grad, &size)?)?, Vec::new()))
+    }
+}
+
+#[test]
+fn a_rule_and_a_schedule_of_ones_own_stand_in_the_place_of_the_plans() {
+    let mut trainer = plane(3).with_rule(SignDescent).unwrap().with_schedule(|step: u64| if step == 1 { 0.5 } else { 1.0 });
+    let values = |trainer: &Trainer<B, Plane>| weights(trainer).into_iter().map(f64::from_bits).collect::<Vec<_>>();
+    for want in [0.125, 0.0625, 0.125] {
+        let before = values(&trainer);
+        trainer.step().unwrap();
+        let moved: Vec<f64> = values(&trainer).iter().zip(before).map(|(after, before)| (after - before).abs()).collect();
+        assert_close("moves", &moved, &[want; 3], 1e-12);
+    }
+    // A plateau of one's own is told of every validation: here of a run that stands still.
+    let still = Plan::new(5, Length::Epochs(2), SgdConfig::new(0.0));
+    let mut still = plane_with(still, "").with_schedule(Plateau::new(0.25, 0).unwrap());
+    fit(&mut still, None, FitOptions::default(), &go()).unwrap();
+    assert_eq!(still.rate_factor(), 0.25);
 }
 
 #[test]

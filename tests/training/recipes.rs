@@ -13,10 +13,10 @@ use pspikessm::backend::{Adaptation, Cpu, Discretization, DtTransform, Key, Lif,
 use pspikessm::data::{Dataset, Vocabulary};
 use pspikessm::nn::hippo::{DiagInit, Measure};
 use pspikessm::nn::{
-    Activation, AdamWConfig, BlockConfig, Cosine, Model, ModelConfig, Module, NormKind, PlifConfig, Pooling, SpikeSource, SsmConfig,
-    SsmInit,
+    Activation, AdamWConfig, BlockConfig, Cosine, LinearDecay, Model, ModelConfig, Module, NormKind, PlifConfig, Pooling, SgdConfig,
+    SpikeSource, SsmConfig, SsmInit,
 };
-use pspikessm::train::{Length, Recipe, Schedule, tasks};
+use pspikessm::train::{Length, Recipe, Schedule, SpikePenalty, tasks};
 
 /// Every recipe of the crate under its task and its file's name, as in "listops-quick".
 fn embedded() -> BTreeMap<String, String> {
@@ -267,7 +267,7 @@ fn any_recipe() -> impl Strategy<Value = Recipe> {
             (recipe.name, recipe.data, recipe.schedule) = (name, data, schedule);
             let mut optimizer = AdamWConfig::new(lr, weight_decay);
             (optimizer.beta1, optimizer.beta2, optimizer.eps) = (beta1, beta2, eps);
-            recipe.optimizer = optimizer;
+            recipe.optimizer = optimizer.into();
             let pooling = if last { Pooling::Last } else { Pooling::Mean };
             (recipe.model.layers, recipe.model.pooling, recipe.model.causal, recipe.model.block) = (layers, pooling, causal, block);
             (recipe.run.batch, recipe.run.accumulate, recipe.run.clip) = (accumulate + more, accumulate, clip);
@@ -387,7 +387,7 @@ fn says(message: &str, parts: &[&str]) -> bool {
 fn every_kind_of_value_can_be_set() {
     let base = || Recipe::parse(QUICK, "").unwrap();
     type Change = fn(&mut Recipe);
-    let cases: [(&str, &str, Change); 40] = [
+    let cases: [(&str, &str, Change); 43] = [
         ("data", "other", |r| r.data = "other".into()),
         ("data", "35", |r| r.data = "35".into()),
         ("data", "\"35\"", |r| r.data = "35".into()),
@@ -400,10 +400,15 @@ fn every_kind_of_value_can_be_set() {
         ("run.early_stop", "2", |r| r.run.early_stop = Some(2)),
         ("run.early_stop", "none", |r| r.run.early_stop = None),
         ("run.clip", "1.5", |r| r.run.clip = Some(1.5)),
-        ("optimizer.lr", "1", |r| r.optimizer.lr = 1.0),
-        ("optimizer.weight_decay", "5e-2", |r| r.optimizer.weight_decay = 0.05),
-        ("optimizer.beta1", "0.8", |r| r.optimizer.beta1 = 0.8),
+        ("optimizer.lr", "1", |r| r.optimizer.set_lr(1.0)),
+        ("optimizer.weight_decay", "5e-2", |r| r.optimizer = AdamWConfig::new(0.01, 0.05).into()),
+        ("optimizer.beta1", "0.8", |r| r.optimizer = AdamWConfig::new(0.01, 0.01).beta1(0.8).into()),
         ("schedule.cosine.total", "40", |r| r.schedule = cosine(1, 40)),
+        ("optimizer", "{ rule = 'sgd', lr = 0.1, momentum = 0.9, weight_decay = 0 }", |r| {
+            r.optimizer = SgdConfig::new(0.1).momentum(0.9).into();
+        }),
+        ("schedule.linear", "{ warmup = 1, total = 9 }", |r| r.schedule = Schedule::Linear(LinearDecay::new(1, 9, 0.0).unwrap())),
+        ("run.spike_penalty.weight", "0.5", |r| r.run.spike_penalty = Some(SpikePenalty { weight: 0.5, rate: 0.0 })),
         ("schedule", "constant", |r| r.schedule = Schedule::Constant),
         ("schedule.plateau", "{}", |r| r.schedule = PLATEAU),
         ("schedule.plateau.patience", "3", |r| r.schedule = Schedule::Plateau { decay: 0.2, patience: 3 }),
@@ -484,7 +489,7 @@ fn what_cannot_be_set_is_an_error_that_says_why() {
         ("optimizer.lr", "true", &["optimizer.lr=true", "boolean"]),
         ("model.block.residual", "maybe", &["residual=maybe", "boolean"]),
         ("model.block.norm", "group", &["norm=group", "unknown variant `group`"]),
-        ("schedule", "linear", &["schedule=linear", "unknown variant `linear`"]),
+        ("schedule", "square", &["schedule=square", "unknown variant `square`"]),
         ("schedule", "none", &["schedule=none", "missing field `schedule`"]),
         ("schedule", "plateau", &["schedule=plateau", "plateau"]),
         ("schedule.cosine.patience", "3", &["schedule.cosine.patience=3", "unknown field `patience`"]),

@@ -384,7 +384,7 @@ fn a_checkpoint_of_another_run_is_an_error_that_names_the_difference() {
     mentions(&refused(with(&|r| r.run.batch = 5)), &["run.batch = 4", "run.batch = 5"]);
     mentions(&refused(with(&|r| r.run.accumulate = 2)), &["run.accumulate = 1", "run.accumulate = 2"]);
     mentions(&refused(recipe(17)), &["schedule.cosine.total = 16", "schedule.cosine.total = 17"]);
-    mentions(&refused(with(&|r| r.optimizer.lr = 0.5)), &["optimizer.lr = 0.01", "optimizer.lr = 0.5"]);
+    mentions(&refused(with(&|r| r.optimizer.set_lr(0.5))), &["optimizer.lr = 0.01", "optimizer.lr = 0.5"]);
     mentions(&refused(with(&|r| r.model.block.residual = false)), &["model.block.residual = true", "model.block.residual = false"]);
     mentions(&refused(with(&|r| r.data = "other".into())), &["data = \"tiny\"", "data = \"other\""]);
     // Values that may be missing, on either side.

@@ -288,7 +288,7 @@ fn metrics_and_checkpoints_come_as_often_as_asked() {
 fn a_run_that_breaks_off_leaves_its_last_checkpoint() {
     // A rate that overflows at the peak of the warm-up, after two small steps.
     let mut recipe = changed(recipe(10), |r| r.schedule = Schedule::Cosine(Cosine { warmup: 9, total: 10 }));
-    recipe.optimizer.lr = 1e37;
+    recipe.optimizer.set_lr(1e37);
     let good = |every: u64| {
         let dir = tempfile::tempdir().unwrap();
         let mut output = Output::open(dir.path()).unwrap();
@@ -329,7 +329,7 @@ fn a_recipe_that_makes_no_sense_is_an_error() {
         (recipe(0), "steps = 0"),
         (changed(recipe(2), |r| (r.run.length, r.schedule) = (Length::Epochs(0), Schedule::Constant)), "epochs = 0"),
         (changed(recipe(2), |r| r.model.layers = 0), "layers = 0"),
-        (changed(recipe(2), |r| r.optimizer = AdamWConfig::new(f64::NAN, 0.0)), "lr = NaN"),
+        (changed(recipe(2), |r| r.optimizer = AdamWConfig::new(f64::NAN, 0.0).into()), "lr = NaN"),
         (changed(recipe(2), |r| r.schedule = Schedule::Plateau { decay: 2.0, patience: 1 }), "decay = 2"),
     ] {
         mentions(&recipe.check().unwrap_err().to_string(), &[part]);
@@ -340,7 +340,7 @@ fn a_recipe_that_makes_no_sense_is_an_error() {
 #[test]
 fn a_learning_rate_out_of_bounds_stops_the_run() {
     let mut recipe = changed(recipe(4), |r| r.schedule = Schedule::Constant);
-    recipe.optimizer.lr = 1e300;
+    recipe.optimizer.set_lr(1e300);
     let error = fit(&mut trainer_of(recipe), None, FitOptions::default(), &go()).unwrap_err();
     assert!(matches!(error, Error::NonFinite { step: 1, .. }));
     mentions(&error.to_string(), &["step 1: encoder.weight is not finite", "learning rate"]);

@@ -61,20 +61,30 @@ fn neurons(generate: &mut Generate, shape: &[usize; 3]) -> [Array; 3] {
     [generate.values(shape, -0.5, 1.5), generate.values(channels, 0.0, 1.0), generate.values(channels, 0.3, 1.0)]
 }
 
+/// What one time step leaves to the next.
+struct State<B: Backend> {
+    v: Var<B>,
+    /// Without a gradient.
+    spikes: Var<B>,
+    theta: Var<B>,
+    /// The adaptation's a.
+    raised: Var<B>,
+}
+
 /// The same recurrence, one step at a time, from spikes with given noise.
 fn step_by_step<B: Backend>(op: &PlifOp, inputs: &[Var<B>]) -> Result<Var<B>> {
     let [x, decay, threshold] = inputs else { return Err(crate::Error::value("plif", "takes x, decay and threshold")) };
     let Plif { soft_reset, adaptation, surrogate } = op.plif;
     let channels = x.shape()[1];
     let (decay, threshold) = (decay.reshape(&[channels, 1])?, threshold.reshape(&[channels, 1])?);
-    let mut state: Option<(Var<B>, Var<B>, Var<B>, Var<B>)> = None;
+    let mut state: Option<State<B>> = None;
     let mut spikes = Vec::new();
     for t in 0..x.shape()[2] {
         let drive = x.slice(2, t, 1)?;
         let zeros = x.tape().constant(&x.tape().backend().full(drive.shape(), 0.0)?);
         let (v, raised) = match state {
             None => (drive, zeros),
-            Some((v, s, theta, raised)) => {
+            Some(State { v, spikes: s, theta, raised }) => {
                 let fading = adaptation.map_or(0.0, |adaptation| adaptation.fading);
                 let rest = if soft_reset { v.clone() } else { v.mul(&s.linear_map(-1.0, 1.0)?)? };
                 let reset = if soft_reset { theta.mul(&s)? } else { zeros };
@@ -86,7 +96,7 @@ fn step_by_step<B: Backend>(op: &PlifOp, inputs: &[Var<B>]) -> Result<Var<B>> {
         let y = v.sub(&theta)?.linear_map(1.0, 0.5)?;
         let noise = Noise::Given(x.tape().backend().full(y.shape(), 0.5)?);
         let s = y.spike(Spike { noise, mode: SpikeMode::Sampled, surrogate })?;
-        state = Some((v, s.detach(), theta, raised));
+        state = Some(State { v, spikes: s.detach(), theta, raised });
         spikes.push(s);
     }
     Var::concat(&spikes.iter().collect::<Vec<_>>(), 2)
