@@ -125,7 +125,7 @@ fn the_paper_recipes_have_the_official_numbers() {
         let [lr, weight_decay] = paper.rates;
         let mut want = recipe.clone();
         (want.model.block, want.model.layers, want.model.pooling, want.model.causal) = (block, layers, Pooling::Mean, false);
-        (want.optimizer, want.schedule) = (AdamWConfig::new(lr, weight_decay), paper.schedule);
+        (want.optimizer, want.schedule) = (AdamWConfig::new(lr, weight_decay).into(), paper.schedule);
         (want.run.batch, want.run.length, want.run.seed) = (paper.batch, Length::Epochs(paper.epochs), paper.seed);
         (want.run.accumulate, want.run.early_stop, want.run.clip) = (1, None, None);
         assert_eq!(recipe, want, "{}", paper.file);
@@ -156,7 +156,7 @@ fn the_digits_are_those_of_the_learning_curve() {
     block.ssm = SsmConfig::new(64, 16);
     (block.ssm.l_max, block.ssm.dropout) = (Some(64), 0.1);
     assert_eq!(digits.model.block, block);
-    assert_eq!((digits.model.layers, digits.run.batch, digits.optimizer), (2, 64, AdamWConfig::new(2e-3, 0.01)));
+    assert_eq!((digits.model.layers, digits.run.batch, digits.optimizer), (2, 64, AdamWConfig::new(2e-3, 0.01).into()));
     assert_eq!((digits.schedule, digits.run.length), (cosine(40, 400), Length::Steps(400)));
 }
 

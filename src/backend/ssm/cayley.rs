@@ -70,10 +70,10 @@ mod tests {
                     let alpha: Vec<f64> = (0..rank)
                         .map(|j| cayley.feed[j] * v + (0..rank).map(|k| cayley.feedback[j * rank + k] * sums[k]).sum::<f64>())
                         .collect();
-                    for n in 0..5 {
+                    for (n, x) in x.iter_mut().enumerate() {
                         let low_rank: C64 = (0..rank).map(|j| system.p[j * 5 + n] * alpha[j]).sum();
-                        let h = x[n] + low_rank + system.b[n] * (system.dt * v);
-                        x[n] = h + cayley.excess[n] * (h + x[n]);
+                        let h = *x + low_rank + system.b[n] * (system.dt * v);
+                        *x = h + cayley.excess[n] * (h + *x);
                     }
                     assert!(x.iter().zip(&want).all(|(x, y)| (x - y).norm() < 1e-13), "rank {rank}, channel {h}, step {t}");
                 }
