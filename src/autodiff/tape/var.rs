@@ -19,6 +19,43 @@ use crate::error::{Error, Result};
 /// assert_eq!(cpu.to_vec(gradients.of(&x)?)?, [3.0, 0.0]);
 /// # Ok(()) }
 /// ```
+///
+/// | ops | methods |
+/// |---|---|
+/// | functions | [`neg`](Self::neg) [`abs`](Self::abs) [`sign`](Self::sign) [`exp`](Self::exp) [`expm1`](Self::expm1) [`ln`](Self::ln) |
+/// | | [`log1p`](Self::log1p) [`sqrt`](Self::sqrt) [`rsqrt`](Self::rsqrt) [`recip`](Self::recip) [`square`](Self::square) |
+/// | | [`powf`](Self::powf) [`powi`](Self::powi) [`sin`](Self::sin) [`cos`](Self::cos) [`tan`](Self::tan) |
+/// | | [`tanh`](Self::tanh) [`sigmoid`](Self::sigmoid) [`erf`](Self::erf) [`floor`](Self::floor) [`ceil`](Self::ceil) |
+/// | | [`round`](Self::round) [`clamp`](Self::clamp) [`scale`](Self::scale) [`linear_map`](Self::linear_map) |
+/// | | [`unary`](Self::unary) |
+/// | activations | [`relu`](Self::relu) [`leaky_relu`](Self::leaky_relu) [`elu`](Self::elu) [`gelu`](Self::gelu) [`silu`](Self::silu) |
+/// | | [`softplus`](Self::softplus) [`softmax`](Self::softmax) [`log_softmax`](Self::log_softmax) |
+/// | of two | [`add`](Self::add) [`sub`](Self::sub) [`mul`](Self::mul) [`div`](Self::div) [`pow`](Self::pow) [`atan2`](Self::atan2) |
+/// | | [`minimum`](Self::minimum) [`maximum`](Self::maximum), and `+ - * /` with variables and numbers |
+/// | comparisons | [`eq`](Self::eq) [`ne`](Self::ne) [`lt`](Self::lt) [`le`](Self::le) [`gt`](Self::gt) [`ge`](Self::ge) |
+/// | | [`select`](Self::select) [`masked_fill`](Self::masked_fill) |
+/// | reductions | [`sum`](Self::sum) [`mean`](Self::mean) [`var`](Self::var) [`std`](Self::std) [`norm`](Self::norm) [`max`](Self::max) |
+/// | | [`min`](Self::min) [`prod`](Self::prod) [`logsumexp`](Self::logsumexp), each also with `_axes` and `_keep` |
+/// | | [`sum_to`](Self::sum_to) [`argmax`](Self::argmax) [`argmin`](Self::argmin) [`moments`](Self::moments) [`cumsum`](Self::cumsum) |
+/// | shapes | [`reshape`](Self::reshape) [`permute`](Self::permute) [`transpose`](Self::transpose) [`squeeze`](Self::squeeze) |
+/// | | [`unsqueeze`](Self::unsqueeze) [`expand`](Self::expand) [`repeat`](Self::repeat) [`flip`](Self::flip) |
+/// | | [`roll`](Self::roll) [`pad`](Self::pad) [`tril`](Self::tril) [`triu`](Self::triu) |
+/// | parts | [`slice`](Self::slice) [`slice_step`](Self::slice_step) [`split`](Self::split) [`chunk`](Self::chunk) |
+/// | | [`concat`](Self::concat) [`stack`](Self::stack) |
+/// | indices | [`index_select`](Self::index_select) [`index_add`](Self::index_add) [`gather`](Self::gather) |
+/// | | [`scatter_add`](Self::scatter_add) [`embed`](Self::embed) |
+/// | products | [`matmul`](Self::matmul) [`matmul_transposed`](Self::matmul_transposed) |
+/// | convolutions | [`conv1d`](Self::conv1d) [`conv2d`](Self::conv2d) [`max_pool1d`](Self::max_pool1d) [`max_pool2d`](Self::max_pool2d) |
+/// | | [`avg_pool1d`](Self::avg_pool1d) [`avg_pool2d`](Self::avg_pool2d) [`long_conv`](Self::long_conv) |
+/// | transforms, recurrences | [`rfft`](Self::rfft) [`irfft`](Self::irfft) [`scan`](Self::scan) [`complex_scan`](Self::complex_scan) |
+/// | normalisation | [`batch_norm`](Self::batch_norm) [`layer_norm`](Self::layer_norm) [`affine`](Self::affine) |
+/// | | [`dropout`](Self::dropout) [`dropout_tied`](Self::dropout_tied) |
+/// | losses | [`cross_entropy`](Self::cross_entropy); others in [`nn`](crate::nn) |
+/// | spikes | [`spike`](Self::spike) [`spike_affine`](Self::spike_affine) [`lif`](Self::lif) [`plif`](Self::plif) [`fire`](Self::fire) |
+/// | | [`mix`](Self::mix) [`mix_with`](Self::mix_with) |
+/// | values | [`value`](Self::value) [`shape`](Self::shape) [`to_vec`](Self::to_vec) [`item`](Self::item) [`tape`](Self::tape) |
+/// | | [`detach`](Self::detach) [`needs_gradient`](Self::needs_gradient) |
+/// | gradients | [`backward`](Self::backward) [`backward_from`](Self::backward_from); twice: [`gradients()`](crate::autodiff::gradients()) |
 pub struct Var<B: Backend> {
     pub(super) tape: Tape<B>,
     pub(super) value: Tensor<B>,

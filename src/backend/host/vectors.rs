@@ -176,7 +176,7 @@ fn transpose_neon(simd: pulp::aarch64::Neon, square: &mut [[f32; ROWS]; ROWS]) {
     }
 }
 
-/// Runs `op` with the vectors of the machine's [`level`].
+/// Runs `op` with the vectors of the machine's level.
 pub fn at_level<Op: WithSimd>(op: Op) -> Op::Output {
     match level() {
         #[cfg(target_arch = "x86_64")]
