@@ -199,7 +199,11 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     fn store_moments(&self, archive: &mut Archive) -> Result<()> {
         let mut moved = Vec::new();
         for (name, param) in self.learner.module().parameters() {
-            let Some(state) = self.optimizer.state(&param) else { continue };
+            let Some(state) = self.optimizer.state(&param) else {
+                // Where no slot tells that a parameter was never moved, its count does.
+                moved.extend(self.slots(&name).next().is_none().then_some(0.0));
+                continue;
+            };
             moved.push(state.step as f64);
             for (name, slot) in self.slots(&name).zip(&state.slots) {
                 archive.insert(&self.backend, name, slot)?;
@@ -215,13 +219,15 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         let mut found = Vec::new();
         for (name, param) in self.learner.module().parameters() {
             let names: Vec<String> = self.slots(&name).collect();
-            if names.iter().all(|name| !archive.tensors.contains_key(name)) {
+            if !names.is_empty() && names.iter().all(|name| !archive.tensors.contains_key(name)) {
                 continue;
             }
             let shape = param.value().shape().to_vec();
             let slots = names.iter().map(|name| archive.tensor(&self.backend, path, name, &shape)).collect::<Result<_>>()?;
             let step = moved.next().ok_or_else(|| damaged(path, MOVED))? as u64;
-            found.push((param, ParamState { step, slots }));
+            if step > 0 {
+                found.push((param, ParamState { step, slots }));
+            }
         }
         Ok(found)
     }

@@ -1,6 +1,6 @@
 //! Training: what a step computes, what is learnt, when a run ends, and what it writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::common::{assert_close, distance, host, parameter};
 use crate::runs::{
@@ -9,7 +9,10 @@ use crate::runs::{
 use pspikessm::Error;
 use pspikessm::backend::*;
 use pspikessm::data::{Dataset, Splits, Vocabulary};
-use pspikessm::nn::{AdamWConfig, Cosine, Module, NormKind, SpikeSource};
+use pspikessm::nn::{
+    AdamConfig, AdamWConfig, Cosine, LinearDecay, LionConfig, Module, NormKind, OneCycle, OptimizerConfig, SgdConfig, SpikeSource,
+    StepDecay,
+};
 use pspikessm::train::{Ending, FitOptions, Length, Origin, Output, Recipe, Schedule, Trainer, fit};
 
 // What is learnt.
@@ -40,6 +43,41 @@ fn a_plateau_lowers_the_rate_after_epochs_without_a_rise() {
     fit(&mut trainer, None, FitOptions::default(), &go()).unwrap();
     assert!(trainer.rate_factor() < 1.0);
     assert_eq!((trainer.steps_done(), trainer.epochs_done()), (24, 4));
+}
+
+#[test]
+fn every_rule_and_schedule_goes_on_from_a_checkpoint_as_if_it_had_never_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules: [OptimizerConfig; 5] = [
+        AdamWConfig::new(1e-2, 0.01).into(),
+        AdamConfig::new(1e-2).weight_decay(0.01).into(),
+        SgdConfig::new(0.05).into(),
+        SgdConfig::new(0.05).momentum(0.9).nesterov(true).into(),
+        LionConfig::new(1e-3, 0.01).into(),
+    ];
+    let schedules = [
+        Schedule::Constant,
+        Schedule::Linear(LinearDecay::new(2, 12, 0.1).unwrap()),
+        Schedule::Step(StepDecay::new(3, 0.5).unwrap()),
+        Schedule::OneCycle(OneCycle::new(12).unwrap()),
+        Schedule::Cosine(Cosine::new(2, 12).unwrap()),
+    ];
+    let mut ends = BTreeSet::new();
+    for (i, (rule, schedule)) in rules.into_iter().zip(schedules).enumerate() {
+        let recipe = changed(recipe(12), |r| (r.optimizer, r.schedule) = (rule, schedule));
+        let path = dir.path().join(format!("{i}.safetensors"));
+        let mut whole = trainer_of(recipe.clone());
+        advance(&mut whole, 5);
+        whole.save(&path).unwrap();
+        advance(&mut whole, 10);
+        let mut resumed = trainer_of(recipe.clone()).resume(&path).unwrap();
+        advance(&mut resumed, 10);
+        assert_eq!(bits(&whole), bits(&resumed), "{rule:?}");
+        assert!(ends.insert(bits(&whole)), "{rule:?} does what another rule does");
+        // Another rule's run does not go on from it.
+        let other = changed(recipe, |r| r.optimizer = SgdConfig::new(0.5).momentum(0.5).into());
+        mentions(&trainer_of(other).resume(&path).unwrap_err().to_string(), &["optimizer."]);
+    }
 }
 
 #[test]
