@@ -78,6 +78,10 @@ pub struct RunConfig {
     pub early_stop: Option<u64>,
     /// The largest L2 norm of all gradients together; a larger one is scaled down to it.
     pub clip: Option<f64>,
+    /// Keep the inputs of blocks alone, and run these again for their gradients: the same bits in less memory and more time. With a spike
+    /// penalty everything is kept.
+    #[serde(default)]
+    pub recompute: bool,
     /// What is added to the loss for spikes that are too many or too few; the loss that is reported is without it.
     pub spike_penalty: Option<SpikePenalty>,
 }
@@ -146,7 +150,7 @@ mod default {
 impl RunConfig {
     /// Batches of this size and a run of this length, from seed 0; the rest as in a file that leaves it out.
     pub fn new(batch: usize, length: Length) -> Self {
-        RunConfig { seed: 0, batch, accumulate: default::accumulate(), length, early_stop: None, clip: None, spike_penalty: None }
+        RunConfig { seed: 0, batch, accumulate: default::accumulate(), length, early_stop: None, clip: None, recompute: false, spike_penalty: None }
     }
 
     /// Batches in an epoch of `samples` samples.

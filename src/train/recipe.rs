@@ -173,7 +173,7 @@ impl Recipe {
 /// What a checkpoint must agree with: as [`Recipe::identity`] says, of a recipe or of a plan.
 pub(super) fn identity(of: &impl Serialize) -> Result<BTreeMap<String, String>> {
     let mut values = text::values(of)?;
-    values.retain(|key, _| key != "name" && key != "run.early_stop" && !key.starts_with("run.length."));
+    values.retain(|key, _| key != "name" && key != "run.early_stop" && key != "run.recompute" && !key.starts_with("run.length."));
     Ok(values)
 }
 

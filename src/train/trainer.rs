@@ -343,6 +343,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         let (tape, observed) = (Tape::new(&self.backend), Observed::new());
         let (cx, penalty) = (Context::training(&tape, key), self.plan.run.spike_penalty);
         let cx = if penalty.is_some() { cx.observe(&observed) } else { cx };
+        let cx = if self.plan.run.recompute { cx.recompute() } else { cx };
         let scored = self.learner.score(&cx, part)?;
         if !scored.value.is_finite() {
             return Err(self.diverged(match self.first_bad_value()? {

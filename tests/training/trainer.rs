@@ -81,6 +81,23 @@ fn every_rule_and_schedule_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(
 }
 
 #[test]
+fn blocks_that_are_run_again_change_nothing_but_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let again = |recomputes: bool| changed(recipe(6), |r| r.run.recompute = recomputes);
+    let (mut kept, mut run_again) = (trainer_of(again(false)), trainer_of(again(true)));
+    advance(&mut kept, 3);
+    advance(&mut run_again, 3);
+    assert_eq!(bits(&kept), bits(&run_again));
+    // Either goes on as the other.
+    kept.save(&path).unwrap();
+    let mut resumed = trainer_of(again(true)).resume(&path).unwrap();
+    advance(&mut resumed, 6);
+    advance(&mut kept, 6);
+    assert_eq!(bits(&kept), bits(&resumed));
+}
+
+#[test]
 fn an_empty_set_is_an_error() {
     let empty = || Dataset::tokens(Vocabulary::new(["a", "b"]).unwrap(), 2);
     for (splits, name) in [
