@@ -400,6 +400,7 @@ fn every_kind_of_value_can_be_set() {
         ("run.early_stop", "2", |r| r.run.early_stop = Some(2)),
         ("run.early_stop", "none", |r| r.run.early_stop = None),
         ("run.clip", "1.5", |r| r.run.clip = Some(1.5)),
+        ("run.recompute", "true", |r| r.run.recompute = true),
         ("optimizer.lr", "1", |r| r.optimizer.set_lr(1.0)),
         ("optimizer.weight_decay", "5e-2", |r| r.optimizer = AdamWConfig::new(0.01, 0.05).into()),
         ("optimizer.beta1", "0.8", |r| r.optimizer = AdamWConfig::new(0.01, 0.01).beta1(0.8).into()),
