@@ -3,7 +3,7 @@
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::vectors::ROWS;
 use crate::backend::unary::with_function;
-use crate::backend::{Lif, Real, Unary};
+use crate::backend::{Adaptation, Lif, Plif, Real, Unary};
 
 dispatch! {
     /// out = scale x + shift, in two roundings as in the parallel pass.
@@ -32,6 +32,11 @@ dispatch! {
 dispatch! {
     /// One step of leaky integrate-and-fire neurons: `carry` is what is left of their potentials, first of the step before, then of this.
     pub fn integrate<E: Real>(lif: &Lif, y: &[E], carry: &mut [E], out: &mut [E]) = integrate_body;
+}
+dispatch! {
+    /// One step of neurons with a decay and a threshold each. Of each `carry` has what the decay multiplies, what the reset takes away, and
+    /// how far the threshold is raised: (3, channels).
+    pub fn integrate_each<E: Real>(neuron: &Plif, decay: &[E], threshold: &[E], y: &[E], carry: &mut [E], out: &mut [E]) = each_body;
 }
 dispatch! {
     /// Zeros and ones as bytes.
@@ -88,6 +93,23 @@ fn integrate_body<I: Isa, E: Real>(lif: &Lif, y: &[E], carry: &mut [E], out: &mu
         let spike = v > threshold;
         *carry = if spike { kept * v - taken } else { decay * v };
         *out = if spike { E::one() } else { E::zero() };
+    }
+}
+
+#[inline(always)]
+fn each_body<I: Isa, E: Real>(neuron: &Plif, decay: &[E], threshold: &[E], y: &[E], carry: &mut [E], out: &mut [E]) {
+    let Adaptation { strength, fading } = neuron.adaptation.unwrap_or(Adaptation { strength: 0.0, fading: 0.0 });
+    let (strength, fading) = (E::of(strength), E::of(fading));
+    let (kept, rest) = carry.split_at_mut(y.len());
+    let (reset, raised) = rest.split_at_mut(y.len());
+    for (h, ((out, kept), (reset, raised))) in out.iter_mut().zip(kept).zip(reset.iter_mut().zip(raised)).enumerate() {
+        let theta = if neuron.adaptation.is_some() { threshold[h] + strength * *raised } else { threshold[h] };
+        let v = decay[h] * *kept + y[h] - *reset;
+        let spike = v > theta;
+        *out = if spike { E::one() } else { E::zero() };
+        *kept = if spike && !neuron.soft_reset { E::zero() } else { v };
+        *reset = if spike && neuron.soft_reset { theta } else { E::zero() };
+        *raised = fading * *raised + *out;
     }
 }
 
