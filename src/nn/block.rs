@@ -263,13 +263,10 @@ impl<B: Backend> Block<B> {
     /// As [`Block::forward`] and [`Ssm::forward_from`]; [`Error::Config`] for neurons that integrate and for a flipped branch.
     pub fn forward_from(&self, cx: &Context<'_, B>, x: &Var<B>, states: Option<&[Var<B>]>) -> Result<(Var<B>, Vec<Var<B>>)> {
         self.check_input(cx, x, None)?;
-        if let SpikeSource::Lif(_) = self.config.source {
-            return Err(Error::config(
-                "source",
-                "lif",
-                "neurons that integrate do not carry their potential over: configure a probability",
-            ));
-        }
+        let SpikeSource::Probability(_) = self.config.source else {
+            let help = "neurons that integrate do not carry their potential over: configure a probability";
+            return Err(Error::config("source", format!("{:?}", self.config.source), help));
+        };
         if self.config.bidirectional && self.config.flip_reverse {
             return Err(Error::config("flip_reverse", true, "the second branch reads the piece that follows: leave the flip out"));
         }

@@ -68,9 +68,9 @@ impl PlifConfig {
 #[derive(Clone, Debug)]
 pub(super) struct PlifNeurons<B: Backend> {
     /// ln(decay / (1 - decay)), (d_model); no weight decay.
-    decay: Param<B>,
+    pub(super) decay: Param<B>,
     /// (d_model); no weight decay.
-    threshold: Param<B>,
+    pub(super) threshold: Param<B>,
     /// What they began as.
     pub config: PlifConfig,
 }

@@ -95,6 +95,11 @@ impl<B: Backend> SpikeSampler<B> {
         matches!(self.source, Source::Probability(_, Some(_)))
     }
 
+    /// The neurons of [`SpikeSource::Plif`].
+    pub(super) fn plif(&self) -> Option<&PlifNeurons<B>> {
+        if let Source::Plif(neurons) = &self.source { Some(neurons) } else { None }
+    }
+
     /// How potentials become spikes.
     pub fn source(&self) -> SpikeSource {
         match &self.source {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use pspikessm::data::speech_commands::{Classes, LENGTH, class_names, load, read_wav};
+use pspikessm::data::speech_commands::{Classes, LENGTH, WavStream, class_names, load, read_wav};
 use pspikessm::data::{Dataset, Encoding, Faults, Splits, Standardization};
 use pspikessm::error::Error;
 use std::collections::{BTreeMap, BTreeSet};
@@ -237,6 +237,29 @@ fn files_as_other_programs_write_them_are_read() {
         let values = read_wav(&path).unwrap_or_else(|error| panic!("file {number}: {error}"));
         assert_eq!(values[..4], [1.0 / 32_768.0, -2.0 / 32_768.0, 3.0 / 32_768.0, 0.0], "file {number}");
     }
+}
+
+#[test]
+fn sound_of_any_length_is_read_as_it_comes() {
+    let samples: Vec<i16> = (0..2 * LENGTH + 7).map(|i| (i * 7919 % 60_000) as i32 - 30_000).map(|sample| sample as i16).collect();
+    let wanted: Vec<f32> = samples.iter().map(|&sample| f32::from(sample) / 32_768.0).collect();
+    let bytes = clip(&samples);
+    // What stands behind the sound is none; a file whose length is not known goes on to its end.
+    for bytes in [[&bytes[..], b"LIST"].concat(), streamed(&bytes[44..], u32::MAX)] {
+        let (mut sound, mut found) = (WavStream::new(&bytes[..], "a pipe").unwrap(), Vec::new());
+        while let values = sound.read(160).unwrap()
+            && !values.is_empty()
+        {
+            assert!(values.len() <= 160);
+            found.extend(values);
+        }
+        assert!(found == wanted);
+    }
+    let stereo = WavStream::new(&wav(Header { channels: 2, ..GOOD }, &[0; 4])[..], "a pipe").map(drop).unwrap_err().to_string();
+    assert!(stereo.contains("a pipe") && stereo.contains("mono"), "{stereo}");
+    let loud = float(&[0.5, 9.0]);
+    let message = WavStream::new(&loud[..], "a pipe").unwrap().read(9).unwrap_err().to_string();
+    assert!(message.contains("byte 48") && message.contains("-1 to 1"), "{message}");
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn pieces_of_a_recording_train_as_the_whole() {
     for (name, config) in variants() {
         let mut block = config.block.clone();
         // Before a channel's first spike the whole convolution is round-off, the piece's 0: no derivative may jump there.
-        if matches!(block.source, SpikeSource::Lif(_)) || block.ssm.activation == Activation::Relu {
+        if !matches!(block.source, SpikeSource::Probability(_)) || block.ssm.activation == Activation::Relu {
             continue;
         }
         if block.bidirectional {
@@ -192,6 +192,7 @@ fn what_cannot_be_carried_is_refused_by_name() {
         (config(BlockConfig::new(ssm())), "bidirectional"),
         (config(BlockConfig::new(ssm().causal()).flip_reverse(true)), "flip_reverse"),
         (config(causal().source(SpikeSource::Lif(lif))), "source"),
+        (config(causal().source(SpikeSource::Plif(PlifConfig::new(0.5)))), "source"),
         (config(causal()).retrieval(true), "retrieval"),
     ] {
         let error = refusal(config, None, false);

@@ -49,6 +49,12 @@ pub fn variants() -> Vec<(String, ModelConfig)> {
         let lif = Lif { decay: 0.8, threshold, soft_reset, surrogate: Surrogate::Clamp };
         all.push((format!("{lif:?}"), block().source(SpikeSource::Lif(lif))));
     }
+    for (soft_reset, adaptation) in
+        [(true, None), (false, Some(Adaptation { strength: 0.3, fading: 0.7 })), (true, Some(Adaptation { strength: 0.3, fading: 0.7 }))]
+    {
+        let plif = PlifConfig::new(0.7).threshold(0.5).soft_reset(soft_reset).adaptation(adaptation);
+        all.push((format!("{plif:?}"), block().source(SpikeSource::Plif(plif))));
+    }
     all.push(("clamped residual".into(), block().clamp_residual(true)));
     all.push(("dropout".into(), BlockConfig::new(ssm().dropout(0.3)).causal().dropout(0.3)));
     all.push(("a step size by exp".into(), BlockConfig::new(ssm().dt_transform(DtTransform::Exp)).causal()));
@@ -68,6 +74,8 @@ pub fn model<E: Real>(cpu: &Cpu<E>, config: &ModelConfig) -> Model<Cpu<E>> {
         let (low, high) = match name.rsplit('.').next().unwrap() {
             "scale" | "running_var" => (0.6, 1.4),
             "shift" | "running_mean" => (-0.2, 0.3),
+            "decay_logit" => (-1.0, 2.0),
+            "threshold" => (0.2, 0.8),
             _ if name.contains("norm.") => (-0.4, 0.9),
             _ => continue,
         };

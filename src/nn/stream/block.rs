@@ -52,7 +52,7 @@ pub struct BlockState<E> {
 pub struct BranchState<E> {
     /// As [`Recurrences::at_rest`].
     pub ssm: Vec<E>,
-    /// Of neurons that integrate, their potentials, of the input and of the output sampler: (streams, tiles 16), or nothing.
+    /// What the neurons of the input and of the output sampler remember: (streams, remembered, tiles 16).
     pub carries: [Vec<E>; 2],
     /// The input spikes of the last steps, where the kernel is cut off: (streams, window, tiles), step t at t modulo the window.
     pub recent: Vec<u16>,
@@ -123,7 +123,7 @@ impl<E: Real> StepBlock<E> {
                 output: Sampler::new(backend, Site::ReverseOutput, &block.reverse_output, (reverse_output, channels), None)?,
             });
         }
-        let draws = if branches.iter().any(|branch| branch.samplers().iter().any(|s| !s.integrates())) { config.draws() } else { 0 };
+        let draws = if branches.iter().any(|branch| branch.samplers().iter().any(|s| s.remembered() == 0)) { config.draws() } else { 0 };
         Ok(StepBlock {
             mixer: Mixer::new(backend, &block.mixer, branches.len())?,
             branches,
@@ -152,7 +152,7 @@ impl<E: Real> StepBlock<E> {
         let lanes = streams * self.width();
         let branch = |branch: &StepBranch<E>| BranchState {
             ssm: branch.ssm.at_rest(streams),
-            carries: branch.samplers().map(|s| vec![E::zero(); if s.integrates() { lanes } else { 0 }]),
+            carries: branch.samplers().map(|s| vec![E::zero(); s.remembered() * lanes]),
             recent: vec![0; branch.ssm.window.unwrap_or(0) * streams * branch.ssm.tiles()],
         };
         BlockState { generators: vec![vec![0; lanes]; self.draws], branches: self.branches.iter().map(branch).collect() }

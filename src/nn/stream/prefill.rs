@@ -28,7 +28,8 @@ impl<E: Real> Stream<E> {
             return Err(Error::value(OP, "this stream is of another model, or of other weights: make it of this one"));
         }
         let cut = model.config().block.ssm.l_max.filter(|_| !self.config.windowed);
-        let integrates = self.weights.blocks.iter().flat_map(|block| &block.branches).any(|b| b.samplers().iter().any(|s| s.integrates()));
+        let integrates =
+            self.weights.blocks.iter().flat_map(|block| &block.branches).any(|b| b.samplers().iter().any(|s| s.remembered() > 0));
         let steps = if integrates { 0 } else { cut.map_or(length, |l_max| length.min(l_max)) };
         // Streams whose samples follow each other are one batch.
         let mut first = 0;

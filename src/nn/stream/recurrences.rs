@@ -305,7 +305,7 @@ fn dplr<E: Real, S: Simd, const RANK: usize, const WINDOW: bool>(
     }
     let beta = E::times(s, scalar(RANK * RANK + RANK), v);
     let zero = E::splat(s, E::zero());
-    let (mut plus, mut minus, mut next) = (E::times(s, scalar(RANK * RANK + RANK + 1), v), zero, [zero; RANK]);
+    let (mut plus, mut minus, mut next) = (E::times(s, scalar(RANK * RANK + RANK + 1), v), zero, [[zero; 2]; RANK]);
     let mut leaks = lanes.leaks.chunks_exact(2 * groups);
     let modes = lanes.modes.chunks_exact(4 * groups).zip(lanes.shared.chunks_exact(2 * (1 + RANK) * groups));
     for ((mode, shared), x) in modes.zip(x.chunks_exact_mut(2 * groups)) {
@@ -326,10 +326,10 @@ fn dplr<E: Real, S: Simd, const RANK: usize, const WINDOW: bool>(
         plus = E::times_plus(s, cr, nr, plus);
         minus = E::times_plus(s, ci, ni, minus);
         let (dr, di) = (E::minus_times(s, ei, ni, E::times_plus(s, er, nr, nr)), E::times_plus(s, ei, nr, E::times_plus(s, er, ni, ni)));
-        for (j, next) in next.iter_mut().enumerate() {
-            *next = E::times_plus(s, part(2 + 2 * j), dr, E::times_plus(s, part(3 + 2 * j), di, *next));
+        for (j, [re, im]) in next.iter_mut().enumerate() {
+            (*re, *im) = (E::times_plus(s, part(2 + 2 * j), dr, *re), E::times_plus(s, part(3 + 2 * j), di, *im));
         }
     }
-    next.into_iter().enumerate().for_each(|(k, next)| sums[k * groups + at] = next);
+    next.into_iter().enumerate().for_each(|(k, [re, im])| sums[k * groups + at] = E::plus(s, re, im));
     E::minus(s, plus, minus)
 }

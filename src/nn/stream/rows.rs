@@ -3,7 +3,7 @@
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::vectors::ROWS;
 use crate::backend::unary::with_function;
-use crate::backend::{Lif, Real, Unary};
+use crate::backend::{Adaptation, Lif, Plif, Real, Unary};
 
 dispatch! {
     /// out = scale x + shift, in two roundings as in the parallel pass.
@@ -34,8 +34,13 @@ dispatch! {
     pub fn integrate<E: Real>(lif: &Lif, y: &[E], carry: &mut [E], out: &mut [E]) = integrate_body;
 }
 dispatch! {
-    /// A tile's zeros and ones as the bits of a word.
-    pub fn to_bits<E: Real>(lanes: &[E], out: &mut [u16]) = bits_body;
+    /// One step of neurons with a decay and a threshold each. Of each `carry` has what the decay multiplies, what the reset takes away, and
+    /// how far the threshold is raised: (3, channels).
+    pub fn integrate_each<E: Real>(neuron: &Plif, decay: &[E], threshold: &[E], y: &[E], carry: &mut [E], out: &mut [E]) = each_body;
+}
+dispatch! {
+    /// Zeros and ones as bytes.
+    fn to_bytes<E: Real>(lanes: &[E], out: &mut [u8]) = bytes_body;
 }
 
 #[inline(always)]
@@ -92,14 +97,41 @@ fn integrate_body<I: Isa, E: Real>(lif: &Lif, y: &[E], carry: &mut [E], out: &mu
 }
 
 #[inline(always)]
-fn bits_body<I: Isa, E: Real>(lanes: &[E], out: &mut [u16]) {
-    for (word, lanes) in out.iter_mut().zip(lanes.as_chunks::<ROWS>().0) {
-        let mut bits = 0u16;
-        for (i, &lane) in lanes.iter().enumerate() {
-            bits |= u16::from(lane > E::zero()) << i;
-        }
-        *word = bits;
+fn each_body<I: Isa, E: Real>(neuron: &Plif, decay: &[E], threshold: &[E], y: &[E], carry: &mut [E], out: &mut [E]) {
+    let Adaptation { strength, fading } = neuron.adaptation.unwrap_or(Adaptation { strength: 0.0, fading: 0.0 });
+    let (strength, fading) = (E::of(strength), E::of(fading));
+    let (kept, rest) = carry.split_at_mut(y.len());
+    let (reset, raised) = rest.split_at_mut(y.len());
+    for (h, ((out, kept), (reset, raised))) in out.iter_mut().zip(kept).zip(reset.iter_mut().zip(raised)).enumerate() {
+        let theta = if neuron.adaptation.is_some() { threshold[h] + strength * *raised } else { threshold[h] };
+        let v = decay[h] * *kept + y[h] - *reset;
+        let spike = v > theta;
+        *out = if spike { E::one() } else { E::zero() };
+        *kept = if spike && !neuron.soft_reset { E::zero() } else { v };
+        *reset = if spike && neuron.soft_reset { theta } else { E::zero() };
+        *raised = fading * *raised + *out;
     }
+}
+
+#[inline(always)]
+fn bytes_body<I: Isa, E: Real>(lanes: &[E], out: &mut [u8]) {
+    out.iter_mut().zip(lanes).for_each(|(byte, &lane)| *byte = u8::from(lane > E::zero()));
+}
+
+/// A tile's zeros and ones as the bits of a word. In two loops: in one, the compiler takes a lane of sixteen words at a time.
+pub fn to_bits<E: Real>(lanes: &[E], out: &mut [u16]) {
+    let mut bytes = [0; 16 * ROWS];
+    for (lanes, words) in lanes.chunks(bytes.len()).zip(out.chunks_mut(16)) {
+        to_bytes(lanes, &mut bytes);
+        for (word, [low, high]) in words.iter_mut().zip(bytes.as_chunks::<8>().0.as_chunks::<2>().0) {
+            *word = u16::from_le_bytes([bits(low), bits(high)]);
+        }
+    }
+}
+
+/// Eight bytes of 0 or 1 as the bits of one: the product moves byte i to bit 56 + i, without carries.
+fn bits(bytes: &[u8; 8]) -> u8 {
+    (u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
 }
 
 /// Zeros and ones of a word's bits.
@@ -113,10 +145,15 @@ pub fn from_bits<E: Real>(words: &[u16], lanes: &mut [E]) {
 
 /// The numbers of the bits that are set.
 pub fn ones(words: &[u16]) -> impl Iterator<Item = usize> {
-    words
-        .iter()
-        .enumerate()
-        .flat_map(|(tile, &word)| (0..ROWS).filter(move |lane| word >> lane & 1 == 1).map(move |lane| tile * ROWS + lane))
+    let of = |(tile, &word): (usize, &u16)| {
+        let mut left = word;
+        std::iter::from_fn(move || {
+            let lane = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(tile * ROWS + lane)
+        })
+    };
+    words.iter().enumerate().flat_map(of)
 }
 
 /// A list, with zeros up to whole tiles.

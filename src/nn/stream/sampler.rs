@@ -1,20 +1,23 @@
 //! A SpikeSampler in steps: the affine map, the norm where one stands between, and the draw or the neuron.
 
 use super::norm::StepNorm;
-use super::rows::{affine, exceed, integrate, padded, to_bits};
+use super::rows::{affine, apply, exceed, integrate, integrate_each, padded, to_bits};
 use super::{Chunk, Noise};
 use crate::backend::host::vectors::ROWS;
-use crate::backend::{Backend, Lif, Real};
-use crate::error::{Error, Result};
-use crate::nn::{Norm, Site, SpikeSampler, SpikeSource};
+use crate::backend::{Backend, Lif, Plif, Real, Unary};
+use crate::error::Result;
+use crate::nn::plif::PlifNeurons;
+use crate::nn::{Norm, Param, Site, SpikeSampler, SpikeSource};
 
 /// How potentials become spikes.
-#[derive(Clone, Copy, Debug)]
-enum Fire {
+#[derive(Debug)]
+enum Fire<E> {
     /// With the uniform numbers of this draw of the block.
     Draw(usize),
     /// By integration.
     Lif(Lif),
+    /// By integration, with a decay and a threshold a channel.
+    Plif { neuron: Plif, decay: Vec<E>, threshold: Vec<E> },
 }
 
 /// Where a block draws spikes, and how.
@@ -26,7 +29,7 @@ pub struct Sampler<E> {
     affine: Option<(Vec<E>, Vec<E>)>,
     /// After the affine map.
     norm: Option<StepNorm<E>>,
-    fire: Fire,
+    fire: Fire<E>,
 }
 
 /// What a sampler makes of some rows.
@@ -49,9 +52,13 @@ impl<E: Real> Sampler<E> {
         let fire = match sampler.source() {
             SpikeSource::Probability(_) => Fire::Draw(draw),
             SpikeSource::Lif(lif) => Fire::Lif(lif),
-            SpikeSource::Plif(_) => {
-                let help = "neurons with learnt decay have no step form yet: configure source = \"probability\" or lif";
-                return Err(Error::config("source", "plif", help));
+            SpikeSource::Plif(config) => {
+                let values =
+                    |pick: fn(&PlifNeurons<B>) -> &Param<B>| sampler.plif().map(|own| backend.to_vec(&pick(own).value())).transpose();
+                let (mut decay, threshold) =
+                    (values(|own| &own.decay)?.unwrap_or_default(), values(|own| &own.threshold)?.unwrap_or_default());
+                apply(Unary::Sigmoid, &mut decay);
+                Fire::Plif { neuron: config.neuron(), decay: padded(&decay), threshold: padded(&threshold) }
             }
         };
         let mut own = Sampler { site, channels, affine: None, norm: None, fire };
@@ -64,19 +71,24 @@ impl<E: Real> Sampler<E> {
         Ok(own)
     }
 
-    /// Whether its neurons remember a potential.
-    pub fn integrates(&self) -> bool {
-        matches!(self.fire, Fire::Lif(_))
+    /// How many numbers a neuron remembers: none where spikes are drawn.
+    pub fn remembered(&self) -> usize {
+        match self.fire {
+            Fire::Draw(_) => 0,
+            Fire::Lif(_) => 1,
+            Fire::Plif { .. } => 3,
+        }
     }
 
     /// Bytes of parameters.
     pub fn bytes(&self) -> usize {
         let affine = self.affine.as_ref().map_or(0, |(scale, shift)| scale.len() + shift.len());
-        (affine + self.norm.as_ref().map_or(0, StepNorm::len)) * size_of::<E>()
+        let neurons = if let Fire::Plif { decay, threshold, .. } = &self.fire { decay.len() + threshold.len() } else { 0 };
+        (affine + neurons + self.norm.as_ref().map_or(0, StepNorm::len)) * size_of::<E>()
     }
 
     /// The spikes of the potentials `x`, (rows, tiles 16), through `scratch`, two rows; `carries` are what the neurons of all streams
-    /// remember, (streams, tiles 16), or nothing.
+    /// remember, (streams, remembered, tiles 16).
     pub fn sample(&self, chunk: &Chunk<'_>, x: &[E], noise: &Noise<E>, carries: &mut [E], scratch: &mut [E], out: Spikes<'_, E>) {
         let width = self.channels.next_multiple_of(ROWS);
         let (first, second) = scratch.split_at_mut(width);
@@ -93,9 +105,12 @@ impl<E: Real> Sampler<E> {
                     first
                 }
             };
-            match self.fire {
-                Fire::Draw(draw) => exceed(potential, noise.row(draw, row, width), lanes),
-                Fire::Lif(lif) => integrate(&lif, potential, &mut carries[(chunk.first + row / chunk.steps) * width..][..width], lanes),
+            let size = self.remembered() * width;
+            let carries = &mut carries[(chunk.first + row / chunk.steps) * size..][..size];
+            match &self.fire {
+                Fire::Draw(draw) => exceed(potential, noise.row(*draw, row, width), lanes),
+                Fire::Lif(lif) => integrate(lif, potential, carries, lanes),
+                Fire::Plif { neuron, decay, threshold } => integrate_each(neuron, decay, threshold, potential, carries, lanes),
             }
             // Neurons that fill up the last tile may integrate to a threshold below zero.
             lanes[self.channels..].fill(E::zero());

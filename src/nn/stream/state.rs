@@ -30,7 +30,9 @@ impl<E: Real> Stream<E> {
             block.set_generators(state, stream, (self.config.key.fold(i), sample, 0));
             for (branch, state) in block.branches.iter().zip(&mut state.branches) {
                 fill_part(&mut state.ssm, place, branch.ssm.remembered() * ROWS, E::zero());
-                state.carries.iter_mut().for_each(|carries| fill_part(carries, place, width, E::zero()));
+                for (sampler, carries) in branch.samplers().into_iter().zip(&mut state.carries).filter(|(s, _)| s.remembered() > 0) {
+                    fill_part(carries, place, sampler.remembered() * width, E::zero());
+                }
                 if let Some(window) = branch.ssm.window {
                     fill_part(&mut state.recent, place, window * branch.ssm.tiles(), 0);
                 }
@@ -43,7 +45,7 @@ impl<E: Real> Stream<E> {
     }
 
     /// What the streams remember, to be written with [`Archive::write`], together with the model's digest. For every stream: its sample
-    /// number, its time step, every SSM's states, the potentials of neurons that integrate, and what is pooled.
+    /// number, its time step, every SSM's states, what neurons that integrate remember, and what is pooled.
     ///
     /// # Errors
     /// None at present.
@@ -113,10 +115,10 @@ fn names(block: usize) -> impl Iterator<Item = String> {
     ["forward", "reverse"].into_iter().map(move |branch| format!("blocks.{block}.{branch}"))
 }
 
-/// What the potentials of the neurons at a site are called.
-fn potentials(name: &str, site: Site) -> String {
+/// What the memory of the neurons at a site is called.
+fn neurons(name: &str, site: Site) -> String {
     let place = if matches!(site, Site::Input | Site::ReverseInput) { "input" } else { "output" };
-    format!("{name}.{place}_potentials")
+    format!("{name}.{place}_neurons")
 }
 
 /// Lanes (tiles, streams, size, 16) to rows (streams, channels, size).
@@ -139,9 +141,10 @@ fn write_branch<E: Real>(archive: &mut Archive, name: &str, branch: &StepBranch<
     let (channels, size) = (branch.ssm.channels, branch.ssm.remembered());
     let mut insert = |name: String, values: &[E], shape: &[usize]| archive.tensors.insert(name, Stored::new(values, shape));
     insert(format!("{name}.states"), &to_rows(&state.ssm, streams, channels, size), &[streams, channels, size]);
-    for (sampler, carries) in branch.samplers().into_iter().zip(&state.carries).filter(|(sampler, _)| sampler.integrates()) {
-        let rows: Vec<E> = carries.chunks_exact(carries.len() / streams).flat_map(|row| &row[..channels]).copied().collect();
-        insert(potentials(name, sampler.site), &rows, &[streams, channels]);
+    for (sampler, carries) in branch.samplers().into_iter().zip(&state.carries).filter(|(s, _)| s.remembered() > 0) {
+        let rows = carries.chunks_exact(channels.next_multiple_of(ROWS));
+        let rows: Vec<E> = rows.flat_map(|row| &row[..channels]).copied().collect();
+        insert(neurons(name, sampler.site), &rows, &[streams, sampler.remembered(), channels]);
     }
     if let Some(window) = branch.ssm.window {
         let words: Vec<E> = state.recent.iter().map(|&word| E::of(f64::from(word))).collect();
@@ -153,10 +156,10 @@ fn read_branch<E: Real>(archive: &Archive, name: &str, branch: &StepBranch<E>, s
     let (channels, size) = (branch.ssm.channels, branch.ssm.remembered());
     let rows = values(archive, &format!("{name}.states"), &[streams, channels, size])?;
     to_lanes(&rows, streams, channels, size, &mut state.ssm);
-    for (sampler, carries) in branch.samplers().into_iter().zip(&mut state.carries).filter(|(sampler, _)| sampler.integrates()) {
-        let rows = values::<E>(archive, &potentials(name, sampler.site), &[streams, channels])?;
-        let width = carries.len() / streams;
-        carries.chunks_exact_mut(width).zip(rows.chunks_exact(channels)).for_each(|(own, row)| own[..channels].copy_from_slice(row));
+    for (sampler, carries) in branch.samplers().into_iter().zip(&mut state.carries).filter(|(s, _)| s.remembered() > 0) {
+        let rows = values::<E>(archive, &neurons(name, sampler.site), &[streams, sampler.remembered(), channels])?;
+        let own = carries.chunks_exact_mut(channels.next_multiple_of(ROWS));
+        own.zip(rows.chunks_exact(channels)).for_each(|(own, row)| own[..channels].copy_from_slice(row));
     }
     if let Some(window) = branch.ssm.window {
         let words = values::<E>(archive, &format!("{name}.recent_spikes"), &[streams, window, branch.ssm.tiles()])?;
