@@ -150,7 +150,16 @@ mod default {
 impl RunConfig {
     /// Batches of this size and a run of this length, from seed 0; the rest as in a file that leaves it out.
     pub fn new(batch: usize, length: Length) -> Self {
-        RunConfig { seed: 0, batch, accumulate: default::accumulate(), length, early_stop: None, clip: None, recompute: false, spike_penalty: None }
+        RunConfig {
+            seed: 0,
+            batch,
+            accumulate: default::accumulate(),
+            length,
+            early_stop: None,
+            clip: None,
+            recompute: false,
+            spike_penalty: None,
+        }
     }
 
     /// Batches in an epoch of `samples` samples.

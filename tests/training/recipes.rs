@@ -387,7 +387,7 @@ fn says(message: &str, parts: &[&str]) -> bool {
 fn every_kind_of_value_can_be_set() {
     let base = || Recipe::parse(QUICK, "").unwrap();
     type Change = fn(&mut Recipe);
-    let cases: [(&str, &str, Change); 43] = [
+    let cases: [(&str, &str, Change); 44] = [
         ("data", "other", |r| r.data = "other".into()),
         ("data", "35", |r| r.data = "35".into()),
         ("data", "\"35\"", |r| r.data = "35".into()),
