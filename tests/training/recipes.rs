@@ -324,7 +324,7 @@ fn a_mistake_in_a_file_is_shown_with_line_and_column() {
         ("[model.block.ssm]", "  colour = 1\n[model.block.ssm]", "25:3", &["unknown field `colour`", "`clamp_residual`"]),
         ("d_model = 4", "d_modell = 4", "26:1", &["unknown field `d_modell`", "`d_model`"]),
         ("norm = \"batch\"", "norm = \"group\"", "22:8", &["unknown variant `group`", "`layer`"]),
-        ("[schedule.cosine]", "[schedule.linear]", "13:11", &["unknown variant `linear`", "`plateau`"]),
+        ("[schedule.cosine]", "[schedule.square]", "13:11", &["unknown variant `square`", "`plateau`"]),
         ("warmup = 1", "warm = 1", "14:1", &["unknown field `warm`", "`warmup`"]),
         ("l_max = 8", "init.dplr = \"hermite\"", "29:13", &["unknown variant `hermite`", "`legs`"]),
         ("{ steps = 16 }", "{ days = 3 }", "7:12", &["unknown variant `days`", "`epochs`"]),
