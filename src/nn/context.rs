@@ -1,8 +1,5 @@
 //! What a forward pass needs beside its input: the tape, the mode, the random numbers, and who counts and observes the spikes.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-
 use super::{Observed, Param, Site, SpikeMeter};
 use crate::autodiff::{Tape, Var};
 use crate::backend::{Backend, Draw, Key, Noise, Samples, SpikeMode, Tensor};
@@ -49,12 +46,7 @@ pub struct Context<'a, B: Backend> {
     pub place: (usize, Site),
     /// The number of the first time step.
     step: u64,
-    /// Where the spikes themselves go.
-    kept: Option<&'a KeptSpikes<B>>,
 }
-
-/// Spikes (B, H, L) of every layer and site of a pass.
-pub(super) type KeptSpikes<B> = RefCell<BTreeMap<(usize, Site), Tensor<B>>>;
 
 impl<'a, B: Backend> Context<'a, B> {
     /// A training pass on `tape`.
@@ -72,7 +64,6 @@ impl<'a, B: Backend> Context<'a, B> {
             observed: None,
             place,
             step: 0,
-            kept: None,
         }
     }
 
@@ -102,11 +93,6 @@ impl<'a, B: Backend> Context<'a, B> {
         Context { observed: Some(observed), ..self }
     }
 
-    /// The same with `kept` taking all sampled spikes.
-    pub(super) fn keeping(self, kept: &'a KeptSpikes<B>) -> Self {
-        Context { kept: Some(kept), ..self }
-    }
-
     /// The same for a part of a larger batch, which begins at sample `first_sample` of it.
     pub fn first_sample(self, first_sample: u64) -> Self {
         Context { samples: Samples { first: first_sample, ..self.samples }, ..self }
@@ -130,7 +116,7 @@ impl<'a, B: Backend> Context<'a, B> {
 
     /// Whether a block is to be run again for its gradients.
     pub(super) fn recomputes(&self) -> bool {
-        self.recompute && self.meter.is_none() && self.observed.is_none() && self.kept.is_none()
+        self.recompute && self.meter.is_none() && self.observed.is_none()
     }
 
     /// What is needed to make the same surroundings on a tape again, once these are gone.
@@ -225,9 +211,6 @@ impl<'a, B: Backend> Context<'a, B> {
         if self.mode == SpikeMode::Expected || self.tape.is_recomputing() {
             return Ok(());
         }
-        if let Some(kept) = self.kept {
-            kept.borrow_mut().insert(self.place, spikes.value().clone());
-        }
         self.meter.map_or(Ok(()), |meter| meter.see(self.backend(), self.place, spikes.value()))
     }
 }
@@ -247,20 +230,7 @@ impl<B: Backend> KeptContext<B> {
     /// The context on this tape.
     pub fn on<'a>(&'a self, tape: &'a Tape<B>) -> Context<'a, B> {
         let KeptContext { training, key, samples, ref given, mode, place, step } = *self;
-        Context {
-            tape,
-            training,
-            key,
-            samples,
-            given: given.as_deref(),
-            mode,
-            recompute: false,
-            meter: None,
-            observed: None,
-            place,
-            step,
-            kept: None,
-        }
+        Context { tape, training, key, samples, given: given.as_deref(), mode, recompute: false, meter: None, observed: None, place, step }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Hand-over: what is there already goes through the parallel form, and the stream goes on by steps.
 
+use std::collections::BTreeMap;
+
 use super::block::{BranchState, StepBranch};
 use super::{OP, Signal, Stream, digest};
 use crate::autodiff::Tape;
 use crate::backend::host::threads::for_each;
 use crate::backend::{Backend, Real};
 use crate::error::{Error, Result};
-use crate::nn::context::KeptSpikes;
-use crate::nn::{Context, Input, Model, Site};
+use crate::nn::{Context, Input, Model, Observed, Site};
 
 impl<E: Real> Stream<E> {
     /// The same as [`Stream::feed`] for streams that have heard nothing, by the parallel form: one forward pass of `model`, whose streams
@@ -50,15 +51,16 @@ impl<E: Real> Stream<E> {
     /// The parallel pass over some streams' first steps.
     fn pass<B: Backend<Elem = E>>(&mut self, backend: &B, model: &Model<B>, part: &Owned, place: (usize, usize, usize)) -> Result<()> {
         let (first, count, steps) = place;
-        let (tape, kept) = (Tape::off(backend), KeptSpikes::default());
-        let cx = Context::evaluation(&tape, self.config.key).first_sample(self.samples[first]).keeping(&kept);
+        let (tape, observed) = (Tape::off(backend), Observed::new());
+        let cx = Context::evaluation(&tape, self.config.key).first_sample(self.samples[first]).observe(&observed);
         let features = backend.to_vec(model.features(&cx, part.input(count))?.value())?;
+        let spikes: BTreeMap<_, _> = observed.spikes().into_iter().collect();
         let mut work: Vec<(&StepBranch<E>, &mut BranchState<E>, Vec<E>)> = Vec::new();
         for (i, (block, state)) in self.weights.blocks.iter().zip(&mut self.blocks).enumerate() {
             for ((branch, state), site) in block.branches.iter().zip(&mut state.branches).zip([Site::Input, Site::ReverseInput]) {
-                let spikes = kept.borrow_mut().remove(&(i, site));
-                let spikes = spikes.ok_or_else(|| Error::value(OP, format!("layer {i} gave no spikes in the parallel pass")))?;
-                work.push((branch, state, backend.to_vec(&spikes)?));
+                let spikes =
+                    spikes.get(&(i, site)).ok_or_else(|| Error::value(OP, format!("layer {i} gave no spikes in the parallel pass")))?;
+                work.push((branch, state, backend.to_vec(spikes.value())?));
             }
         }
         let all = self.samples.len();
