@@ -140,7 +140,7 @@ macro_rules! with_function {
                 $loop
             }
             Unary::Exp => {
-                let $f = |x: $real| (move || x.exp(), move |g: $real| x.exp() * g);
+                let $f = |x: $real| (move || x.vector_exp(), move |g: $real| x.vector_exp() * g);
                 $loop
             }
             Unary::Ln => {
@@ -160,7 +160,7 @@ macro_rules! with_function {
                 $loop
             }
             Unary::Tanh => {
-                let $f = |x: $real| (move || x.tanh(), move |g: $real| (one - x.tanh() * x.tanh()) * g);
+                let $f = |x: $real| (move || x.vector_tanh(), move |g: $real| (one - x.vector_tanh() * x.vector_tanh()) * g);
                 $loop
             }
             Unary::Sigmoid => {
@@ -169,7 +169,7 @@ macro_rules! with_function {
             }
             Unary::Softplus => {
                 // Without overflow.
-                let value = |x: $real| x.max(zero) + (-num_traits::Float::abs(x)).exp().ln_1p();
+                let value = |x: $real| x.max(zero) + (-num_traits::Float::abs(x)).vector_exp().ln_1p();
                 let $f = |x: $real| (move || value(x), move |g: $real| sigmoid(x) * g);
                 $loop
             }
@@ -253,7 +253,7 @@ macro_rules! with_function {
             }
             Unary::Erf => {
                 let factor = <$real>::of(std::f64::consts::FRAC_2_SQRT_PI);
-                let $f = |x: $real| (move || x.erf(), move |g: $real| factor * (-x * x).exp() * g);
+                let $f = |x: $real| (move || x.erf(), move |g: $real| factor * (-x * x).vector_exp() * g);
                 $loop
             }
             Unary::Silu => {
@@ -288,7 +288,7 @@ macro_rules! with_function {
                 let alpha = <$real>::of(alpha);
                 let $f = |x: $real| {
                     let value = move || if x > zero { x } else { alpha * x.exp_m1() };
-                    (value, move |g: $real| if x > zero { g } else { alpha * x.exp() * g })
+                    (value, move |g: $real| if x > zero { g } else { alpha * x.vector_exp() * g })
                 };
                 $loop
             }
@@ -312,5 +312,5 @@ pub(crate) fn sign<E: Real>(x: E) -> E {
 /// 1 / (1 + e^-x).
 #[inline(always)]
 pub(crate) fn sigmoid<E: Real>(x: E) -> E {
-    E::one() / (E::one() + (-x).exp())
+    E::one() / (E::one() + (-x).vector_exp())
 }

@@ -241,7 +241,7 @@ pub fn log_softmax_grad<E: Real>(y: &[E], g: &[E], sizes @ [_, len, inner]: [usi
     let common = sum_axis(g, sizes);
     for_each_row_of(inner, out, |at, out| {
         for (((out, &y), &g), &common) in out.iter_mut().zip(&y[at..]).zip(&g[at..]).zip(&common[beside(at, sizes)]) {
-            *out = g - y.exp_negative() * common;
+            *out = g - y.vector_exp() * common;
         }
     });
 }
@@ -257,12 +257,12 @@ dispatch! { fn log_softmax_slopes<E: Real>(y: &[E], g: &[E], common: E, out: &mu
 
 #[inline(always)]
 fn powers_body<I: Isa, E: Real>(x: &[E], top: E, out: &mut [E]) {
-    out.iter_mut().zip(x).for_each(|(out, &x)| *out = (x - top).exp_negative());
+    out.iter_mut().zip(x).for_each(|(out, &x)| *out = (x - top).vector_exp());
 }
 
 #[inline(always)]
 fn powers_each_body<I: Isa, E: Real>(x: &[E], top: &[E], out: &mut [E]) {
-    out.iter_mut().zip(x).zip(top).for_each(|((out, &x), &top)| *out = (x - top).exp_negative());
+    out.iter_mut().zip(x).zip(top).for_each(|((out, &x), &top)| *out = (x - top).vector_exp());
 }
 
 #[inline(always)]
@@ -277,7 +277,7 @@ fn softmax_slopes_body<I: Isa, E: Real>(y: &[E], g: &[E], common: E, out: &mut [
 
 #[inline(always)]
 fn log_softmax_slopes_body<I: Isa, E: Real>(y: &[E], g: &[E], common: E, out: &mut [E]) {
-    out.iter_mut().zip(y).zip(g).for_each(|((out, &y), &g)| *out = g - y.exp_negative() * common);
+    out.iter_mut().zip(y).zip(g).for_each(|((out, &y), &g)| *out = g - y.vector_exp() * common);
 }
 
 impl<E: Real> Reductions for Cpu<E> {

@@ -139,9 +139,13 @@ unsafe fn gemm_at<E: Gemm + Num>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: *mut E, 
     }
 }
 
-/// Rows and columns of a block at the most. A block packs its operands anew: it must be large enough for that to be little beside the
-/// product, and small enough for the blocks of a layer to be shared evenly.
-const BLOCK: [usize; 2] = [128, 256];
+/// Rows and columns of the largest block, and of the smallest: a block packs its operands anew, so that small ones lose by it what threads
+/// gain.
+const LARGEST: [usize; 2] = [512, 1024];
+const SMALLEST: [usize; 2] = [64, 128];
+
+/// So many blocks are enough to be shared evenly.
+const ENOUGH: usize = 8;
 
 /// Products of fewer multiplications are not worth a second thread.
 const ONE_BLOCK: usize = 1 << 18;
@@ -151,6 +155,24 @@ fn pieces(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clo
     // Whole vectors, where there is more than one piece.
     let size = len.div_ceil(len.div_ceil(most).max(1)).next_multiple_of(16);
     (0..len).step_by(size.max(1)).map(move |start| (start, size.min(len - start)))
+}
+
+/// The most rows and columns of a block of a product: halved until there are enough blocks, while each is worth a thread.
+fn block_size(m: usize, n: usize, k: usize) -> [usize; 2] {
+    let [mut rows, mut columns] = LARGEST;
+    while pieces(m, rows).count() * pieces(n, columns).count() < ENOUGH {
+        let (cut_rows, cut_columns) = (rows > SMALLEST[0], columns > SMALLEST[1]);
+        let work = rows.min(m) * columns.min(n) / 2;
+        if work.saturating_mul(k) < ONE_BLOCK || !(cut_rows || cut_columns) {
+            break;
+        }
+        // The longer side, in blocks' own proportions.
+        if cut_rows && (!cut_columns || 2 * rows.min(m) >= columns.min(n)) { rows /= 2 } else { columns /= 2 }
+    }
+    // Where the inner size is small, a block that is worth a thread is longer.
+    let least = |other: usize| ONE_BLOCK / (other * k).max(1);
+    rows = rows.max(least(columns.min(n)));
+    [rows, columns.max(least(rows.min(m)))]
 }
 
 /// c = a b for a contiguous row-major c, on all cores: by blocks that the shape alone decides, so that the bits do not depend on the
@@ -172,9 +194,7 @@ pub fn gemm_in_blocks<E: Gemm + Num + Send + Sync + Copy>(a: Matrix<'_, E>, b: M
     }
     assert_eq!(k, b.rows, "inner sizes");
     assert!(m * n <= c.len(), "the result fits its slice");
-    // Where the inner size is small, larger ones.
-    let columns = BLOCK[1].max(ONE_BLOCK / (m.min(BLOCK[0]) * k).max(1));
-    let rows = BLOCK[0].max(ONE_BLOCK / (n.min(columns) * k).max(1));
+    let [rows, columns] = block_size(m, n, k);
     let blocks = pieces(m, rows).flat_map(|rows| pieces(n, columns).map(move |columns| (rows, columns))).collect();
     let c = Shared(c.as_mut_ptr());
     for_each(blocks, |_, ((row, rows), (column, columns))| {

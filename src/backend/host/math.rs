@@ -1,13 +1,10 @@
 //! Special functions in f32, branch-free so that loops over them vectorise.
 
-/// Below this, [`exp_negative_f32`] gives what it gives here.
-pub const EXP_NEGATIVE_LEAST: f32 = -87.3;
-
 /// e^x for x <= 0 (results below 2^-126 come out as 2^-126); relative error 2e-7. The caller handles NaN.
 #[inline(always)]
 pub fn exp_negative_f32(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the mantissa
-    let x = x.max(EXP_NEGATIVE_LEAST);
+    let x = x.max(-87.3);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let k = shifted - ROUND;
     let r = (x - k * 0.693_359_4) + k * 2.121_944_4e-4; // ln 2 in two parts: k * 0.693_359_4 is exact
@@ -15,6 +12,36 @@ pub fn exp_negative_f32(x: f32) -> f32 {
     // The exponent field is added in integers: k is at least -126, so the sum stays a normal number.
     let k = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     f32::from_bits((p.to_bits() as i32).wrapping_add(k << 23) as u32)
+}
+
+/// e^x, over the largest number infinity, below the smallest 0; relative error 2e-7. NaN stays NaN.
+#[inline(always)]
+pub fn exp_f32(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    // Beyond these the result is infinite, or 0. Comparisons, so that NaN passes.
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -104.0 { -104.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let k = shifted - ROUND;
+    let r = (x - k * 0.693_359_4) + k * 2.121_944_4e-4;
+    let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_66 + r * (0.041_666_46 + r * (0.008_333_45 + r * 0.001_393_32)))));
+    // 2^k by its halves: alone it need not be a normal number.
+    let k = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let power = |k: i32| f32::from_bits((k.wrapping_add(127) << 23) as u32);
+    let half = k >> 1;
+    p * power(half) * power(k.wrapping_sub(half))
+}
+
+/// tanh x; relative error 3e-7. NaN stays NaN.
+#[inline(always)]
+pub fn tanh_f32(x: f32) -> f32 {
+    let e = exp_f32(-2.0 * x.abs());
+    let large = ((1.0 - e) / (1.0 + e)).copysign(x);
+    // 1 - e cancels for small x: those take the series.
+    let y = x * x;
+    let series = 0.133_333_33 - y * (0.053_968_254 - y * (0.021_869_488 - y * 0.008_863_236));
+    let small = x * (1.0 - y * (0.333_333_34 - y * series));
+    if x.abs() < 0.35 { small } else { large }
 }
 
 /// Phi(x) and phi(x) of the standard normal distribution.
@@ -41,6 +68,24 @@ pub fn normal_cdf_pdf_f32(x: f32) -> (f32, f32) {
 mod tests {
     use super::*;
     use crate::backend::Real;
+
+    #[test]
+    fn exponentials_agree_with_libm_from_overflow_to_underflow() {
+        let mut x = -110.0f32;
+        while x < 95.0 {
+            let (got, want) = (f64::from(exp_f32(x)), f64::from(x).exp());
+            // Of a subnormal number the last place counts.
+            let near = (got - want).abs() <= 2.5e-7 * want + 1.5e-45;
+            assert!(near || want > f64::from(f32::MAX) && got == f64::INFINITY, "exp({x}) = {got}, not {want}");
+            let (got, want) = (f64::from(tanh_f32(x / 8.0)), f64::from(x / 8.0).tanh());
+            assert!((got - want).abs() <= 3e-7 * want.abs(), "tanh({}) = {got}, not {want}", x / 8.0);
+            x += 0.003_7;
+        }
+        assert_eq!((exp_f32(f32::NEG_INFINITY), exp_f32(f32::INFINITY), exp_f32(0.0)), (0.0, f32::INFINITY, 1.0));
+        assert_eq!((tanh_f32(f32::NEG_INFINITY), tanh_f32(f32::INFINITY), tanh_f32(1e-30)), (-1.0, 1.0, 1e-30));
+        assert!(exp_f32(f32::NAN).is_nan() && tanh_f32(f32::NAN).is_nan());
+        assert!(tanh_f32(-0.0).is_sign_negative());
+    }
 
     #[test]
     fn agrees_with_libm_over_the_whole_range() {
