@@ -138,30 +138,41 @@ pub fn argmax_of_ties_and_nan<B: Backend>(lab: &Lab<B>) {
     });
 }
 
+/// The running sums of x along `axis` by the definition.
+fn running_sums(x: &Array, axis: usize, reverse: bool) -> Array {
+    let (mut want, len) = (x.clone(), x.shape[axis]);
+    let mut steps: Vec<usize> = (1..len).collect();
+    if reverse {
+        steps = (0..len.saturating_sub(1)).rev().collect();
+    }
+    for step in steps {
+        let before = if reverse { step + 1 } else { step - 1 };
+        for i in indices(&kept(&x.shape, &[axis])) {
+            let place = |place: usize| want.offset(&[&i[..axis], &[place], &i[axis + 1..]].concat());
+            let (to, from) = (place(step), place(before));
+            want.values[to] += want.values[from];
+        }
+    }
+    want
+}
+
 pub fn cumsum<B: Backend>(lab: &Lab<B>) {
+    let is_right = |x: &Array, axis: usize| {
+        [false, true].into_iter().try_for_each(|reverse| {
+            let got = lab.backend.cumsum(&lab.put(x)?, axis, reverse)?;
+            let what = format!("cumsum along {axis} of {:?}", x.shape);
+            lab.near(&what, &got, &running_sums(x, axis, reverse), lab.tolerance.sums, 1.0)
+        })
+    };
     cases(48, 114, (shape().prop_filter("an axis", |shape| !shape.is_empty()), seed()), |(shape, seed)| {
         let mut dice = Dice::new(seed);
-        let (x, axis) = (lab.signed(&mut dice, &shape), dice.below(shape.len()));
-        for reverse in [false, true] {
-            let mut want = x.clone();
-            let len = shape[axis];
-            let mut steps: Vec<usize> = (1..len).collect();
-            if reverse {
-                steps = (0..len.saturating_sub(1)).rev().collect();
-            }
-            for step in steps {
-                let before = if reverse { step + 1 } else { step - 1 };
-                for i in indices(&kept(&shape, &[axis])) {
-                    let place = |place: usize| want.offset(&[&i[..axis], &[place], &i[axis + 1..]].concat());
-                    let (to, from) = (place(step), place(before));
-                    want.values[to] += want.values[from];
-                }
-            }
-            let got = lab.backend.cumsum(&lab.put(&x)?, axis, reverse)?;
-            lab.near(&format!("cumsum along {axis} of {shape:?}"), &got, &want, lab.tolerance.sums, 1.0)?;
-        }
-        Ok(())
+        let x = lab.signed(&mut dice, &shape);
+        is_right(&x, dice.below(shape.len()))
     });
+    // Rows and columns that are cut into many pieces.
+    for (shape, axis) in [([5, 9000], 1), ([9000, 5], 0), ([1, 30_000], 1)] {
+        once(|| is_right(&lab.signed(&mut Dice::new(3), &shape), axis));
+    }
 }
 
 /// The softmax along an axis, or its logarithm, by the definition, of values that cannot overflow.

@@ -34,9 +34,9 @@ fn every_method<E: Scalar>(device: usize) {
         ($lab:ident; $($family:ident: $($test:ident),+;)+) => { $($(suite::$family::$test(&$lab);)+)+ };
     }
     every_test! { call! lab }
-    // Transforms over the device's memory.
+    // Transforms over the device's memory, scans in pieces.
     lab.backend = lab.backend.with_shared_memory(64);
-    call! { lab; products: rfft, irfft; conv: long_conv, long_conv_gradient, fire, fire_gradient; }
+    call! { lab; products: rfft, irfft; conv: long_conv, long_conv_gradient, fire, fire_gradient; scan: scan, scan_gradient_of_long_sequences; }
 }
 
 /// A training step and an inference pass of models as large as the recipes' and larger: their kernels can be others than those of the

@@ -27,7 +27,7 @@ conformance! {
     tolerance: Tolerance { elementwise: 2e-15, sums: 2e-14, kernels: 1e-12 }
 }
 
-/// Transforms of more than eight points over the device's memory, as Path-X needs them on a small device.
+/// Transforms of more than eight points over the device's memory, as Path-X needs them on a small device, and scans of many pieces.
 #[cfg(feature = "wgpu")]
 mod wgpu_with_little_shared_memory {
     use super::*;
@@ -35,5 +35,7 @@ mod wgpu_with_little_shared_memory {
         Tolerance { elementwise: 2e-6, sums: 1e-5, kernels: 1e-5 };
         products: rfft, irfft;
         conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, fire_does_not_depend_on_the_batch, fire_gradient;
+        reductions: cumsum;
+        scan: scan, scan_gradient, scan_gradient_of_long_sequences, scan_keeps_what_is_not_finite_in_its_place;
     }
 }

@@ -95,6 +95,19 @@ pub(super) fn product<F: Float>(x: DoubleFloat<F>, y: DoubleFloat<F>) -> DoubleF
     normalize::<F>(x.hi * y.hi, (x.hi * y.lo + x.lo * y.hi) + x.lo * y.lo)
 }
 
+/// What rounding took from `xy`, the product of x and y in single numbers.
+#[cube]
+pub(super) fn lost_in_product<F: Float>(x: F, y: F, xy: F) -> F {
+    let bytes = F::type_size();
+    if comptime!(bytes == 4) {
+        let x = pair::<F>(x);
+        let y = pair::<F>(y);
+        ((x.hi * y.hi - xy) + (x.hi * y.lo + x.lo * y.hi)) + x.lo * y.lo
+    } else {
+        fma(x, y, -xy)
+    }
+}
+
 /// x over a small whole number.
 #[cube]
 fn over<F: Float>(x: DoubleFloat<F>, whole: F) -> DoubleFloat<F> {

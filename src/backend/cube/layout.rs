@@ -1,4 +1,4 @@
-//! Moving values: permute, slice, concat, flip, embedding rows.
+//! Moving values: permute, slice, concat, flip, embedding rows, entries by index.
 
 use cubecl::prelude::*;
 
@@ -31,7 +31,7 @@ fn scatter_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>,
 
 /// Turns (length, stride) pairs, first axis first, into what a kernel takes: last axis first, without axes of length 1, and with neighbours
 /// joined that are one run of memory.
-fn axes(axes: impl IntoIterator<Item = (usize, usize)>) -> Vec<usize> {
+pub(super) fn axes(axes: impl IntoIterator<Item = (usize, usize)>) -> Vec<usize> {
     let mut joined: Vec<(usize, usize)> = Vec::new();
     for (len, stride) in axes {
         match joined.last_mut() {
@@ -203,6 +203,61 @@ impl Segments {
     }
 }
 
+/// The entries `index` of the middle axis of x, (outer, size, inner), as (outer, entries, inner).
+#[cube(launch)]
+fn index_select_kernel<F: Float>(x: &Array<F>, index: &Array<u32>, out: &mut Array<F>, size: u32, entries: u32, inner: u32) {
+    if ABSOLUTE_POS < out.len() {
+        let at = ABSOLUTE_POS as u32;
+        let row = at / inner;
+        let outer = row / entries;
+        let from = outer * size + index[(row - outer * entries) as usize];
+        out[ABSOLUTE_POS] = x[(from * inner + at - row * inner) as usize];
+    }
+}
+
+/// One unit for every entry of (outer, len, inner): the sum of the entries of g, (outer, entries, inner), at its `places`, which are
+/// `bounds[i]..bounds[i + 1]` for the entry i of the middle axis.
+#[cube(launch)]
+fn index_add_kernel<F: Float>(
+    g: &Array<F>,
+    places: &Array<u32>,
+    bounds: &Array<u32>,
+    out: &mut Array<F>,
+    len: u32,
+    entries: u32,
+    inner: u32,
+) {
+    if ABSOLUTE_POS < out.len() {
+        let at = ABSOLUTE_POS as u32;
+        let row = at / inner;
+        let outer = row / len;
+        let i = (row - outer * len) as usize;
+        let base = outer * entries * inner + at - row * inner;
+        let end = bounds[i + 1];
+        let mut sum = F::new(0.0);
+        let mut next = bounds[i];
+        while next < end {
+            sum += g[(base + places[next as usize] * inner) as usize];
+            next += 1;
+        }
+        out[ABSOLUTE_POS] = sum;
+    }
+}
+
+/// The positions in `index` of every entry below `len`, in order, and where each entry's begin.
+fn by_entry(index: &[u32], len: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut bounds = vec![0u32; len + 1];
+    index.iter().for_each(|&i| bounds[i as usize + 1] += 1);
+    (0..len).for_each(|i| bounds[i + 1] += bounds[i]);
+    let (mut next, mut places) = (bounds.clone(), vec![0; index.len()]);
+    for (at, &i) in index.iter().enumerate() {
+        let slot = &mut next[i as usize];
+        places[*slot as usize] = at as u32;
+        *slot += 1;
+    }
+    (places, bounds)
+}
+
 impl<R: Runtime, E: Scalar> Layout for Cube<R, E> {
     fn permute(&self, x: &Tensor<Self>, axes: &[usize]) -> Result<Tensor<Self>> {
         shape::permutation("permute", x.shape(), axes)?;
@@ -264,6 +319,31 @@ impl<R: Runtime, E: Scalar> Layout for Cube<R, E> {
         );
         let (cubes, units) = self.units(out.numel());
         tokens_kernel::launch::<E, R>(self.client(), cubes, units, arg(&sums), first.arg(), arg(&out), d_model as u32);
+        Ok(out)
+    }
+
+    fn index_select(&self, x: &Tensor<Self>, axis: usize, index: &[u32]) -> Result<Tensor<Self>> {
+        let shape = shape::index_select("index_select", x.shape(), axis, index)?;
+        let out = self.alloc("index_select", &shape)?;
+        if out.numel() > 0 {
+            let ((size, inner), entries) = (around(x.shape(), axis), self.upload_words("index_select", index)?);
+            let ((cubes, units), [size, count, inner]) = (self.units(out.numel()), [size, index.len(), inner].map(|n| n as u32));
+            index_select_kernel::launch::<E, R>(self.client(), cubes, units, arg(x), entries.arg(), arg(&out), size, count, inner);
+        }
+        Ok(out)
+    }
+
+    fn index_add(&self, g: &Tensor<Self>, axis: usize, index: &[u32], len: usize) -> Result<Tensor<Self>> {
+        let shape = shape::index_add("index_add", g.shape(), axis, index, len)?;
+        let out = self.alloc("index_add", &shape)?;
+        if out.numel() > 0 {
+            let (places, bounds) = by_entry(index, len);
+            let [places, bounds] = [self.upload_words("index_add", &places)?, self.upload_words("index_add", &bounds)?];
+            let ((cubes, units), (_, inner)) = (self.units(out.numel()), around(&shape, axis));
+            let [len, count, inner] = [len, index.len(), inner].map(|n| n as u32);
+            let (g, sums) = (arg(g), arg(&out));
+            index_add_kernel::launch::<E, R>(self.client(), cubes, units, g, places.arg(), bounds.arg(), sums, len, count, inner);
+        }
         Ok(out)
     }
 }

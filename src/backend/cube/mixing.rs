@@ -4,13 +4,12 @@ use cubecl::prelude::*;
 
 use super::convolution::fire::dropped;
 use super::elementwise::functions::{Activation, activated, activation_arg, activation_slope, binary};
-use super::elementwise::reduce::sum_to;
 use super::layout;
 use super::products::matmul::matmul;
 use super::random::draw_uniform;
 use super::storage::arg;
 use super::{Cube, Scalar};
-use crate::backend::{Binary, ChannelMixing, Mixing, Tensor};
+use crate::backend::{Binary, ChannelMixing, Elementwise, Mixing, Tensor};
 use crate::error::Result;
 
 /// Dropout of (batch, channel) rows.
@@ -201,7 +200,7 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
             .iter()
             .map(|part| {
                 let products = matmul(self.cube, g, false, part, true)?;
-                sum_to(self.cube, &products, &products.shape()[1..])
+                self.cube.sum_to(&products, &products.shape()[1..])
             })
             .collect::<Result<_>>()?;
         match &parts[..] {
@@ -233,7 +232,7 @@ pub(super) fn mix_grad<R: Runtime, E: Scalar>(
     let [weight, bias] = [needs[mixing.parts.len()], needs[mixing.parts.len() + 1]];
     grads.push(weight.then(|| mixer.weight_grad(&g)).transpose()?);
     let rows = [1, g.shape()[1], 1];
-    grads.push(bias.then(|| sum_to(cube, &g, &rows).and_then(|sum| sum.reshape(&rows[1..2]))).transpose()?);
+    grads.push(bias.then(|| cube.sum_to(&g, &rows).and_then(|sum| sum.reshape(&rows[1..2]))).transpose()?);
     Ok(grads)
 }
 

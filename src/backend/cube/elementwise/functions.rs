@@ -2,6 +2,10 @@
 
 use cubecl::prelude::*;
 
+use super::math::{
+    angle, erf, expm1, gelu, gelu_slope, log1p, nearest_even, normal_pdf, one_or_nan, positive, power, sigmoid, sign, silu, silu_slope,
+    tanh,
+};
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Cube, Scalar};
 use crate::backend::{Binary, Tensor, Unary, shape};
@@ -50,7 +54,7 @@ fn value<F: Float>(x: F, a: F, b: F, #[comptime] f: Function) -> F {
         Function::Square => x * x,
         Function::Tanh => tanh::<F>(x),
         Function::Sigmoid => sigmoid::<F>(x),
-        Function::Softplus => positive::<F>(x) + ln_1p::<F>((-x.abs()).exp()),
+        Function::Softplus => positive::<F>(x) + log1p::<F>((-x.abs()).exp()),
         Function::Relu => positive::<F>(x),
         Function::Gelu => gelu::<F>(x),
         Function::Clamp => select(x < a, a, select(x > b, b, x)),
@@ -158,178 +162,6 @@ pub(crate) fn activation_slope<F: Float>(activation: &ComptimeOption<Activation>
     }
 }
 
-/// x Phi(x), and its limit 0 where Phi(x) is 0, down to -infinity.
-#[cube]
-fn gelu<F: Float>(x: F) -> F {
-    let cdf = normal_cdf::<F>(x);
-    select(cdf == F::new(0.0), F::new(0.0), x * cdf)
-}
-
-/// Phi(x) + x phi(x), and its limit Phi(x) where phi(x) is 0, out to the infinities.
-#[cube]
-fn gelu_slope<F: Float>(x: F) -> F {
-    let pdf = normal_pdf::<F>(x);
-    let cdf = normal_cdf::<F>(x);
-    select(pdf == F::new(0.0), cdf, cdf + x * pdf)
-}
-
-/// -1, 0 or 1, NaN for NaN.
-#[cube]
-fn sign<F: Float>(x: F) -> F {
-    select(x > F::new(0.0), F::new(1.0), select(x < F::new(0.0), F::new(-1.0), x))
-}
-
-/// The nearest whole number, of two as near the even one.
-#[cube]
-fn nearest_even<F: Float>(x: F) -> F {
-    let below = x.floor();
-    let above = below + F::new(1.0);
-    let past = x - below;
-    let half = F::new(0.5);
-    // Half of an even number is whole.
-    let even = select((below * half).floor() == below * half, below, above);
-    select(past < half, below, select(past > half, above, even))
-}
-
-/// ln(1 + x), accurate for small x: the rounding of 1 + x is made good (Kahan).
-#[cube]
-fn log1p<F: Float>(x: F) -> F {
-    let sum = F::new(1.0) + x;
-    let less = sum - F::new(1.0);
-    // Where 1 + x is 1, and where it is infinite, the correction has no meaning.
-    let corrected = sum.ln() * (x / less);
-    select(less == F::new(0.0), x, select(less == x, sum.ln(), corrected))
-}
-
-/// e^x - 1, accurate for small x.
-#[cube]
-fn expm1<F: Float>(x: F) -> F {
-    let half = tanh::<F>(x * F::new(0.5));
-    // e^x - 1 = 2 t / (1 - t) with t = tanh(x / 2).
-    select(x.abs() < F::new(1.0), F::new(2.0) * half / (F::new(1.0) - half), x.exp() - F::new(1.0))
-}
-
-/// The error function. In f32 near 0 its series, else from Phi; in f64 the device's.
-#[cube]
-fn erf<F: Float>(x: F) -> F {
-    let size = F::type_size();
-    if comptime!(size == 4) {
-        let y = x * x;
-        let inner = F::new(0.1) - y * (F::new(0.023_809_524) - y * (F::new(0.004_629_63) - y * F::new(0.000_757_576)));
-        let series = F::new(1.128_379_2) * x * (F::new(1.0) - y * (F::new(0.333_333_34) - y * inner));
-        let far = F::new(1.0) - F::new(2.0) * normal_cdf::<F>(-x.abs() * F::new(1.414_213_5));
-        select(x.abs() < F::new(0.4), series, select(x < F::new(0.0), -far, far))
-    } else {
-        x.erf()
-    }
-}
-
-/// x / (1 + e^-x), and its limit 0 where the sigmoid is 0, down to -infinity.
-#[cube]
-fn silu<F: Float>(x: F) -> F {
-    let s = sigmoid::<F>(x);
-    select(s == F::new(0.0), F::new(0.0), x * s)
-}
-
-#[cube]
-fn silu_slope<F: Float>(x: F) -> F {
-    let s = sigmoid::<F>(x);
-    let curve = s * sigmoid::<F>(-x);
-    select(curve == F::new(0.0), s, s + x * curve)
-}
-
-/// x^p, also for x below 0 where p is a whole number: a device's own power may be that of a logarithm.
-#[cube]
-fn power<F: Float>(x: F, p: F) -> F {
-    let zero = F::new(0.0);
-    let one = F::new(1.0);
-    let size = x.abs().powf(p);
-    let half = p * F::new(0.5);
-    let whole = p.floor() == p;
-    let odd = half.floor() != half;
-    let below = select(whole, select(odd, -size, size), zero / (x - x));
-    let usual = select(x < zero, below, size);
-    select(p == zero, one, select(bool::cast_from(x.is_nan()), x, usual))
-}
-
-/// 1 where `yes`.
-#[cube]
-fn one_if<F: Float>(yes: bool) -> F {
-    select(yes, F::new(1.0), F::new(0.0))
-}
-
-/// 1, but NaN for NaN.
-#[cube]
-fn one_or_nan<F: Float>(x: F) -> F {
-    select(bool::cast_from(x.is_nan()), x, F::new(1.0))
-}
-
-/// max(x, 0), NaN for NaN.
-#[cube]
-fn positive<F: Float>(x: F) -> F {
-    select(x < F::new(0.0), F::new(0.0), x)
-}
-
-#[cube]
-pub(crate) fn sigmoid<F: Float>(x: F) -> F {
-    // From e^-|x|, which cannot overflow.
-    let e = (-x.abs()).exp();
-    let one = F::new(1.0);
-    select(x < F::new(0.0), e / (one + e), one / (one + e))
-}
-
-/// ln(1 + e) for e in [0, 1]. A device's own `log1p` may round 1 + e first, and lose small e.
-#[cube]
-fn ln_1p<F: Float>(e: F) -> F {
-    let size = F::type_size();
-    if comptime!(size == 4) {
-        let series = F::new(0.5) - e * (F::new(0.333_333_34) - e * (F::new(0.25) - e * F::new(0.2)));
-        select(e < F::new(0.03), e - e * e * series, (F::new(1.0) + e).ln())
-    } else {
-        e.log1p()
-    }
-}
-
-#[cube]
-fn tanh<F: Float>(x: F) -> F {
-    // 1 - e^-2|x| cancels for small x: those take the series.
-    let e = (F::new(-2.0) * x.abs()).exp();
-    let large = (F::new(1.0) - e) / (F::new(1.0) + e);
-    let y = x * x;
-    let series = F::new(0.133_333_33) - y * (F::new(0.053_968_254) - y * F::new(0.021_869_488));
-    let small = x - x * y * (F::new(0.333_333_34) - y * series);
-    select(x.abs() < F::new(0.125), small, select(x < F::new(0.0), -large, large))
-}
-
-/// Phi(x) of the standard normal distribution. In f32 the polynomial of the CPU backend (`host/math.rs`), in f64 the device's erf.
-#[cube]
-pub(crate) fn normal_cdf<F: Float>(x: F) -> F {
-    let size = F::type_size();
-    if comptime!(size == 4) {
-        let s = F::new(1.0) / (F::new(1.0) + F::new(0.212_132_03) * x.abs());
-        let high = F::new(0.544_967_2) + s * (F::new(-0.509_772_7) + s * (F::new(0.484_301_85) - s * F::new(0.129_253_24)));
-        let low = F::new(0.148_521_24) + s * (F::new(0.214_181_49) + s * (F::new(-0.092_826_21) + s * high));
-        let g = s * (F::new(0.169_189_35) + s * (F::new(0.170_690_93) + s * low));
-        let tail = F::new(0.5) * g * (F::new(-0.5) * x * x).exp();
-        select(x > F::new(0.0), F::new(1.0) - tail, tail)
-    } else {
-        F::new(0.5) * (F::new(1.0) + (x / F::new(2.0).sqrt()).erf())
-    }
-}
-
-/// phi(x) of the standard normal distribution.
-#[cube]
-pub(crate) fn normal_pdf<F: Float>(x: F) -> F {
-    let density = (F::new(-0.5) * x * x).exp();
-    let size = F::type_size();
-    if comptime!(size == 4) {
-        density * F::new(0.398_942_3)
-    } else {
-        // 1 / sqrt(2 pi) in full precision, with pi = acos(-1): kernels have no f64 literals.
-        density / (F::new(2.0) * F::new(-1.0).acos()).sqrt()
-    }
-}
-
 #[cube(launch)]
 fn full_kernel<F: Float>(out: &mut Array<F>, value: InputScalar) {
     if ABSOLUTE_POS < out.len() {
@@ -351,8 +183,15 @@ fn unary_grad_kernel<F: Float>(x: &Array<F>, g: &Array<F>, out: &mut Array<F>, f
     }
 }
 
+/// 1 where `yes`.
 #[cube]
-fn join<F: Float>(x: F, y: F, #[comptime] f: Binary) -> F {
+fn one_if<F: Float>(yes: bool) -> F {
+    select(yes, F::new(1.0), F::new(0.0))
+}
+
+/// f(x, y).
+#[cube]
+pub(crate) fn join<F: Float>(x: F, y: F, #[comptime] f: Binary) -> F {
     match f {
         Binary::Add => x + y,
         Binary::Sub => x - y,
@@ -361,9 +200,10 @@ fn join<F: Float>(x: F, y: F, #[comptime] f: Binary) -> F {
         Binary::Min => select(x < y || bool::cast_from(x.is_nan()), x, y),
         Binary::Max => select(x > y || bool::cast_from(x.is_nan()), x, y),
         Binary::Pow => power::<F>(x, y),
-        Binary::Atan2 => x.atan2(y),
+        Binary::Atan2 => angle::<F>(x, y),
         Binary::Eq => one_if::<F>(x == y),
-        Binary::Ne => one_if::<F>(x != y),
+        // Not by `!=`, which says no to NaN on some devices.
+        Binary::Ne => F::new(1.0) - one_if::<F>(x == y),
         Binary::Lt => one_if::<F>(x < y),
         Binary::Le => one_if::<F>(x <= y),
         Binary::Gt => one_if::<F>(x > y),
@@ -401,6 +241,28 @@ fn broadcast_kernel<F: Float>(
             in_y += i * axes[3 * axis + 2];
         }
         out[ABSOLUTE_POS] = join::<F>(x[in_x as usize], y[in_y as usize], f);
+    }
+}
+
+/// a where `mask` is not 0, which NaN is not either, else b. `axes` holds (length, stride in mask, in a, in b) of every axis, the last one
+/// first.
+#[cube(launch)]
+fn pick_kernel<F: Float>(mask: &Array<F>, a: &Array<F>, b: &Array<F>, out: &mut Array<F>, axes: &Array<u32>, #[comptime] rank: usize) {
+    if ABSOLUTE_POS < out.len() {
+        let mut rest = ABSOLUTE_POS as u32;
+        let mut in_mask = 0u32;
+        let mut in_a = 0u32;
+        let mut in_b = 0u32;
+        #[unroll]
+        for axis in 0..rank {
+            let len = axes[4 * axis];
+            let i = rest % len;
+            rest /= len;
+            in_mask += i * axes[4 * axis + 1];
+            in_a += i * axes[4 * axis + 2];
+            in_b += i * axes[4 * axis + 3];
+        }
+        out[ABSOLUTE_POS] = select(mask[in_mask as usize] == F::new(0.0), b[in_b as usize], a[in_a as usize]);
     }
 }
 
@@ -456,6 +318,25 @@ pub(crate) fn binary<R: Runtime, E: Scalar>(
     let axes: Vec<usize> = (0..shape.len()).rev().flat_map(|axis| [shape[axis], strides[0][axis], strides[1][axis]]).collect();
     let axes = cube.sizes(&axes)?.arg();
     broadcast_kernel::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(y), arg(&out), axes, shape.len(), f);
+    Ok(out)
+}
+
+/// `a` where `mask` is not 0, else `b`.
+pub(crate) fn pick<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    mask: &Tensor<Cube<R, E>>,
+    a: &Tensor<Cube<R, E>>,
+    b: &Tensor<Cube<R, E>>,
+) -> Result<Tensor<Cube<R, E>>> {
+    let shape = shape::select(mask.shape(), a.shape(), b.shape())?;
+    let out = cube.alloc("select", &shape)?;
+    if out.numel() > 0 {
+        let strides = [mask, a, b].map(|x| strides(x.shape(), &shape));
+        let axis = |axis: usize| [shape[axis], strides[0][axis], strides[1][axis], strides[2][axis]];
+        let axes = cube.sizes(&(0..shape.len()).rev().flat_map(axis).collect::<Vec<_>>())?;
+        let (cubes, units) = cube.units(out.numel());
+        pick_kernel::launch::<E, R>(cube.client(), cubes, units, arg(mask), arg(a), arg(b), arg(&out), axes.arg(), shape.len());
+    }
     Ok(out)
 }
 

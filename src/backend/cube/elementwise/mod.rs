@@ -1,6 +1,7 @@
 //! The family [`Elementwise`].
 
 pub(super) mod functions;
+pub(super) mod math;
 pub(super) mod reduce;
 
 use cubecl::prelude::Runtime;
@@ -25,9 +26,13 @@ impl<R: Runtime, E: Scalar> Elementwise for Cube<R, E> {
         functions::binary(self, f, x, y)
     }
 
+    fn select(&self, mask: &Tensor<Self>, a: &Tensor<Self>, b: &Tensor<Self>) -> Result<Tensor<Self>> {
+        functions::pick(self, mask, a, b)
+    }
+
     fn sum_to(&self, x: &Tensor<Self>, shape: &[usize]) -> Result<Tensor<Self>> {
         shape::broadcasts_to("sum", shape, x.shape())?;
-        reduce::sum_to(self, x, shape)
+        reduce::fold_to(self, Binary::Add, x, shape)
     }
 
     fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>> {

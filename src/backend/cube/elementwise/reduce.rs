@@ -1,14 +1,16 @@
-//! Sums over axes, and the search for values that are not finite. Sums are added in a fixed order: the same bits every time.
+//! Sums, products and extremes over axes, and the search for values that are not finite. All in a fixed order: the same bits every time.
 
 use cubecl::prelude::*;
 
-use crate::backend::Tensor;
+use super::functions::join;
+use crate::backend::cube::double_float::lost_in_product;
 use crate::backend::cube::launch::UNITS;
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Cube, Scalar};
+use crate::backend::{Binary, Tensor};
 use crate::error::Result;
 
-/// Terms that one cube sums.
+/// Terms that one cube folds.
 const PIECE: usize = 1 << 14;
 
 /// The sum of `mine` over all units of the cube, for all of them; `scratch` holds one number for every unit, a power of two of them.
@@ -20,21 +22,41 @@ pub(crate) fn sum_cube<F: Float>(mine: F, scratch: &mut SharedMemory<F>) -> F {
 /// The sum of `mine` over every `lanes` neighbouring units, a power of two, for all of them.
 #[cube]
 pub(crate) fn sum_lanes<F: Float>(mine: F, lanes: u32, scratch: &mut SharedMemory<F>) -> F {
+    fold_lanes::<F>(mine, lanes, 1u32, scratch, Binary::Add)
+}
+
+/// `mine` of every `lanes` units that are `step` apart, a power of two of them, joined by `f`, for all of them.
+#[cube]
+pub(crate) fn fold_lanes<F: Float>(mine: F, lanes: u32, step: u32, scratch: &mut SharedMemory<F>, #[comptime] f: Binary) -> F {
     scratch[UNIT_POS as usize] = mine;
     sync_cube();
-    let lane = UNIT_POS % lanes;
+    let lane = UNIT_POS / step % lanes;
     let mut width = lanes / 2;
     while width > 0 {
         if lane < width {
-            scratch[UNIT_POS as usize] = scratch[UNIT_POS as usize] + scratch[(UNIT_POS + width) as usize];
+            let other = scratch[(UNIT_POS + width * step) as usize];
+            scratch[UNIT_POS as usize] = join::<F>(scratch[UNIT_POS as usize], other, f);
         }
         sync_cube();
         width /= 2;
     }
-    let sum = scratch[(UNIT_POS - lane) as usize];
+    let all = scratch[(UNIT_POS - lane * step) as usize];
     // No unit may write the scratch again before all have read it.
     sync_cube();
-    sum
+    all
+}
+
+/// What joining numbers by `f` begins with, where `any` is one of them.
+#[cube]
+fn beginning<F: Float>(any: F, #[comptime] f: Binary) -> F {
+    if comptime!(f == Binary::Add) {
+        F::new(0.0)
+    } else if comptime!(f == Binary::Mul) {
+        F::new(1.0)
+    } else {
+        // An extreme, which may count a number twice.
+        any
+    }
 }
 
 /// The sum of `count` entries from `from` on, `stride` apart, for all units of the cube.
@@ -74,20 +96,21 @@ pub(crate) fn offset(axes: &Array<u32>, #[comptime] from: usize, #[comptime] ran
     at
 }
 
-/// One cube for every piece of every output: the sum of the terms `piece * PIECE..` of output `out`, into `out * pieces + piece`.
+/// One cube for every piece of every output: the terms `piece * PIECE..` of output `out` joined by `f`, into `out * pieces + piece`.
 ///
-/// `axes` holds the axes that stay, then those that are summed.
+/// `axes` holds the axes that stay, then those that are folded.
 #[cube(launch)]
-fn sum_pieces<F: Float>(
+fn fold_pieces<F: Float>(
     x: &Array<F>,
     out: &mut Array<F>,
     axes: &Array<u32>,
     terms: u32,
     pieces: u32,
     #[comptime] kept: usize,
-    #[comptime] summed: usize,
+    #[comptime] folded: usize,
     #[comptime] units: usize,
     #[comptime] piece: usize,
+    #[comptime] f: Binary,
 ) {
     let mut scratch = SharedMemory::<F>::new(units);
     let cube = CUBE_POS as u32;
@@ -95,29 +118,49 @@ fn sum_pieces<F: Float>(
         let base = offset(axes, 0usize, kept, cube / pieces);
         let start = (cube % pieces) * comptime!(piece as u32);
         let end = min(start + comptime!(piece as u32), terms);
-        let mut sum = F::new(0.0);
+        let mut so_far = beginning::<F>(x[(base + offset(axes, comptime!(2 * kept), folded, start)) as usize], f);
+        // What rounding took from a product, as a share of it.
+        let mut lost = F::new(0.0);
         let mut i = start + UNIT_POS;
         while i < end {
-            sum += x[(base + offset(axes, comptime!(2 * kept), summed, i)) as usize];
+            let term = x[(base + offset(axes, comptime!(2 * kept), folded, i)) as usize];
+            let next = join::<F>(so_far, term, f);
+            if comptime!(f == Binary::Mul) {
+                lost += lost_in_product::<F>(so_far, term, next) / next;
+            }
+            so_far = next;
             i += CUBE_DIM;
         }
-        let sum = sum_cube::<F>(sum, &mut scratch);
+        // A product that is 0, infinite or NaN has lost nothing.
+        if comptime!(f == Binary::Mul) {
+            let none = bool::cast_from(lost.is_nan()) || bool::cast_from(lost.is_inf());
+            so_far = select(none, so_far, so_far + so_far * lost);
+        }
+        let all = fold_lanes::<F>(so_far, CUBE_DIM, 1u32, &mut scratch, f);
         if UNIT_POS == 0 {
-            out[cube as usize] = sum;
+            out[cube as usize] = all;
         }
     }
 }
 
-/// One unit for every output, for sums of few terms.
+/// One unit for every output, for few terms.
 #[cube(launch)]
-fn sum_few<F: Float>(x: &Array<F>, out: &mut Array<F>, axes: &Array<u32>, terms: u32, #[comptime] kept: usize, #[comptime] summed: usize) {
+fn fold_few<F: Float>(
+    x: &Array<F>,
+    out: &mut Array<F>,
+    axes: &Array<u32>,
+    terms: u32,
+    #[comptime] kept: usize,
+    #[comptime] folded: usize,
+    #[comptime] f: Binary,
+) {
     if ABSOLUTE_POS < out.len() {
         let base = offset(axes, 0usize, kept, ABSOLUTE_POS as u32);
-        let mut sum = F::new(0.0);
+        let mut so_far = beginning::<F>(x[base as usize], f);
         for i in 0..terms {
-            sum += x[(base + offset(axes, comptime!(2 * kept), summed, i)) as usize];
+            so_far = join::<F>(so_far, x[(base + offset(axes, comptime!(2 * kept), folded, i)) as usize], f);
         }
-        out[ABSOLUTE_POS] = sum;
+        out[ABSOLUTE_POS] = so_far;
     }
 }
 
@@ -148,7 +191,7 @@ fn bad_pieces<F: Float>(x: &Array<F>, bad: &mut Array<u32>, first: u32, pieces: 
     }
 }
 
-/// The axes of `shape` that stay and those that are summed on the way to `target`, as (length, stride) pairs, last first, with neighbours
+/// The axes of `shape` that stay and those that are folded on the way to `target`, as (length, stride) pairs, last first, with neighbours
 /// of one kind joined.
 fn split(shape: &[usize], target: &[usize]) -> [Vec<usize>; 2] {
     let missing = shape.len() - target.len();
@@ -156,24 +199,31 @@ fn split(shape: &[usize], target: &[usize]) -> [Vec<usize>; 2] {
     let mut stride = 1;
     let mut last = None;
     for (axis, &len) in shape.iter().enumerate().rev() {
-        let summed = usize::from(axis < missing || target[axis - missing] != len);
+        let folded = usize::from(axis < missing || target[axis - missing] != len);
         if len == 1 {
             continue;
         }
-        let list = &mut axes[summed];
-        if last == Some(summed) {
+        let list = &mut axes[folded];
+        if last == Some(folded) {
             let at = list.len() - 2;
             list[at] *= len;
         } else {
             list.extend([len, stride]);
         }
-        last = Some(summed);
+        last = Some(folded);
         stride *= len;
     }
     axes
 }
 
-pub(crate) fn sum_to<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R, E>>, shape: &[usize]) -> Result<Tensor<Cube<R, E>>> {
+/// x with its entries joined by `f`, which is a sum, a product or an extreme, along the axes over which `shape` broadcasts to x's. An extreme
+/// has something to be taken of.
+pub(crate) fn fold_to<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    f: Binary,
+    x: &Tensor<Cube<R, E>>,
+    shape: &[usize],
+) -> Result<Tensor<Cube<R, E>>> {
     if shape == x.shape() {
         return Ok(x.clone());
     }
@@ -182,33 +232,35 @@ pub(crate) fn sum_to<R: Runtime, E: Scalar>(cube: &Cube<R, E>, x: &Tensor<Cube<R
         return x.reshape(shape);
     }
     if x.numel() == 0 {
-        return super::functions::full(cube, shape, 0.0);
+        return super::functions::full(cube, shape, if f == Binary::Mul { 1.0 } else { 0.0 });
     }
-    let [kept, summed] = split(x.shape(), shape);
-    let out = sum(cube, x, [&kept, &summed], outputs, x.numel() / outputs)?;
+    let [kept, folded] = split(x.shape(), shape);
+    let out = fold(cube, f, x, [&kept, &folded], outputs, x.numel() / outputs)?;
     out.reshape(shape)
 }
 
-/// Sums of `terms` terms each.
-fn sum<R: Runtime, E: Scalar>(
+/// Every output of `terms` terms.
+fn fold<R: Runtime, E: Scalar>(
     cube: &Cube<R, E>,
+    f: Binary,
     x: &Tensor<Cube<R, E>>,
     axes: [&[usize]; 2],
     outputs: usize,
     terms: usize,
 ) -> Result<Tensor<Cube<R, E>>> {
+    let method = if f == Binary::Add { "sum_to" } else { "reduce" };
     let ranks = axes.map(|axes| axes.len() / 2);
     let table = cube.sizes(&axes.concat())?;
     if terms < 32 {
-        let out = cube.alloc("sum_to", &[outputs])?;
+        let out = cube.alloc(method, &[outputs])?;
         let (cubes, units) = cube.units(outputs);
-        sum_few::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(&out), table.arg(), terms as u32, ranks[0], ranks[1]);
+        fold_few::launch::<E, R>(cube.client(), cubes, units, arg(x), arg(&out), table.arg(), terms as u32, ranks[0], ranks[1], f);
         return Ok(out);
     }
     let pieces = terms.div_ceil(PIECE);
-    let out = cube.alloc("sum_to", &[outputs, pieces])?;
+    let out = cube.alloc(method, &[outputs, pieces])?;
     let units = cube.limits().units_up_to(UNITS);
-    sum_pieces::launch::<E, R>(
+    fold_pieces::launch::<E, R>(
         cube.client(),
         cube.cubes(outputs * pieces),
         CubeDim::new_1d(units as u32),
@@ -221,8 +273,9 @@ fn sum<R: Runtime, E: Scalar>(
         ranks[1],
         units,
         PIECE,
+        f,
     );
-    if pieces == 1 { out.reshape(&[outputs]) } else { sum(cube, &out, [&[outputs, pieces], &[pieces, 1]], outputs, pieces) }
+    if pieces == 1 { out.reshape(&[outputs]) } else { fold(cube, f, &out, [&[outputs, pieces], &[pieces, 1]], outputs, pieces) }
 }
 
 pub(crate) fn first_not_finite<R: Runtime, E: Scalar>(cube: &Cube<R, E>, tensors: &[&Tensor<Cube<R, E>>]) -> Result<Option<usize>> {

@@ -5,7 +5,7 @@
 use cubecl::prelude::*;
 
 use crate::backend::cube::double_float::{self, DoubleFloat};
-use crate::backend::cube::elementwise::functions::sigmoid;
+use crate::backend::cube::elementwise::math::sigmoid;
 use crate::backend::cube::elementwise::reduce::sum_strided;
 use crate::backend::cube::storage::arg;
 use crate::backend::cube::{Cube, Scalar};
