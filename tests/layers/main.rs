@@ -34,5 +34,7 @@ mod sharing;
 mod spikes;
 mod ssm_kernel;
 mod stream;
+mod stream_int8;
+mod stream_platforms;
 mod stream_state;
 mod trajectory;

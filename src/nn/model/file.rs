@@ -49,7 +49,20 @@ impl<B: Backend> Model<B> {
     /// weights are loaded.
     pub fn open(backend: &B, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let archive = Archive::read(path)?;
+        Self::of_archive(backend, &Archive::read(path)?, path)
+    }
+
+    /// The same of a file's bytes, where there are no files.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] as [`Model::open`].
+    pub fn from_bytes(backend: &B, bytes: &[u8]) -> Result<Self> {
+        let place = Path::new("the bytes of a model");
+        Self::of_archive(backend, &Archive::parse(bytes, place)?, place)
+    }
+
+    /// The model of an archive; `path` is for the message.
+    fn of_archive(backend: &B, archive: &Archive, path: &Path) -> Result<Self> {
         let Some(config) = archive.note(path)?.remove(CONFIG) else {
             let help = "holds no configuration: make the model with Model::new, and set its weights with nn::store::load, or with \
                         nn::official::import where the file is the official code's";

@@ -5,7 +5,7 @@ use super::norm::StepNorm;
 use super::recurrences::Recurrences;
 use super::rows::{add, apply, from_bits, ones, to_bits};
 use super::sampler::{Sampler, Spikes};
-use super::{Chunk, LONG, Noise};
+use super::{Chunk, LONG, Noise, StreamConfig};
 use crate::backend::host::vectors::ROWS;
 use crate::backend::{Backend, Draw, Key, Real, Unary};
 use crate::error::Result;
@@ -107,8 +107,8 @@ impl<E: Real> Rooms<E> {
 
 impl<E: Real> StepBlock<E> {
     /// The weights of a block without an anticausal kernel or a flipped branch.
-    pub fn new<B: Backend<Elem = E>>(backend: &B, block: &Block<B>, windowed: bool) -> Result<Self> {
-        let config = block.config();
+    pub fn new<B: Backend<Elem = E>>(backend: &B, block: &Block<B>, stream: StreamConfig) -> Result<Self> {
+        let (config, windowed) = (block.config(), stream.windowed);
         let (channels, (output, reverse_output)) = (config.ssm.d_model, config.output_draws());
         let prenorm = block.norm.as_ref().filter(|_| config.prenorm);
         let mut branches = vec![StepBranch {
@@ -125,7 +125,7 @@ impl<E: Real> StepBlock<E> {
         }
         let draws = if branches.iter().any(|branch| branch.samplers().iter().any(|s| s.remembered() == 0)) { config.draws() } else { 0 };
         Ok(StepBlock {
-            mixer: Mixer::new(backend, &block.mixer, branches.len())?,
+            mixer: Mixer::new(backend, &block.mixer, branches.len(), stream.int8)?,
             branches,
             activation: config.ssm.activation.function(),
             residual: config.residual,

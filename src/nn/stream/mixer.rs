@@ -2,6 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::int8::{Int8Rows, add_rows};
 use super::rows::padded;
 use crate::backend::host::vectors::{ROWS, at_level};
 use crate::backend::{Backend, Real, Unary};
@@ -13,16 +14,23 @@ const WIDEST: usize = 8;
 
 /// W^T with a row for every neuron of every branch, rows and columns padded to whole tiles.
 #[derive(Debug)]
+enum Weights<E> {
+    Real(Vec<E>),
+    Int8(Int8Rows<E>),
+}
+
+/// A SpikeMixer's weights, and what follows.
+#[derive(Debug)]
 pub struct Mixer<E> {
-    weights: Vec<E>,
+    weights: Weights<E>,
     bias: Vec<E>,
     /// What follows the sum.
     pub activation: Option<Unary>,
 }
 
 impl<E: Real> Mixer<E> {
-    /// The weights of `mixer`, of `branches` branches.
-    pub fn new<B: Backend<Elem = E>>(backend: &B, mixer: &SpikeMixer<B>, branches: usize) -> Result<Self> {
+    /// The weights of `mixer`, of `branches` branches, in 8 bits each or as they are.
+    pub fn new<B: Backend<Elem = E>>(backend: &B, mixer: &SpikeMixer<B>, branches: usize, int8: bool) -> Result<Self> {
         let (weight, bias) = (backend.to_vec(&mixer.weight.value())?, backend.to_vec(&mixer.bias.value())?);
         let (channels, width) = (bias.len(), bias.len().next_multiple_of(ROWS));
         let mut weights = vec![E::zero(); branches * width * width];
@@ -32,17 +40,25 @@ impl<E: Real> Mixer<E> {
                 row.iter_mut().zip(column).for_each(|(w, &value)| *w = value);
             }
         }
+        let weights = if int8 { Weights::Int8(Int8Rows::new(&weights, width)) } else { Weights::Real(weights) };
         Ok(Mixer { weights, bias: padded(&bias), activation: mixer.activation.function() })
     }
 
     /// Bytes of parameters.
     pub fn bytes(&self) -> usize {
-        (self.weights.len() + self.bias.len()) * size_of::<E>()
+        let weights = match &self.weights {
+            Weights::Real(weights) => size_of_val(&weights[..]),
+            Weights::Int8(rows) => rows.bytes(),
+        };
+        weights + size_of_val(&self.bias[..])
     }
 
     /// W z + b of every row: `spiked` has the neurons of all rows one after the other, and of every row its `ends` where they end.
     pub fn mix(&self, spiked: &[u32], ends: &[usize], out: &mut [E]) {
-        at_level(AddRows { weights: &self.weights, bias: &self.bias, spiked, ends, out });
+        match &self.weights {
+            Weights::Real(weights) => at_level(AddRows { weights, bias: &self.bias, spiked, ends, out }),
+            Weights::Int8(rows) => add_rows(rows, &self.bias, spiked, ends, out),
+        }
     }
 }
 

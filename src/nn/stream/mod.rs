@@ -3,6 +3,7 @@
 mod block;
 mod digest;
 mod ends;
+mod int8;
 mod mixer;
 mod noise;
 mod norm;
@@ -35,17 +36,20 @@ pub struct StreamConfig {
     /// Cut kernels off at l_max, as the parallel pass does with sequences that are longer. Without it a stream remembers for as long as
     /// its states last, which costs less: a window keeps l_max spikes of every channel.
     pub windowed: bool,
+    /// Keep the SpikeMixers' weights in 8 bits, with a scale for each of their rows: fewer bytes, and sums over spikes that are exact, but
+    /// of rounded weights, so that spikes are not those of the forward pass.
+    pub int8: bool,
 }
 
 impl Default for StreamConfig {
-    /// Key 0, sample 0, no window.
+    /// Key 0, sample 0, no window, weights as they are.
     fn default() -> Self {
-        StreamConfig { key: Key::new(0), first_sample: 0, windowed: false }
+        StreamConfig { key: Key::new(0), first_sample: 0, windowed: false, int8: false }
     }
 }
 
 setters! {
-    StreamConfig { key: Key, first_sample: u64, windowed: bool }
+    StreamConfig { key: Key, first_sample: u64, windowed: bool, int8: bool }
 }
 
 /// What streams hear: (streams, length), of values (streams, length, d_input), row-major.
@@ -168,7 +172,7 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// As [`Model::stream`].
     pub fn stream_with(&self, backend: &B, streams: usize, config: StreamConfig) -> Result<Stream<B::Elem>> {
-        Stream::new(Arc::new(Weights::new(backend, self, config.windowed)?), streams, config)
+        Stream::new(Arc::new(Weights::new(backend, self, config)?), streams, config)
     }
 }
 

@@ -14,7 +14,7 @@ impl<E: Real> Stream<E> {
     /// The same as [`Stream::feed`] for streams that have heard nothing, by the parallel form: one forward pass of `model`, whose streams
     /// these are, and the recurrences over the spikes that entered its SSMs. It takes memory for the whole signal, and uses all cores.
     ///
-    /// Steps past l_max, where there is no window, and neurons that integrate are fed. Features and spikes are those of the next step.
+    /// Steps past l_max, where there is no window, neurons that integrate, and streams with weights in 8 bits are fed. Features and spikes are those of the next step.
     ///
     /// # Errors
     /// As [`Stream::step`] and [`Model::forward`]; [`Error::Value`] where a stream has heard something, or the model is another, or has
@@ -31,7 +31,7 @@ impl<E: Real> Stream<E> {
         let cut = model.config().block.ssm.l_max.filter(|_| !self.config.windowed);
         let integrates =
             self.weights.blocks.iter().flat_map(|block| &block.branches).any(|b| b.samplers().iter().any(|s| s.remembered() > 0));
-        let steps = if integrates { 0 } else { cut.map_or(length, |l_max| length.min(l_max)) };
+        let steps = if integrates || self.config.int8 { 0 } else { cut.map_or(length, |l_max| length.min(l_max)) };
         // Streams whose samples follow each other are one batch.
         let mut first = 0;
         while steps > 0 && first < streams {

@@ -57,6 +57,7 @@ impl<E: Real> Stream<E> {
                 "digest": format!("{:016x}", self.weights.digest),
                 "key": self.config.key.parts(),
                 "windowed": self.config.windowed,
+                "int8": self.config.int8,
                 "samples": self.samples,
                 "heard": self.heard,
             }),
@@ -77,7 +78,7 @@ impl<E: Real> Stream<E> {
     ///
     /// # Errors
     /// [`Error::Value`] where it is another model's state, of another number of streams, with a window or without where this has none or
-    /// one, of another type, or damaged; then nothing is changed.
+    /// one, with weights in 8 bits or not where these are not or are, of another type, or damaged; then nothing is changed.
     pub fn restore(&mut self, state: &Archive) -> Result<()> {
         let refused = |what: &str| Error::value(OP, format!("this state does not fit: {what}"));
         let note = state.note(Path::new("the stream's state"))?.remove(NOTE);
@@ -87,6 +88,9 @@ impl<E: Real> Stream<E> {
         }
         if note["windowed"] != json!(self.config.windowed) {
             return Err(refused("one of the two has a window and the other has none: set `StreamConfig::windowed` alike"));
+        }
+        if note["int8"].as_bool().unwrap_or_default() != self.config.int8 {
+            return Err(refused("one of the two has weights in 8 bits and the other has not: set `StreamConfig::int8` alike"));
         }
         let numbers = |name: &str| note[name].as_array().and_then(|list| list.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>());
         let (samples, heard) = (numbers("samples").unwrap_or_default(), numbers("heard").unwrap_or_default());

@@ -7,7 +7,7 @@ use super::norm::StepNorm;
 use crate::backend::{Backend, Real};
 use crate::error::{Error, Result};
 use crate::nn::model::Head;
-use crate::nn::{Model, ModelConfig};
+use crate::nn::{Model, ModelConfig, StreamConfig};
 
 /// Everything that a step reads and none writes: shared by all streams of a model.
 #[derive(Debug)]
@@ -22,14 +22,14 @@ pub struct Weights<E> {
 }
 
 impl<E: Real> Weights<E> {
-    pub fn new<B: Backend<Elem = E>>(backend: &B, model: &Model<B>, windowed: bool) -> Result<Self> {
+    pub fn new<B: Backend<Elem = E>>(backend: &B, model: &Model<B>, stream: StreamConfig) -> Result<Self> {
         let config = model.config();
         check(config)?;
         let Head::Classes(head) = &model.head else { return Err(pairs()) };
         Ok(Weights {
             digest: digest::of(backend, model)?,
             encoder: StepEncoder::new(backend, &model.encoder, config.encoder)?,
-            blocks: model.blocks().iter().map(|block| StepBlock::new(backend, block, windowed)).collect::<Result<_>>()?,
+            blocks: model.blocks().iter().map(|block| StepBlock::new(backend, block, stream)).collect::<Result<_>>()?,
             norm: model.norm.as_ref().map(|norm| StepNorm::new(backend, norm)).transpose()?,
             head: StepHead::new(backend, head, config.pooling)?,
             channels: config.block.ssm.d_model,
