@@ -138,8 +138,42 @@ fn add_rows<E: Real>(x: &[E], length: usize, total: &mut [E], f: impl Fn(E, E, u
     }
 }
 
+/// Rows of single positions that one thread takes at a time.
+const ROWS_AT_ONCE: usize = 16;
+
+/// Mean and biased variance of every row of `channels` numbers: where the length is 1, a position is contiguous.
+fn row_statistics<E: Real>(x: &[E], channels: usize, mean: &mut [E], var: &mut [E]) {
+    let count = channels as f64;
+    let work: Vec<_> = mean.chunks_mut(ROWS_AT_ONCE).zip(var.chunks_mut(ROWS_AT_ONCE)).collect();
+    for_each_with(
+        work,
+        || vec![E::zero(); channels],
+        |centred, i, (mean, var)| {
+            let rows = x[i * ROWS_AT_ONCE * channels..].chunks_exact(channels);
+            for ((mean, var), row) in mean.iter_mut().zip(var).zip(rows) {
+                *mean = E::of(sum(row) / count);
+                affine_centre(row, *mean, centred);
+                *var = E::of(dot(centred, centred) / count);
+            }
+        },
+    );
+}
+
+dispatch! { fn normal_row<E: Real>(x: &[E], mean: E, r: E, gamma: &[E], beta: &[E], out: &mut [E]) = normal_body; }
+
+/// out = gamma (x - mean) r + beta, by entries.
+#[inline(always)]
+fn normal_body<I: Isa, E: Real>(x: &[E], mean: E, r: E, gamma: &[E], beta: &[E], out: &mut [E]) {
+    for (((out, &x), &gamma), &beta) in out.iter_mut().zip(x).zip(gamma).zip(beta) {
+        *out = I::fma((x - mean) * r, gamma, beta);
+    }
+}
+
 /// Mean and biased variance of every position over the channels: (B, L) each.
 pub fn layer_statistics<E: Real>(x: &[E], [_, channels, length]: [usize; 3], mean: &mut [E], var: &mut [E]) {
+    if length == 1 {
+        return row_statistics(x, channels, mean, var);
+    }
     let work: Vec<_> = mean.chunks_exact_mut(length).zip(var.chunks_exact_mut(length)).collect();
     let count = E::of(channels as f64);
     for_each(work, |b, (mean, var)| {
@@ -160,6 +194,14 @@ pub fn layer_statistics<E: Real>(x: &[E], [_, channels, length]: [usize; 3], mea
 /// gamma[h] (x - mean) / sqrt(var + eps) + beta[h] with statistics (B, L).
 pub fn layer_apply<E: Real>(x: &[E], statistics: (&[E], &[E]), gamma: &[E], beta: &[E], eps: E, shape: [usize; 3], out: &mut [E]) {
     let [_, channels, length] = shape;
+    if length == 1 {
+        return for_each_piece(out, ROWS_AT_ONCE * channels, |i, out| {
+            for (b, out) in (i * ROWS_AT_ONCE..).zip(out.chunks_exact_mut(channels)) {
+                let r = E::one() / (statistics.1[b] + eps).sqrt();
+                normal_row(&x[b * channels..][..channels], statistics.0[b], r, gamma, beta, out);
+            }
+        });
+    }
     for_each_piece(out, length, |i, out| {
         let (b, h) = (i / channels, i % channels);
         let (mean, var) = (&statistics.0[b * length..][..length], &statistics.1[b * length..][..length]);
