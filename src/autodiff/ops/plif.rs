@@ -83,7 +83,8 @@ fn step_by_step<B: Backend>(op: &PlifOp, inputs: &[Var<B>]) -> Result<Var<B>> {
         let drive = x.slice(2, t, 1)?;
         let zeros = x.tape().constant(&x.tape().backend().full(drive.shape(), 0.0)?);
         let (v, raised) = match state {
-            None => (drive, zeros),
+            // What decays at first is nothing, but it is the decay's.
+            None => (zeros.mul(&decay)?.add(&drive)?, zeros),
             Some(State { v, spikes: s, theta, raised }) => {
                 let fading = adaptation.map_or(0.0, |adaptation| adaptation.fading);
                 let rest = if soft_reset { v.clone() } else { v.mul(&s.linear_map(-1.0, 1.0)?)? };

@@ -112,14 +112,11 @@ fn add_products_body<I: Isa, E: Real>(x: &[E], y: &[E], out: &mut [E]) {
     }
 }
 
-/// Elements of a piece of what costs little more than the way to memory: a task's own cost is then nearly nothing.
-const LARGE_PIECE: usize = 4 * PIECE;
-
 /// f(x, y), broadcast to `shape`.
 pub fn binary<E: Real>(f: Binary, x: (&[E], &[usize]), y: (&[E], &[usize]), shape: &[usize], out: &mut [E]) {
     let axes = collapse(shape, [x.1, y.1]);
-    for_each_piece(out, LARGE_PIECE, |i, out| {
-        for_each_run(&axes, i * LARGE_PIECE, out, |[x_run, y_run], out| binary_run(f, &x.0[x_run], &y.0[y_run], out));
+    for_each_piece(out, PIECE, |i, out| {
+        for_each_run(&axes, i * PIECE, out, |[x_run, y_run], out| binary_run(f, &x.0[x_run], &y.0[y_run], out));
     });
 }
 
