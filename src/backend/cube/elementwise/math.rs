@@ -1,6 +1,10 @@
 //! Functions of numbers as kernels compute them: those that devices lack or round badly, and special values kept.
 
+use std::f64::consts::{FRAC_2_SQRT_PI, FRAC_PI_2, FRAC_PI_4, PI, SQRT_2};
+
 use cubecl::prelude::*;
+
+use crate::backend::cube::launch::constant;
 
 /// x Phi(x), and its limit 0 where Phi(x) is 0, down to -infinity.
 #[cube]
@@ -46,7 +50,7 @@ pub(crate) fn log1p<F: Float>(x: F) -> F {
         let high = F::new(0.111_111_11) + y * (F::new(0.090_909_09) + y * (F::new(0.076_923_08) + y * F::new(0.066_666_67)));
         let series = F::new(0.333_333_34) + y * (F::new(0.2) + y * (F::new(0.142_857_15) + y * high));
         let zero = F::new(0.0);
-        let far = select(x < F::new(-1.0), zero / (x - x), (F::new(1.0) + x).ln());
+        let far = select(x < F::new(-1.0), zero / (x * zero), (F::new(1.0) + x).ln());
         select(x.abs() < F::new(0.5), F::new(2.0) * s * (F::new(1.0) + y * series), far)
     } else {
         x.log1p()
@@ -68,8 +72,8 @@ pub(crate) fn erf<F: Float>(x: F) -> F {
     if comptime!(size == 4) {
         let y = x * x;
         let inner = F::new(0.1) - y * (F::new(0.023_809_524) - y * (F::new(0.004_629_63) - y * F::new(0.000_757_576)));
-        let series = F::new(1.128_379_2) * x * (F::new(1.0) - y * (F::new(0.333_333_34) - y * inner));
-        let far = F::new(1.0) - F::new(2.0) * normal_cdf::<F>(-x.abs() * F::new(1.414_213_5));
+        let series = constant::<F>(FRAC_2_SQRT_PI) * x * (F::new(1.0) - y * (F::new(0.333_333_34) - y * inner));
+        let far = F::new(1.0) - F::new(2.0) * normal_cdf::<F>(-x.abs() * constant::<F>(SQRT_2));
         select(x.abs() < F::new(0.4), series, select(x < F::new(0.0), -far, far))
     } else {
         x.erf()
@@ -99,7 +103,7 @@ pub(crate) fn power<F: Float>(x: F, p: F) -> F {
     let half = p * F::new(0.5);
     let whole = p.floor() == p;
     let odd = half.floor() != half;
-    let below = select(whole, select(odd, -size, size), zero / (x - x));
+    let below = select(whole, select(odd, -size, size), zero / (x * zero));
     let usual = select(x < zero, below, size);
     let known = select(bool::cast_from(x.is_nan()), x, select(bool::cast_from(p.is_nan()), p, usual));
     select(p == zero || x == one, one, known)
@@ -150,9 +154,9 @@ pub(crate) fn angle<F: Float>(y: F, x: F) -> F {
         let z = t * t;
         let high = F::new(0.090_909_09) - z * (F::new(0.076_923_08) - z * (F::new(0.066_666_67) - z * F::new(0.058_823_53)));
         let series = F::new(0.333_333_34) - z * (F::new(0.2) - z * (F::new(0.142_857_15) - z * (F::new(0.111_111_11) - z * high)));
-        let octant = select(steep, F::new(0.785_398_2), zero) + (t - t * z * series);
-        let quadrant = select(up > across, F::new(1.570_796_4) - octant, octant);
-        let half = select(is_negative::<F>(x), F::new(3.141_592_7) - quadrant, quadrant);
+        let octant = select(steep, constant::<F>(FRAC_PI_4), zero) + (t - t * z * series);
+        let quadrant = select(up > across, constant::<F>(FRAC_PI_2) - octant, octant);
+        let half = select(is_negative::<F>(x), constant::<F>(PI) - quadrant, quadrant);
         let whole = select(is_negative::<F>(y), -half, half);
         select(bool::cast_from(x.is_nan()), x, select(bool::cast_from(y.is_nan()), y, whole))
     } else {
