@@ -21,9 +21,8 @@ type Smooth<B> = dyn Fn(&Var<B>, &Var<B>) -> Result<Var<B>> + Send + Sync;
 /// use pspikessm::{autodiff::Tape, backend::*, nn::*};
 /// # fn main() -> pspikessm::Result<()> {
 /// let cpu = Cpu::<f64>::new();
-/// // The built-in `Surrogate::Sigmoid { alpha: 4.0 }`, and one that is narrow above u and wide below.
+/// // The built-in `Surrogate::Sigmoid { alpha: 4.0 }`.
 /// let sigmoid = CustomSurrogate::new(|y, u| y.sub(u)?.scale(4.0)?.sigmoid());
-/// let lopsided = CustomSurrogate::new(|y, u| { let d = y.sub(u)?; d.scale(8.0)?.tanh()?.add(&d.sigmoid()?) });
 /// let sampler = SpikeSampler::new(&cpu, 1, SpikeSource::default())?.with_surrogate(sigmoid)?;
 /// let tape = Tape::new(&cpu);
 /// let cx = Context::training(&tape, Key::new(0));
