@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sampleStrokes } from "./dist/samples.js";
@@ -84,6 +84,7 @@ class Tab {
   async picture(name) {
     if (!folder) return;
     const { data } = await this.ask("Page.captureScreenshot", { format: "png", captureBeyondViewport: true });
+    await mkdir(folder, { recursive: true });
     await writeFile(join(folder, name), Buffer.from(data, "base64"));
   }
 }
