@@ -19,6 +19,12 @@ use pspikessm::data::speech_commands::WavStream;
 use pspikessm::nn::store::Archive;
 use pspikessm::prelude::*;
 
+const HELP: &str = "Reads numbers (text) or 16 kHz sound (WAV) from the standard input, and prints class probabilities as they change.\n\
+    --model FILE    a causal model or a checkpoint; without it the weights are random, from --seed N\n\
+    --every N       print after every N time steps\n\
+    --state FILE    go on where the run before stopped\n\
+    --listen ADDR   serve TCP connections instead, a stream each";
+
 /// The command line.
 #[derive(Default)]
 struct Options {
@@ -33,6 +39,10 @@ impl Options {
     fn read() -> Result<Self> {
         let (mut options, mut args) = (Options::default(), std::env::args().skip(1));
         while let Some(flag) = args.next() {
+            if flag == "--help" {
+                println!("{HELP}");
+                std::process::exit(0);
+            }
             let value = args.next().ok_or_else(|| Error::config("a flag", &flag, "wants a value"))?;
             let number = || value.parse::<u64>().map_err(|_| Error::config("a flag", format!("{flag} {value}"), "wants a number"));
             match flag.as_str() {

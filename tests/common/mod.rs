@@ -15,6 +15,13 @@ pub fn pinned(cases: u32) -> Config {
     Config { cases, rng_seed: RngSeed::Fixed(0x5053_534D), failure_persistence: None, ..Config::default() }
 }
 
+/// The message of an error, in which every one of `parts` must stand.
+pub fn says<T>(answer: pspikessm::Result<T>, parts: &[&str]) -> String {
+    let message = answer.err().unwrap_or_else(|| panic!("accepted, and not refused with {parts:?}")).to_string();
+    assert!(parts.iter().all(|part| message.contains(part)), "{message:?} lacks one of {parts:?}");
+    message
+}
+
 /// Values with a shape, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {

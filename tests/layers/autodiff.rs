@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::common::says;
 use pspikessm::autodiff::{
     Array, AsLeaf, Case, Generate, Gradients, Grads, LeafId, Mix, Needs, Op, Oracle, Tape, Var, VarGrads, gradcheck, gradgradcheck,
 };
@@ -330,12 +331,6 @@ fn reductions_drop_the_axes_that_are_named() {
     assert_eq!(x.sum_axes(&[]).unwrap().shape(), [2, 3, 4]);
     assert_eq!((x.sum_axes(&[0, 1, 2]).unwrap().item().unwrap(), x.mean().unwrap().item().unwrap()), (276.0, 11.5));
     assert!(x.sum_axes(&[1, 1]).unwrap_err().to_string().contains("sum_axes: axis 1 is named twice"));
-}
-
-/// The message must hold all of `parts`.
-fn says<T>(answer: Result<T>, parts: &[&str]) {
-    let message = answer.err().expect("this must be refused").to_string();
-    assert!(parts.iter().all(|part| message.contains(part)), "{message:?} lacks one of {parts:?}");
 }
 
 #[test]

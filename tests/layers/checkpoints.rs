@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{fixture_path, host};
+use crate::common::{fixture_path, host, says};
 use pspikessm::Result;
 use pspikessm::backend::{Cpu, Key};
 use pspikessm::nn::official::import;
@@ -189,15 +189,11 @@ fn a_changed_value_shape_name_or_note_does_not_fit_the_checksum() {
 fn a_weight_that_is_not_finite_is_refused_by_name_wherever_it_comes_in() {
     let folder = tempfile::tempdir().unwrap();
     let (cpu, model, path) = (B::new(), tiny(), folder.path().join("model.safetensors"));
-    let says = |attempt: Result<()>, parts: &[&str]| {
-        let message = attempt.expect_err("accepted").to_string();
-        assert!(parts.iter().all(|part| message.contains(part)), "{message} lacks one of {parts:?}");
-    };
     for (bad, called) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf"), (1e300, "too large for f32")] {
         let mut archive = Archive::read(file("plain.safetensors")).unwrap();
         archive.tensors.insert("model.layers.0.inp_a".into(), Stored::new(&[0.5, bad], &[2]));
         archive.write(&path).unwrap();
-        says(import(&cpu, &model, &path).map(drop), &["model.layers.0.inp_a", called]);
+        says(import(&cpu, &model, &path), &["model.layers.0.inp_a", called]);
         model.save(&cpu, &path).unwrap();
         let mut archive = Archive::read(&path).unwrap();
         archive.tensors.insert("decoder.bias".into(), Stored::new(&[0.5, bad, 1.0], &[3]));

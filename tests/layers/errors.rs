@@ -1,6 +1,6 @@
 //! What users of the layers can get wrong is an `Err` that says where, what, and what to do: never a panic.
 
-use crate::common::{Array, host};
+use crate::common::{Array, host, says};
 use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::*;
 use pspikessm::nn::store::{Archive, load, save};
@@ -11,13 +11,6 @@ use pspikessm::nn::{
 use pspikessm::{Error, Result};
 
 type B = Cpu<f64>;
-
-/// The message of an error, in which every one of `parts` must stand.
-fn says<T>(result: Result<T>, parts: &[&str]) -> String {
-    let message = result.err().unwrap_or_else(|| panic!("accepted: {parts:?}")).to_string();
-    assert!(parts.iter().all(|part| message.contains(part)), "{message:?} lacks one of {parts:?}");
-    message
-}
 
 fn tokens(block: BlockConfig) -> ModelConfig {
     ModelConfig::new(Encoder::Tokens(7), block, 3).layers(1)

@@ -1,8 +1,9 @@
 //! Functions made of ops: values against their plain definitions, gradients against differences.
 
+use crate::common::says;
+use pspikessm::Result;
 use pspikessm::autodiff::{Array, Conv, Generate, Padding, Pool, Tape, Var, gradcheck, gradgradcheck};
 use pspikessm::backend::*;
-use pspikessm::{Error, Result};
 
 type Host = Cpu<f64>;
 type V = Var<Host>;
@@ -402,12 +403,6 @@ fn what_does_not_fit_is_named() {
     let cpu = Host::new();
     let tape = Tape::new(&cpu);
     let zeros = |shape: &[usize]| tape.leaf(&cpu.full(shape, 0.0).unwrap());
-    let says = |answer: Result<V>, parts: &[&str]| {
-        let error = answer.expect_err(&format!("accepted, and not refused with {parts:?}"));
-        assert!(matches!(error, Error::Shape { .. } | Error::Value { .. } | Error::Config { .. }), "{error:?}");
-        let message = error.to_string();
-        assert!(parts.iter().all(|part| message.contains(part)), "{message:?} lacks one of {parts:?}");
-    };
     let x = zeros(&[2, 3]);
     says(x.index_select(1, &[3]), &["index_select", "index 3 at position 0"]);
     says(x.index_add(1, &[0], 4), &["index_add", "axis 1"]);

@@ -1,9 +1,10 @@
 //! Losses against their plain definitions, PyTorch's among them, and their gradients against differences.
 
+use crate::common::says;
+use pspikessm::Result;
 use pspikessm::autodiff::{Array, Generate, Tape, Var, gradcheck, gradgradcheck};
 use pspikessm::backend::*;
 use pspikessm::nn::{CrossEntropy, LossReduction, bce_with_logits, huber_loss, l1_loss, mse_loss};
-use pspikessm::{Error, Result};
 
 type Host = Cpu<f64>;
 type V = Var<Host>;
@@ -139,12 +140,6 @@ fn what_makes_no_loss_is_named() {
     let cpu = Host::new();
     let tape = Tape::new(&cpu);
     let zeros = |shape: &[usize]| tape.leaf(&cpu.full(shape, 0.0).unwrap());
-    let says = |answer: Result<V>, parts: &[&str]| {
-        let error = answer.expect_err(&format!("accepted, and not refused with {parts:?}"));
-        assert!(matches!(error, Error::Shape { .. } | Error::Value { .. } | Error::Config { .. }), "{error:?}");
-        let message = error.to_string();
-        assert!(parts.iter().all(|part| message.contains(part)), "{message:?} lacks one of {parts:?}");
-    };
     let (logits, config) = (zeros(&[2, 3]), CrossEntropy::new().reduction(LossReduction::Sum));
     says(config.forward(&zeros(&[3]), &[0]), &["cross_entropy", "[3]", "batch, classes"]);
     says(config.forward(&zeros(&[0, 3]), &[]), &["cross_entropy", "[0, 3]"]);

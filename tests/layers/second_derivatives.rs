@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::common::says;
 use pspikessm::autodiff::{
     Array, Case, Generate, Grads, Needs, Op, Oracle, Tape, Var, VarGrads, differentiate, gradcheck, gradgradcheck, gradients,
     gradients_from,
@@ -15,11 +16,6 @@ type V = Var<Host>;
 
 fn tensor(values: &[f64], shape: &[usize]) -> Tensor<Host> {
     Host::new().from_vec(values.to_vec(), shape).unwrap()
-}
-
-fn says<T>(answer: Result<T>, parts: &[&str]) {
-    let message = answer.err().expect("this must be refused").to_string();
-    assert!(parts.iter().all(|part| message.contains(part)), "{message:?} lacks one of {parts:?}");
 }
 
 /// Ops that are differentiable once in every case, and in some.
