@@ -44,6 +44,7 @@ pub mod psmnist;
 mod random;
 #[cfg(feature = "data")]
 pub mod speech_commands;
+pub mod subjects;
 pub(crate) mod text_lines;
 mod vocabulary;
 

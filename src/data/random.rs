@@ -11,6 +11,8 @@ pub(crate) enum Purpose {
     ListOps = 2,
     HoldOut = 3,
     Pathfinder = 4,
+    Subjects = 5,
+    Words = 6,
 }
 
 /// The stream number `index` for `purpose` under `seed`.

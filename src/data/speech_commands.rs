@@ -12,8 +12,10 @@ mod cache;
 mod clips;
 mod split;
 mod statistics;
+mod synthetic;
 mod wav;
 
+pub use synthetic::synthesize;
 pub use wav::{WavStream, read as read_wav};
 
 use super::archive::{Archive, Checksum, Content, GIB, Selection, Set, Size, owned};

@@ -217,7 +217,8 @@ pub trait Module<B: Backend> {
         all_names(self).into_iter().filter(|(_, param)| seen.insert(param.identity())).collect()
     }
 
-    /// Freezes everything below `part`, as in "encoder" or "blocks.0.mixer.weight"; all of the module for "". How many parameters that are.
+    /// Freezes everything below `part`, as in "encoder" or "blocks.0.mixer.weight"; a `*` stands for any one name between dots, as in
+    /// "blocks.*.output", and "" for all of the module. How many parameters that are.
     ///
     /// ```
     /// use pspikessm::{autodiff::Tape, backend::*, nn::*};
@@ -256,9 +257,12 @@ pub trait Module<B: Backend> {
     }
 }
 
-/// Every parameter whose name is `part` or begins with it and a dot, once.
+/// Every parameter whose name is `part` or begins with it and a dot, once; `*` is any name between dots.
 fn below<B: Backend>(module: &(impl Module<B> + ?Sized), part: &str) -> Result<Vec<Param<B>>> {
-    let is_below = |name: &str| part.is_empty() || name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let is_below = |name: &str| {
+        let mut names = name.split('.');
+        part.is_empty() || part.split('.').all(|wanted| names.next().is_some_and(|name| wanted == "*" || wanted == name))
+    };
     let mut seen = HashSet::new();
     let named = all_names(module).into_iter().filter(|(name, param)| is_below(name) && seen.insert(param.identity()));
     let found: Vec<Param<B>> = named.map(|(_, param)| param).collect();

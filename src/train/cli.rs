@@ -239,6 +239,11 @@ fn evaluate_only<B: Backend>(
     if !flags.quiet {
         print(out, &confusion(&test.confusion, &task.class_names(trainer.recipe())))?;
     }
+    if flags.votes {
+        let Some(votes) = trainer.votes(flags.eval_passes, stop)? else { return Ok(Outcome::Stopped(trainer.steps_done(), None)) };
+        let votes: Vec<String> = votes.iter().map(|accuracy| format!("{accuracy:.4}")).collect();
+        print(out, &format!("votes {}", votes.join(" ")))?;
+    }
     let summary = summarize(&trainer, (origin.step, origin.recent), test, started);
     print_result(&trainer, flags, &summary, out)?;
     Ok(Outcome::Finished(Box::new(summary)))

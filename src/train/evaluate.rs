@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::classify::{logits, scores};
+use super::classify::{largest, logits, scores};
 use super::feeder::Feeder;
 use super::learner::Learner;
 use super::samples::Samples;
 use crate::autodiff::Tape;
 use crate::backend::{Backend, Key, SpikeMode};
-use crate::data::Dataset;
+use crate::data::{Batch, Dataset};
 use crate::error::{Error, Result};
 use crate::nn::{Context, Model, Site, SpikeMeter};
 
@@ -188,16 +188,51 @@ impl<B: Backend> Evaluator<'_, B> {
         let mut sums = vec![vec![0.0; set.classes()]; set.len()];
         for pass in 0..passes {
             for (number, sums) in sums.iter_mut().enumerate() {
-                let tape = Tape::off(self.backend);
-                let cx = self.context(&tape, key.fold(pass).fold(number as u64));
-                let logits = logits(self.model, &cx, &set.batch(&[number])?)?;
-                let logits = scores(self.backend, self.model, &logits)?.concat();
-                let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let weights: Vec<f64> = logits.iter().map(|logit| (logit - top).exp()).collect();
-                let total: f64 = weights.iter().sum();
-                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight / (total * passes as f64));
+                let found = self.probabilities(&set.batch(&[number])?, key.fold(pass).fold(number as u64))?.concat();
+                sums.iter_mut().zip(found).for_each(|(sum, probability)| *sum += probability / passes as f64);
             }
         }
         Ok(sums)
     }
+
+    /// The accuracy on `set` of 1, 2, .. `passes` passes that vote: the class of a sample is the one of the largest sum of probabilities over
+    /// the passes so far, each with new spikes. `None` where `stop` was set meanwhile.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn votes(&self, set: &Dataset, key: Key, passes: u64) -> Result<Option<Vec<f64>>> {
+        if set.is_empty() {
+            return Err(Error::value("Evaluator", "the data set is empty: there is nothing to evaluate"));
+        }
+        let (mut right, mut seen) = (vec![0u64; passes as usize], 0);
+        let indices: Vec<usize> = (0..set.len()).collect();
+        for (number, indices) in indices.chunks(self.batch.max(1)).enumerate() {
+            let Some(batch) = Samples::batch(set, indices)? else { continue };
+            let mut sums = vec![vec![0.0; set.classes()]; batch.labels.len()];
+            for (right, pass) in right.iter_mut().zip(0..) {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                let found = self.probabilities(&batch, key.fold(pass).fold(number as u64))?;
+                sums.iter_mut().zip(found).for_each(|(sums, found)| sums.iter_mut().zip(found).for_each(|(sum, found)| *sum += found));
+                *right += sums.iter().zip(&batch.labels).filter(|(sums, label)| largest(sums) == **label).count() as u64;
+            }
+            seen += batch.labels.len();
+        }
+        Ok(Some(right.into_iter().map(|right| right as f64 / seen as f64).collect()))
+    }
+
+    /// The softmax of the logits of every sample of a batch.
+    fn probabilities(&self, batch: &Batch, key: Key) -> Result<Vec<Vec<f64>>> {
+        let tape = Tape::off(self.backend);
+        let logits = logits(self.model, &self.context(&tape, key), batch)?;
+        Ok(scores(self.backend, self.model, &logits)?.iter().map(|logits| softmax(logits)).collect())
+    }
+}
+
+fn softmax(logits: &[f64]) -> Vec<f64> {
+    let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = logits.iter().map(|logit| (logit - top).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / total).collect()
 }

@@ -37,6 +37,7 @@ running
 evaluation
   --eval-passes N       how often the test set is gone through, with new spikes each time (default 5)
   --expected            evaluate with the expected spike in the place of every spike, once
+  --votes               with --eval-only: print too the accuracy of 1, 2, .. K passes that vote by the sums of their probabilities
   --eval-only           evaluate the model of --checkpoint on the test set, and leave; prints the confusion matrix too
   --checkpoint FILE     for --eval-only and --predict, whose recipe is the one of the checkpoint
   --predict FILE        print the classes of the sample in this file, the most probable first; needs no data. -: a text on the standard
@@ -107,6 +108,8 @@ pub struct Flags {
     pub eval_passes: u64,
     /// `--expected`
     pub expected: bool,
+    /// `--votes`
+    pub votes: bool,
     /// `--eval-only`
     pub eval_only: bool,
     /// `--checkpoint`
@@ -142,6 +145,7 @@ impl Default for Flags {
             overwrite: false,
             eval_passes: 5,
             expected: false,
+            votes: false,
             eval_only: false,
             checkpoint: None,
             predict: None,
@@ -182,6 +186,7 @@ impl Flags {
                 Long("report") => report = true,
                 Long("eval-passes") => flags.eval_passes = positive(&mut parser, "--eval-passes")?,
                 Long("expected") => flags.expected = true,
+                Long("votes") => flags.votes = true,
                 Long("eval-only") => flags.eval_only = true,
                 Long("checkpoint") => flags.checkpoint = Some(path(&mut parser, "--checkpoint")?),
                 Long("predict") => flags.predict = Some(path(&mut parser, "--predict")?),
@@ -230,6 +235,10 @@ impl Flags {
         if self.energy && (self.expected || self.predicts()) {
             let flag = if self.expected { "with --expected" } else { "with --predict" };
             return refuse("--energy", flag, "it is counted from the spikes of the test set: leave one of them out");
+        }
+        if self.votes && (self.expected || !self.eval_only) {
+            let flag = if self.expected { "with --expected" } else { "without --eval-only" };
+            return refuse("--votes", flag, "it is the accuracy of a trained model's passes with drawn spikes, as they are added up");
         }
         if self.checkpoint.is_some() && !reads_checkpoint {
             return refuse("--checkpoint", "alone", "it goes with --eval-only or --predict; a run goes on with --resume");

@@ -63,7 +63,7 @@ pub use fit::{Callback, Ending, Event, FitOptions, fit, fit_with};
 pub use flags::{Command, Flags};
 pub use learner::{Better, Learner, Metric, Scored};
 pub use output::Output;
-pub use plan::{Length, Plan, RunConfig, Schedule, SpikePenalty};
+pub use plan::{Length, Plan, RunConfig, Schedule, SpikePenalty, TrainingSpikes};
 pub use recipe::{ModelRecipe, Recipe};
 pub use samples::Samples;
 pub use tasks::{Preset, Sample, Task};

@@ -84,6 +84,41 @@ pub struct RunConfig {
     pub recompute: bool,
     /// What is added to the loss for spikes that are too many or too few; the loss that is reported is without it.
     pub spike_penalty: Option<SpikePenalty>,
+    /// What stands for spikes in training.
+    #[serde(default)]
+    pub spikes: TrainingSpikes,
+    /// Parameters that are not trained, as [`Module::freeze`](crate::nn::Module::freeze) takes them: `["blocks.*.output"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+}
+
+/// What stands for spikes in training; an evaluation has its own say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TrainingSpikes {
+    /// Spikes that are drawn, with their surrogate gradient.
+    #[default]
+    Sampled,
+    /// The expectation of every spike: no noise, and the exact gradient.
+    Expected,
+    /// Steps on expectations give way to steps on drawn spikes, whose share grows evenly from none to all over so many steps.
+    Annealed(u64),
+}
+
+impl TrainingSpikes {
+    /// Whether step `step`, from 0, is on expectations.
+    pub(super) fn expected_at(self, step: u64) -> bool {
+        match self {
+            TrainingSpikes::Sampled => false,
+            TrainingSpikes::Expected => true,
+            // Of the first n steps n^2 / 2 over the length are drawn ones: a step is one where that number reaches the next integer.
+            TrainingSpikes::Annealed(over) => {
+                let drawn = |steps: u64| u128::from(steps) * u128::from(steps) / (2 * u128::from(over.max(1)));
+                step < over && drawn(step + 1) == drawn(step)
+            }
+        }
+    }
 }
 
 /// What is added to the loss: `weight` times the mean of `(spike rate - rate)^2` over all layers and sites.
@@ -159,6 +194,8 @@ impl RunConfig {
             clip: None,
             recompute: false,
             spike_penalty: None,
+            spikes: TrainingSpikes::default(),
+            freeze: Vec::new(),
         }
     }
 
@@ -189,6 +226,9 @@ impl RunConfig {
         }
         if self.accumulate > self.batch {
             return Err(Error::config("accumulate", self.accumulate, format!("a batch of {} has no more parts than samples", self.batch)));
+        }
+        if self.spikes == TrainingSpikes::Annealed(0) {
+            return Err(Error::config("annealed", 0, "must be at least 1 step, or spikes = \"sampled\""));
         }
         if self.early_stop == Some(0) {
             return Err(Error::config("early_stop", 0, "must be at least 1, or left out"));

@@ -119,6 +119,15 @@ impl<B: Backend> Trainer<B> {
     pub fn recipe(&self) -> &Recipe {
         &self.learner.recipe
     }
+
+    /// The accuracy on the test set of 1, 2, .. `passes` passes that vote, as [`Evaluator::votes`] has it.
+    ///
+    /// # Errors
+    /// As [`test`](Self::test).
+    pub fn votes(&self, passes: u64, stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
+        let Evaluator { backend, batch, mode, .. } = self.evaluator(SpikeMode::Sampled, stop);
+        Evaluator { backend, model: self.model(), batch, mode, stop }.votes(&self.splits.test, self.key(TEST), passes)
+    }
 }
 
 /// Refuses data of which a part is empty.
@@ -135,10 +144,14 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// A run of any learner before its first step; `task` is what it is called.
     ///
     /// # Errors
-    /// [`Error::Config`] for what [`Plan::check`] refuses; [`Error::Value`] where one of the three parts of the data is empty.
+    /// [`Error::Config`] for what [`Plan::check`] refuses; [`Error::Value`] where one of the three parts of the data is empty, or nothing
+    /// has a name that the plan freezes.
     pub fn of(backend: &B, task: &str, plan: Plan, learner: L, splits: Splits<L::Samples>) -> Result<Self> {
         plan.check()?;
         check_filled(&splits)?;
+        for part in &plan.run.freeze {
+            learner.module().freeze(part)?;
+        }
         let rule: Rule<B> = Box::new(plan.optimizer);
         let optimizer = Optimizer::new(rule)?;
         let plateau = match plan.schedule {
@@ -344,6 +357,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         let (cx, penalty) = (Context::training(&tape, key), self.plan.run.spike_penalty);
         let cx = if penalty.is_some() { cx.observe(&observed) } else { cx };
         let cx = if self.plan.run.recompute { cx.recompute() } else { cx };
+        let cx = if self.plan.run.spikes.expected_at(self.steps_done()) { cx.expected() } else { cx };
         let scored = self.learner.score(&cx, part)?;
         if !scored.value.is_finite() {
             return Err(self.diverged(match self.first_bad_value()? {

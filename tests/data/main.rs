@@ -12,4 +12,5 @@ mod pathfinder;
 mod png;
 mod psmnist;
 mod speech;
+mod subjects;
 mod text;

@@ -50,6 +50,29 @@ fn passes_draw_new_spikes_and_none_is_an_error() {
     assert_eq!(trainer.test(1, &halt()).unwrap(), None);
 }
 
+#[test]
+fn votes_are_counted_as_passes_and_predictions_are() {
+    let mut trainer = trainer();
+    advance(&mut trainer, 9);
+    let (cpu, stop) = (Cpu::<f32>::new(), go());
+    let (set, key) = (&trainer.splits().test, Key::new(5));
+    let evaluator = |batch| Evaluator { backend: &cpu, model: trainer.model(), batch, mode: SpikeMode::Sampled, stop: &stop };
+    // The first vote is the first pass.
+    let votes = evaluator(4).votes(set, key, 3).unwrap().unwrap();
+    assert_eq!((votes.len(), votes[0]), (3, evaluator(4).run(set, key, 1).unwrap().unwrap().metric));
+    // Sample by sample, the last one is the most probable class over all passes.
+    let alone = evaluator(1).votes(set, key, 3).unwrap().unwrap();
+    for passes in 1..=3 {
+        let predicted = evaluator(1).predict(set, key, passes).unwrap();
+        let top = |scores: &Vec<f64>| (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
+        let right = predicted.iter().zip(set.labels()).filter(|(scores, label)| top(scores) == **label).count();
+        assert_eq!(alone[passes as usize - 1], right as f64 / set.len() as f64);
+    }
+    let halted = halt();
+    assert_eq!(Evaluator { stop: &halted, ..evaluator(4) }.votes(set, key, 1).unwrap(), None);
+    assert!(evaluator(4).votes(&set.subset(&[]).unwrap(), key, 1).is_err());
+}
+
 /// A trained model on the CPU, and how it is evaluated.
 fn evaluate(batch: usize, mode: SpikeMode, key: u64, passes: u64) -> Evaluation {
     let mut trainer = trainer();

@@ -4,16 +4,16 @@ use std::ops::ControlFlow;
 
 use crate::common::{assert_close, gradient};
 use crate::runs::{changed, go, mentions, metrics, names, recipe, splits, trainer_of};
-use pspikessm::autodiff::Gradients;
+use pspikessm::autodiff::{Gradients, Tape};
 use pspikessm::backend::*;
-use pspikessm::data::Splits;
+use pspikessm::data::{Splits, order};
 use pspikessm::nn::{
     AdamConfig, AdamWConfig, BlockConfig, Context, Encoder, Input, Linear, LinearDecay, LionConfig, Model, ModelConfig, Module, Moved,
     NormKind, OneCycle, OptimizerConfig, Param, Plateau, RateSchedule, SgdConfig, SpikeSource, SsmConfig, Step, StepDecay, UpdateRule,
 };
 use pspikessm::train::{
-    Better, Ending, Event, FitOptions, Learner, Length, Metric, Output, Plan, Samples, Schedule, Scored, SpikePenalty, Trainer, fit,
-    fit_with,
+    Better, Ending, Event, FitOptions, Learner, Length, Metric, Output, Plan, Samples, Schedule, Scored, SpikePenalty, Trainer,
+    TrainingSpikes, fit, fit_with,
 };
 use pspikessm::{Error, Result};
 
@@ -399,6 +399,67 @@ fn a_recipes_spike_penalty_lowers_the_rate_and_stays_out_of_the_loss() {
     assert!(lowered < 0.9 * free, "{lowered} and {free}");
     // A weight of 0 is none.
     assert_eq!(run(Some(0.0)).1, free);
+}
+
+// ---------------------------------------------------------------- what stands for spikes, and what is not trained
+
+#[test]
+fn a_step_on_expectations_is_the_same_under_every_key() {
+    let mut trainer = trainer_of(changed(recipe(12), |r| {
+        r.run.spikes = TrainingSpikes::Expected;
+        (r.model.block.dropout, r.model.block.ssm.dropout) = (0.0, 0.0);
+    }));
+    let (cpu, run) = (Cpu::<f32>::new(), trainer.plan().run.clone());
+    let first = order(trainer.splits().train.len(), run.seed, 0)[..run.batch].to_vec();
+    let batch = trainer.splits().train.batch(&first).unwrap();
+    let by_hand = |key| {
+        let tape = Tape::new(&cpu);
+        trainer.learner().score(&Context::training(&tape, Key::new(key)).expected(), &batch).unwrap().value
+    };
+    let wanted = by_hand(1);
+    assert_eq!(by_hand(2), wanted);
+    assert_eq!(trainer.step().unwrap().unwrap().loss, wanted);
+    assert_ne!(trainer_of(recipe(12)).step().unwrap().unwrap().loss, wanted);
+}
+
+#[test]
+fn annealing_begins_on_expectations_and_ends_on_spikes() {
+    let losses = |spikes| -> Vec<f64> {
+        let mut trainer = trainer_of(changed(recipe(6), |r| r.run.spikes = spikes));
+        (0..6).map(|_| trainer.step().unwrap().unwrap().loss).collect()
+    };
+    let (expected, annealed) = (losses(TrainingSpikes::Expected), losses(TrainingSpikes::Annealed(4)));
+    // Of the first four steps 1/8, 4/8, 9/8 and 16/8 are drawn ones by then: the third and the fourth.
+    assert_eq!(annealed[..2], expected[..2]);
+    assert!((2..6).all(|step| annealed[step] != expected[step]));
+}
+
+#[test]
+fn what_a_recipe_freezes_stays_as_it_was() {
+    let freeze = |parts: &[&str]| changed(recipe(4), |r| r.run.freeze = parts.iter().map(ToString::to_string).collect());
+    let mut trainer = trainer_of(freeze(&["blocks.*.forward.sampler", "blocks.*.reverse", "blocks.*.output", "decoder.bias"]));
+    let cpu = Cpu::<f32>::new();
+    let values = |trainer: &Trainer<Cpu<f32>>| -> Vec<(String, Vec<f32>)> {
+        trainer.model().parameters().into_iter().map(|(name, param)| (name, cpu.to_vec(&param.value()).unwrap())).collect()
+    };
+    let before = values(&trainer);
+    for _ in 0..4 {
+        trainer.step().unwrap();
+    }
+    let (mut frozen, mut moved) = (0, 0);
+    for ((name, old), (_, new)) in before.iter().zip(values(&trainer)) {
+        let still = [".forward.sampler.", ".reverse.", ".output.", "decoder.bias"].iter().any(|part| name.contains(part));
+        if still {
+            assert_eq!(*old, new, "{name}");
+            frozen += 1;
+        }
+        moved += usize::from(*old != new);
+    }
+    // Scale and shift of both draws, the reverse branch, the decoder's bias.
+    assert!(frozen > 5 * trainer.recipe().model.layers, "{frozen}");
+    assert!(moved > 5 * trainer.recipe().model.layers, "{moved} of the rest");
+    let refused = Trainer::new(&cpu, "tiny", freeze(&["blocks.*.nothing"]), splits()).err().unwrap().to_string();
+    assert!(refused.contains("blocks.*.nothing"), "{refused}");
 }
 
 #[test]

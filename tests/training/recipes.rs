@@ -16,7 +16,7 @@ use pspikessm::nn::{
     Activation, AdamWConfig, BlockConfig, Cosine, LinearDecay, Model, ModelConfig, Module, NormKind, PlifConfig, Pooling, SgdConfig,
     SpikeSource, SsmConfig, SsmInit,
 };
-use pspikessm::train::{Length, Recipe, Schedule, SpikePenalty, tasks};
+use pspikessm::train::{Length, Recipe, Schedule, SpikePenalty, TrainingSpikes, tasks};
 
 /// Every recipe of the crate under its task and its file's name, as in "listops-quick".
 fn embedded() -> BTreeMap<String, String> {
@@ -387,7 +387,7 @@ fn says(message: &str, parts: &[&str]) -> bool {
 fn every_kind_of_value_can_be_set() {
     let base = || Recipe::parse(QUICK, "").unwrap();
     type Change = fn(&mut Recipe);
-    let cases: [(&str, &str, Change); 44] = [
+    let cases: [(&str, &str, Change); 47] = [
         ("data", "other", |r| r.data = "other".into()),
         ("data", "35", |r| r.data = "35".into()),
         ("data", "\"35\"", |r| r.data = "35".into()),
@@ -409,6 +409,9 @@ fn every_kind_of_value_can_be_set() {
             r.optimizer = SgdConfig::new(0.1).momentum(0.9).into();
         }),
         ("schedule.linear", "{ warmup = 1, total = 9 }", |r| r.schedule = Schedule::Linear(LinearDecay::new(1, 9, 0.0).unwrap())),
+        ("run.spikes", "expected", |r| r.run.spikes = TrainingSpikes::Expected),
+        ("run.spikes.annealed", "300", |r| r.run.spikes = TrainingSpikes::Annealed(300)),
+        ("run.freeze", "['blocks.*.output', 'decoder']", |r| r.run.freeze = vec!["blocks.*.output".into(), "decoder".into()]),
         ("run.spike_penalty.weight", "0.5", |r| r.run.spike_penalty = Some(SpikePenalty { weight: 0.5, rate: 0.0 })),
         ("schedule", "constant", |r| r.schedule = Schedule::Constant),
         ("schedule.plateau", "{}", |r| r.schedule = PLATEAU),

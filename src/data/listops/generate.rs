@@ -75,6 +75,11 @@ impl Rules {
         }
     }
 
+    /// An easier one, which a small model learns in seconds: operators nested to 2 deep, 4 to 40 tokens; as many samples.
+    pub fn easy() -> Self {
+        Rules { max_depth: 3, min_tokens: 4, max_tokens: 40, ..Rules::small() }
+    }
+
     fn check(&self) -> Result<()> {
         let at_least_one = [
             ("max_depth", self.max_depth),

@@ -17,9 +17,10 @@ pub struct ListOps;
 
 fn rules(recipe: &Recipe) -> Result<Rules> {
     match recipe.data.as_str() {
+        "easy" => Ok(Rules::easy()),
         "small" => Ok(Rules::small()),
         "official" => Ok(Rules::official()),
-        _ => Err(no_variant(recipe, "small and official")),
+        _ => Err(no_variant(recipe, "easy, small and official")),
     }
 }
 
