@@ -30,6 +30,8 @@ const SETTINGS: &str = "settings";
 const RECENT: &str = "recent";
 const PLATEAU: &str = "plateau";
 const BEST: &str = "best";
+/// Says of a file that it is a model for use.
+const ALONE: &str = "model_alone";
 
 /// Sets a model's parameters and buffers from the checkpoint of a training run.
 ///
@@ -108,7 +110,30 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// # Errors
     /// [`Error::Io`] where it cannot be written; [`Error::NonFinite`] where a parameter or a moment is: such a run is not worth keeping.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        if let Some(what) = self.first_bad_value()?.map_or_else(|| self.first_bad_moment(), |what| Ok(Some(what)))? {
+        if let Some(what) = self.first_bad_moment()? {
+            return Err(Error::NonFinite { what, step: self.steps_done() });
+        }
+        let mut archive = self.archive()?;
+        self.store_moments(&mut archive)?;
+        archive.write(path)
+    }
+
+    /// Writes the model with its recipe, and all that is known of the run but what only its next step would need: a third of a checkpoint.
+    /// [`Origin::read`] and [`load_weights`] read it, and no run goes on from it.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_model(&self, path: impl AsRef<Path>) -> Result<()> {
+        let mut archive = self.archive()?;
+        let mut notes = archive.note(path.as_ref())?;
+        notes.insert(ALONE.into(), true.into());
+        archive.set_note(notes);
+        archive.write(path)
+    }
+
+    /// The run without the optimiser's moments.
+    fn archive(&self) -> Result<Archive> {
+        if let Some(what) = self.first_bad_value()? {
             return Err(Error::NonFinite { what, step: self.steps_done() });
         }
         let mut archive = Archive::default();
@@ -131,7 +156,6 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         archive.set_note(notes);
         self.learner.describe(&mut archive)?;
         archive.insert_module(&self.backend, MODEL, self.learner.module())?;
-        self.store_moments(&mut archive)?;
         let recent: Vec<f64> = self.state.recent.iter().flat_map(|r| [r.loss, r.metric]).collect();
         archive.tensors.insert(RECENT.into(), Stored::new(&recent, &[recent.len() / 2, 2]));
         if let Some(Plateau { factor, best, waited, .. }) = self.state.plateau {
@@ -140,7 +164,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         if let Some((epoch, metric)) = self.state.best {
             archive.tensors.insert(BEST.into(), Stored::new(&[epoch as f64, metric], &[2]));
         }
-        archive.write(path)
+        Ok(archive)
     }
 
     /// This run at the point where a checkpoint was written.
@@ -153,6 +177,10 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         let (archive, notes) = read(path)?;
         archive.load_module(&self.backend, path, MODEL, self.learner.module())?;
         self.check_identity(&notes, path)?;
+        if notes.contains_key(ALONE) {
+            let help = "is a model for use, without the optimiser's moments: a run goes on from its checkpoint.safetensors";
+            return Err(Error::checkpoint(path, help));
+        }
         let step = number(&notes, path, "step")?;
         if step > self.steps_total() {
             let help = format!("is from step {step}, and this run ends at step {}: ask for more steps", self.steps_total());

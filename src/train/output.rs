@@ -105,7 +105,7 @@ impl Output {
         dir.join(CHECKPOINT)
     }
 
-    /// Where the checkpoint of the best epoch is, or will be.
+    /// Where the model of the best epoch is, or will be.
     pub fn best(&self) -> PathBuf {
         self.dir.join(BEST)
     }
@@ -177,9 +177,9 @@ impl Output {
         self.saved
     }
 
-    /// Writes the checkpoint of the best epoch.
+    /// Writes the model of the best epoch.
     pub(super) fn save_best<B: Backend, L: Learner<B>>(&self, trainer: &Trainer<B, L>) -> Result<()> {
-        trainer.save(self.best())
+        trainer.save_model(self.best())
     }
 
     /// Notes the mean of the last `steps` steps.

@@ -195,6 +195,10 @@ fn the_best_epoch_can_be_evaluated_too() {
     assert!([6, 12].contains(&step));
     let (line, _) = result(&Tiny, &flags(&format!("--eval-only --checkpoint {}", path.display()), None));
     mentions(&line, &[&format!(" steps={step} ")]);
+    // It is the model without the optimiser's moments, and no run goes on from it.
+    let whole = std::fs::metadata(dir.path().join("checkpoint.safetensors")).unwrap().len();
+    assert!(2 * std::fs::metadata(&path).unwrap().len() < whole);
+    mentions(&trainer().resume(&path).err().unwrap().to_string(), &["without the optimiser's moments", "checkpoint.safetensors"]);
 }
 
 #[test]
