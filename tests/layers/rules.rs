@@ -1,6 +1,6 @@
-//! The update rules against plain loops over the formulas as published, in f64; frozen parameters, and averages of them.
+//! The update rules against plain loops over the formulas as published and against PyTorch, in f64; frozen parameters, and averages of them.
 
-use crate::common::{Array, assert_close, host};
+use crate::common::{Array, assert_close, fixture, host};
 use pspikessm::autodiff::{Generate, Gradients, Tape};
 use pspikessm::backend::{Cpu, Key, Tensor};
 use pspikessm::nn::store::{load, save};
@@ -9,6 +9,7 @@ use pspikessm::nn::{
     SgdConfig, UpdateRule,
 };
 use pspikessm::{Error, Result};
+use serde_json::Value;
 
 type B = Cpu<f64>;
 
@@ -85,6 +86,39 @@ fn adam_and_adamw_follow_their_formulas() {
     let decoupled =
         move |x: f64, memory: &mut [f64; 2], g, lr: f64, decay: f64, step| adam(x * (1.0 - lr * decay), memory, g, lr, numbers, step);
     follows("adamw", AdamWConfig::new(0.05, 0.3).beta1(0.8).beta2(0.95).eps(1e-3), 0.3, Box::new(decoupled));
+}
+
+#[test]
+fn rules_move_parameters_where_pytorch_does() {
+    let cpu = B::new();
+    let Value::Array(cases) = fixture("optimizers") else { panic!("an array of cases") };
+    assert_eq!(cases.len(), 8);
+    for case in &cases {
+        let numbers = |value: &Value| -> Vec<f64> { value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect() };
+        let option = |name: &str| case["options"][name].as_f64().unwrap();
+        let adam = || numbers(&case["options"]["betas"]);
+        let rule: OptimizerConfig = match case["rule"].as_str().unwrap() {
+            "adamw" => AdamWConfig::new(option("lr"), option("weight_decay")).beta1(adam()[0]).beta2(adam()[1]).eps(option("eps")).into(),
+            "adam" => {
+                let rule = AdamConfig::new(option("lr")).weight_decay(option("weight_decay"));
+                rule.beta1(adam()[0]).beta2(adam()[1]).eps(option("eps")).into()
+            }
+            "sgd" => {
+                let rule = SgdConfig::new(option("lr")).momentum(option("momentum")).dampening(option("dampening"));
+                let nesterov = case["options"]["nesterov"].as_bool().unwrap();
+                rule.nesterov(nesterov).weight_decay(option("weight_decay")).into()
+            }
+            other => panic!("no rule is called {other}"),
+        };
+        let param = Param::new(tensor(&numbers(&case["start"])), ParamOptions::DECAYED);
+        let module = Named(vec![("x", param.clone())]);
+        let mut optimizer = Optimizer::new(rule).unwrap();
+        let [gradient, value] = ["gradients", "values"].map(|name| case[name].as_array().unwrap().iter().map(numbers).collect::<Vec<_>>());
+        for (step, (gradient, want)) in gradient.into_iter().zip(value).enumerate() {
+            optimizer.update(&cpu, &module, &gradients(&[&param], &[gradient]), 1.0).unwrap();
+            assert_close(&format!("{rule:?}, step {step}"), &host(&cpu, &param.value()), &want, 1e-13);
+        }
+    }
 }
 
 #[test]
