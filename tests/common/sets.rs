@@ -28,7 +28,7 @@ pub const ALL: &[TinySet] = &[
     TinySet { name: "text", task: &tasks::Text, make: imdb, flags: "", sample: "aclImdb/test/pos/3_10.txt" },
     TinySet { name: "retrieval", task: &tasks::Retrieval, make: aan, flags: "", sample: "one text\tanother text" },
     TinySet { name: "image", task: &tasks::Image, make: cifar, flags: "", sample: "sample.png" },
-    TinySet { name: "pathfinder", task: &tasks::Pathfinder, make: pathfinder, flags: "", sample: "pathfinder32/curv_contour_length_14/imgs/0/sample_3.png" },
+    TinySet { name: "pathfinder", task: &tasks::Pathfinder, make: pathfinder, flags: "--set data=32 --set model.block.ssm.l_max=1024", sample: "pathfinder32/curv_contour_length_14/imgs/0/sample_3.png" },
     TinySet { name: "psmnist", task: &tasks::PsMnist, make: mnist, flags: "", sample: "sample.png" },
     TinySet { name: "digits", task: &tasks::PsMnist, make: digits, flags: "--preset digits", sample: "sample.png" },
     TinySet { name: "speech_commands", task: &tasks::SpeechCommands, make: speech_commands, flags: "--set data=10", sample: "yes/0_nohash_0.wav" },

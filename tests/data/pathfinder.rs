@@ -408,8 +408,8 @@ fn few(rules: Rules) -> Rules {
     Rules { train: 40, val: 6, test: 4, ..rules }
 }
 
-fn both() -> [(Rules, usize); 2] {
-    [(Rules::pathfinder32(), 200), (Rules::path_x(), 100)]
+fn kinds() -> [(Rules, usize); 3] {
+    [(Rules::pathfinder16(), 200), (Rules::pathfinder32(), 200), (Rules::path_x(), 100)]
 }
 
 fn scene(rules: &Rules, number: usize) -> Scene {
@@ -458,7 +458,7 @@ fn searched_distance(a: &Bar, b: &Bar) -> f64 {
 
 #[test]
 fn the_label_is_what_a_trace_of_the_bars_finds() {
-    for (rules, count) in both() {
+    for (rules, count) in kinds() {
         for number in 0..count {
             let scene = scene(&rules, number);
             let bars = loose(&scene);
@@ -483,7 +483,7 @@ fn the_label_is_what_a_trace_of_the_bars_finds() {
 
 #[test]
 fn lines_have_their_bars_lengths_gaps_and_turns() {
-    for (rules, count) in both() {
+    for (rules, count) in kinds() {
         let mut margins = BTreeMap::new();
         for number in 0..count {
             let scene = scene(&rules, number);
@@ -513,7 +513,7 @@ fn lines_have_their_bars_lengths_gaps_and_turns() {
 
 #[test]
 fn bars_keep_their_margins_and_the_discs_apart() {
-    for (rules, count) in both() {
+    for (rules, count) in kinds() {
         let (mut nearest, mut nearest_edge) = (f64::INFINITY, f64::INFINITY);
         for number in 0..count / 2 {
             let scene = scene(&rules, number);
@@ -545,7 +545,7 @@ fn pixels_are_what_a_slow_renderer_draws() {
         let (along, across) = (x * dx + y * dy, y * dx - x * dy);
         along >= 0.0 && along <= distance(bar.from, bar.to) && across.abs() <= thickness / 2.0
     };
-    for (rules, _) in both() {
+    for (rules, _) in kinds() {
         let thickness = rules.paddle_thickness;
         for number in 0..2 {
             let scene = scene(&rules, number);
@@ -567,7 +567,7 @@ fn pixels_are_what_a_slow_renderer_draws() {
 
 #[test]
 fn pictures_have_a_dark_ground_grey_bars_and_two_white_discs() {
-    for (rules, count) in both() {
+    for (rules, count) in kinds() {
         let mut means = [Vec::new(), Vec::new()];
         for number in 0..count {
             let scene = scene(&rules, number);

@@ -74,6 +74,21 @@ impl Rules {
         }
     }
 
+    /// An easier Pathfinder, which a small model learns in minutes: 16 x 16 pixels, lines of 4 bars and no others; 40,000, 1,000 and 2,000
+    /// samples.
+    pub fn pathfinder16() -> Self {
+        Rules {
+            side: 16,
+            contour_length: 4,
+            distractors: 0,
+            seed_distance: 4.0,
+            train: 40_000,
+            val: 1_000,
+            test: 2_000,
+            ..Rules::pathfinder32()
+        }
+    }
+
     /// Path-X: 128 x 128 pixels, lines of 14 longer bars.
     ///
     /// The official configuration wants 35 bars in distractors of a third of 14, which is 8 lines of 4. Bars of length 5 are the
