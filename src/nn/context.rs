@@ -1,6 +1,8 @@
 //! What a forward pass needs beside its input: the tape, the mode, the random numbers, and who counts and observes the spikes.
 
-use super::{Observed, Param, Site, SpikeMeter};
+use std::sync::Arc;
+
+use super::{BatchStatistics, Observed, Param, Parts, Site, SpikeMeter};
 use crate::autodiff::{Tape, Var};
 use crate::backend::{Backend, Draw, Key, Noise, Samples, SpikeMode, Tensor};
 use crate::error::{Error, Result};
@@ -42,6 +44,10 @@ pub struct Context<'a, B: Backend> {
     pub meter: Option<&'a SpikeMeter>,
     /// Who collects them.
     observed: Option<&'a Observed<B>>,
+    /// Who collects what BatchNorms find, where they do not move their running statistics themselves.
+    statistics: Option<BatchStatistics<B>>,
+    /// How BatchNorms learn of the other parts of the batch, where they see all of it.
+    parts: Option<Arc<dyn Parts<B>>>,
     /// The layer and the place in it that spikes are counted for.
     pub place: (usize, Site),
     /// The number of the first time step.
@@ -62,6 +68,8 @@ impl<'a, B: Backend> Context<'a, B> {
             recompute: false,
             meter: None,
             observed: None,
+            statistics: None,
+            parts: None,
             place,
             step: 0,
         }
@@ -93,6 +101,26 @@ impl<'a, B: Backend> Context<'a, B> {
         Context { observed: Some(observed), ..self }
     }
 
+    /// The same with `statistics` collecting what BatchNorms find in this batch; their running statistics stay as they are.
+    pub fn collect_statistics(self, statistics: &BatchStatistics<B>) -> Self {
+        Context { statistics: Some(statistics.clone()), ..self }
+    }
+
+    /// The same with BatchNorms that see the whole batch, of which this is one of `parts`.
+    pub fn one_of(self, parts: Arc<dyn Parts<B>>) -> Self {
+        Context { parts: Some(parts), ..self }
+    }
+
+    /// How BatchNorms learn of the other parts of the batch.
+    pub(super) fn parts(&self) -> Option<&Arc<dyn Parts<B>>> {
+        self.parts.as_ref()
+    }
+
+    /// Who collects what BatchNorms find.
+    pub(super) fn statistics(&self) -> Option<&BatchStatistics<B>> {
+        self.statistics.as_ref()
+    }
+
     /// The same for a part of a larger batch, which begins at sample `first_sample` of it.
     pub fn first_sample(self, first_sample: u64) -> Self {
         Context { samples: Samples { first: first_sample, ..self.samples }, ..self }
@@ -122,7 +150,8 @@ impl<'a, B: Backend> Context<'a, B> {
     /// What is needed to make the same surroundings on a tape again, once these are gone.
     pub(super) fn kept(&self) -> KeptContext<B> {
         let Context { training, key, samples, mode, place, .. } = *self;
-        KeptContext { training, key, samples, given: self.given.map(<[_]>::to_vec), mode, place, step: self.step }
+        let (given, statistics, parts) = (self.given.map(<[_]>::to_vec), self.statistics.clone(), self.parts.clone());
+        KeptContext { training, key, samples, given, mode, statistics, parts, place, step: self.step }
     }
 
     /// The surroundings of the part with this index: its own random numbers.
@@ -222,6 +251,8 @@ pub(super) struct KeptContext<B: Backend> {
     samples: Samples,
     given: Option<Vec<Tensor<B>>>,
     mode: SpikeMode,
+    statistics: Option<BatchStatistics<B>>,
+    parts: Option<Arc<dyn Parts<B>>>,
     place: (usize, Site),
     step: u64,
 }
@@ -229,8 +260,10 @@ pub(super) struct KeptContext<B: Backend> {
 impl<B: Backend> KeptContext<B> {
     /// The context on this tape.
     pub fn on<'a>(&'a self, tape: &'a Tape<B>) -> Context<'a, B> {
-        let KeptContext { training, key, samples, ref given, mode, place, step } = *self;
-        Context { tape, training, key, samples, given: given.as_deref(), mode, recompute: false, meter: None, observed: None, place, step }
+        let KeptContext { training, key, samples, ref given, mode, ref statistics, ref parts, place, step } = *self;
+        let (given, statistics, parts) = (given.as_deref(), statistics.clone(), parts.clone());
+        let (recompute, meter, observed) = (false, None, None);
+        Context { tape, training, key, samples, given, mode, recompute, meter, observed, statistics, parts, place, step }
     }
 }
 

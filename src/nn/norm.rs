@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Module, Names, Param, ParamOptions};
+use super::{Context, Module, Names, Param, ParamOptions, parts};
 use crate::autodiff::Var;
 use crate::backend::{Backend, Binary, Tensor, Unary, shape};
 use crate::error::{Error, Result};
@@ -58,9 +58,16 @@ impl<B: Backend> Norm<B> {
     pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Var<B>> {
         let (gamma, beta) = (cx.var(&self.weight), cx.var(&self.bias));
         let Some((mean, var)) = &self.running else { return x.layer_norm(&gamma, &beta, EPS) };
+        if cx.training && cx.parts().is_some() {
+            let (mean, var, count) = parts::moments(cx, x)?;
+            several(count)?;
+            self.track(cx, mean.value(), var.value(), count)?;
+            let scale = var.linear_map(1.0, EPS)?.sqrt()?.recip()?.mul(&gamma)?;
+            return x.affine(&scale, &beta.sub(&mean.mul(&scale)?)?);
+        }
         if cx.training {
             let (y, batch_mean, batch_var) = x.batch_norm(&gamma, &beta, EPS)?;
-            self.track(cx, x, &batch_mean, &batch_var)?;
+            self.track(cx, &batch_mean, &batch_var, x.value().numel() as f64 / x.shape()[1] as f64)?;
             return Ok(y);
         }
         let scale = cx.var(var).linear_map(1.0, EPS)?.sqrt()?.recip()?.mul(&gamma)?;
@@ -73,10 +80,13 @@ impl<B: Backend> Norm<B> {
     pub(super) fn folded(&self, cx: &Context<'_, B>, x: &Var<B>, scale: &Var<B>, shift: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {
         let Some((running_mean, running_var)) = &self.running else { return Ok(None) };
         let (mean, var) = if cx.training {
-            shape::has_variance("batch_norm", x.shape())?;
-            let (mean, var) = x.moments()?;
+            if cx.parts().is_none() {
+                shape::has_variance("batch_norm", x.shape())?;
+            }
+            let (mean, var, count) = parts::moments(cx, x)?;
+            several(count)?;
             let (mean, var) = (scale.mul(&mean)?.add(shift)?, scale.square()?.mul(&var)?);
-            self.track(cx, x, mean.value(), var.value())?;
+            self.track(cx, mean.value(), var.value(), count)?;
             (mean, var)
         } else {
             (cx.var(running_mean), cx.var(running_var))
@@ -86,24 +96,37 @@ impl<B: Backend> Norm<B> {
         Ok(Some((scale.mul(&gain)?, offset)))
     }
 
-    /// Moves the running statistics towards a batch's.
-    fn track(&self, cx: &Context<'_, B>, x: &Var<B>, batch_mean: &Tensor<B>, batch_var: &Tensor<B>) -> Result<()> {
+    /// Moves the running statistics towards those of a batch with so many values a channel.
+    fn track(&self, cx: &Context<'_, B>, batch_mean: &Tensor<B>, batch_var: &Tensor<B>, count: f64) -> Result<()> {
         let Some((mean, var)) = &self.running else { return Ok(()) };
         // A segment that is run again has moved them the first time.
         if cx.tape().is_recomputing() {
             return Ok(());
         }
-        let count = x.value().numel() as f64 / x.shape()[1] as f64;
-        track(cx.backend(), mean, batch_mean, 1.0)?;
-        track(cx.backend(), var, batch_var, count / (count - 1.0))
+        for (running, new, factor) in [(mean, batch_mean, 1.0), (var, batch_var, count / (count - 1.0))] {
+            match cx.statistics() {
+                Some(statistics) => statistics.note(cx.backend(), running, new, factor)?,
+                None => advance(cx.backend(), running, &addend(cx.backend(), new, factor)?)?,
+            }
+        }
+        Ok(())
     }
 }
 
-/// running += momentum (factor new - running).
-fn track<B: Backend>(backend: &B, running: &Param<B>, new: &Tensor<B>, factor: f64) -> Result<()> {
+/// One value a channel has no variance.
+fn several(count: f64) -> Result<()> {
+    if count > 1.0 { Ok(()) } else { Err(Error::value("batch_norm", "a batch has one value a channel: take more samples, or longer ones")) }
+}
+
+/// What a batch's statistic adds to the running one: momentum times it.
+pub(super) fn addend<B: Backend>(backend: &B, new: &Tensor<B>, factor: f64) -> Result<Tensor<B>> {
+    backend.unary(Unary::Linear(MOMENTUM * factor, 0.0), new)
+}
+
+/// running = (1 - momentum) running + added.
+pub(super) fn advance<B: Backend>(backend: &B, running: &Param<B>, added: &Tensor<B>) -> Result<()> {
     let kept = backend.unary(Unary::Linear(1.0 - MOMENTUM, 0.0), &running.value())?;
-    let added = backend.unary(Unary::Linear(MOMENTUM * factor, 0.0), new)?;
-    running.set(backend.binary(Binary::Add, &kept, &added)?)
+    running.set(backend.binary(Binary::Add, &kept, added)?)
 }
 
 impl<B: Backend> Module<B> for Norm<B> {

@@ -69,6 +69,21 @@ impl SpikeMeter {
         self.kept.borrow().clone()
     }
 
+    /// Ones and draws of every layer and site.
+    pub fn counts(&self) -> BTreeMap<(usize, Site), [f64; 2]> {
+        self.counts.borrow().clone()
+    }
+
+    /// Adds what another meter has counted.
+    pub fn include(&self, counts: &BTreeMap<(usize, Site), [f64; 2]>) {
+        let mut own = self.counts.borrow_mut();
+        for (place, [ones, draws]) in counts {
+            let [all_ones, all_draws] = own.entry(*place).or_default();
+            *all_ones += ones;
+            *all_draws += draws;
+        }
+    }
+
     /// Takes note of spikes of shape (B, H, L).
     pub(super) fn see<B: Backend>(&self, backend: &B, place: (usize, Site), spikes: &Tensor<B>) -> Result<()> {
         let ones = backend.to_vec(&backend.sum_to(spikes, &[])?)?[0].f64();

@@ -48,7 +48,7 @@ impl Archive {
     }
 
     /// The archive in a file's bytes; `path` is for the message.
-    pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         let broken = |e| match foreign::kind(bytes) {
             Some(help) => Error::checkpoint(path, help),
             None => Error::checkpoint(path, format!("is truncated or not a safetensors file ({e}): take an earlier one")),

@@ -65,21 +65,30 @@ impl Origin {
     /// As [`Trainer::resume`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let (archive, notes) = read(path)?;
+        Self::found_in(&Archive::read(path)?, path)
+    }
+
+    fn found_in(archive: &Archive, path: &Path) -> Result<Self> {
+        let notes = notes(archive, path)?;
         let text = |name| notes.get(name).and_then(Value::as_str).ok_or_else(|| damaged(path, name));
         let recipe = Recipe::parse(text(RECIPE)?, path)?;
         Ok(Origin {
             task: text("task")?.into(),
             recipe,
-            set: stored_set(&archive, &notes, path)?,
+            set: stored_set(archive, &notes, path)?,
             step: number(&notes, path, "step")?,
-            recent: StepReport::mean(stored_recent(&archive, path)?.iter().rev()),
+            recent: StepReport::mean(stored_recent(archive, path)?.iter().rev()),
         })
     }
 
     /// The same of a file that must be of the task called `task`.
     pub(super) fn of_task(path: &Path, task: &str) -> Result<Self> {
-        let origin = Self::read(path)?;
+        Self::of(&Archive::read(path)?, path, task)
+    }
+
+    /// The same of the content of the file `path`.
+    pub(super) fn of(archive: &Archive, path: &Path, task: &str) -> Result<Self> {
+        let origin = Self::found_in(archive, path)?;
         match origin.task == task {
             true => Ok(origin),
             false => Err(Error::checkpoint(path, format!("is of the task {}, this is {task}: run that example", origin.task))),
@@ -89,13 +98,22 @@ impl Origin {
 
 /// Reads a file and makes sure that a training run wrote it.
 fn read(path: &Path) -> Result<(Archive, Notes)> {
-    let archive = Archive::read(path)?;
+    checked(Archive::read(path)?, path)
+}
+
+fn checked(archive: Archive, path: &Path) -> Result<(Archive, Notes)> {
+    let notes = notes(&archive, path)?;
+    Ok((archive, notes))
+}
+
+/// What stands in a file that a training run wrote.
+fn notes(archive: &Archive, path: &Path) -> Result<Notes> {
     let notes = archive.note(path)?;
     if !notes.contains_key("format") {
         return Err(Error::checkpoint(path, "was not written by a training run of this crate: take one that was"));
     }
     match number(&notes, path, "format")? {
-        FORMAT => Ok((archive, notes)),
+        FORMAT => Ok(notes),
         other => Err(Error::checkpoint(
             path,
             format!("has format {other}, and this version of the crate reads {FORMAT}: use the version that wrote it"),
@@ -172,9 +190,14 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// # Errors
     /// [`Error::Io`] where there is no such file, [`Error::Checkpoint`] where it is truncated, foreign, or of another run. Of another
     /// architecture it names the first parameter that differs, otherwise the first value of the recipe.
-    pub fn resume(mut self, path: impl AsRef<Path>) -> Result<Self> {
+    pub fn resume(self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let (archive, notes) = read(path)?;
+        self.resume_from(Archive::read(path)?, path)
+    }
+
+    /// The same from the content of the file `path`.
+    pub(super) fn resume_from(mut self, archive: Archive, path: &Path) -> Result<Self> {
+        let (archive, notes) = checked(archive, path)?;
         archive.load_module(&self.backend, path, MODEL, self.learner.module())?;
         self.check_identity(&notes, path)?;
         if notes.contains_key(ALONE) {
@@ -203,7 +226,12 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// As [`load_weights`].
     pub fn with_weights(self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        read(path)?.0.load_module(&self.backend, path, MODEL, self.learner.module())?;
+        self.with_weights_from(Archive::read(path)?, path)
+    }
+
+    /// The same from the content of the file `path`.
+    pub(super) fn with_weights_from(self, archive: Archive, path: &Path) -> Result<Self> {
+        checked(archive, path)?.0.load_module(&self.backend, path, MODEL, self.learner.module())?;
         Ok(self)
     }
 

@@ -47,9 +47,9 @@ impl<B: Backend> Learner<B> for Model<B> {
         Metric { name: "accuracy", better: Better::Higher }
     }
 
-    fn prepare(&self, backend: &B, batch: &Batch) -> Result<()> {
+    fn prepare(&self, backend: &B, length: usize) -> Result<()> {
         // As the official code does: C~ is made for the first length that is trained, and doubled for longer ones.
-        Model::prepare(self, backend, batch.length)
+        Model::prepare(self, backend, length)
     }
 }
 
@@ -77,8 +77,8 @@ impl<B: Backend> Learner<B> for Classifier<B> {
         self.model.metric()
     }
 
-    fn prepare(&self, backend: &B, batch: &Batch) -> Result<()> {
-        Learner::prepare(&self.model, backend, batch)
+    fn prepare(&self, backend: &B, length: usize) -> Result<()> {
+        Learner::prepare(&self.model, backend, length)
     }
 
     fn recipe(&self) -> Option<&Recipe> {

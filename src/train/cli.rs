@@ -5,20 +5,26 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use sysinfo::{CpuRefreshKind, RefreshKind};
+
 use super::interrupt::Idle;
+use super::launch::Launched;
+use super::process_group::{self, ProcessGroup};
 use super::tasks::typed;
 use super::{
-    Command, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, Sample, StepReport, Task, Trainer,
-    energy, fit, interrupt, load_weights, memory, pictures, progress, report,
+    Alone, Command, Communicator, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, Reduce, Sample,
+    StepReport, Task, Trainer, energy, fit, interrupt, load_weights, memory, pictures, progress, report,
 };
 use crate::backend::{Backend, Key, SpikeMode};
 #[cfg(feature = "download")]
 use crate::data::download;
 use crate::data::{Faults, Splits};
 use crate::error::{Error, Result};
+use crate::nn::store::Archive;
 use crate::nn::{Model, Module};
 
 /// What a finished run prints.
@@ -90,7 +96,26 @@ pub fn exit_code<T: Into<OsString>>(task: &dyn Task, arguments: impl IntoIterato
             return WRONG;
         }
     };
-    match interrupt::on_signals().and_then(|stop| run(task, &flags, stop, out)) {
+    let launched = match Launched::join() {
+        Ok(launched) => launched,
+        Err(error) => return finish(Err(error)),
+    };
+    let communicator = launched.communicator();
+    let rank = communicator.rank();
+    let work = |stop: &AtomicBool| flags.backend.run(Run { task, flags: &flags, stop, out, communicator });
+    let code = ending(interrupt::on_signals().and_then(|stop| work(stop)), rank);
+    launched.leave(code != 0);
+    code
+}
+
+/// The exit code of the process `rank` after its run; says how it went.
+fn ending(outcome: Result<Outcome>, rank: usize) -> u8 {
+    let complain = |line: &str| {
+        if rank == 0 {
+            complain(line)
+        }
+    };
+    match outcome {
         Ok(Outcome::Finished(_) | Outcome::Predicted) => 0,
         Ok(Outcome::Unfetched) => {
             complain("stopped while the data were fetched: what has arrived is kept, the same command goes on with it");
@@ -102,6 +127,8 @@ pub fn exit_code<T: Into<OsString>>(task: &dyn Task, arguments: impl IntoIterato
             complain(&format!("stopped after step {step}: {saved}"));
             interrupt::exit_code()
         }
+        // The process that has failed says so, and the first one.
+        Err(error) if rank > 0 && process_group::is_anothers(&error) => FAILED,
         Err(error) => finish(Err(error)),
     }
 }
@@ -111,7 +138,7 @@ pub fn exit_code<T: Into<OsString>>(task: &dyn Task, arguments: impl IntoIterato
 /// # Errors
 /// Those of [`run_on`]; [`Error::Device`] where the device is not there, [`Error::Config`] where this build lacks its driver.
 pub fn run(task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
-    flags.backend.run(Run { task, flags, stop, out })
+    flags.backend.run(Run { task, flags, stop, out, communicator: Arc::new(Alone) })
 }
 
 /// A run, before its device is known.
@@ -120,13 +147,14 @@ struct Run<'a> {
     flags: &'a Flags,
     stop: &'a AtomicBool,
     out: &'a mut dyn Write,
+    communicator: Arc<dyn Communicator>,
 }
 
 impl OnBackend for Run<'_> {
     type Output = Outcome;
 
     fn on<B: Backend>(self, backend: &B) -> Result<Outcome> {
-        run_on(backend, self.task, self.flags, self.stop, self.out)
+        run_across(backend, self.task, self.flags, self.stop, self.out, self.communicator)
     }
 }
 
@@ -135,39 +163,85 @@ impl OnBackend for Run<'_> {
 /// # Errors
 /// What [`Output::open`], [`Task::load`], [`Trainer::resume`], [`fit`] and, with `--download`, `download::fetch` answer.
 pub fn run_on<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
-    if let Some(threads) = flags.threads {
-        use_threads(threads)?;
+    run_across(backend, task, flags, stop, out, Arc::new(Alone))
+}
+
+/// The same on all processes of `communicator`, each of which calls this with the same task and flags. The first of them prints and writes;
+/// its flags, recipe and checkpoint are those of all.
+///
+/// # Errors
+/// Those of [`run_on`], on any process.
+pub fn run_across<B: Backend>(
+    backend: &B,
+    task: &dyn Task,
+    flags: &Flags,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+    communicator: Arc<dyn Communicator>,
+) -> Result<Outcome> {
+    let threads = flags.threads.or_else(|| share_of_processors(communicator.local_size()));
+    let group = ProcessGroup::new(communicator, flags.reduce);
+    group.agree(threads.map_or(Ok(()), use_threads))?;
+    if group.is_first() {
+        return run_in(backend, task, flags, stop, out, &group);
     }
+    // One process talks.
+    run_in(backend, task, &Flags { quiet: true, ..flags.clone() }, stop, &mut io::sink(), &group)
+}
+
+fn run_in<B: Backend>(
+    backend: &B,
+    task: &dyn Task,
+    flags: &Flags,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+    group: &ProcessGroup,
+) -> Result<Outcome> {
     match &flags.checkpoint {
+        Some(_) if flags.predicts() && !group.is_first() => Ok(Outcome::Predicted),
         Some(checkpoint) if flags.predicts() => predict(backend, task, flags, checkpoint, stop, out),
-        Some(checkpoint) => evaluate_only(backend, task, flags, checkpoint, stop, out),
-        None => train(backend, task, flags, stop, out),
+        Some(checkpoint) => evaluate_only(backend, task, flags, checkpoint, stop, out, group),
+        None => train(backend, task, flags, stop, out, group),
     }
 }
 
-fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicBool, out: &mut dyn Write) -> Result<Outcome> {
+fn train<B: Backend>(
+    backend: &B,
+    task: &dyn Task,
+    flags: &Flags,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+    group: &ProcessGroup,
+) -> Result<Outcome> {
     let started = Instant::now();
     // Before the data, which may take long: the folder must be good.
-    let mut output = flags.out.as_ref().map(|dir| open(dir, flags)).transpose()?;
-    let (recipe, faults) = (flags.recipe(task)?, flags.faults());
-    if !fetch(task, &recipe, flags, stop)? {
+    let own_dir = flags.out.as_ref().filter(|_| group.is_first());
+    let mut output = group.agree(own_dir.map(|dir| open(dir, flags)).transpose())?;
+    let (recipe, faults) = (shared_recipe(task, flags, group)?, flags.faults());
+    if !fetch_in(task, &recipe, flags, stop, group)? {
         return Ok(Outcome::Unfetched);
     }
     let idle = Idle::begin();
-    let splits = load(task, &recipe, flags, &faults)?;
-    let mut trainer = Trainer::new(backend, task.name(), recipe, splits)?;
-    if let Some(output) = &mut output {
-        if flags.resume {
-            trainer = trainer.resume(output.checkpoint())?;
-            output.proceed(&trainer)?;
-        } else {
-            output.begin(&trainer, &task.class_names(trainer.recipe()))?;
-        }
+    let splits = group.agree(load(task, &recipe, flags, &faults))?;
+    let mut trainer = group.agree(Trainer::new(backend, task.name(), recipe, splits))?;
+    if let (Some(dir), true) = (&flags.out, flags.resume) {
+        let path = Output::checkpoint_in(dir);
+        let archive = shared_archive(&path, group)?;
+        trainer = group.agree(trainer.resume_from(archive, &path))?;
     }
+    let begin = |output: &mut Output| match flags.resume {
+        true => output.proceed(&trainer),
+        false => output.begin(&trainer, &task.class_names(trainer.recipe())),
+    };
+    group.agree(output.as_mut().map_or(Ok(()), begin))?;
+    let mut trainer = trainer.joined(group.clone())?;
     say_header(backend, &trainer, trainer.steps_done(), flags);
     drop(idle);
+    let (bytes, steps) = (trainer.bytes_sent(), trainer.steps_done());
     let options = FitOptions { quiet: flags.quiet, checkpoint_every: flags.checkpoint_every, ..FitOptions::default() };
-    let test = match fit(&mut trainer, output.as_mut(), options, stop) {
+    let ending = fit(&mut trainer, output.as_mut(), options, stop);
+    say_traffic(&trainer, bytes, steps, flags);
+    let test = match ending {
         Ok(Ending::Finished) => test_set(&trainer, flags, stop),
         ending => ending.map(|_| None),
     };
@@ -181,11 +255,68 @@ fn train<B: Backend>(backend: &B, task: &dyn Task, flags: &Flags, stop: &AtomicB
     let summary = summarize(&trainer, (trainer.steps_done(), recent), test, started);
     // The result first, but whatever is written may fail, and the rest is written all the same.
     let printed = print_result(&trainer, flags, &summary, out);
-    if let Some(output) = &mut output {
-        output.evaluation("test", &trainer, &summary.test)?;
+    let noted = output.as_mut().map_or(Ok(()), |output| output.evaluation("test", &trainer, &summary.test));
+    if let (Some(output), Ok(())) = (&output, &noted) {
         draw(output, &trainer);
     }
-    printed.map(|()| Outcome::Finished(Box::new(summary)))
+    group.agree(noted.and(printed)).map(|()| Outcome::Finished(Box::new(summary)))
+}
+
+/// The recipe of the first process. Where nobody says into how many micro-batches a new run's batches are cut, each process gets one.
+fn shared_recipe(task: &dyn Task, flags: &Flags, group: &ProcessGroup) -> Result<Recipe> {
+    if group.is_alone() {
+        return flags.recipe(task);
+    }
+    let own = || {
+        let mut recipe = flags.recipe(task)?;
+        if flags.accumulate.is_none() && !flags.resume && flags.checkpoint.is_none() && recipe.run.accumulate == 1 {
+            recipe.run.accumulate = group.size().min(recipe.run.batch);
+        }
+        recipe.to_toml().map(String::into_bytes)
+    };
+    Recipe::parse(&String::from_utf8_lossy(&group.from_first(own)?), "the first process's recipe")
+}
+
+/// What the file of the first process holds: the others need not see its disk.
+fn shared_archive(path: &Path, group: &ProcessGroup) -> Result<Archive> {
+    if group.is_alone() {
+        return Archive::read(path);
+    }
+    let bytes = group.from_first(|| std::fs::read(path).map_err(|error| Error::io("read", path, error)))?;
+    group.agree(Archive::parse(&bytes, path))
+}
+
+/// Fetches the data where that is asked for: the first process does, and then the others find them, or fetch their own where they see another
+/// disk. False where one was stopped.
+fn fetch_in(task: &dyn Task, recipe: &Recipe, flags: &Flags, stop: &AtomicBool, group: &ProcessGroup) -> Result<bool> {
+    let first = if group.is_first() { fetch(task, recipe, flags, stop) } else { Ok(true) };
+    let first = group.agree(first)?;
+    let others = if group.is_first() { Ok(first) } else { fetch(task, recipe, flags, stop) };
+    let stopped = !group.agree(others)?;
+    group.any(stopped).map(|stopped| !stopped)
+}
+
+/// A process's share of this machine's processors, where other processes of the run are on it.
+fn share_of_processors(local_processes: usize) -> Option<usize> {
+    if local_processes < 2 {
+        return None;
+    }
+    // What this process may use is less than the machine has where the launcher has bound it to some of them.
+    let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let all = sysinfo::System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing())).cpus().len();
+    Some(allowed.min((all / local_processes).max(1)))
+}
+
+/// Says how much the processes have told each other.
+fn say_traffic<B: Backend>(trainer: &Trainer<B>, before: u64, steps_before: u64, flags: &Flags) {
+    let steps = trainer.steps_done().saturating_sub(steps_before);
+    if !flags.quiet && !trainer.group.is_alone() && steps > 0 {
+        let kilobytes = (trainer.bytes_sent() - before) as f64 / steps as f64 / 1e3;
+        complain(&format!(
+            "this process has sent {kilobytes:.1} kB a step to the {} others, validations included",
+            trainer.group.size() - 1
+        ));
+    }
 }
 
 /// Opens the folder of a run.
@@ -219,19 +350,22 @@ fn evaluate_only<B: Backend>(
     checkpoint: &Path,
     stop: &AtomicBool,
     out: &mut dyn Write,
+    group: &ProcessGroup,
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let origin = Origin::of_task(checkpoint, task.name())?;
-    let (recipe, faults) = (flags.recipe(task)?, flags.faults());
-    if !fetch(task, &recipe, flags, stop)? {
+    let archive = shared_archive(checkpoint, group)?;
+    let origin = group.agree(Origin::of(&archive, checkpoint, task.name()))?;
+    let (recipe, faults) = (shared_recipe(task, flags, group)?, flags.faults());
+    if !fetch_in(task, &recipe, flags, stop, group)? {
         return Ok(Outcome::Unfetched);
     }
     let _idle = Idle::begin();
-    let splits = load(task, &recipe, flags, &faults)?;
+    let splits = group.agree(load(task, &recipe, flags, &faults))?;
     if splits.test.encoding() != origin.set.encoding() {
         return Err(Error::checkpoint(checkpoint, "was trained on data with other symbols or statistics: give the same --data"));
     }
-    let trainer = Trainer::new(backend, task.name(), recipe, splits)?.with_weights(checkpoint)?;
+    let trainer = Trainer::new(backend, task.name(), recipe, splits).and_then(|trainer| trainer.with_weights_from(archive, checkpoint));
+    let trainer = group.agree(trainer)?.joined(group.clone())?;
     say_header(backend, &trainer, origin.step, flags);
     let test = test_set(&trainer, flags, stop)?;
     complain_of(&faults);
@@ -398,6 +532,17 @@ fn say_header<B: Backend>(backend: &B, trainer: &Trainer<B>, steps_done: u64, fl
         steps_done,
         trainer.steps_total()
     ));
+    let (processes, micro_batches) = (trainer.group.size(), trainer.plan.run.batch.div_ceil(trainer.plan.run.micro_batch()));
+    if processes > 1 {
+        let how = match trainer.group.reduce {
+            Reduce::Fixed => format!("the bits of one process with --accumulate {}", trainer.plan.run.accumulate),
+            Reduce::Fast => "sums in any order".into(),
+        };
+        complain(&format!("{processes} processes, {micro_batches} micro-batches a step; {how}"));
+    }
+    if processes > micro_batches {
+        complain(&format!("{} processes train nothing: with --accumulate, a new run has more micro-batches", processes - micro_batches));
+    }
 }
 
 #[cfg(feature = "parallel")]

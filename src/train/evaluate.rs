@@ -6,6 +6,7 @@ use std::thread;
 use super::classify::{largest, logits, scores};
 use super::feeder::Feeder;
 use super::learner::Learner;
+use super::process_group::ProcessGroup;
 use super::samples::Samples;
 use crate::autodiff::Tape;
 use crate::backend::{Backend, Key, SpikeMode};
@@ -68,7 +69,38 @@ struct Tally {
     /// The metric's sum, and what it is divided by.
     metric: (f64, f64),
     confusion: Vec<Vec<u64>>,
-    meter: SpikeMeter,
+}
+
+/// What begins the words of a process that was stopped, and of one that ran a batch; none are those of one that had none to run.
+const STOPPED: u64 = 0;
+const SCORED: u64 = 1;
+
+impl Tally {
+    /// Counts a batch.
+    fn count(&mut self, words: &[u64]) -> Result<()> {
+        let Some((numbers, classes)) = words.get(1..).and_then(|words| words.split_first_chunk::<4>()) else { return Ok(()) };
+        let [loss, seen, sum, of] = numbers.map(f64::from_bits);
+        self.loss += loss;
+        self.seen += seen;
+        self.metric = (self.metric.0 + sum, self.metric.1 + of);
+        for &[label, taken] in classes.as_chunks::<2>().0 {
+            *cell(&mut self.confusion, label as usize, taken as usize)? += 1;
+        }
+        Ok(())
+    }
+}
+
+/// What the meters of all processes have counted.
+fn merged(group: &ProcessGroup, own: &SpikeMeter) -> Result<SpikeMeter> {
+    let site = |site: Site| Site::ALL.iter().position(|known| *known == site).unwrap_or(0) as u64;
+    let counts = own.counts().into_iter();
+    let words = counts.flat_map(|((layer, at), [ones, draws])| [layer as u64, site(at), ones.to_bits(), draws.to_bits()]);
+    let all = SpikeMeter::default();
+    for &[layer, site, ones, draws] in group.gather(Ok(words.collect()))?.concat().as_chunks::<4>().0 {
+        let place = (layer as usize, *Site::ALL.get(site as usize).unwrap_or(&Site::Input));
+        all.include(&[(place, [f64::from_bits(ones), f64::from_bits(draws)])].into());
+    }
+    Ok(all)
 }
 
 impl<B: Backend, L: Learner<B>> Evaluator<'_, B, L> {
@@ -80,11 +112,19 @@ impl<B: Backend, L: Learner<B>> Evaluator<'_, B, L> {
     /// [`Error::Config`] where `passes` or the batch is 0; [`Error::Value`] where the set is empty, nothing in it can be read, or
     /// the model's answer to a sample is not a number; what reading a sample answers.
     pub fn run(&self, set: &L::Samples, key: Key, passes: u64) -> Result<Option<Evaluation>> {
-        self.run_watched(set, key, passes, &|_, _| ())
+        self.run_shared(&ProcessGroup::default(), set, key, passes, &|_, _| ())
     }
 
-    /// The same; tells `watch` after every batch how many samples of how many are done, over all passes.
-    pub(super) fn run_watched(&self, set: &L::Samples, key: Key, passes: u64, watch: Watch<'_>) -> Result<Option<Evaluation>> {
+    /// The same on all processes of a group, each of which runs its share of the batches; tells `watch` how many samples of how many are done,
+    /// over all passes.
+    pub(super) fn run_shared(
+        &self,
+        group: &ProcessGroup,
+        set: &L::Samples,
+        key: Key,
+        passes: u64,
+        watch: Watch<'_>,
+    ) -> Result<Option<Evaluation>> {
         for (name, value) in [("passes", passes), ("batch", self.batch as u64)] {
             if value == 0 {
                 return Err(Error::config(name, 0, "must be at least 1"));
@@ -94,66 +134,80 @@ impl<B: Backend, L: Learner<B>> Evaluator<'_, B, L> {
             return Err(Error::value("Evaluator", "the data set is empty: there is nothing to evaluate"));
         }
         let classes = set.classes();
-        let mut tally =
-            Tally { loss: 0.0, seen: 0.0, metric: (0.0, 0.0), confusion: vec![vec![0; classes]; classes], meter: SpikeMeter::default() };
+        let mut tally = Tally { loss: 0.0, seen: 0.0, metric: (0.0, 0.0), confusion: vec![vec![0; classes]; classes] };
+        let meter = SpikeMeter::default();
         for pass in 0..passes {
             let (before, all) = (pass * set.len() as u64, passes.saturating_mul(set.len() as u64));
-            if !self.pass(set, key.fold(pass), &mut tally, &|done| watch(before + done, all))? {
+            if !self.pass(group, set, key.fold(pass), &mut tally, &meter, &|done| watch(before + done, all))? {
                 return Ok(None);
             }
         }
         if tally.seen == 0.0 {
             return Err(Error::value("Evaluator", "no sample of the data set can be read: leave --skip-bad out to see the first error"));
         }
-        let layers = tally.meter.rates().into_iter().map(|((layer, site), rate)| LayerRate { layer, site, rate }).collect();
+        let meter = merged(group, &meter)?;
+        let layers = meter.rates().into_iter().map(|((layer, site), rate)| LayerRate { layer, site, rate }).collect();
         Ok(Some(Evaluation {
             metric: tally.metric.0 / tally.metric.1,
             loss: tally.loss / tally.seen,
-            spike_rate: tally.meter.rate(),
+            spike_rate: meter.rate(),
             layers,
             passes,
             confusion: tally.confusion,
         }))
     }
 
-    /// Goes through the set once; false where `stop` was set.
-    fn pass(&self, set: &L::Samples, key: Key, tally: &mut Tally, watch: &dyn Fn(u64)) -> Result<bool> {
-        let batch = self.batch;
-        let make = move |number: u64| {
-            let start = (number as usize).saturating_mul(batch);
+    /// Goes through the set once: in every round each process runs one batch, and all count all of them, in their order. False where `stop`
+    /// was set on any process.
+    fn pass(
+        &self,
+        group: &ProcessGroup,
+        set: &L::Samples,
+        key: Key,
+        tally: &mut Tally,
+        meter: &SpikeMeter,
+        watch: &dyn Fn(u64),
+    ) -> Result<bool> {
+        let (batch, size, first) = (self.batch, group.size() as u64, group.rank() as u64);
+        let batches = set.len().div_ceil(batch) as u64;
+        let make = move |round: u64| {
+            let start = ((round * size + first) as usize).saturating_mul(batch);
             let indices: Vec<usize> = (start..set.len().min(start.saturating_add(batch))).collect();
             (!indices.is_empty()).then(|| set.batch(&indices))
         };
         thread::scope(|scope| {
             let mut feeder = Feeder::scoped(scope, set.threads(), make)?;
-            let mut number = 0;
-            loop {
-                if self.stop.load(Ordering::Relaxed) {
-                    return Ok(false);
+            for round in 0..batches.div_ceil(size) {
+                let own = match self.stop.load(Ordering::Relaxed) {
+                    true => Ok(vec![STOPPED]),
+                    false => match feeder.next().transpose() {
+                        Ok(batch) => {
+                            batch.flatten().map_or(Ok(Vec::new()), |batch| self.score(&batch, key.fold(round * size + first), meter))
+                        }
+                        Err(error) => Err(error),
+                    },
+                };
+                for words in group.gather(own)? {
+                    if words.first() == Some(&STOPPED) {
+                        return Ok(false);
+                    }
+                    tally.count(&words)?;
                 }
-                let Some(batch) = feeder.next() else { return Ok(true) };
-                if let Some(batch) = batch? {
-                    self.score(&batch, key.fold(number), tally)?;
-                }
-                number += 1;
-                watch(number.saturating_mul(self.batch as u64).min(set.len() as u64));
+                watch(((round + 1) * size).saturating_mul(self.batch as u64).min(set.len() as u64));
             }
+            Ok(true)
         })
     }
 
-    /// Counts what the model makes of a batch.
-    fn score(&self, batch: &<L::Samples as Samples>::Batch, key: Key, tally: &mut Tally) -> Result<()> {
+    /// What the model makes of a batch, in words that [`Tally::count`] understands.
+    fn score(&self, batch: &<L::Samples as Samples>::Batch, key: Key, meter: &SpikeMeter) -> Result<Vec<u64>> {
         let tape = Tape::off(self.backend);
-        let scored = self.model.score(&self.context(&tape, key).metered(&tally.meter), batch)?;
-        for (label, taken) in scored.classes {
-            *cell(&mut tally.confusion, label, taken)? += 1;
-        }
+        let scored = self.model.score(&self.context(&tape, key).metered(meter), batch)?;
         let count = L::Samples::count(batch) as f64;
-        tally.loss += scored.value * count;
-        tally.seen += count;
         let (sum, of) = scored.metric.unwrap_or((scored.value * count, count));
-        tally.metric = (tally.metric.0 + sum, tally.metric.1 + of);
-        Ok(())
+        let numbers = [scored.value * count, count, sum, of].map(f64::to_bits);
+        let classes = scored.classes.into_iter().flat_map(|(label, taken)| [label as u64, taken as u64]);
+        Ok([SCORED].into_iter().chain(numbers).chain(classes).collect())
     }
 
     fn context<'a>(&self, tape: &'a Tape<B>, key: Key) -> Context<'a, B> {

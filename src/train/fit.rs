@@ -54,7 +54,9 @@ pub type Callback<'a, B, L> = &'a mut dyn FnMut(&Trainer<B, L>, Event<'_>) -> Re
 /// Takes the steps that are left. Validates at the end of every epoch; writes metrics and checkpoints to `output`, if any, on which
 /// [`Output::begin`] or [`Output::proceed`] was called.
 ///
-/// `stop` is looked at before every step and every batch of a validation: where it is set, the run is saved, and the loop ends.
+/// `stop` is looked at before every step and every batch of a validation: where it is set, the run is saved, and the loop ends. Of a trainer
+/// [on many processes](Trainer::across) all call this; `output` is that of the first alone, and what is stopped or fails on any of them ends
+/// all.
 ///
 /// # Errors
 /// What a step, a validation or a file answers. Where a sample cannot be read, what was reached before is saved first; otherwise the last
@@ -79,8 +81,12 @@ pub fn fit_with<B: Backend, L: Learner<B>>(
     stop: &AtomicBool,
     callback: Callback<'_, B, L>,
 ) -> Result<Ending> {
+    let group = trainer.group.clone();
     let (metric, per_epoch) = (trainer.learner().metric().name, trainer.steps_per_epoch());
-    let progress = Progress::new(trainer.task(), trainer.steps_done(), trainer.steps_total(), per_epoch, metric, options.quiet);
+    let quiet = options.quiet || !group.is_first();
+    let progress = Progress::new(trainer.task(), trainer.steps_done(), trainer.steps_total(), per_epoch, metric, quiet);
+    // Whatever one process writes or is told, the others wait for, and hear of.
+    output = output.filter(|_| group.is_first());
     let (mut saved, mut ended) = (None, false);
     loop {
         let mut validated = None;
@@ -90,22 +96,17 @@ pub fn fit_with<B: Backend, L: Learner<B>>(
             validated = found.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
         }
         if let Some(found) = &validated {
-            ended |= callback(trainer, Event::Validated(found))?.is_break();
-        }
-        if let (Some(output), Some(found)) = (output.as_deref_mut(), &validated) {
-            output.evaluation("validation", trainer, found)?;
-            if trainer.best().is_some_and(|(epoch, _)| epoch == trainer.epochs_done()) {
-                output.save_best(trainer)?;
-            }
+            ended |= group.agree(callback(trainer, Event::Validated(found)))?.is_break();
+            group.agree(write_validation(trainer, output.as_deref_mut(), found))?;
         }
         let done = trainer.steps_done();
-        let ending = match ended || stop.load(Ordering::Relaxed) {
+        ended = group.any(ended || stop.load(Ordering::Relaxed))?;
+        let ending = match ended {
             true => Some(Ending::Stopped),
             false => trainer.is_finished().then_some(Ending::Finished),
         };
-        let wanted = saved != Some(done) && (ending.is_some() || due(done, options.checkpoint_every));
-        if let Some(output) = output.as_deref_mut().filter(|_| wanted) {
-            output.save(trainer)?;
+        if saved != Some(done) && (ending.is_some() || due(done, options.checkpoint_every)) {
+            group.agree(output.as_deref_mut().map_or(Ok(()), |output| output.save(trainer)))?;
             saved = Some(done);
         }
         if let Some(ending) = ending {
@@ -113,11 +114,22 @@ pub fn fit_with<B: Backend, L: Learner<B>>(
         }
         let step = trainer.step();
         let report = step.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
-        ended = callback(trainer, Event::Step(report))?.is_break();
+        ended = group.agree(callback(trainer, Event::Step(report)))?.is_break();
         progress.show(trainer.steps_done(), trainer.best().map(|(_, metric)| metric), trainer.recent(usize::MAX));
-        if let Some(output) = output.as_deref_mut().filter(|_| due(trainer.steps_done(), options.metrics_every)) {
-            output.train(trainer, options.metrics_every as usize)?;
+        if due(trainer.steps_done(), options.metrics_every) {
+            let every = options.metrics_every as usize;
+            group.agree(output.as_deref_mut().map_or(Ok(()), |output| output.train(trainer, every)))?;
         }
+    }
+}
+
+/// Notes the validation of the epoch that has ended, and saves it where it was the best.
+fn write_validation<B: Backend, L: Learner<B>>(trainer: &Trainer<B, L>, output: Option<&mut Output>, found: &Evaluation) -> Result<()> {
+    let Some(output) = output else { return Ok(()) };
+    output.evaluation("validation", trainer, found)?;
+    match trainer.best() {
+        Some((epoch, _)) if epoch == trainer.epochs_done() => output.save_best(trainer),
+        _ => Ok(()),
     }
 }
 
@@ -128,6 +140,8 @@ fn rescue<B: Backend, L: Learner<B>>(error: &Error, trainer: &Trainer<B, L>, out
         // Where this fails too, the first error is the one to report.
         let _ = output.save(trainer);
     }
+    // Nobody leaves before it is saved.
+    let _ = trainer.group.agree(Ok(()));
 }
 
 /// Whether something that happens `every` so many steps happens after step `done`; 0 means never.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use super::checkpoint::Origin;
-use super::{BackendChoice, Recipe, Task};
+use super::{BackendChoice, Recipe, Reduce, Task};
 use crate::backend::devices;
 use crate::data::Faults;
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ recipe
   --set KEY=VALUE       change a value of the recipe, as in model.layers=3 (may come several times)
   --steps N             training steps; a cosine schedule gets this length too
   --batch-size N        samples a step
+  --accumulate N        parts in which a batch is computed, to save memory or by several processes; they make the results, and the number of
+                        processes does not. Default: the recipe's, or, started by mpirun, one for each process
   --seed N              of all random numbers of the run
   --print-recipe        print the whole recipe that follows from all this, and leave
 data
@@ -28,7 +30,8 @@ data
 running
   --backend B           where to compute: auto (default), cpu, wgpu or cuda; with an index for another than the first, as in wgpu:1.
                         auto: CUDA, else a GPU through wgpu, else the processor. wgpu and cuda are cargo features
-  --threads N           threads of the processor; the results are the same bits for any number
+  --threads N           threads of the processor; the results are the same bits for any number. Default: all, or a process's share of them
+  --reduce HOW          how several processes sum gradients: fixed (default), with the bits of one process, or fast, by MPI's own all-reduce
   --out DIR             folder for metrics.jsonl, report.html, checkpoint.safetensors and best.safetensors; without it nothing is written
   --checkpoint-every N  steps between checkpoints (default 100)
   --resume              go on from the checkpoint in --out, with its recipe
@@ -82,6 +85,8 @@ pub struct Flags {
     pub steps: Option<u64>,
     /// `--batch-size`
     pub batch_size: Option<usize>,
+    /// `--accumulate`
+    pub accumulate: Option<usize>,
     /// `--seed`
     pub seed: Option<u64>,
     /// `--data`
@@ -96,6 +101,8 @@ pub struct Flags {
     pub backend: BackendChoice,
     /// `--threads`
     pub threads: Option<usize>,
+    /// `--reduce`
+    pub reduce: Reduce,
     /// `--out`
     pub out: Option<PathBuf>,
     /// `--checkpoint-every`
@@ -132,6 +139,7 @@ impl Default for Flags {
             set: Vec::new(),
             steps: None,
             batch_size: None,
+            accumulate: None,
             seed: None,
             data: None,
             download: false,
@@ -139,6 +147,7 @@ impl Default for Flags {
             skip_bad: false,
             backend: BackendChoice::default(),
             threads: None,
+            reduce: Reduce::default(),
             out: None,
             checkpoint_every: 100,
             resume: false,
@@ -171,6 +180,8 @@ impl Flags {
                 Long("set") => flags.set.push(assignment(&text(&mut parser)?)?),
                 Long("steps") => flags.steps = Some(positive(&mut parser, "--steps")?),
                 Long("batch-size") => flags.batch_size = Some(positive(&mut parser, "--batch-size")? as usize),
+                Long("accumulate") => flags.accumulate = Some(positive(&mut parser, "--accumulate")? as usize),
+                Long("reduce") => flags.reduce = reduce(&text(&mut parser)?)?,
                 Long("seed") => flags.seed = Some(number(&mut parser, "--seed")?),
                 Long("print-recipe") => print = true,
                 Long("data") => flags.data = Some(path(&mut parser, "--data")?),
@@ -294,6 +305,7 @@ impl Flags {
             recipe = recipe.with_steps(steps);
         }
         recipe.run.batch = self.batch_size.unwrap_or(recipe.run.batch);
+        recipe.run.accumulate = self.accumulate.unwrap_or(recipe.run.accumulate);
         recipe.run.seed = self.seed.unwrap_or(recipe.run.seed);
         recipe.check()?;
         Ok(recipe)
@@ -326,6 +338,14 @@ fn assignment(text: &str) -> Result<(String, String)> {
 fn number(parser: &mut lexopt::Parser, flag: &'static str) -> Result<u64> {
     let text = text(parser)?;
     text.parse().map_err(|_| Error::config(flag, text, "must be a whole number, 0 or above"))
+}
+
+fn reduce(name: &str) -> Result<Reduce> {
+    match name {
+        "fixed" => Ok(Reduce::Fixed),
+        "fast" => Ok(Reduce::Fast),
+        _ => Err(Error::config("--reduce", name, "there are fixed and fast")),
+    }
 }
 
 fn threads(parser: &mut lexopt::Parser) -> Result<usize> {

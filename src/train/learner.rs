@@ -60,7 +60,7 @@ pub(super) const MODEL: &str = "model.";
 /// assert!(test.metric < 1e-3, "{test:?}");
 /// # Ok(()) }
 /// ```
-pub trait Learner<B: Backend> {
+pub trait Learner<B: Backend>: Sync {
     /// What it learns from.
     type Samples: Samples;
 
@@ -78,12 +78,13 @@ pub trait Learner<B: Backend> {
         Metric { name: "loss", better: Better::Lower }
     }
 
-    /// Makes ready for a recorded pass over such a batch.
+    /// Makes ready for a recorded pass over a batch of so many [time steps](Samples::length). Before a step it is called for each of its
+    /// micro-batches, those of other processes too.
     ///
     /// # Errors
     /// What the model answers.
-    fn prepare(&self, backend: &B, batch: &<Self::Samples as Samples>::Batch) -> Result<()> {
-        let _ = (backend, batch);
+    fn prepare(&self, backend: &B, length: usize) -> Result<()> {
+        let _ = (backend, length);
         Ok(())
     }
 

@@ -68,10 +68,14 @@ pub struct RunConfig {
     pub seed: u64,
     /// Samples a step.
     pub batch: usize,
-    /// The most parts in which a batch is computed, one after another, to save memory. The step is that of the whole batch, but each part
-    /// has spikes and a BatchNorm's statistics of its own.
+    /// The most parts, micro-batches, in which a batch is computed: one after another, to save memory, or by several processes at once, with
+    /// the same bits. The step is that of the whole batch, its random numbers too; what a BatchNorm sees of it says
+    /// [`batch_norm`](Self::batch_norm).
     #[serde(default = "default::accumulate")]
     pub accumulate: usize,
+    /// What a BatchNorm normalises over where there are several micro-batches.
+    #[serde(default)]
+    pub batch_norm: BatchNorms,
     /// How long the run is.
     pub length: Length,
     /// Epochs without a new best validation accuracy after which the run ends.
@@ -118,6 +122,21 @@ impl TrainingSpikes {
                 step < over && drawn(step + 1) == drawn(step)
             }
         }
+    }
+}
+
+listed! {
+    /// What a BatchNorm normalises over in training.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    pub enum BatchNorms {
+        /// A micro-batch.
+        #[default]
+        Micro,
+        /// The whole batch, padding of its micro-batches included. All micro-batches are then computed at the same time, so that they save no
+        /// memory on one process, and the processes talk at every BatchNorm, forwards and backwards.
+        Synchronised,
     }
 }
 
@@ -189,6 +208,7 @@ impl RunConfig {
             seed: 0,
             batch,
             accumulate: default::accumulate(),
+            batch_norm: BatchNorms::default(),
             length,
             early_stop: None,
             clip: None,
@@ -197,6 +217,11 @@ impl RunConfig {
             spikes: TrainingSpikes::default(),
             freeze: Vec::new(),
         }
+    }
+
+    /// Samples of a micro-batch; the last one may have fewer.
+    pub(super) fn micro_batch(&self) -> usize {
+        self.batch.div_ceil(self.accumulate)
     }
 
     /// Batches in an epoch of `samples` samples.

@@ -27,6 +27,12 @@ pub trait Samples: Send + Sync + 'static {
     /// are weighted, and the batches of an evaluation.
     fn count(batch: &Self::Batch) -> usize;
 
+    /// The time steps of this batch, padding included: what a learner [prepares](super::Learner::prepare) for. 0 where there are none.
+    fn length(batch: &Self::Batch) -> usize {
+        let _ = batch;
+        0
+    }
+
     /// The number of classes; 0 where there are none, or only the learner knows them.
     fn classes(&self) -> usize {
         0
@@ -56,6 +62,10 @@ impl Samples for Dataset {
 
     fn count(batch: &Batch) -> usize {
         batch.labels.len()
+    }
+
+    fn length(batch: &Batch) -> usize {
+        batch.length
     }
 
     fn classes(&self) -> usize {

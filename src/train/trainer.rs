@@ -5,25 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::classify::{Classifier, first_not_finite};
+use super::communicator::Communicator;
 use super::evaluate::{Evaluation, Evaluator, Watch};
 use super::feeder::Feeder;
 use super::learner::Learner;
 use super::memory;
-use super::plan::{Plan, RunConfig, Schedule, SpikePenalty};
+use super::micro_batches::{Cutter, MicroBatch};
+use super::plan::{Plan, Schedule};
+use super::process_group::{ProcessGroup, Reduce};
 use super::recipe::{self, Recipe};
 use super::samples::Samples;
-use crate::autodiff::{Gradients, Tape};
-use crate::backend::{Backend, Key, SpikeMode, Tensor};
-use crate::data::{self, Splits};
+use crate::autodiff::Gradients;
+use crate::backend::{Backend, Key, Real, SpikeMode, Tensor};
+use crate::data::Splits;
 use crate::error::{Error, Result};
-use crate::nn::{Context, Model, Observed, Optimizer, Plateau, RateSchedule, UpdateRule};
+use crate::nn::{Model, Optimizer, Plateau, RateSchedule, UpdateRule};
 
 /// Steps over which the reported training loss is averaged.
 const RECENT: usize = 100;
 
 /// What the random numbers below the run's key are for.
 const INIT: u64 = 0;
-const NOISE: u64 = 1;
+pub(super) const NOISE: u64 = 1;
 const VALIDATION: u64 = 2;
 const TEST: u64 = 3;
 
@@ -62,11 +65,8 @@ pub(super) struct State {
 /// How a trainer's parameters are moved: by the rule of its plan, or by one's own.
 pub type Rule<B> = Box<dyn UpdateRule<B> + Send + Sync>;
 
-/// What one of a learner's batches is.
-type BatchOf<B, L> = <<L as Learner<B>>::Samples as Samples>::Batch;
-
-/// A batch in its parts, or why it could not be read.
-type PartsOf<B, L> = Result<Vec<BatchOf<B, L>>>;
+/// One process's part of a batch, or why it could not be read.
+type OwnOf<B, L> = Result<Vec<MicroBatch<<<L as Learner<B>>::Samples as Samples>::Batch>>>;
 
 /// One training run: a learner, its optimiser, and where in the data it is.
 ///
@@ -83,8 +83,10 @@ pub struct Trainer<B: Backend, L: Learner<B> = Classifier<B>> {
     /// Rates that go by something else than the plan.
     schedule: Option<Box<dyn RateSchedule + Send + Sync>>,
     pub(super) state: State,
+    /// The processes that train together.
+    pub(super) group: ProcessGroup,
     /// The batches from the coming step on, once one was asked for.
-    feeder: Option<Feeder<PartsOf<B, L>>>,
+    feeder: Option<Feeder<OwnOf<B, L>>>,
     /// Steps of this process that no sample could be read for, and how many of them came last in a row.
     left_out: [u64; 2],
 }
@@ -171,9 +173,73 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             optimizer,
             schedule: None,
             state,
+            group: ProcessGroup::default(),
             feeder: None,
             left_out: [0; 2],
         })
+    }
+
+    /// This run, at the step where it is, on all processes of `communicator`, each of which has made the same trainer. From here on what takes
+    /// a step, validates, tests or [fits](super::fit) is a meeting: all processes call it. Each computes its share of a batch's micro-batches
+    /// (of which `run.accumulate` says how many there are), and its share of an evaluation; all get the results of one process, with
+    /// [`Reduce::Fixed`] bit for bit. One of them writes.
+    ///
+    /// ```
+    /// use pspikessm::backend::Cpu;
+    /// use pspikessm::data::listops::{self, Rules};
+    /// use pspikessm::train::tasks::{ListOps, Task};
+    /// use pspikessm::train::{Communicator, Reduce, Threads, Trainer};
+    /// use std::sync::Arc;
+    ///
+    /// let rules = Rules { max_depth: 2, min_tokens: 4, max_tokens: 7, train: 40, val: 10, test: 10, ..Rules::small() };
+    /// let mut recipe = ListOps.recipe(Some("quick"))?.with_steps(2);
+    /// (recipe.run.batch, recipe.run.accumulate, recipe.model.block.ssm.d_model) = (8, 4, 8);
+    /// let train = |own: Arc<dyn Communicator>| {
+    ///     let sets = listops::generate(&rules, 0)?;
+    ///     let mut trainer = Trainer::new(&Cpu::<f32>::new(), "listops", recipe.clone(), sets)?.across(own, Reduce::Fixed)?;
+    ///     let report = trainer.step()?.expect("samples that can be read");
+    ///     Ok::<_, pspikessm::Error>(report)
+    /// };
+    /// let two: Vec<_> = std::thread::scope(|scope| {
+    ///     let ranks: Vec<_> = Threads::new(2).into_iter().map(|own| scope.spawn(|| train(Arc::new(own)))).collect();
+    ///     ranks.into_iter().map(|rank| rank.join().expect("no panic")).collect::<Result<_, _>>()
+    /// })?;
+    /// let one = train(Arc::new(pspikessm::train::Alone))?;
+    /// assert_eq!(two, [one, one]);
+    /// # Ok::<(), pspikessm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the processes' settings, data, weights or steps differ.
+    pub fn across(self, communicator: Arc<dyn Communicator>, reduce: Reduce) -> Result<Self> {
+        self.joined(ProcessGroup::new(communicator, reduce))
+    }
+
+    /// The same on the processes of a group.
+    pub(super) fn joined(mut self, group: ProcessGroup) -> Result<Self> {
+        self.rewind_data();
+        self.group = group;
+        let own = self.settings_text().and_then(|settings| {
+            let values = self.learner.module().parameters().into_iter().map(|(_, param)| self.backend.to_vec(&param.value()));
+            let values: Vec<_> = values.collect::<Result<Vec<_>>>()?.concat();
+            let sums = [settings.into_bytes(), format!("{:?}", self.data).into_bytes(), B::Elem::bytes_of(&values)];
+            Ok(sums.iter().map(|bytes| u64::from(crc32fast::hash(bytes))).chain([self.steps_done()]).collect())
+        });
+        let all = self.group.gather(own)?;
+        let names = ["settings", "data", "weights", "steps"];
+        let differs = |place: &usize| all.iter().any(|words| words.get(*place) != all[0].get(*place));
+        match (0..names.len()).find(differs) {
+            Some(place) => {
+                let help = format!("the {} of the processes differ: start all of them with the same files and flags", names[place]);
+                Err(Error::value("Trainer", help))
+            }
+            None => Ok(self),
+        }
+    }
+
+    /// Bytes that this process has sent to others so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.group.sent()
     }
 
     /// This run before its first step with a rule of one's own in the place of the plan's. A checkpoint does not say which rule it was; the
@@ -300,31 +366,6 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         }
     }
 
-    /// The first half of a [`step`](Self::step): what the next batch gives, and the gradients of its loss, those of its parts summed in
-    /// their order. `None` where no sample of it can be read. [`take`](Self::take) is the other half; between them gradients may be changed,
-    /// or summed with other processes' ones.
-    ///
-    /// # Errors
-    /// As [`step`](Self::step).
-    pub fn gradients(&mut self) -> Result<Option<(StepReport, Gradients<B>)>> {
-        let parts = self.next_parts()?;
-        let samples: usize = parts.iter().map(L::Samples::count).sum();
-        let (mut report, mut sum) = (StepReport { loss: 0.0, metric: 0.0 }, None::<Gradients<B>>);
-        let key = self.key(NOISE).fold(self.steps_done());
-        for (number, part) in parts.iter().enumerate() {
-            let share = L::Samples::count(part) as f64 / samples as f64;
-            let key = if parts.len() == 1 { key } else { key.fold(number as u64) };
-            let (found, gradients) = self.differentiate(part, share, key)?;
-            report.loss += share * found.loss;
-            report.metric += share * found.metric;
-            match &mut sum {
-                Some(sum) => sum.accumulate(gradients)?,
-                None => sum = Some(gradients),
-            }
-        }
-        Ok(sum.map(|gradients| (report, gradients)))
-    }
-
     /// The second half of a [`step`](Self::step): changes the parameters by these gradients, and counts the step.
     ///
     /// # Errors
@@ -348,29 +389,6 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         self.optimizer.pass();
         self.left_out = self.left_out.map(|count| count + 1);
         Ok(())
-    }
-
-    /// The result of a part of a batch, and the gradients of `share` times its loss.
-    fn differentiate(&self, part: &BatchOf<B, L>, share: f64, key: Key) -> Result<(StepReport, Gradients<B>)> {
-        self.learner.prepare(&self.backend, part)?;
-        let (tape, observed) = (Tape::new(&self.backend), Observed::new());
-        let (cx, penalty) = (Context::training(&tape, key), self.plan.run.spike_penalty);
-        let cx = if penalty.is_some() { cx.observe(&observed) } else { cx };
-        let cx = if self.plan.run.recompute { cx.recompute() } else { cx };
-        let cx = if self.plan.run.spikes.expected_at(self.steps_done()) { cx.expected() } else { cx };
-        let scored = self.learner.score(&cx, part)?;
-        if !scored.value.is_finite() {
-            return Err(self.diverged(match self.first_bad_value()? {
-                Some(name) => format!("{name}, and with it the loss,"),
-                None => "the loss".into(),
-            }));
-        }
-        let report = StepReport { loss: scored.value, metric: scored.metric.map_or(scored.value, |(sum, count)| sum / count) };
-        let loss = match penalty {
-            Some(SpikePenalty { weight, rate }) => scored.loss.add(&observed.rate_penalty(rate)?.scale(weight)?)?,
-            None => scored.loss,
-        };
-        Ok((report, loss.backward_from(&self.backend.full(loss.shape(), share)?)?))
     }
 
     /// Updates the parameters. The gradients must be finite, and so must the updated parameters.
@@ -403,15 +421,14 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         first_not_finite(&self.backend, self.learner.module())
     }
 
-    /// The next batch in its parts.
-    fn next_parts(&mut self) -> PartsOf<B, L> {
+    /// This process's part of the next batch.
+    pub(super) fn next_micro_batches(&mut self) -> OwnOf<B, L> {
         let feeder = match &mut self.feeder {
             Some(feeder) => feeder,
             None => {
-                let (splits, run) = (self.splits.clone(), self.plan.run.clone());
-                let mut cutter = Cutter { splits, run, order: Vec::new(), epoch: None };
+                let mut cutter = Cutter::new(self.splits.clone(), self.plan.run.clone(), self.group.clone());
                 let threads = self.splits.train.threads();
-                self.feeder.insert(Feeder::spawn(self.optimizer.steps(), threads, move |step| Some(cutter.parts(step)))?)
+                self.feeder.insert(Feeder::spawn(self.optimizer.steps(), threads, move |step| Some(cutter.micro_batches(step)))?)
             }
         };
         let ended = || Err(Error::value("Trainer", "the thread that makes the batches has ended"));
@@ -423,7 +440,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         self.feeder = None;
     }
 
-    fn key(&self, purpose: u64) -> Key {
+    pub(super) fn key(&self, purpose: u64) -> Key {
         Key::new(self.plan.run.seed).fold(purpose)
     }
 
@@ -444,7 +461,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// The same; `watch` is told how many samples are done.
     pub(super) fn validate_watched(&mut self, stop: &AtomicBool, watch: Watch<'_>) -> Result<Option<Evaluation>> {
         let (epoch, evaluator) = (self.epochs_done(), self.evaluator(SpikeMode::Sampled, stop));
-        let found = evaluator.run_watched(&self.splits.val, self.key(VALIDATION).fold(epoch), 1, watch)?;
+        let found = evaluator.run_shared(&self.group, &self.splits.val, self.key(VALIDATION).fold(epoch), 1, watch)?;
         if let Some(evaluation) = &found {
             self.state.validated = epoch;
             let (metric, found) = (self.learner.metric(), evaluation.metric);
@@ -479,41 +496,11 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
 
     /// Either of them; `watch` is told how many samples are done.
     pub(super) fn test_watched(&self, mode: SpikeMode, passes: u64, stop: &AtomicBool, watch: Watch<'_>) -> Result<Option<Evaluation>> {
-        self.evaluator(mode, stop).run_watched(&self.splits.test, self.key(TEST), passes, watch)
+        self.evaluator(mode, stop).run_shared(&self.group, &self.splits.test, self.key(TEST), passes, watch)
     }
 
     fn evaluator<'a>(&'a self, mode: SpikeMode, stop: &'a AtomicBool) -> Evaluator<'a, B, L> {
         // As many samples at a time as fit in training.
-        let batch = self.plan.run.batch.div_ceil(self.plan.run.accumulate);
-        Evaluator { backend: &self.backend, model: &self.learner, batch, mode, stop }
-    }
-}
-
-/// Cuts an epoch into batches, and these into the plan's parts.
-struct Cutter<S> {
-    splits: Arc<Splits<S>>,
-    run: RunConfig,
-    /// In which this epoch visits the samples.
-    order: Vec<usize>,
-    epoch: Option<u64>,
-}
-
-impl<S> Clone for Cutter<S> {
-    fn clone(&self) -> Self {
-        Cutter { splits: self.splits.clone(), run: self.run.clone(), order: self.order.clone(), epoch: self.epoch }
-    }
-}
-
-impl<S: Samples> Cutter<S> {
-    fn parts(&mut self, step: u64) -> Result<Vec<S::Batch>> {
-        let set = &self.splits.train;
-        let per_epoch = self.run.steps_per_epoch(set.len());
-        let epoch = step / per_epoch;
-        if self.epoch != Some(epoch) {
-            (self.order, self.epoch) = (data::order(set.len(), self.run.seed, epoch), Some(epoch));
-        }
-        let start = (step % per_epoch) as usize * self.run.batch;
-        let indices = &self.order[start..self.order.len().min(start.saturating_add(self.run.batch))];
-        indices.chunks(self.run.batch.div_ceil(self.run.accumulate)).filter_map(|part| set.batch(part).transpose()).collect()
+        Evaluator { backend: &self.backend, model: &self.learner, batch: self.plan.run.micro_batch(), mode, stop }
     }
 }

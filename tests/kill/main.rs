@@ -9,5 +9,6 @@ mod runs;
 
 mod full_disk;
 mod kills;
+mod launchers;
 mod process;
 mod signals;

@@ -8,7 +8,7 @@ use pspikessm::Error;
 use pspikessm::backend::{Cpu, Driver};
 use pspikessm::train::cli::{self, Outcome};
 use pspikessm::train::tasks::ListOps;
-use pspikessm::train::{BackendChoice, Command, Flags, Length, Origin, Schedule, Task};
+use pspikessm::train::{BackendChoice, Command, Flags, Length, Origin, Reduce, Schedule, Task};
 
 // Reading.
 
@@ -70,14 +70,15 @@ fn flags_are_read() {
     assert_eq!(parse("--report --out here").unwrap(), Command::Report("here".into()));
     let some = flags("--seed 3", None);
     assert_eq!(parse("--print-recipe --seed 3").unwrap(), Command::PrintRecipe(some));
-    let line = "--recipe r --set a.b=1 --set c.d=x=y --steps=50 --batch-size 7 --seed 11 --data d --skip-bad --backend cpu --threads 2 --out o \
-                --checkpoint-every 5 --resume --eval-passes 2 --energy --quiet";
+    let line = "--recipe r --set a.b=1 --set c.d=x=y --steps=50 --batch-size 7 --accumulate 3 --seed 11 --data d --skip-bad --backend cpu --threads 2 --reduce fast \
+                --out o --checkpoint-every 5 --resume --eval-passes 2 --energy --quiet";
     let all = Flags {
         preset: None,
         recipe: Some("r".into()),
         set: vec![("a.b".into(), "1".into()), ("c.d".into(), "x=y".into())],
         steps: Some(50),
         batch_size: Some(7),
+        accumulate: Some(3),
         seed: Some(11),
         data: Some("d".into()),
         download: false,
@@ -85,6 +86,7 @@ fn flags_are_read() {
         skip_bad: true,
         backend: BackendChoice::Device(Driver::Cpu, 0),
         threads: Some(2),
+        reduce: Reduce::Fast,
         out: Some("o".into()),
         checkpoint_every: 5,
         resume: true,
@@ -117,6 +119,7 @@ fn the_help_text_names_every_flag_preset_and_device() {
         "set",
         "steps",
         "batch-size",
+        "accumulate",
         "seed",
         "print-recipe",
         "data",
@@ -125,6 +128,7 @@ fn the_help_text_names_every_flag_preset_and_device() {
         "skip-bad",
         "backend",
         "threads",
+        "reduce",
         "out",
         "checkpoint-every",
         "resume",

@@ -113,6 +113,11 @@ impl<B: Backend> Gradients<B> {
         Gradients { backend: backend.clone(), by_leaf }
     }
 
+    /// Gradients of parameters, by their identities: such as sums of other ones.
+    pub fn of_parameters(backend: &B, gradients: impl IntoIterator<Item = (u64, Tensor<B>)>) -> Self {
+        Self::new(backend, gradients.into_iter().map(|(identity, grad)| (LeafId::parameter(identity), grad)).collect())
+    }
+
     /// The gradient of a leaf or a parameter.
     ///
     /// # Errors

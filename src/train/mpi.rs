@@ -1,0 +1,145 @@
+//! Mpi: the processes that mpirun or srun has started, reached through MPI.
+
+use std::mem::ManuallyDrop;
+use std::time::Duration;
+
+use ferrompi::{Mpi, MpiDatatype, ReduceOp, ThreadLevel};
+
+use super::communicator::Communicator;
+use crate::error::{Error, Result};
+
+/// How long the others get to notice a failure before they are ended.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All processes that were started together.
+pub(super) struct World {
+    world: ferrompi::Communicator,
+    rank: usize,
+    size: usize,
+    local_size: usize,
+}
+
+/// MPI, while it is in use. A process that ends in a panic does not wait for the others: the launcher then ends them.
+pub(super) struct Session(ManuallyDrop<Mpi>);
+
+/// Starts MPI.
+///
+/// # Errors
+/// [`Error::Device`] where it cannot be started, or not so that one thread at a time may use it.
+pub(super) fn join() -> Result<(World, Session)> {
+    let session = Session(ManuallyDrop::new(Mpi::init_thread(ThreadLevel::Serialized).map_err(failed)?));
+    if session.0.thread_level() < ThreadLevel::Serialized {
+        return Err(Error::Device { method: "MPI", help: "this MPI lets only the first thread use it: take a build with threads".into() });
+    }
+    let world = session.0.world();
+    let local_size = world.split_shared().map_err(failed)?.size() as usize;
+    let (rank, size) = (world.rank() as usize, world.size() as usize);
+    Ok((World { world, rank, size, local_size }, session))
+}
+
+impl Session {
+    /// Ends the use of MPI, once all processes do. After a failure that some of them have not noticed they would wait for this one for ever:
+    /// then the launcher finds that it has ended, and ends them.
+    pub fn end(self, failed: bool) {
+        if failed {
+            std::thread::spawn(|| {
+                std::thread::sleep(PATIENCE);
+                std::process::exit(1);
+            });
+        }
+        drop(ManuallyDrop::into_inner(self.0));
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} of {}", self.rank, self.size)
+    }
+}
+
+impl World {
+    /// Everyone's number, in the order of the processes.
+    fn lengths(&self, own: usize) -> Result<Vec<i32>> {
+        let own = i32::try_from(own).map_err(|_| too_long())?;
+        let mut all = vec![0; self.size];
+        self.world.allgather(&[own], &mut all).map_err(failed)?;
+        Ok(all)
+    }
+
+    fn sum<T: MpiDatatype>(&self, values: &mut [T]) -> Result<()> {
+        self.world.allreduce_inplace(values, ReduceOp::Sum).map_err(failed)
+    }
+}
+
+impl Communicator for World {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn local_size(&self) -> usize {
+        self.local_size
+    }
+
+    fn all_gather(&self, message: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        let lengths = self.lengths(message.len())?;
+        let (places, all) = places(&lengths)?;
+        let mut received = vec![0; all];
+        self.world.allgatherv(&message, &mut received, &lengths, &places).map_err(failed)?;
+        Ok(cut(&received, &lengths))
+    }
+
+    fn exchange(&self, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+        if messages.len() != self.size {
+            return Err(Error::value("Communicator", format!("{} messages for {} processes", messages.len(), self.size)));
+        }
+        let sent = messages.iter().map(|message| i32::try_from(message.len()).map_err(|_| too_long())).collect::<Result<Vec<_>>>()?;
+        let mut lengths = vec![0; self.size];
+        self.world.alltoall(&sent, &mut lengths).map_err(failed)?;
+        let ((from, _), (to, all)) = (places(&sent)?, places(&lengths)?);
+        let mut received = vec![0; all];
+        self.world.alltoallv(&messages.concat(), &sent, &from, &mut received, &lengths, &to).map_err(failed)?;
+        Ok(cut(&received, &lengths))
+    }
+
+    fn sum_f32(&self, values: &mut [f32]) -> Result<()> {
+        self.sum(values)
+    }
+
+    fn sum_f64(&self, values: &mut [f64]) -> Result<()> {
+        self.sum(values)
+    }
+}
+
+/// Where messages of these lengths begin, one behind the other, and where the last one ends.
+fn places(lengths: &[i32]) -> Result<(Vec<i32>, usize)> {
+    let mut end = 0i32;
+    let mut place = |&length: &i32| {
+        let start = end;
+        end = end.checked_add(length).ok_or_else(too_long)?;
+        Ok(start)
+    };
+    let places = lengths.iter().map(&mut place).collect::<Result<_>>()?;
+    Ok((places, end as usize))
+}
+
+fn cut(received: &[u8], lengths: &[i32]) -> Vec<Vec<u8>> {
+    let mut rest = received;
+    let mut next = |&length: &i32| {
+        let (own, behind) = rest.split_at(length as usize);
+        rest = behind;
+        own.to_vec()
+    };
+    lengths.iter().map(&mut next).collect()
+}
+
+fn too_long() -> Error {
+    Error::value("MPI", "the processes have more than 2 GiB to tell each other at once, and MPI counts no further")
+}
+
+fn failed(error: ferrompi::Error) -> Error {
+    Error::value("MPI", format!("the processes no longer reach each other, or MPI is not set up: {error}"))
+}
