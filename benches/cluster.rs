@@ -1,23 +1,25 @@
 //! What a step of the paper's recipes should take on N processes: the time of one sample, measured here, and terms for the network.
 //!
-//! `cargo bench --bench cluster -- --threads 1 --samples 2` prints a line for each task and, behind it, the tables of docs/CLUSTER.md.
+//! `cargo bench --bench cluster -- --threads 1 --samples 2` prints a line for each task and, behind it, the tables of docs/CLUSTER.md. With
+//! `--task listops --accumulate 2` it times whole steps instead; under `mpirun`, with feature `mpi`, on all its processes.
 //! T(N) = samples a process x seconds a sample + (2 (N - 1) + 6 log2 N) latency + 2 (N - 1) / N x bytes / bandwidth: every process sends a
 //! share of its sums to each other one and gets a share of the whole from each; six short meetings a step are trees.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use pspikessm::Result;
 use pspikessm::backend::Cpu;
 use pspikessm::data::{Dataset, Splits, Vocabulary};
 use pspikessm::nn::Module;
-use pspikessm::train::{Learner, Trainer, tasks};
+use pspikessm::train::{Launched, Learner, Reduce, Trainer, tasks};
+use pspikessm::{Error, Result};
 
 mod common;
 use common::Flags;
 
-/// A task, the time steps of its sample, and what a step is: one of so many symbols, or a value; pairs of sequences; classes.
-const SHAPES: [(&str, usize, Option<usize>, bool, usize); 7] = [
+/// A task, the time steps of its sample, and what a step is: one of so many symbols, or a value; whether pairs of sequences; classes.
+type Shape = (&'static str, usize, Option<usize>, bool, usize);
+const SHAPES: [Shape; 7] = [
     ("listops", 2048, Some(15), false, 10),
     ("text", 4096, Some(132), false, 2),
     ("retrieval", 4000, Some(94), true, 2),
@@ -40,7 +42,11 @@ struct Measured {
 }
 
 fn main() -> ExitCode {
-    match Flags::read(&["threads", "samples", "steps"]).and_then(|flags| run(&flags)) {
+    let run = |flags: Flags| match flags.text("task", "") {
+        "" => tables(&flags),
+        name => steps(name, &flags),
+    };
+    match Flags::read(&["threads", "samples", "steps", "task", "accumulate"]).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -49,7 +55,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(flags: &Flags) -> Result<()> {
+/// Times steps of a task's recipe on the processes that were started together.
+fn steps(name: &str, flags: &Flags) -> Result<()> {
+    let shape = SHAPES.into_iter().find(|shape| shape.0 == name);
+    let shape = shape.ok_or_else(|| Error::config("--task", name, "is one of the tasks"))?;
+    let (steps, accumulate) = (flags.number("steps", 5)?, flags.number("accumulate", 1)?);
+    let launched = Launched::join()?;
+    let communicator = launched.communicator();
+    let (first, processes) = (communicator.rank() == 0, communicator.size());
+    let timed = flags.on_threads(|threads| {
+        let mut trainer = trainer(shape, None, accumulate)?.1.across(communicator, Reduce::Fixed)?;
+        let seconds = median_step(&mut trainer, steps)?;
+        Ok((threads, seconds, trainer.bytes_sent() as f64 / 1e3 / (steps as f64 + 1.0)))
+    });
+    if let (Ok((threads, seconds, kilobytes)), true) = (&timed, first) {
+        println!("bench=cluster task={name} processes={processes} threads={threads} step_s={seconds:.4} kb_sent={kilobytes:.1}");
+    }
+    launched.leave(timed.is_err());
+    timed.map(drop)
+}
+
+fn tables(flags: &Flags) -> Result<()> {
     let (samples, steps) = (flags.number("samples", 2)?, flags.number("steps", 3)?);
     let measured = flags.on_threads(|_| SHAPES.into_iter().map(|shape| measure(shape, samples, steps)).collect::<Result<Vec<_>>>())?;
     for Measured { name, batch, seconds_a_sample, bytes } in &measured {
@@ -66,11 +92,35 @@ fn run(flags: &Flags) -> Result<()> {
 }
 
 /// The seconds of a sample in a step of a task's recipe.
-fn measure(shape: (&'static str, usize, Option<usize>, bool, usize), samples: usize, steps: usize) -> Result<Measured> {
+fn measure(shape: Shape, samples: usize, steps: usize) -> Result<Measured> {
+    let (batch, mut trainer) = trainer(shape, Some(samples), 1)?;
+    let seconds_a_sample = median_step(&mut trainer, steps)? / samples as f64;
+    let running = trainer.learner().module().parameters().into_iter().filter(|(name, _)| name.contains("running_"));
+    let values = trainer.model().num_parameters() + running.map(|(_, param)| param.value().numel()).sum::<usize>();
+    Ok(Measured { name: shape.0, batch, seconds_a_sample, bytes: 4.0 * values as f64 })
+}
+
+/// The median time of so many steps, after one that is not counted.
+fn median_step(trainer: &mut Trainer<Cpu<f32>>, steps: usize) -> Result<f64> {
+    trainer.step()?;
+    let mut times = Vec::new();
+    for _ in 0..steps {
+        let start = Instant::now();
+        trainer.step()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+/// The batch of a task's recipe, and a trainer of it with a batch of so many made-up samples.
+fn trainer(shape: Shape, samples: Option<usize>, accumulate: usize) -> Result<(usize, Trainer<Cpu<f32>>)> {
     let (name, length, symbols, pairs, classes) = shape;
     let task = tasks::ALL.iter().find(|task| task.name() == name).expect("a task of this name");
     let mut recipe = task.recipe(Some("paper"))?;
-    let batch = std::mem::replace(&mut recipe.run.batch, samples);
+    let batch = recipe.run.batch;
+    let samples = samples.unwrap_or(batch);
+    (recipe.run.batch, recipe.run.accumulate) = (samples, accumulate);
     let mut set = match symbols {
         Some(count) => {
             let vocabulary = Vocabulary::new((0..count).map(|symbol| symbol.to_string()))?;
@@ -88,18 +138,7 @@ fn measure(shape: (&'static str, usize, Option<usize>, bool, usize), samples: us
             (None, _) => set.push_values(&values, sample % classes)?,
         }
     }
-    let mut trainer = Trainer::new(&Cpu::<f32>::new(), name, recipe, Splits { train: set.clone(), val: set.clone(), test: set })?;
-    trainer.step()?;
-    let mut times = Vec::new();
-    for _ in 0..steps {
-        let start = Instant::now();
-        trainer.step()?;
-        times.push(start.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    let running = trainer.learner().module().parameters().into_iter().filter(|(name, _)| name.contains("running_"));
-    let values = trainer.model().num_parameters() + running.map(|(_, param)| param.value().numel()).sum::<usize>();
-    Ok(Measured { name, batch, seconds_a_sample: times[times.len() / 2] / samples as f64, bytes: 4.0 * values as f64 })
+    Ok((batch, Trainer::new(&Cpu::<f32>::new(), name, recipe, Splits { train: set.clone(), val: set.clone(), test: set })?))
 }
 
 /// Milliseconds for every number of processes, of which each computes so many samples, and in brackets the gain.
