@@ -222,7 +222,7 @@ fn train<B: Backend>(
         return Ok(Outcome::Unfetched);
     }
     let idle = Idle::begin();
-    let splits = group.agree(load(task, &recipe, flags, &faults))?;
+    let splits = load_in(task, &recipe, flags, &faults, group)?;
     let mut trainer = group.agree(Trainer::new(backend, task.name(), recipe, splits))?;
     if let (Some(dir), true) = (&flags.out, flags.resume) {
         let path = Output::checkpoint_in(dir);
@@ -296,6 +296,22 @@ fn fetch_in(task: &dyn Task, recipe: &Recipe, flags: &Flags, stop: &AtomicBool, 
     group.any(stopped).map(|stopped| !stopped)
 }
 
+/// Reads the data, each process its own. Where they are to be made, the first process makes them, and then the others find them, or make their own
+/// where they see another disk.
+fn load_in(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, group: &ProcessGroup) -> Result<Splits> {
+    let made = || task.generates(recipe, flags.data.as_deref()).map(|what| what.is_some());
+    let made = group.agree(if group.is_first() { made() } else { Ok(false) })?;
+    if !group.any(made)? {
+        return group.agree(load(task, recipe, flags, faults));
+    }
+    let first = if group.is_first() { load(task, recipe, flags, faults).map(Some) } else { Ok(None) };
+    let own = match group.agree(first)? {
+        Some(splits) => Ok(splits),
+        None => load(task, recipe, flags, faults),
+    };
+    group.agree(own)
+}
+
 /// A process's share of this machine's processors, where other processes of the run are on it.
 fn share_of_processors(local_processes: usize) -> Option<usize> {
     if local_processes < 2 {
@@ -360,7 +376,7 @@ fn evaluate_only<B: Backend>(
         return Ok(Outcome::Unfetched);
     }
     let _idle = Idle::begin();
-    let splits = group.agree(load(task, &recipe, flags, &faults))?;
+    let splits = load_in(task, &recipe, flags, &faults, group)?;
     if splits.test.encoding() != origin.set.encoding() {
         return Err(Error::checkpoint(checkpoint, "was trained on data with other symbols or statistics: give the same --data"));
     }

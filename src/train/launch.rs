@@ -9,11 +9,29 @@ use crate::error::Result;
 #[cfg(feature = "mpi")]
 const TOLD: [&str; 4] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK"];
 
-/// The processes of this run.
-pub(super) struct Launched {
+/// The processes that a launcher has started together with this one. [`cli::main`](super::cli::main) joins and leaves them by itself; a loop of
+/// one's own does so around all that its [`Trainer`](super::Trainer) does [across](super::Trainer::across) them.
+///
+/// ```
+/// use pspikessm::train::Launched;
+///
+/// let launched = Launched::join()?;
+/// let communicator = launched.communicator();
+/// println!("process {} of {}", communicator.rank(), communicator.size());
+/// // .. a trainer across them, and its steps ..
+/// launched.leave(false);
+/// # Ok::<(), pspikessm::Error>(())
+/// ```
+pub struct Launched {
     communicator: Arc<dyn Communicator>,
     #[cfg(feature = "mpi")]
     session: Option<super::mpi::Session>,
+}
+
+impl std::fmt::Debug for Launched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Launched({:?})", self.communicator)
+    }
 }
 
 impl Launched {
@@ -59,7 +77,8 @@ impl Launched {
         self.communicator.clone()
     }
 
-    /// Leaves them. After a failure that they may not know of, they are given some seconds to end too.
+    /// Leaves them, once nothing of the run is left that reaches them. After a failure that they may not know of, they are given some seconds to
+    /// end too. A process that ends without this has failed.
     pub fn leave(self, failed: bool) {
         let _ = failed;
         #[cfg(feature = "mpi")]

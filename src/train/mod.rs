@@ -70,6 +70,7 @@ pub use communicator::{Alone, Communicator, Threads};
 pub use evaluate::{Evaluation, Evaluator, LayerRate};
 pub use fit::{Callback, Ending, Event, FitOptions, fit, fit_with};
 pub use flags::{Command, Flags};
+pub use launch::Launched;
 pub use learner::{Better, Learner, Metric, Scored};
 pub use output::Output;
 pub use plan::{BatchNorms, Length, Plan, RunConfig, Schedule, SpikePenalty, TrainingSpikes};
