@@ -112,7 +112,10 @@ impl Meeting {
     /// # Errors
     /// That error, or another process's: on all processes the same.
     pub fn end(&self, error: Option<Error>) -> Result<()> {
-        let (told, own) = (self.table().told, self.table().laid.len());
+        let (told, own) = {
+            let table = self.table();
+            (table.told, table.laid.len())
+        };
         match error {
             Some(error) if told || self.group.is_alone() => return Err(error),
             Some(error) => return self.group.gather(Err(error)).map(drop),
