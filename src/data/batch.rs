@@ -24,6 +24,8 @@ pub struct Batch {
     pub lengths: Vec<usize>,
     /// The class of each sample: `batch` of them, of pairs half as many.
     pub labels: Vec<usize>,
+    /// Where numbers are to be found instead of classes, that of each sample on the scale it is learnt on; otherwise empty.
+    pub targets: Vec<f32>,
     /// The number of sequences: of pairs all first ones come first, then all second ones.
     pub batch: usize,
     /// The number of time steps, padding included: that of the longest sample.

@@ -3,8 +3,9 @@
 #[cfg(feature = "train")]
 mod digest;
 
-use super::{Batch, Encoding, Faults, Inputs, Vocabulary};
+use super::{Batch, Encoding, Faults, Inputs, TargetScale, Vocabulary};
 use crate::error::{Error, Result};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -27,6 +28,20 @@ pub struct Dataset {
     rows: Vec<usize>,
     labels: Vec<usize>,
     classes: usize,
+    about: About,
+    /// The numbers that are to be found, in the order of the samples, where there is a scale of them.
+    targets: Vec<f64>,
+}
+
+/// What is known of a set beside its samples and how they are encoded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct About {
+    /// What the classes are called, where the data say so.
+    pub names: Vec<String>,
+    /// The scale of the numbers that are to be found instead of classes.
+    pub scale: Option<TargetScale>,
+    /// How the samples were read, in the words of whoever read them: what one needs to know to read another.
+    pub reading: BTreeMap<String, String>,
 }
 
 const BATCH: &str = "Dataset::batch";
@@ -74,7 +89,8 @@ pub trait Source: fmt::Debug + Send + Sync {
 impl PartialEq for Dataset {
     fn eq(&self, other: &Self) -> bool {
         // The samples are compared, not how they are stored. With as many labels and ways, there are as many rows.
-        let shapes = (self.ways, self.classes, &self.labels) == (other.ways, other.classes, &other.labels);
+        let shapes = (self.ways, self.classes, &self.labels, &self.about, &self.targets)
+            == (other.ways, other.classes, &other.labels, &other.about, &other.targets);
         let mut rows = self.rows.iter().zip(&other.rows);
         shapes
             && self.encoding == other.encoding
@@ -98,16 +114,20 @@ impl Dataset {
         let store = match &encoding {
             Encoding::Tokens(vocabulary) => Store::of_tokens(vocabulary),
             Encoding::Levels(_) => Store::Bytes(Vec::new()),
-            Encoding::Values(_) | Encoding::Standardized(_) => Store::Values(Vec::new()),
+            Encoding::Values(_) | Encoding::Standardized(_) | Encoding::Channels(_) => Store::Values(Vec::new()),
         };
-        Ok(Dataset { encoding, ways: 1, store, ends: Vec::new(), rows: Vec::new(), labels: Vec::new(), classes })
+        Ok(Self::empty(encoding, store, classes))
     }
 
     /// An empty data set of token sequences over `vocabulary`, in `classes` classes.
     pub fn tokens(vocabulary: Vocabulary, classes: usize) -> Self {
         let store = Store::of_tokens(&vocabulary);
-        let encoding = Encoding::Tokens(vocabulary);
-        Dataset { encoding, ways: 1, store, ends: Vec::new(), rows: Vec::new(), labels: Vec::new(), classes }
+        Self::empty(Encoding::Tokens(vocabulary), store, classes)
+    }
+
+    fn empty(encoding: Encoding, store: Store, classes: usize) -> Self {
+        let (about, targets) = (About::default(), Vec::new());
+        Dataset { encoding, ways: 1, store, ends: Vec::new(), rows: Vec::new(), labels: Vec::new(), classes, about, targets }
     }
 
     /// The same of pairs of sequences.
@@ -145,7 +165,7 @@ impl Dataset {
             return Err(outside("Dataset::remote", label, classes));
         }
         let store = Store::Remote { source, numbers: (0..labels.len()).collect(), faults };
-        Ok(Dataset { encoding, ways: 1, store, ends: Vec::new(), rows: Vec::new(), labels, classes })
+        Ok(Dataset { labels, ..Self::empty(encoding, store, classes) })
     }
 
     /// Appends a token sequence of class `label`, an id of the vocabulary in each byte; [`push_ids`](Self::push_ids) takes wider ids.
@@ -332,6 +352,74 @@ impl Dataset {
         &self.labels
     }
 
+    /// This set of one class with a number to find for every sample in the class's place; what is learnt is on this scale.
+    ///
+    /// ```
+    /// use pspikessm::data::{Dataset, TargetScale};
+    /// let mut set = Dataset::values(1, 1)?;
+    /// set.push_values(&[0.5, 0.25], 0)?;
+    /// set.push_values(&[2.0], 0)?;
+    /// let set = set.with_targets(TargetScale { mean: 10.0, deviation: 2.0 }, vec![12.0, 9.0])?;
+    /// assert_eq!(set.batch(&[0, 1])?.targets, [1.0, -0.5]);
+    /// # Ok::<(), pspikessm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Value` where there is not one finite number a sample, or there are several classes; `Config` where the scale has no finite mean
+    /// or no deviation above 0.
+    pub fn with_targets(mut self, scale: TargetScale, targets: Vec<f64>) -> Result<Self> {
+        const OP: &str = "Dataset::with_targets";
+        scale.check()?;
+        if self.classes != 1 {
+            return Err(Error::value(OP, format!("there are {} classes: a set with numbers to find is made with one", self.classes)));
+        }
+        if targets.len() != self.len() {
+            return Err(Error::value(OP, format!("there are {} numbers for {} samples: give one for each", targets.len(), self.len())));
+        }
+        if let Some(at) = targets.iter().position(|target| !target.is_finite()) {
+            return Err(Error::value(OP, format!("number {at} is {}: every one must be finite", targets[at])));
+        }
+        (self.about.scale, self.targets) = (Some(scale), targets);
+        Ok(self)
+    }
+
+    /// The numbers that are to be found, one for each sample; empty where there are classes.
+    pub fn targets(&self) -> &[f64] {
+        &self.targets
+    }
+
+    /// The scale of the numbers that are to be found; `None` where there are classes.
+    pub fn scale(&self) -> Option<TargetScale> {
+        self.about.scale
+    }
+
+    /// What the classes are called; empty where the data do not say so.
+    pub fn class_names(&self) -> &[String] {
+        &self.about.names
+    }
+
+    /// How the samples were read, in the words of the reader: what must be known to read another one alike.
+    pub fn reading(&self) -> &BTreeMap<String, String> {
+        &self.about.reading
+    }
+
+    /// What is known beside the samples.
+    pub(crate) fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The same set with this known of it.
+    pub(crate) fn with_about(self, about: About) -> Self {
+        Dataset { about, ..self }
+    }
+
+    /// The numbers that are to be found of some samples, on the scale they are learnt on. A sample that was appended without one, for a
+    /// prediction, has the mean.
+    fn learnt_targets(&self, indices: &[usize]) -> Vec<f32> {
+        let Some(scale) = self.about.scale else { return Vec::new() };
+        indices.iter().map(|&index| self.targets.get(index).map_or(0.0, |&target| scale.learnt(target) as f32)).collect()
+    }
+
     /// How samples become what a model reads.
     pub fn encoding(&self) -> &Encoding {
         &self.encoding
@@ -425,6 +513,8 @@ impl Dataset {
             rows,
             labels: indices.iter().map(|&index| self.labels[index]).collect(),
             classes: self.classes,
+            about: self.about.clone(),
+            targets: indices.iter().filter_map(|&index| self.targets.get(index).copied()).collect(),
         })
     }
 
@@ -469,7 +559,8 @@ impl Dataset {
         let lengths: Vec<usize> = steps.iter().map(Range::len).collect();
         let length = lengths.iter().copied().max().unwrap_or(0);
         let labels = indices.iter().map(|&index| self.labels[index]).collect();
-        Ok(Some(Batch { inputs: self.pad(&steps, length), lengths, labels, batch: steps.len(), length }))
+        let targets = self.learnt_targets(indices);
+        Ok(Some(Batch { inputs: self.pad(&steps, length), lengths, labels, targets, batch: steps.len(), length }))
     }
 
     fn check_indices(&self, op: &'static str, indices: &[usize]) -> Result<()> {
@@ -490,24 +581,23 @@ impl Dataset {
 
     fn read_batch(&self, source: &dyn Source, numbers: &[usize], faults: &Faults, indices: &[usize]) -> Result<Option<Batch>> {
         let (length, d_input) = (source.length(), self.encoding.d_input().unwrap_or(1));
-        let (mut values, mut labels) = (Vec::with_capacity(indices.len() * length * d_input), Vec::new());
+        let (mut values, mut read) = (Vec::with_capacity(indices.len() * length * d_input), Vec::new());
         for &index in indices {
             let start = values.len();
             values.resize(start + length * d_input, 0.0);
             match source.read(numbers[index], &mut values[start..]) {
-                Ok(()) => labels.push(self.labels[index]),
+                Ok(()) => read.push(index),
                 Err(error) => {
                     faults.meet(error)?;
                     values.truncate(start);
                     continue;
                 }
             }
-            if let Encoding::Standardized(statistics) = &self.encoding {
-                statistics.apply(&mut values[start..]);
-            }
+            self.encoding.standardize(&mut values[start..]);
         }
-        let batch = labels.len();
-        let found = Batch { inputs: Inputs::Values { values, d_input }, lengths: vec![length; batch], labels, batch, length };
+        let (batch, labels, targets) =
+            (read.len(), read.iter().map(|&index| self.labels[index]).collect(), self.learnt_targets(&read));
+        let found = Batch { inputs: Inputs::Values { values, d_input }, lengths: vec![length; batch], labels, targets, batch, length };
         Ok((batch > 0).then_some(found))
     }
 
@@ -537,9 +627,7 @@ impl Dataset {
                 }
                 (Store::Values(all), encoding) => {
                     row.copy_from_slice(&all[steps.start * d_input..steps.end * d_input]);
-                    if let Encoding::Standardized(statistics) = encoding {
-                        statistics.apply(row);
-                    }
+                    encoding.standardize(row);
                 }
                 // Bytes are tokens or levels, and what is remote is not padded.
                 (Store::Bytes(_) | Store::Ids(_) | Store::Remote { .. }, _) => {}

@@ -15,6 +15,8 @@ pub enum Encoding {
     Values(usize),
     /// One value a time step, standardised with the statistics of its time step.
     Standardized(Standardization),
+    /// As many values a time step as there are statistics, each standardised with those of its channel.
+    Channels(Standardization),
 }
 
 impl Encoding {
@@ -29,6 +31,16 @@ impl Encoding {
             Encoding::Tokens(_) => None,
             Encoding::Values(d_input) => Some(*d_input),
             Encoding::Levels(_) | Encoding::Standardized(_) => Some(1),
+            Encoding::Channels(statistics) => Some(statistics.mean.len()),
+        }
+    }
+
+    /// Standardises the values of a sequence, where there are statistics.
+    pub(super) fn standardize(&self, values: &mut [f32]) {
+        match self {
+            Encoding::Standardized(statistics) => statistics.apply(values),
+            Encoding::Channels(statistics) => statistics.apply_by_channel(values),
+            Encoding::Tokens(_) | Encoding::Levels(_) | Encoding::Values(_) => {}
         }
     }
 
@@ -38,25 +50,32 @@ impl Encoding {
             Encoding::Levels(table) if table.len() != 256 || table.iter().any(|level| !level.is_finite()) => {
                 Err(Error::config("levels", format!("{} entries", table.len()), "a table has 256 finite entries, one for each byte"))
             }
-            Encoding::Standardized(Standardization { mean, factor }) if mean.len() != factor.len() || mean.is_empty() => {
+            Encoding::Standardized(Standardization { mean, factor }) | Encoding::Channels(Standardization { mean, factor })
+                if mean.len() != factor.len() || mean.is_empty() =>
+            {
                 let sizes = format!("{} means and {} factors", mean.len(), factor.len());
-                Err(Error::config("standardization", sizes, "there is one of each for every time step"))
+                Err(Error::config("standardization", sizes, "there is one of each for every time step, or every channel"))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Statistics of every time step over a training set: a value x becomes (x - mean) factor.
+/// Statistics of every time step, or of every channel, over a training set: a value x becomes (x - mean) factor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standardization {
-    /// The mean of every time step.
+    /// The means.
     pub mean: Vec<f32>,
-    /// The inverse standard deviation of every time step.
+    /// The inverse standard deviations.
     pub factor: Vec<f32>,
 }
 
 impl Standardization {
+    /// Standardises the time steps of a sequence, of as many values each as there are statistics.
+    pub(super) fn apply_by_channel(&self, values: &mut [f32]) {
+        values.chunks_exact_mut(self.mean.len().max(1)).for_each(|step| self.apply(step));
+    }
+
     /// Standardises the values of a sequence that starts at time step 0 and is no longer than the statistics.
     pub(super) fn apply(&self, values: &mut [f32]) {
         for ((value, mean), factor) in values.iter_mut().zip(&self.mean).zip(&self.factor) {

@@ -36,6 +36,9 @@ pub mod imdb;
 pub mod listops;
 mod lra;
 mod luma;
+mod npy;
+#[cfg(feature = "data")]
+pub mod own;
 pub mod pathfinder;
 #[cfg(feature = "data")]
 pub mod picture;
@@ -45,14 +48,20 @@ mod random;
 #[cfg(feature = "data")]
 pub mod speech_commands;
 pub mod subjects;
+mod targets;
+#[cfg(feature = "data")]
+mod wav;
 pub(crate) mod text_lines;
 mod vocabulary;
 
 pub use batch::{Batch, Inputs};
+#[cfg(feature = "train")]
+pub(crate) use dataset::About;
 pub use dataset::{Dataset, Source};
 pub use encoding::{Encoding, Standardization};
 pub use faults::Faults;
 pub use random::{hold_out, order};
+pub use targets::TargetScale;
 pub use vocabulary::Vocabulary;
 
 /// The three parts of a data set.

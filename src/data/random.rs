@@ -13,6 +13,7 @@ pub(crate) enum Purpose {
     Pathfinder = 4,
     Subjects = 5,
     Words = 6,
+    OwnSplit = 7,
 }
 
 /// The stream number `index` for `purpose` under `seed`.
@@ -70,7 +71,7 @@ pub fn hold_out(len: usize, held: usize, seed: u64) -> Result<(Vec<usize>, Vec<u
 }
 
 /// Fisher and Yates.
-fn permutation(rng: &mut Pcg32, len: usize) -> Vec<usize> {
+pub(super) fn permutation(rng: &mut Pcg32, len: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     for last in (1..len).rev() {
         order.swap(last, below(rng, last as u64 + 1) as usize);

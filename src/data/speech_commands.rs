@@ -9,14 +9,14 @@
 //! away and the result divided by the unbiased standard deviation plus 1e-5.
 
 mod cache;
+mod clip;
 mod clips;
 mod split;
 mod statistics;
 mod synthetic;
-mod wav;
 
+pub use clip::{WavStream, read as read_wav};
 pub use synthetic::synthesize;
-pub use wav::{WavStream, read as read_wav};
 
 use super::archive::{Archive, Checksum, Content, GIB, Selection, Set, Size, owned};
 use super::{Dataset, Encoding, Faults, Splits, folder};

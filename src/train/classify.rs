@@ -1,16 +1,17 @@
-//! Classification by a P-SpikeSSM: the forward pass of a batch, its loss, and what is read off its logits.
+//! What a P-SpikeSSM learns of whole sequences, classes or numbers: the forward pass of a batch, its loss, and what is read off its logits.
 
 use std::path::Path;
 
 use super::Recipe;
 use super::learner::{Better, Learner, MODEL, Metric, Scored};
+use super::loss::{Loss, squared_error};
 use super::stored_set::store_set;
 use crate::autodiff::Var;
 use crate::backend::{Backend, Real};
-use crate::data::{Batch, Dataset, Inputs};
+use crate::data::{Batch, Dataset, Inputs, TargetScale};
 use crate::error::{Error, Result};
 use crate::nn::store::Archive;
-use crate::nn::{Context, Input, Model, Module};
+use crate::nn::{Context, CrossEntropy, Input, Model, Module};
 
 /// The logits of a batch, as [`Model::forward`] gives them.
 ///
@@ -24,6 +25,31 @@ pub fn logits<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch) 
     model.forward(cx, input.lengths(&batch.lengths))
 }
 
+/// The metric of classes, and that of numbers.
+const ACCURACY: Metric = Metric { name: "accuracy", better: Better::Higher };
+const ABSOLUTE_ERROR: Metric = Metric { name: "absolute_error", better: Better::Lower };
+
+/// The loss of a batch of classes, the plain one unless another is given, and what it was taken for.
+fn score_classes<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch, loss: Option<&CrossEntropy>) -> Result<Scored<B>> {
+    let logits = logits(model, cx, batch)?;
+    let loss = loss.map_or_else(|| logits.cross_entropy(&batch.labels), |loss| loss.forward(&logits, &batch.labels))?;
+    let scored = Scored::new(loss)?;
+    if cx.training && !scored.value.is_finite() {
+        // The step is what has failed, and the trainer says so.
+        return Ok(scored);
+    }
+    let taken = scores(cx.backend(), model, &logits)?;
+    Ok(scored.classes(batch.labels.iter().copied().zip(taken.iter().map(|scores| largest(scores))).collect()))
+}
+
+/// The loss of a batch of numbers to find; the metric is the mean absolute error, in units of the data.
+fn score_numbers<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch, scale: TargetScale) -> Result<Scored<B>> {
+    let outputs = logits(model, cx, batch)?;
+    let (loss, found) = squared_error(cx, &outputs, batch)?;
+    let errors = found.iter().zip(&batch.targets).map(|(found, &target)| (found - f64::from(target)).abs() * scale.deviation);
+    Ok(Scored::new(loss)?.metric(errors.sum(), batch.targets.len() as f64))
+}
+
 /// The classification of whole sequences, or of pairs of them, by cross-entropy; the metric is the accuracy.
 impl<B: Backend> Learner<B> for Model<B> {
     type Samples = Dataset;
@@ -33,18 +59,11 @@ impl<B: Backend> Learner<B> for Model<B> {
     }
 
     fn score(&self, cx: &Context<'_, B>, batch: &Batch) -> Result<Scored<B>> {
-        let logits = logits(self, cx, batch)?;
-        let scored = Scored::new(logits.cross_entropy(&batch.labels)?)?;
-        if cx.training && !scored.value.is_finite() {
-            // The step is what has failed, and the trainer says so.
-            return Ok(scored);
-        }
-        let taken = scores(cx.backend(), self, &logits)?;
-        Ok(scored.classes(batch.labels.iter().copied().zip(taken.iter().map(|scores| largest(scores))).collect()))
+        score_classes(self, cx, batch, None)
     }
 
     fn metric(&self) -> Metric {
-        Metric { name: "accuracy", better: Better::Higher }
+        ACCURACY
     }
 
     fn prepare(&self, backend: &B, length: usize) -> Result<()> {
@@ -60,6 +79,16 @@ pub struct Classifier<B: Backend> {
     pub(super) recipe: Recipe,
     /// An empty data set with the encoding and the classes of the training set.
     pub(super) set: Dataset,
+    /// The loss of classes in training, where it is not the plain one.
+    loss: Option<CrossEntropy>,
+}
+
+impl<B: Backend> Classifier<B> {
+    /// A model as `recipe` describes it for samples as in `train`.
+    pub(super) fn new(model: Model<B>, recipe: Recipe, train: &Dataset) -> Result<Self> {
+        recipe.loss.check_set(train)?;
+        Ok(Classifier { model, loss: recipe.loss.cross_entropy(train), recipe, set: train.subset(&[])? })
+    }
 }
 
 impl<B: Backend> Learner<B> for Classifier<B> {
@@ -70,11 +99,14 @@ impl<B: Backend> Learner<B> for Classifier<B> {
     }
 
     fn score(&self, cx: &Context<'_, B>, batch: &Batch) -> Result<Scored<B>> {
-        self.model.score(cx, batch)
+        match self.set.scale() {
+            Some(scale) => score_numbers(&self.model, cx, batch, scale),
+            None => score_classes(&self.model, cx, batch, self.loss.as_ref().filter(|_| cx.training)),
+        }
     }
 
     fn metric(&self) -> Metric {
-        self.model.metric()
+        if self.recipe.loss == Loss::SquaredError { ABSOLUTE_ERROR } else { ACCURACY }
     }
 
     fn prepare(&self, backend: &B, length: usize) -> Result<()> {

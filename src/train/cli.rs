@@ -22,7 +22,7 @@ use super::{
 use crate::backend::{Backend, Key, SpikeMode};
 #[cfg(feature = "download")]
 use crate::data::download;
-use crate::data::{Faults, Splits};
+use crate::data::{Dataset, Faults, Splits};
 use crate::error::{Error, Result};
 use crate::nn::store::Archive;
 use crate::nn::{Model, Module};
@@ -45,15 +45,40 @@ pub struct Summary {
     pub test: Evaluation,
     /// The share of the most common label of the test set.
     pub majority: f64,
+    /// Of a regression: its errors.
+    pub errors: Option<Errors>,
     /// Since this process began.
     pub seconds: f64,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { task, preset, backend, steps, train_loss, test, majority, seconds } = self;
+        let Summary { task, preset, backend, steps, train_loss, test, majority, errors, seconds } = self;
         write!(f, "result task={task} preset={preset} backend={backend} steps={steps} train_loss={train_loss:.4} ")?;
-        write!(f, "test_accuracy={:.4} majority={majority:.4} spike_rate={:.4} seconds={seconds:.1}", test.metric, test.spike_rate)
+        match errors {
+            Some(Errors { rmse, mean_rmse }) => write!(f, "test_rmse={rmse:.4} mean_rmse={mean_rmse:.4} test_mae={:.4} ", test.metric)?,
+            None => write!(f, "test_accuracy={:.4} majority={majority:.4} ", test.metric)?,
+        }
+        write!(f, "spike_rate={:.4} seconds={seconds:.1}", test.spike_rate)
+    }
+}
+
+/// The root of the mean squared error on a test set of numbers, over samples and passes, in units of the data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Errors {
+    /// The model's.
+    pub rmse: f64,
+    /// That of whoever always says the mean of the training set.
+    pub mean_rmse: f64,
+}
+
+impl Errors {
+    /// Those of a test; `None` where the set has classes.
+    fn of(test: &Evaluation, set: &Dataset) -> Option<Self> {
+        let scale = set.scale()?;
+        let squares: f64 = set.targets().iter().map(|target| (target - scale.mean).powi(2)).sum();
+        Some(Errors { rmse: test.loss.sqrt() * scale.deviation, mean_rmse: (squares / set.len().max(1) as f64).sqrt() })
     }
 }
 
@@ -223,6 +248,7 @@ fn train<B: Backend>(
     }
     let idle = Idle::begin();
     let splits = load_in(task, &recipe, flags, &faults, group)?;
+    let recipe = group.agree(flags.sized(task, recipe, &splits))?;
     let mut trainer = group.agree(Trainer::new(backend, task.name(), recipe, splits))?;
     if let (Some(dir), true) = (&flags.out, flags.resume) {
         let path = Output::checkpoint_in(dir);
@@ -231,7 +257,7 @@ fn train<B: Backend>(
     }
     let begin = |output: &mut Output| match flags.resume {
         true => output.proceed(&trainer),
-        false => output.begin(&trainer, &task.class_names(trainer.recipe())),
+        false => output.begin(&trainer, &class_names(task, trainer.recipe(), &trainer.splits().train)),
     };
     group.agree(output.as_mut().map_or(Ok(()), begin))?;
     let mut trainer = trainer.joined(group.clone())?;
@@ -377,7 +403,7 @@ fn evaluate_only<B: Backend>(
     }
     let _idle = Idle::begin();
     let splits = load_in(task, &recipe, flags, &faults, group)?;
-    if splits.test.encoding() != origin.set.encoding() {
+    if splits.test.encoding() != origin.set.encoding() || splits.test.class_names() != origin.set.class_names() {
         return Err(Error::checkpoint(checkpoint, "was trained on data with other symbols or statistics: give the same --data"));
     }
     let trainer = Trainer::new(backend, task.name(), recipe, splits).and_then(|trainer| trainer.with_weights_from(archive, checkpoint));
@@ -387,7 +413,7 @@ fn evaluate_only<B: Backend>(
     complain_of(&faults);
     let Some(test) = test else { return Ok(Outcome::Stopped(trainer.steps_done(), None)) };
     if !flags.quiet {
-        print(out, &confusion(&test.confusion, &task.class_names(trainer.recipe())))?;
+        print_confusion(task, &trainer, &test, out)?;
     }
     if flags.votes {
         let Some(votes) = trainer.votes(flags.eval_passes, stop)? else { return Ok(Outcome::Stopped(trainer.steps_done(), None)) };
@@ -421,14 +447,42 @@ fn predict<B: Backend>(
     let mode = if flags.expected { SpikeMode::Expected } else { SpikeMode::Sampled };
     let evaluator = Evaluator { backend, model: &model, batch: 1, mode, stop };
     let passes = if flags.expected { 1 } else { flags.eval_passes };
-    let found = evaluator.predict(&set, Key::new(flags.seed.unwrap_or(recipe.run.seed)), passes)?;
-    let names = task.class_names(&recipe);
-    let mut classes: Vec<(usize, f64)> = found.into_iter().flatten().enumerate().collect();
-    classes.sort_by(|a, b| b.1.total_cmp(&a.1));
-    for (class, probability) in classes {
-        print(out, &format!("{probability:.4} {}", names.get(class).map_or("?", String::as_str)))?;
+    let key = Key::new(flags.seed.unwrap_or(recipe.run.seed));
+    if set.scale().is_some() {
+        let found = evaluator.predict_numbers(&set, key, passes)?;
+        return found.iter().try_for_each(|number| print(out, &number.to_string())).map(|()| Outcome::Predicted);
     }
-    Ok(Outcome::Predicted)
+    let found = evaluator.predict(&set, key, passes)?;
+    print_classes(&found, &class_names(task, &recipe, &set), out).map(|()| Outcome::Predicted)
+}
+
+/// Prints all classes of a sample, the most probable first; of several samples, their numbers and that class alone.
+fn print_classes(found: &[Vec<f64>], names: &[String], out: &mut dyn Write) -> Result<()> {
+    for (number, probabilities) in found.iter().enumerate() {
+        let mut classes: Vec<(usize, f64)> = probabilities.iter().copied().enumerate().collect();
+        classes.sort_by(|a, b| b.1.total_cmp(&a.1));
+        if found.len() > 1 {
+            classes.truncate(1);
+        }
+        for (class, probability) in classes {
+            let name = names.get(class).map_or("?", String::as_str);
+            print(out, &if found.len() > 1 { format!("{number} {probability:.4} {name}") } else { format!("{probability:.4} {name}") })?;
+        }
+    }
+    Ok(())
+}
+
+/// What the classes are called: by the data, or else by the task.
+fn class_names(task: &dyn Task, recipe: &Recipe, set: &Dataset) -> Vec<String> {
+    if set.class_names().is_empty() { task.class_names(recipe) } else { set.class_names().to_vec() }
+}
+
+/// Prints which classes were taken for which others, where there are classes.
+fn print_confusion<B: Backend>(task: &dyn Task, trainer: &Trainer<B>, test: &Evaluation, out: &mut dyn Write) -> Result<()> {
+    if test.confusion.is_empty() {
+        return Ok(());
+    }
+    print(out, &confusion(&test.confusion, &class_names(task, trainer.recipe(), &trainer.splits().train)))
 }
 
 /// Reads or generates the data.
@@ -489,6 +543,7 @@ fn summarize<B: Backend>(trainer: &Trainer<B>, (steps, recent): (u64, Option<Ste
         backend: trainer.backend.name(),
         steps,
         train_loss: recent.map_or(f64::NAN, |recent| recent.loss),
+        errors: Errors::of(&test, &trainer.splits().test),
         test,
         majority: trainer.splits().test.majority(),
         seconds: started.elapsed().as_secs_f64(),
@@ -558,6 +613,11 @@ fn say_header<B: Backend>(backend: &B, trainer: &Trainer<B>, steps_done: u64, fl
     }
     if processes > micro_batches {
         complain(&format!("{} processes train nothing: with --accumulate, a new run has more micro-batches", processes - micro_batches));
+    }
+    let reading = sets.train.reading();
+    if !reading.is_empty() {
+        let known: Vec<String> = reading.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        complain(&format!("data as they were read: {}", known.join(" ")));
     }
 }
 

@@ -234,6 +234,25 @@ fn cell(confusion: &mut Vec<Vec<u64>>, label: usize, taken: usize) -> Result<&mu
 }
 
 impl<B: Backend> Evaluator<'_, B> {
+    /// The number that is found for every sample of `set`, a set with a [scale](Dataset::scale) of numbers: the mean over `passes` passes.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`Error::Value`] where the set has classes.
+    pub fn predict_numbers(&self, set: &Dataset, key: Key, passes: u64) -> Result<Vec<f64>> {
+        let scale = set.scale().ok_or_else(|| Error::value("Evaluator", "the set has classes: ask for predict"))?;
+        let mut sums = vec![0.0; set.len()];
+        for pass in 0..passes {
+            for (number, sum) in sums.iter_mut().enumerate() {
+                let tape = Tape::off(self.backend);
+                let cx = self.context(&tape, key.fold(pass).fold(number as u64));
+                let logits = logits(self.model, &cx, &set.batch(&[number])?)?;
+                let found = scores(self.backend, self.model, &logits)?.concat().first().copied().unwrap_or(f64::NAN);
+                *sum += scale.number(found) / passes as f64;
+            }
+        }
+        Ok(sums)
+    }
+
     /// The probability of every class for every sample of `set`: the mean over `passes` passes of the softmax of the logits.
     ///
     /// # Errors

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use super::checkpoint::Origin;
-use super::{BackendChoice, Recipe, Reduce, Task};
+use super::{BackendChoice, Loss, Recipe, Reduce, Task};
 use crate::backend::devices;
-use crate::data::Faults;
+use crate::data::{Faults, Splits};
 use crate::error::{Error, Result};
 
 const USAGE: &str = "
@@ -21,6 +21,7 @@ recipe
   --accumulate N        parts in which a batch is computed, to save memory or by several processes; they make the results, and the number of
                         processes does not. Default: the recipe's, or, started by mpirun, one for each process
   --seed N              of all random numbers of the run
+  --regression          the labels of the data are numbers to find, not classes (classify); as --set loss=squared_error
   --print-recipe        print the whole recipe that follows from all this, and leave
 data
   --data DIR            folder of the data
@@ -89,6 +90,8 @@ pub struct Flags {
     pub accumulate: Option<usize>,
     /// `--seed`
     pub seed: Option<u64>,
+    /// `--regression`
+    pub regression: bool,
     /// `--data`
     pub data: Option<PathBuf>,
     /// `--download`
@@ -141,6 +144,7 @@ impl Default for Flags {
             batch_size: None,
             accumulate: None,
             seed: None,
+            regression: false,
             data: None,
             download: false,
             data_url: None,
@@ -183,6 +187,7 @@ impl Flags {
                 Long("accumulate") => flags.accumulate = Some(positive(&mut parser, "--accumulate")? as usize),
                 Long("reduce") => flags.reduce = reduce(&text(&mut parser)?)?,
                 Long("seed") => flags.seed = Some(number(&mut parser, "--seed")?),
+                Long("regression") => flags.regression = true,
                 Long("print-recipe") => print = true,
                 Long("data") => flags.data = Some(path(&mut parser, "--data")?),
                 Long("download") => flags.download = true,
@@ -288,16 +293,40 @@ impl Flags {
         }
     }
 
-    /// The recipe of a task with what the flags change in it.
+    /// The recipe of a task with what the flags change in it, before any data are read.
     ///
     /// # Errors
     /// [`Error::Config`] for a preset or a value that there is not; what [`Recipe::read`] and [`Origin::read`] answer.
     pub fn recipe(&self, task: &dyn Task) -> Result<Recipe> {
-        let mut recipe = match (&self.recipe, self.origin(task)?) {
+        let recipe = match (&self.recipe, self.origin(task)?) {
             (Some(path), _) => Recipe::read(path)?,
             (None, Some(origin)) => origin.recipe,
             (None, None) => task.recipe(self.preset.as_deref())?,
         };
+        self.change(recipe)
+    }
+
+    /// The [`recipe`](Self::recipe) for these data: that of a preset is [sized](Task::sized) for them, and what the flags change is changed in
+    /// that. In how many parts a batch is computed stays.
+    ///
+    /// # Errors
+    /// As [`recipe`](Self::recipe).
+    pub fn sized(&self, task: &dyn Task, recipe: Recipe, splits: &Splits) -> Result<Recipe> {
+        let is_stored = self.preset.is_none() && (self.resume || self.checkpoint.is_some());
+        if self.recipe.is_some() || is_stored {
+            return Ok(recipe);
+        }
+        let preset = task.recipe(self.preset.as_deref())?;
+        let mut sized = task.sized(preset.clone(), splits);
+        if sized == preset {
+            return Ok(recipe);
+        }
+        sized.run.accumulate = recipe.run.accumulate.min(sized.run.batch);
+        self.change(sized)
+    }
+
+    /// The recipe with what the flags change in it.
+    fn change(&self, mut recipe: Recipe) -> Result<Recipe> {
         if !self.set.is_empty() {
             recipe = recipe.set_all(self.set.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
         }
@@ -307,6 +336,9 @@ impl Flags {
         recipe.run.batch = self.batch_size.unwrap_or(recipe.run.batch);
         recipe.run.accumulate = self.accumulate.unwrap_or(recipe.run.accumulate);
         recipe.run.seed = self.seed.unwrap_or(recipe.run.seed);
+        if self.regression {
+            recipe.loss = Loss::SquaredError;
+        }
         recipe.check()?;
         Ok(recipe)
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::loss::Loss;
 use super::plan::{Length, Plan, RunConfig, Schedule, at_least_one};
 use crate::backend::Cpu;
 use crate::data::{Dataset, text_lines};
@@ -30,6 +31,9 @@ pub struct Recipe {
     pub optimizer: OptimizerConfig,
     /// How the learning rates change.
     pub schedule: Schedule,
+    /// What is learnt from: the cross-entropy of classes unless something else is named.
+    #[serde(default)]
+    pub loss: Loss,
     /// The model, as far as the data do not settle it.
     pub model: ModelRecipe,
 }
@@ -120,11 +124,12 @@ impl Recipe {
     }
 
     /// What [`check`](Self::check) finds in each of the file's tables.
-    fn checks(&self) -> [(&'static str, Result<()>); 6] {
+    fn checks(&self) -> [(&'static str, Result<()>); 7] {
         let block = &self.model.block;
         [
             ("run", self.run.check()),
             ("schedule", self.schedule.check()),
+            ("loss", self.loss.check()),
             ("optimizer", UpdateRule::<Cpu<f32>>::check(&self.optimizer)),
             ("model", at_least_one("layers", self.model.layers as u64)),
             // Before the block, which checks it too.

@@ -69,7 +69,7 @@ impl Samples for Dataset {
     }
 
     fn classes(&self) -> usize {
-        Dataset::classes(self)
+        if self.scale().is_some() { 0 } else { Dataset::classes(self) }
     }
 
     fn threads(&self) -> usize {

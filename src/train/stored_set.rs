@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::data::{Dataset, Encoding, Standardization, Vocabulary};
+use crate::data::{About, Dataset, Encoding, Standardization, TargetScale, Vocabulary};
 use crate::error::{Error, Result};
 use crate::nn::store::{Archive, Stored};
 
@@ -13,6 +13,7 @@ pub(super) type Notes = Map<String, Value>;
 
 const LEVELS: &str = "input.levels";
 const STATISTICS: [&str; 2] = ["input.mean", "input.factor"];
+const CHANNELS: [&str; 2] = ["input.channel_mean", "input.channel_factor"];
 
 /// Writes the encoding and the classes of a data set.
 pub(super) fn store_set(archive: &mut Archive, notes: &mut Notes, set: &Dataset) {
@@ -26,16 +27,51 @@ pub(super) fn store_set(archive: &mut Archive, notes: &mut Notes, set: &Dataset)
         }
         Encoding::Values(d_input) => drop(notes.insert("d_input".into(), (*d_input).into())),
         Encoding::Levels(table) => drop(archive.tensors.insert(LEVELS.into(), Stored::new(&wide(table), &[table.len()]))),
-        Encoding::Standardized(Standardization { mean, factor }) => {
-            for (name, values) in STATISTICS.iter().zip([mean, factor]) {
-                archive.tensors.insert((*name).into(), Stored::new(&wide(values), &[values.len()]));
-            }
-        }
+        Encoding::Standardized(statistics) => store_statistics(archive, STATISTICS, statistics),
+        Encoding::Channels(statistics) => store_statistics(archive, CHANNELS, statistics),
+    }
+    let About { names, scale, reading } = set.about();
+    if !names.is_empty() {
+        notes.insert("names".into(), names.as_slice().into());
+    }
+    if let Some(TargetScale { mean, deviation }) = scale {
+        notes.insert("targets".into(), [*mean, *deviation].as_slice().into());
+    }
+    if !reading.is_empty() {
+        notes.insert("reading".into(), reading.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect::<Notes>().into());
+    }
+}
+
+fn store_statistics(archive: &mut Archive, names: [&str; 2], Standardization { mean, factor }: &Standardization) {
+    for (name, values) in names.into_iter().zip([mean, factor]) {
+        let wide: Vec<f64> = values.iter().copied().map(f64::from).collect();
+        archive.tensors.insert(name.into(), Stored::new(&wide, &[wide.len()]));
     }
 }
 
 /// The empty data set that [`store_set`] wrote.
 pub(super) fn stored_set(archive: &Archive, notes: &Notes, path: &Path) -> Result<Dataset> {
+    stored_samples(archive, notes, path).and_then(|set| Ok(set.with_about(stored_about(notes, path)?)))
+}
+
+/// What is known of the set beside its samples.
+fn stored_about(notes: &Notes, path: &Path) -> Result<About> {
+    let texts = |value: &Value| value.as_array()?.iter().map(|text| text.as_str().map(String::from)).collect::<Option<Vec<_>>>();
+    let named = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_string()));
+    let scale = |value: &Value| match value.as_array()?.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>()?[..] {
+        [mean, deviation] if deviation > 0.0 => Some(TargetScale { mean, deviation }),
+        _ => None,
+    };
+    let reading = |value: &Value| value.as_object()?.iter().map(named).collect::<Option<_>>();
+    let damaged = |name| move || damaged(path, name);
+    Ok(About {
+        names: notes.get("names").map_or(Ok(Vec::new()), |value| texts(value).ok_or_else(damaged("names")))?,
+        scale: notes.get("targets").map(|value| scale(value).ok_or_else(damaged("targets"))).transpose()?,
+        reading: notes.get("reading").map_or(Ok(Default::default()), |value| reading(value).ok_or_else(damaged("reading")))?,
+    })
+}
+
+fn stored_samples(archive: &Archive, notes: &Notes, path: &Path) -> Result<Dataset> {
     let classes = number(notes, path, "classes")? as usize;
     let narrow = |name: &str| {
         let values = archive.tensors.get(name).and_then(Stored::to_f64)?;
@@ -47,9 +83,10 @@ pub(super) fn stored_set(archive: &Archive, notes: &Notes, path: &Path) -> Resul
         let paired = notes.get("paired").and_then(Value::as_bool).unwrap_or(false);
         return Ok(if paired { Dataset::pairs(vocabulary, classes) } else { Dataset::tokens(vocabulary, classes) });
     }
-    let encoding = match (narrow(LEVELS), STATISTICS.map(narrow)) {
-        (Some(table), _) => Encoding::Levels(table),
-        (None, [Some(mean), Some(factor)]) => Encoding::Standardized(Standardization { mean, factor }),
+    let encoding = match (narrow(LEVELS), STATISTICS.map(narrow), CHANNELS.map(narrow)) {
+        (Some(table), ..) => Encoding::Levels(table),
+        (None, [Some(mean), Some(factor)], _) => Encoding::Standardized(Standardization { mean, factor }),
+        (None, _, [Some(mean), Some(factor)]) => Encoding::Channels(Standardization { mean, factor }),
         _ => Encoding::Values(number(notes, path, "d_input")? as usize),
     };
     Dataset::new(encoding, classes)

@@ -108,8 +108,9 @@ impl<B: Backend> Trainer<B> {
         check_filled(&splits)?;
         memory::check_training(&recipe, &splits.train, backend.name().starts_with("cpu"))?;
         let model = Model::new(backend, Key::new(recipe.run.seed).fold(INIT), &recipe.model_for(&splits.train))?;
-        let (plan, set) = (recipe.plan(), splits.train.subset(&[])?);
-        Self::of(backend, task, plan, Classifier { model, recipe, set }, splits)
+        let plan = recipe.plan();
+        let learner = Classifier::new(model, recipe, &splits.train)?;
+        Self::of(backend, task, plan, learner, splits)
     }
 
     /// The model.

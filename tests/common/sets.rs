@@ -31,6 +31,7 @@ pub const ALL: &[TinySet] = &[
     TinySet { name: "pathfinder", task: &tasks::Pathfinder, make: pathfinder, flags: "--set data=32 --set model.block.ssm.l_max=1024", sample: "pathfinder32/curv_contour_length_14/imgs/0/sample_3.png" },
     TinySet { name: "psmnist", task: &tasks::PsMnist, make: mnist, flags: "", sample: "sample.png" },
     TinySet { name: "digits", task: &tasks::PsMnist, make: digits, flags: "--preset digits", sample: "sample.png" },
+    TinySet { name: "classify", task: &tasks::Classify, make: series, flags: "", sample: "sample.ts" },
     TinySet { name: "speech_commands", task: &tasks::SpeechCommands, make: speech_commands, flags: "--set data=10", sample: "yes/0_nohash_0.wav" },
 ];
 
@@ -88,6 +89,21 @@ fn digits(dir: &Path) {
             .collect();
         write(dir.join(format!("{name}.csv")), rows);
     }
+}
+
+/// Time series of two channels, of unequal lengths, with missing values: 12 and 6, and one without a label.
+fn series(dir: &Path) {
+    const HEAD: &str = "@problemName tiny\n@timeStamps false\n@dimensions 2\n";
+    let row = |number: usize| {
+        let value = |at: usize| if at == number % 5 { "?".into() } else { format!("{}", (at * (number % 2 + 1)) % 7) };
+        let channel = || (0..10 + number % 3).map(value).collect::<Vec<String>>().join(",");
+        format!("{}:{}", channel(), channel())
+    };
+    for (part, rows) in [("TRAIN", 0..12), ("TEST", 12..18)] {
+        let rows: String = rows.map(|number| format!("{}:{}\n", row(number), ["slow", "fast"][number % 2])).collect();
+        write(dir.join(format!("Tiny_{part}.ts")), format!("{HEAD}@classLabel true slow fast\n@data\n{rows}"));
+    }
+    write(dir.join("sample.ts"), format!("{HEAD}@classLabel false\n@data\n{}\n", row(20)));
 }
 
 /// The binary version of CIFAR-10: 10 pictures a file.

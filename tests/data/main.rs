@@ -8,6 +8,7 @@ mod files;
 mod cifar;
 mod digits;
 mod listops;
+mod own;
 mod pathfinder;
 mod png;
 mod psmnist;

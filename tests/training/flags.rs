@@ -70,7 +70,7 @@ fn flags_are_read() {
     assert_eq!(parse("--report --out here").unwrap(), Command::Report("here".into()));
     let some = flags("--seed 3", None);
     assert_eq!(parse("--print-recipe --seed 3").unwrap(), Command::PrintRecipe(some));
-    let line = "--recipe r --set a.b=1 --set c.d=x=y --steps=50 --batch-size 7 --accumulate 3 --seed 11 --data d --skip-bad --backend cpu --threads 2 --reduce fast \
+    let line = "--recipe r --set a.b=1 --set c.d=x=y --steps=50 --batch-size 7 --accumulate 3 --seed 11 --regression --data d --skip-bad --backend cpu --threads 2 --reduce fast \
                 --out o --checkpoint-every 5 --resume --eval-passes 2 --energy --quiet";
     let all = Flags {
         preset: None,
@@ -80,6 +80,7 @@ fn flags_are_read() {
         batch_size: Some(7),
         accumulate: Some(3),
         seed: Some(11),
+        regression: true,
         data: Some("d".into()),
         download: false,
         data_url: None,
@@ -121,6 +122,7 @@ fn the_help_text_names_every_flag_preset_and_device() {
         "batch-size",
         "accumulate",
         "seed",
+        "regression",
         "print-recipe",
         "data",
         "download",

@@ -14,6 +14,7 @@ mod evaluation;
 mod faults;
 mod flags;
 mod learners;
+mod own;
 mod processes;
 mod recipes;
 mod report;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use pspikessm::backend::Cpu;
 use pspikessm::data::Faults;
 use pspikessm::train::cli::{self, Outcome};
-use pspikessm::train::{Command, Flags, Task, Trainer, tasks};
+use pspikessm::train::{Command, Flags, Origin, Task, Trainer, tasks};
 
 use crate::sets::{ALL, TinySet};
 
@@ -50,7 +50,8 @@ fn smoke(set: &TinySet) {
     let (flag, sample) = if in_set.is_file() { ("--predict", in_set.to_str().unwrap()) } else { ("--predict-text", sample) };
     let (printed, outcome) = run(task, flag, None, &[sample, "--checkpoint", checkpoint]);
     assert_eq!(outcome, Outcome::Predicted);
-    let names = task.class_names(&task.recipe(None).unwrap());
+    let of_data = Origin::read(checkpoint).unwrap().set.class_names().to_vec();
+    let names = if of_data.is_empty() { task.class_names(&task.recipe(None).unwrap()) } else { of_data };
     let probabilities: Vec<f64> = printed.lines().map(|line| line.split_once(' ').unwrap().0.parse().unwrap()).collect();
     assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-2 && probabilities.is_sorted_by(|a, b| a >= b), "{printed}");
     assert!(printed.lines().all(|line| names.iter().any(|name| line.ends_with(&format!(" {name}")))), "{printed}");

@@ -26,6 +26,7 @@ impl Dataset {
             Store::Ids(ids) => (0..self.ends.len()).map(|row| Digest::of_ids(&ids[self.places(row)])).collect(),
             Store::Values(values) => (0..self.ends.len()).map(|row| Digest::of_values(&values[self.places(row)])).collect(),
         };
+        self.targets.iter().for_each(|target| digest.number(target.to_bits() as usize));
         for (index, &label) in self.labels.iter().enumerate() {
             digest.number(label);
             if let Store::Remote { source, numbers, .. } = &self.store {
@@ -83,7 +84,7 @@ impl Digest {
             }
             Encoding::Values(d_input) => self.number(*d_input),
             Encoding::Levels(table) => self.values(table),
-            Encoding::Standardized(statistics) => [&statistics.mean, &statistics.factor].into_iter().for_each(|all| self.values(all)),
+            Encoding::Standardized(statistics) | Encoding::Channels(statistics) => [&statistics.mean, &statistics.factor].into_iter().for_each(|all| self.values(all)),
         }
     }
 

@@ -1,10 +1,10 @@
 //! Two-dimensional numpy arrays of strings, in the format of `numpy.save`.
 
+pub(super) use crate::data::npy::MAGIC;
+
+use crate::data::npy::{entry, header, strings};
 use crate::error::{Error, Result};
 use std::path::Path;
-
-/// With which the format starts.
-pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// The rows of an array as lines, its strings with a blank behind each; `bytes` are the file `path`.
 ///
@@ -41,36 +41,6 @@ pub(super) fn text(path: &Path, bytes: &[u8]) -> Result<String> {
     Ok(text)
 }
 
-/// The header, a Python dictionary, and where the data start.
-fn header(bytes: &[u8]) -> Option<(&str, usize)> {
-    // Version 1 counts the bytes of its header in 16 bits, later ones in 32.
-    let (from, length) = match *bytes.get(MAGIC.len()..)? {
-        [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([a, b]))),
-        [2 | 3, _, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d]) as usize),
-        _ => return None,
-    };
-    let start = length.checked_add(from)?;
-    Some((std::str::from_utf8(bytes.get(from..start)?).ok()?, start))
-}
-
-/// What stands between `key` and the next `end`.
-fn entry<'a>(header: &'a str, key: &str, end: &str) -> &'a str {
-    let value = header.split_once(key).and_then(|(_, rest)| rest.split_once(end));
-    value.map_or("something else", |(value, _)| value)
-}
-
-/// The encoding and the number of characters of the strings that numpy calls `kind`.
-fn strings(kind: &str) -> Option<(Character, usize)> {
-    let kind = kind.strip_prefix('\'')?.strip_suffix('\'')?;
-    let (character, width) = match kind.split_at_checked(2)? {
-        ("|S", width) => (Character::Byte, width),
-        ("<U", width) => (Character::Little, width),
-        (">U", width) => (Character::Big, width),
-        _ => return None,
-    };
-    Some((character, width.parse().ok()?))
-}
-
 /// The numbers of rows and columns, where these are the axes, and whether the columns stand one after another instead of the rows.
 fn shape(header: &str) -> Option<([usize; 2], bool)> {
     let by_columns = match entry(header, "'fortran_order': ", ",") {
@@ -80,32 +50,4 @@ fn shape(header: &str) -> Option<([usize; 2], bool)> {
     };
     let axes = entry(header, "'shape': (", ")").split(',').map(|axis| axis.trim().parse().ok());
     Some((axes.collect::<Option<Vec<usize>>>()?.try_into().ok()?, by_columns))
-}
-
-/// How numpy stores a character.
-#[derive(Clone, Copy)]
-enum Character {
-    Byte,
-    Little,
-    Big,
-}
-
-impl Character {
-    /// In bytes.
-    fn size(self) -> usize {
-        match self {
-            Character::Byte => 1,
-            Character::Little | Character::Big => 4,
-        }
-    }
-
-    /// The character that these bytes are.
-    fn read(self, bytes: &[u8]) -> Option<char> {
-        match (self, bytes) {
-            (Character::Byte, &[byte]) => Some(char::from(byte)),
-            (Character::Little, &[a, b, c, d]) => char::from_u32(u32::from_le_bytes([a, b, c, d])),
-            (Character::Big, &[a, b, c, d]) => char::from_u32(u32::from_be_bytes([a, b, c, d])),
-            _ => None,
-        }
-    }
 }

@@ -6,7 +6,7 @@
 use super::clips::Clips;
 use super::split::Part;
 use super::statistics::{self, Survey};
-use super::{LENGTH, wav};
+use super::{LENGTH, clip};
 use crate::data::{Faults, Standardization};
 use crate::error::{Error, Result};
 use crate::file::write_atomically;
@@ -40,7 +40,7 @@ fn still_bad(bad: &[usize], clips: &Clips, faults: &Faults) -> Result<bool> {
         if number >= clips.len() {
             return Ok(false);
         }
-        match wav::read_samples(&clips.path(number), &mut samples) {
+        match clip::read_samples(&clips.path(number), &mut samples) {
             Ok(()) => return Ok(false),
             Err(error) => faults.meet(error)?,
         }

@@ -1,6 +1,6 @@
 //! Which files there are: the names of all, stored end to end, and their samples when they are asked for.
 
-use super::{LENGTH, OP, wav};
+use super::{LENGTH, OP, clip};
 use crate::data::random::mix;
 use crate::data::{Faults, Source, folder};
 use crate::error::{Error, Result};
@@ -102,8 +102,8 @@ impl Source for Clips {
 
     fn read(&self, number: usize, values: &mut [f32]) -> Result<()> {
         let mut samples = Vec::with_capacity(LENGTH);
-        wav::read_samples(&self.path(number), &mut samples)?;
-        wav::scale(&samples, values);
+        clip::read_samples(&self.path(number), &mut samples)?;
+        clip::scale(&samples, values);
         Ok(())
     }
 

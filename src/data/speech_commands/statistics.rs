@@ -4,7 +4,7 @@
 
 use super::clips::Clips;
 use super::split::Part;
-use super::{LENGTH, OP, wav};
+use super::{LENGTH, OP, clip};
 use crate::data::{Faults, Standardization};
 use crate::error::{Error, Result};
 use std::panic::resume_unwind;
@@ -34,7 +34,7 @@ pub(super) fn survey(clips: &Clips, parts: &[Part], faults: &Faults, threads: us
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(&part) = parts.get(number) else { break };
-            match wav::read_samples(&clips.path(number), &mut samples) {
+            match clip::read_samples(&clips.path(number), &mut samples) {
                 Ok(()) if part == Part::Train => found.sums.add(&samples),
                 Ok(()) => {}
                 Err(error) => {

@@ -26,6 +26,7 @@ macro_rules! tasks {
 }
 
 tasks! {
+    classify::Classify,
     image::Image,
     listops::ListOps,
     pathfinder::Pathfinder,
@@ -95,7 +96,7 @@ pub trait Task: Sync {
     /// The recipes; the first is the default.
     fn presets(&self) -> &'static [Preset];
 
-    /// What the classes are called.
+    /// What the classes are called, unless the data say so themselves ([`Dataset::class_names`]).
     fn class_names(&self, recipe: &Recipe) -> Vec<String>;
 
     /// The data as `recipe` wants them: from the folder `dir`, or, without one, from where the task finds them by itself.
@@ -112,7 +113,12 @@ pub trait Task: Sync {
         Ok(None)
     }
 
-    /// Appends one sample to a set, for a prediction: `sample` is what the task's [`about`](Self::about) says.
+    /// The recipe of a preset, fitted to the data: sizes that it leaves to them. What the command line says comes after that.
+    fn sized(&self, recipe: Recipe, _: &Splits) -> Recipe {
+        recipe
+    }
+
+    /// Appends one sample to a set, for a prediction, or several: `sample` is what the task's [`about`](Self::about) says.
     ///
     /// # Errors
     /// Where it cannot be read.

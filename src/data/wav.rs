@@ -1,16 +1,13 @@
-//! Sound from a WAV file, a second or as it comes, or what is wrong with the file.
+//! Sound from a WAV file, at any rate and of any number of channels, or what is wrong with the file.
 //!
 //! Read here because no crate at hand takes the files that programs write: hound skips no pad byte and refuses a byte rate of 0, and it and
 //! symphonia refuse a format chunk of 20 bytes.
 
-use super::LENGTH;
 use crate::error::{Error, Result};
 use crate::kind;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
-
-const RATE: u32 = 16_000;
+use std::path::Path;
 
 /// The length of the data from which on it is what programs write that do not know it yet.
 const UNKNOWN: u32 = 0x7fff_0000;
@@ -23,87 +20,65 @@ const EXTENSIBLE: u16 = 0xfffe;
 /// What stands behind the kind in the name of an extensible format.
 const EXTENSION: &[u8] = b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
 
-/// The 16,000 values of a file: its samples divided by 32,768, and zeros behind the last.
-///
-/// Integers of 8, 24 and 32 bits and floating point, whose range is from -1 to 1, are rounded to 16 bits, and what is louder is cut off.
+/// The longest sound that is read, in values: a gigabyte of f32.
+const MOST_VALUES: u64 = 1 << 28;
+
+/// A sound of one channel: several are averaged.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sound {
+    /// Samples a second, from 1.
+    pub rate: u32,
+    /// From -1 to 1, at least one.
+    pub samples: Vec<f32>,
+}
+
+/// Reads a whole file.
 ///
 /// # Errors
-/// `Io` where the file cannot be read; `Binary` where it is not a whole WAV file of 1 to 16,000 samples, 16 kHz, mono.
-pub fn read(path: impl AsRef<Path>) -> Result<Vec<f32>> {
-    let mut values = vec![0.0; LENGTH];
-    let mut samples = Vec::new();
-    read_samples(path.as_ref(), &mut samples)?;
-    scale(&samples, &mut values);
-    Ok(values)
-}
-
-/// Samples as values, and zeros behind the last.
-pub(super) fn scale(samples: &[i16], values: &mut [f32]) {
-    let samples = samples.iter().copied().chain(std::iter::repeat(0));
-    values.iter_mut().zip(samples).for_each(|(value, sample)| *value = f32::from(sample) / 32_768.0);
-}
-
-/// Puts the samples of a file, at least one and at most a second, into `samples`.
-pub(super) fn read_samples(path: &Path, samples: &mut Vec<i16>) -> Result<()> {
-    samples.clear();
+/// `Io` where it cannot be read; `Binary` where it is not a whole WAV file of at least one sample.
+pub(super) fn read(path: &Path) -> Result<Sound> {
     let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
-    let mut chunks = Chunks { file: BufReader::with_capacity(1 << 16, file), at: 0 };
-    decode(&mut chunks, samples).map_err(|fault| fault.of(path))
+    sound(&mut Chunks { file: BufReader::with_capacity(1 << 16, file), at: 0 }).map_err(|fault| fault.of(path))
 }
 
-/// The samples of a WAV file of any length, as they come.
-///
-/// ```
-/// use pspikessm::data::speech_commands::WavStream;
-/// # fn main() -> pspikessm::Result<()> {
-/// // 16 kHz, mono, 16 bits, and a length that is not known yet.
-/// let mut bytes = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data\xff\xff\xff\xff".to_vec();
-/// bytes.extend([0x00, 0x40, 0x00, 0xc0]);
-/// let mut sound = WavStream::new(&bytes[..], "a pipe")?;
-/// assert_eq!(sound.read(100)?, [0.5, -0.5]);
-/// assert!(sound.read(100)?.is_empty());
-/// # Ok(()) }
-/// ```
-pub struct WavStream<R> {
-    chunks: Chunks<R>,
-    format: Format,
-    /// Bytes that are still to come, where that is known.
-    left: Option<u64>,
-    path: PathBuf,
-}
-
-impl<R: Read> WavStream<R> {
-    /// Reads up to the first sample; `path` is what errors call the file.
-    ///
-    /// # Errors
-    /// `Io` where it cannot be read; `Binary` where it is no WAV file of 16 kHz, mono.
-    pub fn new(file: R, path: impl Into<PathBuf>) -> Result<Self> {
-        let (mut chunks, path) = (Chunks { file, at: 0 }, path.into());
-        let (format, left) = open(&mut chunks).map_err(|fault| fault.of(&path))?;
-        Ok(WavStream { chunks, format, left, path })
-    }
-
-    /// The next `most` samples divided by 32,768, or as many as there are; none at the end.
-    ///
-    /// # Errors
-    /// `Io` where they cannot be read; `Binary` where a sample is no number of its range.
-    pub fn read(&mut self, most: usize) -> Result<Vec<f32>> {
-        let size = self.format.size as u64;
-        let wanted = (most as u64 * size).min(self.left.unwrap_or(u64::MAX));
-        let at = self.chunks.at;
-        let bytes = self.chunks.take(wanted).map_err(|fault| fault.of(&self.path))?;
-        self.left = self.left.map(|left| left - bytes.len() as u64);
-        let value = |(number, bytes): (usize, &[u8])| {
-            let help = "this sample is not from -1 to 1, as floating point must be: convert the file to 16 bits";
-            let sample = self.format.sample(bytes).ok_or_else(|| Error::binary(&self.path, at + number as u64 * size, help))?;
-            Ok(f32::from(sample) / 32_768.0)
+fn sound<R: Read>(chunks: &mut Chunks<R>) -> Result<Sound, Fault> {
+    let (format, length) = open(chunks, audible)?;
+    let (start, step) = (chunks.at, format.size as u64 * u64::from(format.channels));
+    let bytes = match length {
+        Some(length) if !length.is_multiple_of(step) => {
+            return wrong(start, format!("the sound has {length} bytes, no whole number of steps of {step}: copy or unpack it again"));
+        }
+        Some(length) if length / format.size as u64 <= MOST_VALUES => chunks.want(length)?,
+        Some(length) => return wrong(start, format!("the sound has {length} bytes: cut it into parts")),
+        None => chunks.take(MOST_VALUES * format.size as u64)?,
+    };
+    let values = |step: &[u8]| step.chunks_exact(format.size).map(|bytes| format.sample(bytes).map(f32::from)).sum::<Option<f32>>();
+    let mut samples = Vec::new();
+    for (number, bytes) in bytes.chunks_exact(step as usize).enumerate() {
+        let Some(sum) = values(bytes) else {
+            let help = format!("sample {number} (from 0) is not from -1 to 1, as floating point must be: convert the file to 16 bits");
+            return wrong(start + number as u64 * step, help);
         };
-        bytes.chunks_exact(self.format.size).enumerate().map(value).collect()
+        samples.push(sum / (32_768.0 * f32::from(format.channels)));
+    }
+    match samples.is_empty() {
+        true => wrong(start, "there is no sample in the file: copy or unpack it again"),
+        false => Ok(Sound { rate: format.rate, samples }),
+    }
+}
+
+/// Any format with something in it.
+fn audible(format: &Format) -> Option<Fault> {
+    let refusal = |at, help: &str| Some(Fault::Wrong { at: format.start + at, help: help.into() });
+    match (format.channels, format.rate) {
+        (0, _) => refusal(2, "there are no channels: convert the file anew"),
+        (_, 0) => refusal(4, "there are 0 samples a second: convert the file anew"),
+        _ => None,
     }
 }
 
 /// Why there are no samples.
-enum Fault {
+pub(super) enum Fault {
     /// The byte at which the file is wrong, and what to do.
     Wrong {
         at: u64,
@@ -114,7 +89,7 @@ enum Fault {
 
 impl Fault {
     /// The error of the file `path`.
-    fn of(self, path: &Path) -> Error {
+    pub fn of(self, path: &Path) -> Error {
         match self {
             Fault::Wrong { at, help } => Error::binary(path, at, help),
             Fault::Unread(source) => Error::io("read", path, source),
@@ -122,19 +97,19 @@ impl Fault {
     }
 }
 
-fn wrong<T>(at: u64, help: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn wrong<T>(at: u64, help: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Wrong { at, help: help.into() })
 }
 
 /// The file and how far it is read.
-struct Chunks<R> {
-    file: R,
-    at: u64,
+pub(super) struct Chunks<R> {
+    pub file: R,
+    pub at: u64,
 }
 
 impl<R: Read> Chunks<R> {
     /// The next bytes, `most` or as many as there are.
-    fn take(&mut self, most: u64) -> Result<Vec<u8>, Fault> {
+    pub fn take(&mut self, most: u64) -> Result<Vec<u8>, Fault> {
         let mut bytes = Vec::new();
         self.file.by_ref().take(most).read_to_end(&mut bytes).map_err(Fault::Unread)?;
         self.at += bytes.len() as u64;
@@ -142,7 +117,7 @@ impl<R: Read> Chunks<R> {
     }
 
     /// The next bytes, all of them.
-    fn want(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
+    pub fn want(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
         let bytes = self.take(count)?;
         self.whole(bytes.len() as u64, count)?;
         Ok(bytes)
@@ -162,14 +137,8 @@ impl<R: Read> Chunks<R> {
     }
 }
 
-/// The samples of a WAV file.
-fn decode<R: Read>(chunks: &mut Chunks<R>, samples: &mut Vec<i16>) -> Result<(), Fault> {
-    let (format, length) = open(chunks)?;
-    sound(chunks, format, length, samples)
-}
-
 /// Goes to the first sample: how samples are stored, and how many bytes of them there are, where the file says so.
-fn open<R: Read>(chunks: &mut Chunks<R>) -> Result<(Format, Option<u64>), Fault> {
+pub(super) fn open<R: Read>(chunks: &mut Chunks<R>, wanted: Wanted) -> Result<(Format, Option<u64>), Fault> {
     let streamed = head(chunks)?;
     let mut format = None;
     loop {
@@ -181,7 +150,7 @@ fn open<R: Read>(chunks: &mut Chunks<R>) -> Result<(Format, Option<u64>), Fault>
         chunks.whole(header.len() as u64, 8)?;
         let length = u32_at(&header, 4);
         match &header[..4] {
-            b"fmt " => format = Some(Format::read(chunks, length)?),
+            b"fmt " => format = Some(Format::read(chunks, length, wanted)?),
             b"data" => {
                 let Some(format) = format else { return wrong(start, "the sound comes before its format: convert the file anew") };
                 let unknown = length >= UNKNOWN || length == 0 && streamed;
@@ -216,16 +185,24 @@ fn padded(length: u32) -> u64 {
 
 /// How a file stores a sample.
 #[derive(Clone, Copy)]
-struct Format {
+pub(super) struct Format {
     kind: u16,
     /// In bytes.
-    size: usize,
+    pub size: usize,
+    pub channels: u16,
+    /// Samples of a channel a second.
+    pub rate: u32,
+    /// Where in the file this stands.
+    pub start: u64,
 }
+
+/// What is wrong with a format, for whoever does not take them all.
+pub(super) type Wanted = fn(&Format) -> Option<Fault>;
 
 impl Format {
     /// Reads the chunk of this length: kind, channels, rate, bytes a second, bytes a step, bits, and what may follow. Bytes a second follow
     /// from the others, and some programs write 0.
-    fn read<R: Read>(chunks: &mut Chunks<R>, length: u32) -> Result<Self, Fault> {
+    fn read<R: Read>(chunks: &mut Chunks<R>, length: u32, wanted: Wanted) -> Result<Self, Fault> {
         let start = chunks.at;
         if length < 16 {
             return wrong(start, format!("the format has {length} bytes: it must have 16 at least; convert the file anew"));
@@ -241,20 +218,18 @@ impl Format {
         if !known {
             return wrong(start + 14, format!("the samples are of {bits} bits: convert the file to 16"));
         }
-        if channels != 1 {
-            return wrong(start + 2, format!("there are {channels} channels: convert the file to mono"));
+        let format = Format { kind, size: usize::from(bits / 8), channels, rate, start };
+        if let Some(refusal) = wanted(&format) {
+            return Err(refusal);
         }
-        if rate != RATE {
-            return wrong(start + 4, format!("there are {rate} samples a second: convert the file to {RATE}"));
-        }
-        if ![0, bits / 8].contains(&step) {
+        if step != 0 && u32::from(step) != u32::from(bits / 8) * u32::from(channels) {
             return wrong(start + 12, format!("a sample of {bits} bits takes {step} bytes, not {}: convert the file to 16 bits", bits / 8));
         }
-        Ok(Format { kind, size: usize::from(bits / 8) })
+        Ok(format)
     }
 
     /// The sample in these bytes, rounded to 16 bits; `None` for a number that is none, or far outside the range.
-    fn sample(self, bytes: &[u8]) -> Option<i16> {
+    pub fn sample(self, bytes: &[u8]) -> Option<i16> {
         let rounded = |number: i64, bits: u32| ((number + (1 << (bits - 1))) >> bits).min(i64::from(i16::MAX)) as i16;
         let float = |value: f64| (value.abs() <= 2.0).then(|| (value * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16);
         match (self.kind, bytes) {
@@ -284,34 +259,6 @@ fn kind_of(format: &[u8], start: u64) -> Result<u16, Fault> {
         _ => "another kind",
     };
     wrong(at, format!("the samples are packed as {name} ({kind:#06x}), which is not read: convert the file to 16 bits, PCM"))
-}
-
-/// The samples in the chunk that begins here, which has `length` bytes, or, without one, goes on to the end of the file.
-fn sound<R: Read>(chunks: &mut Chunks<R>, format: Format, length: Option<u64>, samples: &mut Vec<i16>) -> Result<(), Fault> {
-    let (start, size) = (chunks.at, format.size as u64);
-    let too_long = |count: &str| wrong(start, format!("there are {count} samples: cut the sound to {LENGTH}, one second"));
-    let bytes = match length {
-        Some(length) if length > LENGTH as u64 * size => return too_long(&(length / size).to_string()),
-        Some(length) if !length.is_multiple_of(size) => {
-            return wrong(start, format!("the sound has {length} bytes, no whole number of samples of {size}: copy or unpack it again"));
-        }
-        Some(length) => chunks.want(length)?,
-        None => chunks.take((LENGTH as u64 + 1) * size)?,
-    };
-    if bytes.len() < format.size {
-        return wrong(start, "there is no sample in the file: copy or unpack it again");
-    }
-    if bytes.len() > LENGTH * format.size {
-        return too_long(&format!("more than {LENGTH}"));
-    }
-    for (number, bytes) in bytes.chunks_exact(format.size).enumerate() {
-        let Some(sample) = format.sample(bytes) else {
-            let help = format!("sample {number} (from 0) is not from -1 to 1, as floating point must be: convert the file to 16 bits");
-            return wrong(start + number as u64 * size, help);
-        };
-        samples.push(sample);
-    }
-    Ok(())
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
