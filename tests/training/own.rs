@@ -192,7 +192,7 @@ fn a_run_goes_on_where_it_was_stopped() {
     assert_eq!(figures(&printed(&Classify, &flags(&line, Some(&out)))), figures(&wanted));
     // With other data it does not go on.
     fs::write(parts.path().join("train.csv"), table(8, words)).unwrap();
-    mentions(&run_error(&Classify, &flags(&line, Some(&out))), &["training data", "same settings and data"]);
+    mentions(&run_error(&Classify, &flags(&line, Some(&out))), &["data = 5 samples", "same settings and data"]);
 }
 
 #[test]

@@ -88,13 +88,25 @@ fn at_rate(sound: &Sound, rate: u32) -> Result<Sound> {
     let failed = |error: &dyn std::fmt::Display| Error::value(OP, format!("a sound cannot be brought from {} to {rate} samples a second: {error}", sound.rate));
     let length = sound.samples.len();
     let input = InterleavedOwned::new_from(sound.samples.clone(), 1, length).map_err(|error| failed(&error))?;
-    let resampler = Fft::<f32>::new(sound.rate as usize, rate as usize, 1024, 1, FixedSync::Both);
+    let resampler = Fft::<f32>::new(sound.rate as usize, rate as usize, block(sound.rate, rate), 1, FixedSync::Both);
     let output = resampler.map_err(|error| failed(&error))?.process_all(&input, length, None).map_err(|error| failed(&error))?;
     let samples = output.take_data();
     match samples.is_empty() {
         true => Err(failed(&"nothing is left of it")),
         false => Ok(Sound { rate, samples }),
     }
+}
+
+/// How many samples are transformed at once: an even number of the least ones that are whole at both rates. The middle of an odd number is none of
+/// the samples, and the sound would come half a one too late.
+fn block(from: u32, to: u32) -> usize {
+    const LEAST: usize = 1024;
+    let (mut a, mut b) = (from, to);
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    let whole = (from / a) as usize;
+    whole * LEAST.div_ceil(whole).next_multiple_of(2)
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What a column of labels, of texts, of the numbers of series and of their times is called.
-const LABEL: &[&str] = &["label", "class", "target", "y", "category", "sentiment"];
+/// What a column of labels, of texts, of the numbers of series and of their times is called; of several, the first here is the one.
+const LABEL: &[&str] = &["label", "class", "target", "category", "sentiment", "y"];
 const TEXT: &[&str] = &["text", "review", "sentence", "content", "message", "comment"];
 const SERIES: &[&str] = &["id", "series", "series_id", "sample", "case"];
 const TIME: &[&str] = &["time", "t", "timestamp", "step", "date"];
@@ -245,7 +245,8 @@ fn value(path: &Path, row: &Row<'_>, at: usize) -> Result<f32> {
 /// Which column is what: by the header, or, without one, the label first.
 fn columns(path: &Path, rows: &[Row<'_>], labelled: bool) -> Result<Columns> {
     let Some(first) = rows.first() else { return Err(Error::data(path, 1, 1, "the file is empty: give a label and values in each row")) };
-    let named = |names: &[&str]| first.fields.iter().position(|field| names.iter().any(|name| field.trim().eq_ignore_ascii_case(name)));
+    let place = |name: &str| first.fields.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
+    let named = |names: &[&str]| names.iter().find_map(|name| place(name));
     let is_number = |row: &Row<'_>, at: usize| row.fields.get(at).is_some_and(|field| number(field).is_some());
     let second_counts = |at: usize| rows.get(1).is_some_and(|second| is_number(second, at));
     let (label, text) = (named(LABEL), named(TEXT));
