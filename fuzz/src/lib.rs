@@ -9,7 +9,7 @@ mod weights;
 
 pub use archives::{http, tar};
 pub use graph::tape;
-pub use readers::{aan_tsv, cifar, digits, idx, listops_tsv, npy, png, predict, recipe, set, wav};
+pub use readers::{aan_tsv, cifar, digits, idx, listops_tsv, npy, own, png, predict, recipe, set, wav};
 pub use weights::{pickle, pytorch, weights};
 
 use std::fs;

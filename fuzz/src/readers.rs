@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pspikessm::data::{self, Faults, pathfinder, picture, psmnist, speech_commands};
+use pspikessm::data::{self, Faults, own as own_data, pathfinder, picture, psmnist, speech_commands};
 use pspikessm::train::{Recipe, Sample, Task, tasks};
 
 use super::place;
@@ -72,6 +72,37 @@ pub fn wav(bytes: &[u8]) {
     if let Ok(values) = speech_commands::read_wav(&path) {
         assert!(values.iter().all(|value| (-1.0..=1.0).contains(value)), "a sample beyond full scale");
     }
+}
+
+/// Data of one's own. The first byte says of which kind the file is, and whether its labels are numbers.
+pub fn own(bytes: &[u8]) {
+    let Some((&turn, bytes)) = bytes.split_first() else { return };
+    let kind = own_data::Kind::ALL[usize::from(turn / 2) % own_data::Kind::ALL.len()];
+    let (ending, labels) = (kind.ending(), npy_labels());
+    let name = match kind {
+        own_data::Kind::Wav | own_data::Kind::Png | own_data::Kind::Txt => format!("own-{ending}/0/x.{ending}"),
+        _ => format!("own-{ending}/train.{ending}"),
+    };
+    let (dir, path) = place(&name, bytes);
+    let folder = dir.join(format!("own-{ending}"));
+    match kind {
+        own_data::Kind::Npy => drop(place("own-npy/train_labels.npy", &labels)),
+        own_data::Kind::Wav | own_data::Kind::Png | own_data::Kind::Txt => drop(place(&format!("own-{ending}/1/x.{ending}"), bytes)),
+        _ => {}
+    }
+    let options = own_data::Options { regression: turn % 2 == 1, ..own_data::Options::default() };
+    both(|faults| own_data::load(&folder, options, faults).map(drop));
+    if let Ok(splits) = own_data::load(&folder, options, &Faults::skipped()) {
+        assert!(splits.train.len() > 0 && splits.test.longest() > 0);
+        let _ = own_data::push(&path, &mut splits.train.subset(&[]).expect("an empty set"));
+    }
+}
+
+/// Three labels, as numpy.save writes them.
+fn npy_labels() -> Vec<u8> {
+    let mut header = "{'descr': '|u1', 'fortran_order': False, 'shape': (3,), }".to_string();
+    header.extend(std::iter::repeat_n(' ', 117 - header.len()));
+    [b"\x93NUMPY\x01\0\x76\0", header.as_bytes(), b"\n\0\x01\0"].concat()
 }
 
 pub fn recipe(bytes: &[u8]) {

@@ -404,11 +404,13 @@ impl Dataset {
     }
 
     /// What is known beside the samples.
+    #[cfg(feature = "train")]
     pub(crate) fn about(&self) -> &About {
         &self.about
     }
 
     /// The same set with this known of it.
+    #[cfg(feature = "data")]
     pub(crate) fn with_about(self, about: About) -> Self {
         Dataset { about, ..self }
     }
@@ -595,8 +597,7 @@ impl Dataset {
             }
             self.encoding.standardize(&mut values[start..]);
         }
-        let (batch, labels, targets) =
-            (read.len(), read.iter().map(|&index| self.labels[index]).collect(), self.learnt_targets(&read));
+        let (batch, labels, targets) = (read.len(), read.iter().map(|&index| self.labels[index]).collect(), self.learnt_targets(&read));
         let found = Batch { inputs: Inputs::Values { values, d_input }, lengths: vec![length; batch], labels, targets, batch, length };
         Ok((batch > 0).then_some(found))
     }

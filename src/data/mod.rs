@@ -49,10 +49,10 @@ mod random;
 pub mod speech_commands;
 pub mod subjects;
 mod targets;
-#[cfg(feature = "data")]
-mod wav;
 pub(crate) mod text_lines;
 mod vocabulary;
+#[cfg(feature = "data")]
+mod wav;
 
 pub use batch::{Batch, Inputs};
 #[cfg(feature = "train")]

@@ -13,6 +13,7 @@ pub(crate) enum Purpose {
     Pathfinder = 4,
     Subjects = 5,
     Words = 6,
+    #[cfg(feature = "data")]
     OwnSplit = 7,
 }
 

@@ -277,6 +277,9 @@ impl<B: Backend> Evaluator<'_, B> {
         if set.is_empty() {
             return Err(Error::value("Evaluator", "the data set is empty: there is nothing to evaluate"));
         }
+        if set.scale().is_some() {
+            return Err(Error::value("Evaluator", "passes vote for classes, and these data have numbers to find: leave --votes out"));
+        }
         let (mut right, mut seen) = (vec![0u64; passes as usize], 0);
         let indices: Vec<usize> = (0..set.len()).collect();
         for (number, indices) in indices.chunks(self.batch.max(1)).enumerate() {

@@ -64,8 +64,12 @@ impl Loss {
     /// [`Error::Config`] where classes are to be told apart and the set has numbers, or the other way round.
     pub(super) fn check_set(self, set: &Dataset) -> Result<()> {
         match (self, set.scale()) {
-            (Loss::SquaredError, None) => Err(Error::config("loss", "squared_error", "these data have classes, no numbers to find: leave --regression out")),
-            (Loss::CrossEntropy { .. }, Some(_)) => Err(Error::config("loss", "cross_entropy", "these data have numbers to find: add --regression")),
+            (Loss::SquaredError, None) => {
+                Err(Error::config("loss", "squared_error", "these data have classes, no numbers to find: leave --regression out"))
+            }
+            (Loss::CrossEntropy { .. }, Some(_)) => {
+                Err(Error::config("loss", "cross_entropy", "these data have numbers to find: add --regression"))
+            }
             _ => Ok(()),
         }
     }

@@ -64,11 +64,7 @@ fn ts_files_with_channels_missing_values_and_unequal_lengths() {
                  @equalLength false\n@classLabel true walk run\n@data\n1,?,3:4,5,NaN:run\n7.5:8:walk\n\n2,2,2,2:0,1,0,1: walk \n";
     let test = "@dimensions 2\n@classLabel true walk run\n@data\n1,1:2,2:run\n";
     let splits = load(&[("Two_TRAIN.ts", train), ("Two_TEST.ts", test)]).unwrap();
-    let wanted = [
-        (vec![1.0, 4.0, 2.0, 5.0, 3.0, 5.0], 1),
-        (vec![7.5, 8.0], 0),
-        (vec![2.0, 0.0, 2.0, 1.0, 2.0, 0.0, 2.0, 1.0], 0),
-    ];
+    let wanted = [(vec![1.0, 4.0, 2.0, 5.0, 3.0, 5.0], 1), (vec![7.5, 8.0], 0), (vec![2.0, 0.0, 2.0, 1.0, 2.0, 0.0, 2.0, 1.0], 0)];
     assert_eq!(raw(&splits.train), wanted);
     assert_eq!(raw(&splits.test), [(vec![1.0, 2.0, 1.0, 2.0], 1)]);
     assert_eq!(splits.train.class_names(), ["walk", "run"]);
@@ -138,7 +134,9 @@ fn a_target_label_asks_for_a_regression() {
 
 #[test]
 fn ucr_rows_have_their_label_first_and_end_with_what_is_missing() {
-    let splits = load(&[("G_TRAIN.tsv", "2\t1.5\t2.5\tNaN\tNaN\n1\t0\tNaN\t4\t6\n-1\t1\t2\t3\t4\n"), ("G_TEST.tsv", "1\t1\tNaN\tNaN\tNaN\n")]).unwrap();
+    let splits =
+        load(&[("G_TRAIN.tsv", "2\t1.5\t2.5\tNaN\tNaN\n1\t0\tNaN\t4\t6\n-1\t1\t2\t3\t4\n"), ("G_TEST.tsv", "1\t1\tNaN\tNaN\tNaN\n")])
+            .unwrap();
     assert_eq!(raw(&splits.train), [(vec![1.5, 2.5], 2), (vec![0.0, 2.0, 4.0, 6.0], 1), (vec![1.0, 2.0, 3.0, 4.0], 0)]);
     assert_eq!((raw(&splits.test), splits.train.class_names()), (vec![(vec![1.0], 1)], ["-1", "1", "2"].map(String::from).as_slice()));
 }
@@ -234,7 +232,8 @@ fn arrays_of_every_kind_hold_the_same() {
     }
     let two = npy("<f4", "3, 2, 2", false, &f4(&values));
     let strings = npy("<U2", "3,", false, &"b\0a\0b\0".chars().flat_map(|c| (c as u32).to_le_bytes()).collect::<Vec<u8>>());
-    let splits = load(&[("train/data.npy", &two), ("train/labels.npy", &strings), ("test/data.npy", &two), ("test/labels.npy", &strings)]).unwrap();
+    let splits =
+        load(&[("train/data.npy", &two), ("train/labels.npy", &strings), ("test/data.npy", &two), ("test/labels.npy", &strings)]).unwrap();
     assert_eq!((splits.train.d_input(), splits.train.class_names()), (Some(2), ["a", "b"].map(String::from).as_slice()));
     assert_eq!(splits.train.batch(&[0]).unwrap().shape(), [1, 2, 2]);
 }
@@ -243,7 +242,8 @@ fn arrays_of_every_kind_hold_the_same() {
 fn arrays_end_with_nan_and_a_regression_has_numbers() {
     let array = npy("<f4", "2, 3", false, &f4(&[1.0, f32::NAN, 3.0, 4.0, f32::NAN, f32::NAN]));
     let labels = npy("<f4", "2, 1", false, &f4(&[0.5, -1.5]));
-    let splits = load_as(&[("train.npy", &array), ("train_labels.npy", &labels), ("test.npy", &array), ("test_labels.npy", &labels)], true).unwrap();
+    let splits =
+        load_as(&[("train.npy", &array), ("train_labels.npy", &labels), ("test.npy", &array), ("test_labels.npy", &labels)], true).unwrap();
     assert_eq!(raw(&splits.train).into_iter().map(|(values, _)| values).collect::<Vec<_>>(), [vec![1.0, 2.0, 3.0], vec![4.0]]);
     assert_eq!(splits.train.targets(), [0.5, -1.5]);
 }
@@ -270,11 +270,20 @@ fn arrays_are_refused_where_they_are_wrong() {
 
 #[test]
 fn texts_come_from_files_or_from_a_table() {
-    let files = [("train/neg/one.txt", "bab"), ("train/neg/two words.txt", "bab"), ("train/pos/1.TXT", "aaab"), ("test/pos/1.txt", "abz"), ("train/.hidden", "x")];
+    let files = [
+        ("train/neg/one.txt", "bab"),
+        ("train/neg/two words.txt", "bab"),
+        ("train/pos/1.TXT", "aaab"),
+        ("test/pos/1.txt", "abz"),
+        ("train/.hidden", "x"),
+    ];
     let of_files = load(&files).unwrap();
     let of_table = load(&[("train.csv", "text,label\nbab,neg\n\"bab\",neg\naaab,pos\n"), ("test.csv", "label,text\npos,abz\n")]).unwrap();
     for splits in [of_files, of_table] {
-        assert_eq!((splits.train.labels(), splits.train.class_names()), ([0, 0, 1].as_slice(), ["neg", "pos"].map(String::from).as_slice()));
+        assert_eq!(
+            (splits.train.labels(), splits.train.class_names()),
+            ([0, 0, 1].as_slice(), ["neg", "pos"].map(String::from).as_slice())
+        );
         let vocabulary = splits.train.vocabulary().unwrap();
         // The z is in no training text.
         assert_eq!((vocabulary.len(), splits.test.sequence(0).unwrap()), (5, [3, 4, 1, 2].as_slice()));
@@ -307,9 +316,13 @@ fn wav(rate: u32, channels: u16, samples: &[i16]) -> Vec<u8> {
 
 #[test]
 fn sounds_of_any_rate_come_at_one_and_several_channels_are_averaged() {
-    let tone = |rate: u32| (0..rate / 2).map(|at| (f64::from(at) * 2765.0 / f64::from(rate)).sin() * 2e4).map(|sample| sample as i16).collect::<Vec<_>>();
+    let tone = |rate: u32| {
+        (0..rate / 2).map(|at| (f64::from(at) * 2765.0 / f64::from(rate)).sin() * 2e4).map(|sample| sample as i16).collect::<Vec<_>>()
+    };
     let (low, high, both) = (wav(8_000, 1, &tone(8_000)), wav(44_100, 1, &tone(44_100)), wav(16_000, 2, &[100, 300, -100, -300]));
-    let splits = load(&[("train/hum/low.wav", &low), ("train/hiss/high one.WAV", &high), ("train/hiss/both.wav", &both), ("test/hum/1.wav", &low)]).unwrap();
+    let splits =
+        load(&[("train/hum/low.wav", &low), ("train/hiss/high one.WAV", &high), ("train/hiss/both.wav", &both), ("test/hum/1.wav", &low)])
+            .unwrap();
     assert_eq!(splits.train.reading()["rate"], "16000");
     assert_eq!(splits.train.class_names(), ["hiss", "hum"]);
     let found = raw(&splits.train);
@@ -373,7 +386,15 @@ fn folders_that_say_nothing_are_refused_with_what_to_do() {
 #[test]
 fn hidden_files_and_other_formats_beside_the_data_are_passed_over() {
     let train = ts("1,2:a\n3,4:b\n");
-    let files = [("s_TRAIN.ts", &train), ("s_TEST.ts", &train), ("._s_TRAIN.ts", &train), ("s_TRAIN.arff", &train), ("s_TRAIN.tsv", &train), ("README.md", &train), ("__MACOSX/s_TRAIN.ts", &train)];
+    let files = [
+        ("s_TRAIN.ts", &train),
+        ("s_TEST.ts", &train),
+        ("._s_TRAIN.ts", &train),
+        ("s_TRAIN.arff", &train),
+        ("s_TRAIN.tsv", &train),
+        ("README.md", &train),
+        ("__MACOSX/s_TRAIN.ts", &train),
+    ];
     assert_eq!(load(&files).unwrap().train.len(), 2);
 }
 
@@ -495,7 +516,9 @@ fn samples_to_predict_need_no_label() {
     let (x, y) = (npy("<f4", "2, 2, 2", false, &f4(&[1., 2., 3., 4., 5., 6., 7., 9.])), npy("|u1", "2,", false, &[0, 1]));
     let splits = load(&[("X_train.npy", &x), ("y_train.npy", &y), ("X_test.npy", &x), ("y_test.npy", &y)]).unwrap();
     assert_eq!(rows(pushed(&splits, "one.npy", &npy("<f4", "3, 2", false, &f4(&[1., 2., 3., 4., 5., 6.])))), [[1., 2., 3., 4., 5., 6.]]);
-    assert!(pushed(&splits, "one.npy", &npy("<f4", "3,", false, &f4(&[1., 2., 3.]))).unwrap_err().to_string().contains("1 channels, not 2"));
+    assert!(
+        pushed(&splits, "one.npy", &npy("<f4", "3,", false, &f4(&[1., 2., 3.]))).unwrap_err().to_string().contains("1 channels, not 2")
+    );
     assert!(pushed(&splits, "gone.npy", b"").is_err());
     let mut set = splits.train.subset(&[]).unwrap();
     assert!(own::push(Path::new("/nowhere/x.npy"), &mut set).unwrap_err().to_string().contains("there is no file"));

@@ -116,7 +116,11 @@ fn numbers(row: usize) -> String {
 
 #[test]
 fn a_regression_reports_its_errors_and_predicts_numbers() {
-    let files = [named("train.csv", table(9, numbers)), named("test.csv", table(5, numbers)), named("new/two.csv", "?,1,2,3,4,5,6,7\n?,1,2,3,4,5,6,7\n")];
+    let files = [
+        named("train.csv", table(9, numbers)),
+        named("test.csv", table(5, numbers)),
+        named("new/two.csv", "?,1,2,3,4,5,6,7\n?,1,2,3,4,5,6,7\n"),
+    ];
     let (origin, lines) = whole(&files, "--regression", "--expected --predict DIR/new/two.csv");
     assert_eq!(origin.recipe.loss, Loss::SquaredError);
     let found: Vec<f64> = lines.iter().map(|line| line.parse().unwrap()).collect();
@@ -207,7 +211,9 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
     mentions(&run_error(&Classify, &flags(&line, None)), &["give the same --data"]);
     let line = format!("--checkpoint {} --predict-text hello", checkpoint.display());
     mentions(&run_error(&Classify, &flags(&line, None)), &["does not read texts"]);
-    assert!(Recipe::parse(&Classify.recipe(None).unwrap().to_toml().unwrap().replace("smoothing = 0.0", "smoothing = 2.0"), "r.toml").is_err());
+    assert!(
+        Recipe::parse(&Classify.recipe(None).unwrap().to_toml().unwrap().replace("smoothing = 0.0", "smoothing = 2.0"), "r.toml").is_err()
+    );
 }
 
 #[test]

@@ -84,7 +84,9 @@ impl Digest {
             }
             Encoding::Values(d_input) => self.number(*d_input),
             Encoding::Levels(table) => self.values(table),
-            Encoding::Standardized(statistics) | Encoding::Channels(statistics) => [&statistics.mean, &statistics.factor].into_iter().for_each(|all| self.values(all)),
+            Encoding::Standardized(statistics) | Encoding::Channels(statistics) => {
+                [&statistics.mean, &statistics.factor].into_iter().for_each(|all| self.values(all))
+            }
         }
     }
 

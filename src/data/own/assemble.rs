@@ -81,7 +81,10 @@ impl Meaning {
         }
         if declared.is_empty() && names.len() > 10 && 2 * names.len() > train.len() {
             let help = format!("there are {} different labels on {} training samples", names.len(), train.len());
-            return Err(Error::value(OP, format!("{help}: if they are numbers to find, add --regression; if not, which column is the label?")));
+            return Err(Error::value(
+                OP,
+                format!("{help}: if they are numbers to find, add --regression; if not, which column is the label?"),
+            ));
         }
         match declared.is_empty() {
             true => sort(&mut names),

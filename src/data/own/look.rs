@@ -124,7 +124,8 @@ fn tables(dir: &Path) -> Result<Option<Found>> {
     if all.iter().any(|(part, _)| *part == Some(Part::Train)) {
         all.retain(|(part, _)| part.is_some());
     }
-    let sources = if kind == Kind::Npy { with_labels(dir, all)? } else { all.into_iter().map(|(part, path)| (part, plain(path))).collect() };
+    let sources =
+        if kind == Kind::Npy { with_labels(dir, all)? } else { all.into_iter().map(|(part, path)| (part, plain(path))).collect() };
     Ok(Some(Found { kind, parts: by_part(dir, sources)? }))
 }
 
@@ -257,7 +258,10 @@ fn nothing(dir: &Path) -> Error {
     let sets = |path: &PathBuf| matches!(tables(path), Ok(Some(_)));
     let inner: Vec<String> = folders(dir).unwrap_or_default().iter().filter(|path| sets(path)).map(|path| name(path)).collect();
     if !inner.is_empty() {
-        return Error::value(OP, format!("there are several sets in {}: give the folder of one of them: {}", dir.display(), inner.join(", ")));
+        return Error::value(
+            OP,
+            format!("there are several sets in {}: give the folder of one of them: {}", dir.display(), inner.join(", ")),
+        );
     }
     let most = endings.into_iter().max_by_key(|&(_, count)| count);
     let there = most.map_or("it is empty".into(), |(ending, count)| format!("there are {count} files {ending}"));

@@ -31,12 +31,15 @@ struct Array<'a> {
 pub(super) fn read(path: &Path, labels: Option<&Path>, faults: &Faults) -> Result<Table> {
     let (bytes, shared): (Vec<u8>, Arc<Path>) = (load(path)?, path.into());
     let array = Array::parse(path, &bytes)?;
-    let labels = labels.map(|path| labels_in(path)).transpose()?;
+    let labels = labels.map(labels_in).transpose()?;
     let [count, length, channels] = array.sizes(labels.is_some())?;
     if let Some(labels) = &labels
         && labels.len() != count
     {
-        return Err(Error::value(OP, format!("there are {} labels for the {count} samples in {}: give one for each", labels.len(), path.display())));
+        return Err(Error::value(
+            OP,
+            format!("there are {} labels for the {count} samples in {}: give one for each", labels.len(), path.display()),
+        ));
     }
     let size = array.element()?;
     let mut samples = Vec::with_capacity(count);

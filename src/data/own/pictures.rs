@@ -61,7 +61,8 @@ pub(super) fn load(parts: &Parts<Vec<Source>>, options: Options, faults: &Faults
 /// Appends the picture in a file.
 pub(super) fn push(path: &Path, set: &mut Dataset) -> Result<()> {
     let sides = |size: &String| size.split('x').map(|side| side.parse().ok()).collect::<Option<Vec<usize>>>()?.try_into().ok();
-    let size: Option<Size> = set.reading().get(SIZE).and_then(sides).filter(|size: &Size| size.iter().all(|&side| (1..=MOST).contains(&side)));
+    let size: Option<Size> =
+        set.reading().get(SIZE).and_then(sides).filter(|size: &Size| size.iter().all(|&side| (1..=MOST).contains(&side)));
     let size = size.ok_or_else(|| Error::value(OP, "the set does not say of which size pictures are"))?;
     set.push_values(&series(&picture::read(path)?, size).values, 0)
 }
@@ -95,9 +96,8 @@ fn scaled(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
         for column in &columns {
             for colour in 0..picture.colours {
                 let terms = row.iter().flat_map(|&(y, down)| column.iter().map(move |&(x, across)| (y, x, down * across)));
-                let sum: f64 = terms
-                    .map(|(y, x, share)| share * f64::from(picture.pixels[(y * picture.width + x) * picture.colours + colour]))
-                    .sum();
+                let sum: f64 =
+                    terms.map(|(y, x, share)| share * f64::from(picture.pixels[(y * picture.width + x) * picture.colours + colour])).sum();
                 pixels.push(sum.round() as u8);
             }
         }

@@ -42,7 +42,10 @@ pub(super) fn load(parts: &Parts<Vec<Source>>, options: Options, faults: &Faults
             let content = if sound.rate > RATE { at_rate(&sound, RATE)? } else { sound };
             values += content.samples.len();
             if values > MOST_VALUES {
-                let help = format!("the sounds are longer than {} hours in all, more than is kept in memory: give fewer", MOST_VALUES as u32 / RATE / 3600);
+                let help = format!(
+                    "the sounds are longer than {} hours in all, more than is kept in memory: give fewer",
+                    MOST_VALUES as u32 / RATE / 3600
+                );
                 return Err(Error::value(OP, help));
             }
             sounds.push(Sample { content, label: source.class.clone(), place: Place::file(source.path.clone()) });
@@ -68,7 +71,8 @@ fn read(path: &Path) -> Result<Sound> {
     match RATES.contains(&sound.rate) {
         true => Ok(sound),
         false => {
-            let help = format!("there are {} samples a second: convert the file to a rate from {} to {}", sound.rate, RATES.start(), RATES.end());
+            let help =
+                format!("there are {} samples a second: convert the file to a rate from {} to {}", sound.rate, RATES.start(), RATES.end());
             Err(Error::binary(path, 0, help))
         }
     }
@@ -85,7 +89,9 @@ fn at_rate(sound: &Sound, rate: u32) -> Result<Sound> {
     if sound.rate == rate {
         return Ok(sound.clone());
     }
-    let failed = |error: &dyn std::fmt::Display| Error::value(OP, format!("a sound cannot be brought from {} to {rate} samples a second: {error}", sound.rate));
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::value(OP, format!("a sound cannot be brought from {} to {rate} samples a second: {error}", sound.rate))
+    };
     let length = sound.samples.len();
     let input = InterleavedOwned::new_from(sound.samples.clone(), 1, length).map_err(|error| failed(&error))?;
     let resampler = Fft::<f32>::new(sound.rate as usize, rate as usize, block(sound.rate, rate), 1, FixedSync::Both);

@@ -67,7 +67,8 @@ pub(super) fn load(kind: Kind, parts: &Parts<Vec<Source>>, options: Options, fau
         })?;
         return texts::load(texts, kind, options, faults);
     }
-    let parts = Parts { train: series(tables.train)?, val: tables.val.map(series).transpose()?, test: tables.test.map(series).transpose()? };
+    let parts =
+        Parts { train: series(tables.train)?, val: tables.val.map(series).transpose()?, test: tables.test.map(series).transpose()? };
     let channels = parts.train.first().map_or(1, |sample| sample.content.channels);
     let parts = Parts {
         train: alike(parts.train, channels, faults)?,
@@ -138,7 +139,8 @@ fn alike(mut samples: Vec<Sample<Series>>, channels: usize, faults: &Faults) -> 
         let fits = sample.content.channels == channels;
         if !fits && refused.is_ok() {
             let found = sample.content.channels;
-            refused = faults.meet(sample.place.error(format!("there are {found} channels, not {channels} as in the first training sample")));
+            refused =
+                faults.meet(sample.place.error(format!("there are {found} channels, not {channels} as in the first training sample")));
         }
         fits
     });
@@ -167,7 +169,8 @@ fn read_rows(path: &Path, labelled: bool, faults: &Faults) -> Result<Table> {
             whole.push(row);
             continue;
         }
-        let help = format!("there are {} fields, the first row has {wanted}: give every row as many (a missing value is empty)", row.fields.len());
+        let help =
+            format!("there are {} fields, the first row has {wanted}: give every row as many (a missing value is empty)", row.fields.len());
         faults.meet(Error::data(&path, row.line, 1, help))?;
     }
     if whole.is_empty() {
@@ -195,9 +198,7 @@ fn wide(path: &Arc<Path>, rows: &[&Row<'_>], columns: &Columns, faults: &Faults)
         let place = Place::line(path, row.line);
         let values = (0..row.fields.len()).filter(|&at| ![columns.label, columns.time].contains(&Some(at)));
         let series = values.map(|at| value(path, row, at)).collect::<Result<Vec<f32>>>();
-        let filled = series.and_then(|values| {
-            Series { channels: 1, values }.ended().filled().map_err(|help| place.error(help))
-        });
+        let filled = series.and_then(|values| Series { channels: 1, values }.ended().filled().map_err(|help| place.error(help)));
         match filled {
             Ok(content) => samples.push(Sample { content, label: label(row, columns), place }),
             Err(error) => faults.meet(error)?,
@@ -216,15 +217,15 @@ fn long(path: &Arc<Path>, rows: &[&Row<'_>], of: usize, columns: &Columns, fault
             return Err(place.error(help));
         }
         if let Some(row) = rows.iter().find(|row| label(row, columns) != label(first, columns)) {
-            let help = format!("the label is {:?}, but {:?} in the row before of the same series", label(row, columns), label(first, columns));
+            let help =
+                format!("the label is {:?}, but {:?} in the row before of the same series", label(row, columns), label(first, columns));
             return Err(Error::data(path, row.line, 1, help));
         }
         let own = [Some(of), columns.label, columns.time];
         let channels: Vec<usize> = (0..first.fields.len()).filter(|&at| !own.contains(&Some(at))).collect();
         let values = rows.iter().flat_map(|row| channels.iter().map(|&at| value(path, row, at))).collect::<Result<Vec<f32>>>();
-        let filled = values.and_then(|values| {
-            Series { channels: channels.len(), values }.ended().filled().map_err(|help| place.error(help))
-        });
+        let filled =
+            values.and_then(|values| Series { channels: channels.len(), values }.ended().filled().map_err(|help| place.error(help)));
         match filled {
             Ok(content) => samples.push(Sample { content, label: label(first, columns), place }),
             Err(error) => faults.meet(error)?,

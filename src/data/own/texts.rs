@@ -66,7 +66,9 @@ pub(super) fn push(text: &str, set: &mut Dataset) -> Result<()> {
 }
 
 fn append(text: &str, set: &mut Dataset, longest: usize, label: usize) -> Result<()> {
-    let Some(vocabulary) = set.vocabulary() else { return Err(Error::value(OP, "the model does not read texts: give a file like those it was trained on")) };
+    let Some(vocabulary) = set.vocabulary() else {
+        return Err(Error::value(OP, "the model does not read texts: give a file like those it was trained on"));
+    };
     let sequence = encode(text, vocabulary, longest);
     set.push_tokens(&sequence, label)
 }

@@ -63,7 +63,11 @@ pub(super) fn read(path: &Path, labelled: bool, faults: &Faults) -> Result<Table
         }
     }
     if samples.is_empty() {
-        let help = if data { "there is no sample behind @data that can be read" } else { "there is no line @data, behind which the samples stand" };
+        let help = if data {
+            "there is no sample behind @data that can be read"
+        } else {
+            "there is no line @data, behind which the samples stand"
+        };
         return Err(Error::data(path, 1, 1, format!("{help}: is this the right file, whole?")));
     }
     if labelled && !header.labelled {
@@ -153,7 +157,9 @@ impl Header {
             return Err((1, help));
         }
         match self.length.filter(|&wanted| self.equal_length != Some(false) && wanted != length) {
-            Some(wanted) => Err((1, format!("there are {length} values, and the header says {wanted} (@seriesLength): correct the one or the other"))),
+            Some(wanted) => {
+                Err((1, format!("there are {length} values, and the header says {wanted} (@seriesLength): correct the one or the other")))
+            }
             None => Ok(()),
         }
     }
