@@ -36,6 +36,7 @@ pub mod imdb;
 pub mod listops;
 mod lra;
 mod luma;
+#[cfg(feature = "data")]
 mod npy;
 #[cfg(feature = "data")]
 pub mod own;

@@ -143,7 +143,7 @@ fn ucr_rows_have_their_label_first_and_end_with_what_is_missing() {
 
 #[test]
 fn a_header_says_which_column_is_the_label() {
-    let wanted = vec![(vec![1.0, 2.0], 0), (vec![3.0, 4.0], 1), (vec![5.0, 5.0], 0)];
+    let wanted = [(vec![1.0, 2.0], 0), (vec![3.0, 4.0], 1), (vec![5.0, 5.0], 0)];
     for table in [
         "t0,t1,label\n1,2,good one\n3,4,poor one\n,5,good one\n",
         "Label;t0;t1\ngood one;1;2\npoor one;3;4\ngood one;?;5\n",

@@ -96,8 +96,8 @@ fn sounds_pictures_and_texts_from_folders_of_classes() {
         bytes
     };
     let text = |number: usize| format!("text {}", "ab ".repeat(number + 1)).into_bytes();
-    let kinds: [(&str, &dyn Fn(usize) -> Vec<u8>); 3] = [("wav", &wav), ("png", &png), ("txt", &text)];
-    for (ending, make) in kinds {
+    let makers: [&dyn Fn(usize) -> Vec<u8>; 3] = [&wav, &png, &text];
+    for (ending, make) in ["wav", "png", "txt"].into_iter().zip(makers) {
         let file = |number: usize| (format!("{}/{number}.{ending}", ["left", "right"][number % 2]), make(number));
         let files: Vec<_> = (0..12).map(file).collect();
         let (origin, lines) = whole(&files, "", &format!("--predict DIR/left/4.{ending}"));

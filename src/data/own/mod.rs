@@ -17,6 +17,7 @@ mod look;
 mod npy;
 mod part;
 mod pictures;
+mod rows;
 mod sample;
 mod series;
 mod sounds;
@@ -108,6 +109,11 @@ pub fn push(path: impl AsRef<Path>, set: &mut Dataset) -> Result<()> {
 /// `Value` where the text is empty, or the set holds something else.
 pub fn push_text(text: &str, set: &mut Dataset) -> Result<()> {
     texts::push(text, set)
+}
+
+/// The time steps that a model of samples as in `set` is made for: those that texts are cut to, otherwise those of the longest sample.
+pub fn span(set: &Dataset) -> usize {
+    texts::longest(set).unwrap_or_else(|| set.longest().max(1))
 }
 
 /// The least number of training samples of which a tenth is drawn for validation.

@@ -2,9 +2,9 @@
 
 use super::OP;
 use super::assemble::canonical;
+use super::rows::Table;
 use super::sample::{Place, Sample, Spot};
 use super::series::Series;
-use super::table::Table;
 use crate::data::Faults;
 use crate::data::npy::{MAGIC, entry, header, strings};
 use crate::error::{Error, Result};

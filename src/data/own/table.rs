@@ -4,6 +4,7 @@ use super::assemble::{self, Coder, assemble};
 use super::csv::{Row, rows};
 use super::look::{Kind, Source};
 use super::part::Parts;
+use super::rows::{Rows, Table};
 use super::sample::{Place, Sample};
 use super::series::{Series, number};
 use super::{OP, Options, npy, texts, ts};
@@ -21,32 +22,6 @@ const TIME: &[&str] = &["time", "t", "timestamp", "step", "date"];
 
 /// Under which name a set remembers how many channels its series have in their files.
 const CHANNELS: &str = "channels";
-
-/// What a file of samples holds.
-#[derive(Debug)]
-pub(super) struct Table {
-    pub rows: Rows,
-    /// The classes that a header names.
-    pub declared: Vec<String>,
-    /// Whether a header says that the labels are numbers to find.
-    pub numbers: bool,
-}
-
-#[derive(Debug)]
-pub(super) enum Rows {
-    Series(Vec<Sample<Series>>),
-    Texts(Vec<Sample<String>>),
-}
-
-impl Table {
-    fn of(rows: Rows) -> Self {
-        Table { rows, declared: Vec::new(), numbers: false }
-    }
-
-    pub fn of_series(rows: Vec<Sample<Series>>) -> Self {
-        Table::of(Rows::Series(rows))
-    }
-}
 
 /// The splits in tables of this kind.
 pub(super) fn load(kind: Kind, parts: &Parts<Vec<Source>>, options: Options, faults: &Faults) -> Result<Splits> {

@@ -61,8 +61,12 @@ pub(super) fn push(text: &str, set: &mut Dataset) -> Result<()> {
     if text.trim().is_empty() {
         return Err(Error::value(OP, "the text is empty: give at least one character"));
     }
-    let longest = set.reading().get(LONGEST).and_then(|longest| longest.parse().ok()).unwrap_or(usize::MAX);
-    append(text, set, longest, 0)
+    append(text, set, longest(set).unwrap_or(usize::MAX), 0)
+}
+
+/// How many characters of a text a set holds, the mark at the end among them; `None` of a set of something else.
+pub(super) fn longest(set: &Dataset) -> Option<usize> {
+    set.reading().get(LONGEST)?.parse().ok()
 }
 
 fn append(text: &str, set: &mut Dataset, longest: usize, label: usize) -> Result<()> {

@@ -13,9 +13,9 @@
 //! ```
 
 use super::assemble::canonical;
+use super::rows::Table;
 use super::sample::{Place, Sample};
 use super::series::{Series, number};
-use super::table::Table;
 use crate::data::{Faults, text_lines};
 use crate::error::{Error, Result};
 use std::path::Path;

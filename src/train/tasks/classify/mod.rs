@@ -57,11 +57,10 @@ impl Task for Classify {
         own::load(path, Options { longest_text, ..options }, faults)
     }
 
-    /// Kernels as long as the longest training sample; of samples of more than 2,048 time steps fewer at once, fewer channels, fewer steps.
+    /// Kernels as long as the longest training sample, or as texts may be; of samples of more than 2,048 time steps fewer at once, fewer channels, fewer steps.
     fn sized(&self, mut recipe: Recipe, splits: &Splits) -> Recipe {
-        let longest = splits.train.longest();
-        recipe.model.block.ssm.l_max = Some(longest.max(1));
-        if longest > USUAL {
+        recipe.model.block.ssm.l_max = Some(own::span(&splits.train));
+        if splits.train.longest() > USUAL {
             recipe.model.block.ssm.d_model = 32;
             recipe.run.batch = 8;
             recipe = recipe.with_steps(400);
