@@ -12,6 +12,7 @@ pub(crate) enum Purpose {
     HoldOut = 3,
     Pathfinder = 4,
     Subjects = 5,
+    #[cfg(feature = "data")]
     Words = 6,
     #[cfg(feature = "data")]
     OwnSplit = 7,
