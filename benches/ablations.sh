@@ -5,7 +5,7 @@ set -euo pipefail
 out=$1 set=$2 data=$3 seeds=${4:-3}
 program=${PSPIKESSM_PSMNIST:-target/release/examples/psmnist}
 case $set in
-  digits) base=(--preset digits) ;;
+  digits) base=(--preset digits --steps 1500) ;;
   mnist) base=(--preset quick --steps 400 --set model.block.ssm.d_model=64 --set model.block.ssm.d_state=16) ;;
   *) echo "the second argument is digits or mnist" >&2; exit 2 ;;
 esac
