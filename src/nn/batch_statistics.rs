@@ -7,6 +7,9 @@ use super::{Param, norm};
 use crate::backend::{Backend, Tensor};
 use crate::error::Result;
 
+/// Running statistics, and what is to be added to each.
+type Found<B> = Vec<(Param<B>, Tensor<B>)>;
+
 /// Collects what the BatchNorms of a training pass add to their running statistics, instead of adding it. A batch that is computed in parts
 /// has a collector a part; the sums over the parts, each weighted by its share of the batch, then move the statistics once.
 ///
@@ -30,7 +33,7 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct BatchStatistics<B: Backend> {
     share: f64,
-    found: Rc<RefCell<Vec<(Param<B>, Tensor<B>)>>>,
+    found: Rc<RefCell<Found<B>>>,
 }
 
 impl<B: Backend> Clone for BatchStatistics<B> {

@@ -128,7 +128,7 @@ pub fn exit_code<T: Into<OsString>>(task: &dyn Task, arguments: impl IntoIterato
     let communicator = launched.communicator();
     let rank = communicator.rank();
     let work = |stop: &AtomicBool| flags.backend.run(Run { task, flags: &flags, stop, out, communicator });
-    let code = ending(interrupt::on_signals().and_then(|stop| work(stop)), rank);
+    let code = ending(interrupt::on_signals().and_then(work), rank);
     launched.leave(code != 0);
     code
 }
@@ -300,7 +300,7 @@ fn shared_recipe(task: &dyn Task, flags: &Flags, group: &ProcessGroup) -> Result
         }
         recipe.to_toml().map(String::into_bytes)
     };
-    Recipe::parse(&String::from_utf8_lossy(&group.from_first(own)?), "the first process's recipe")
+    Recipe::parse(&String::from_utf8_lossy(&group.first_says(own)?), "the first process's recipe")
 }
 
 /// What the file of the first process holds: the others need not see its disk.
@@ -308,7 +308,7 @@ fn shared_archive(path: &Path, group: &ProcessGroup) -> Result<Archive> {
     if group.is_alone() {
         return Archive::read(path);
     }
-    let bytes = group.from_first(|| std::fs::read(path).map_err(|error| Error::io("read", path, error)))?;
+    let bytes = group.first_says(|| std::fs::read(path).map_err(|error| Error::io("read", path, error)))?;
     group.agree(Archive::parse(&bytes, path))
 }
 

@@ -126,7 +126,6 @@ struct Table {
 
 impl Threads {
     /// The ends of `size` threads, in the order of their numbers; none of 0.
-    #[expect(clippy::new_ret_no_self, reason = "one of these alone is of no use")]
     pub fn new(size: usize) -> Vec<Threads> {
         let meeting = Arc::new(Meeting::default());
         meeting.table().laid.resize(size, None);

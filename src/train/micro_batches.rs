@@ -134,6 +134,9 @@ struct Passes<'a, B: Backend, L: Learner<B>> {
     samples: u64,
 }
 
+/// What comes of one pass.
+type Pass<B> = Result<(StepReport, Given<B>)>;
+
 /// The reports of a process's micro-batches, and the sum of what they give.
 type Own<B> = (Vec<StepReport>, TreeSum<Given<B>>);
 
@@ -157,7 +160,7 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
             let part = Arc::new(Part::new(meeting, place));
             self.differentiate(&batch, first, Some(part.clone())).inspect_err(|_| part.leave())
         };
-        let found: Vec<(usize, Option<Result<(StepReport, Given<B>)>>)> = thread::scope(|scope| {
+        let found: Vec<(usize, Option<Pass<B>>)> = thread::scope(|scope| {
             let (mut threads, mut places, work) = (Vec::new(), 0.., &work);
             for MicroBatch { number, first, samples } in own {
                 let started = samples.and_then(|batch| places.next().map(|place| scope.spawn(move || work(place, first, batch))));
@@ -186,12 +189,7 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
 
     /// The result of a micro-batch whose first sample has this place in its batch, and the gradients of its share of the loss; of `part`, where
     /// BatchNorms see the whole batch.
-    fn differentiate(
-        &self,
-        batch: &<L::Samples as Samples>::Batch,
-        first: usize,
-        part: Option<Arc<Part>>,
-    ) -> Result<(StepReport, Given<B>)> {
+    fn differentiate(&self, batch: &<L::Samples as Samples>::Batch, first: usize, part: Option<Arc<Part>>) -> Pass<B> {
         let share = L::Samples::count(batch) as f64 / self.samples as f64;
         let (tape, observed, statistics) = (Tape::new(self.backend), Observed::new(), BatchStatistics::new(share));
         let (cx, penalty) = (Context::training(&tape, self.key).first_sample(first as u64), self.run.spike_penalty);

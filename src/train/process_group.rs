@@ -108,7 +108,7 @@ impl ProcessGroup {
     }
 
     /// What the first process has; `own` is called there alone.
-    pub fn from_first(&self, own: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+    pub fn first_says(&self, own: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> {
         let own = if self.is_first() { own() } else { Ok(Vec::new()) };
         if self.is_alone() {
             return own;

@@ -44,7 +44,15 @@ fn mpirun(processes: usize, line: &str, dir: Option<&Path>, numbers: Option<&Pat
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "the_process", "--ignored", "--nocapture", "--test-threads", "1"])
         .env(ARGUMENTS, arguments.join("\n"))
-        .envs(["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"].map(|name| (name, "1")))
+        .envs(
+            [
+                "OMPI_ALLOW_RUN_AS_ROOT",
+                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
+                "OMPI_MCA_rmaps_base_oversubscribe",
+                "OMPI_MCA_mpi_yield_when_idle",
+            ]
+            .map(|name| (name, "1")),
+        )
         .env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
         .stdin(Stdio::null());
     if let Some(numbers) = numbers {
