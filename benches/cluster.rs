@@ -5,17 +5,14 @@
 //! T(N) = samples a process x seconds a sample + (2 (N - 1) + 6 log2 N) latency + 2 (N - 1) / N x bytes / bandwidth: every process sends a
 //! share of its sums to each other one and gets a share of the whole from each; six short meetings a step are trees.
 
-use std::process::ExitCode;
-use std::time::Instant;
-
-use pspikessm::backend::Cpu;
+use pspikessm::backend::Backend;
 use pspikessm::data::{Dataset, Splits, Vocabulary};
 use pspikessm::nn::Module;
 use pspikessm::train::{Launched, Learner, Reduce, Trainer, tasks};
 use pspikessm::{Error, Result};
 
 mod common;
-use common::Flags;
+use common::{Flags, median_time, on_backend, peak_rss_mb};
 
 /// A task, the time steps of its sample, and what a step is: one of so many symbols, or a value; whether pairs of sequences; classes.
 type Shape = (&'static str, usize, Option<usize>, bool, usize);
@@ -41,22 +38,16 @@ struct Measured {
     bytes: f64,
 }
 
-fn main() -> ExitCode {
-    let run = |flags: Flags| match flags.text("task", "") {
-        "" => tables(&flags),
-        name => steps(name, &flags),
-    };
-    match Flags::read(&["threads", "samples", "steps", "task", "accumulate"]).and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    let flags = Flags::read(&["threads", "samples", "steps", "task", "accumulate", "backend"])?;
+    on_backend!(flags, backend => match flags.text("task", "") {
+        "" => tables(&backend, &flags),
+        name => steps(&backend, name, &flags),
+    })
 }
 
 /// Times steps of a task's recipe on the processes that were started together.
-fn steps(name: &str, flags: &Flags) -> Result<()> {
+fn steps<B: Backend>(backend: &B, name: &str, flags: &Flags) -> Result<()> {
     let shape = SHAPES.into_iter().find(|shape| shape.0 == name);
     let shape = shape.ok_or_else(|| Error::config("--task", name, "is one of the tasks"))?;
     let (steps, accumulate) = (flags.number("steps", 5)?, flags.number("accumulate", 1)?);
@@ -64,20 +55,24 @@ fn steps(name: &str, flags: &Flags) -> Result<()> {
     let communicator = launched.communicator();
     let (first, processes) = (communicator.rank() == 0, communicator.size());
     let timed = flags.on_threads(|threads| {
-        let mut trainer = trainer(shape, None, accumulate)?.1.across(communicator, Reduce::Fixed)?;
+        let mut trainer = trainer(backend, shape, None, accumulate)?.1.across(communicator, Reduce::Fixed)?;
         let seconds = median_step(&mut trainer, steps)?;
         Ok((threads, seconds, trainer.bytes_sent() as f64 / 1e3 / (steps as f64 + 1.0)))
     });
     if let (Ok((threads, seconds, kilobytes)), true) = (&timed, first) {
-        println!("bench=cluster task={name} processes={processes} threads={threads} step_s={seconds:.4} kb_sent={kilobytes:.1}");
+        let peak = peak_rss_mb();
+        println!(
+            "bench=cluster task={name} processes={processes} threads={threads} step_s={seconds:.4} kb_sent={kilobytes:.1} peak_rss_mb={peak:.0}"
+        );
     }
     launched.leave(timed.is_err());
     timed.map(drop)
 }
 
-fn tables(flags: &Flags) -> Result<()> {
+fn tables<B: Backend>(backend: &B, flags: &Flags) -> Result<()> {
     let (samples, steps) = (flags.number("samples", 2)?, flags.number("steps", 3)?);
-    let measured = flags.on_threads(|_| SHAPES.into_iter().map(|shape| measure(shape, samples, steps)).collect::<Result<Vec<_>>>())?;
+    let measured =
+        flags.on_threads(|_| SHAPES.into_iter().map(|shape| measure(backend, shape, samples, steps)).collect::<Result<Vec<_>>>())?;
     for Measured { name, batch, seconds_a_sample, bytes } in &measured {
         let (milliseconds, megabytes) = (1e3 * seconds_a_sample, bytes / 1e6);
         println!("{name}: batch {batch}, {milliseconds:.1} ms a sample, {megabytes:.2} MB of gradients and statistics");
@@ -92,8 +87,8 @@ fn tables(flags: &Flags) -> Result<()> {
 }
 
 /// The seconds of a sample in a step of a task's recipe.
-fn measure(shape: Shape, samples: usize, steps: usize) -> Result<Measured> {
-    let (batch, mut trainer) = trainer(shape, Some(samples), 1)?;
+fn measure<B: Backend>(backend: &B, shape: Shape, samples: usize, steps: usize) -> Result<Measured> {
+    let (batch, mut trainer) = trainer(backend, shape, Some(samples), 1)?;
     let seconds_a_sample = median_step(&mut trainer, steps)? / samples as f64;
     let running = trainer.learner().module().parameters().into_iter().filter(|(name, _)| name.contains("running_"));
     let values = trainer.model().num_parameters() + running.map(|(_, param)| param.value().numel()).sum::<usize>();
@@ -101,20 +96,12 @@ fn measure(shape: Shape, samples: usize, steps: usize) -> Result<Measured> {
 }
 
 /// The median time of so many steps, after one that is not counted.
-fn median_step(trainer: &mut Trainer<Cpu<f32>>, steps: usize) -> Result<f64> {
-    trainer.step()?;
-    let mut times = Vec::new();
-    for _ in 0..steps {
-        let start = Instant::now();
-        trainer.step()?;
-        times.push(start.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+fn median_step<B: Backend>(trainer: &mut Trainer<B>, steps: usize) -> Result<f64> {
+    median_time(steps, |_| trainer.step().map(drop))
 }
 
 /// The batch of a task's recipe, and a trainer of it with a batch of so many made-up samples.
-fn trainer(shape: Shape, samples: Option<usize>, accumulate: usize) -> Result<(usize, Trainer<Cpu<f32>>)> {
+fn trainer<B: Backend>(backend: &B, shape: Shape, samples: Option<usize>, accumulate: usize) -> Result<(usize, Trainer<B>)> {
     let (name, length, symbols, pairs, classes) = shape;
     let task = tasks::ALL.iter().find(|task| task.name() == name).expect("a task of this name");
     let mut recipe = task.recipe(Some("paper"))?;
@@ -138,7 +125,7 @@ fn trainer(shape: Shape, samples: Option<usize>, accumulate: usize) -> Result<(u
             (None, _) => set.push_values(&values, sample % classes)?,
         }
     }
-    Ok((batch, Trainer::new(&Cpu::<f32>::new(), name, recipe, Splits { train: set.clone(), val: set.clone(), test: set })?))
+    Ok((batch, Trainer::new(backend, name, recipe, Splits { train: set.clone(), val: set.clone(), test: set })?))
 }
 
 /// Milliseconds for every number of processes, of which each computes so many samples, and in brackets the gain.
