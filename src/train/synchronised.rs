@@ -179,7 +179,7 @@ impl<B: Backend> Parts<B> for Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Cpu;
+    use crate::backend::{Cpu, Transfer};
 
     #[test]
     fn everyone_gets_the_sum_and_who_fails_ends_the_wait() {
