@@ -16,7 +16,7 @@ use pspikessm::nn::{
     Activation, AdamWConfig, BlockConfig, Cosine, LinearDecay, Model, ModelConfig, Module, NormKind, PlifConfig, Pooling, SgdConfig,
     SpikeSource, SsmConfig, SsmInit,
 };
-use pspikessm::train::{Length, Recipe, Schedule, SpikePenalty, TrainingSpikes, tasks};
+use pspikessm::train::{BatchNorms, Length, Recipe, Schedule, SpikePenalty, TrainingSpikes, tasks};
 
 /// Every recipe of the crate under its task and its file's name, as in "listops-quick".
 fn embedded() -> BTreeMap<String, String> {
@@ -387,7 +387,7 @@ fn says(message: &str, parts: &[&str]) -> bool {
 fn every_kind_of_value_can_be_set() {
     let base = || Recipe::parse(QUICK, "").unwrap();
     type Change = fn(&mut Recipe);
-    let cases: [(&str, &str, Change); 47] = [
+    let cases: [(&str, &str, Change); 48] = [
         ("data", "other", |r| r.data = "other".into()),
         ("data", "35", |r| r.data = "35".into()),
         ("data", "\"35\"", |r| r.data = "35".into()),
@@ -400,6 +400,7 @@ fn every_kind_of_value_can_be_set() {
         ("run.early_stop", "2", |r| r.run.early_stop = Some(2)),
         ("run.early_stop", "none", |r| r.run.early_stop = None),
         ("run.clip", "1.5", |r| r.run.clip = Some(1.5)),
+        ("run.batch_norm", "synchronised", |r| r.run.batch_norm = BatchNorms::Synchronised),
         ("run.recompute", "true", |r| r.run.recompute = true),
         ("optimizer.lr", "1", |r| r.optimizer.set_lr(1.0)),
         ("optimizer.weight_decay", "5e-2", |r| r.optimizer = AdamWConfig::new(0.01, 0.05).into()),
