@@ -138,6 +138,8 @@ fn a_regression_reports_its_errors_and_predicts_numbers() {
     assert!((mean - wanted).abs() < 1e-4, "{mean} is not {wanted}");
     let lines = metrics(&data.path().join(".out"));
     let test = lines.iter().find(|line| line["kind"] == "test").unwrap();
+    let report = fs::read_to_string(data.path().join(".out/report.html")).unwrap();
+    assert!(report.contains("test absolute error") && report.contains("Absolute error"), "{report}");
     assert!((test["absolute_error"].as_f64().unwrap() - mae).abs() < 1e-4 && test["confusion"].as_array().unwrap().is_empty());
 }
 

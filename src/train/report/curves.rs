@@ -24,8 +24,12 @@ pub(super) struct Figure {
 
 /// All figures of a run, those without data left out.
 pub(super) fn figures(history: &History) -> Result<Vec<Figure>> {
+    let all = [&history.train[..], &history.validation, history.test.as_slice()];
+    let of_numbers = all.into_iter().flatten().any(|entry| entry.absolute_error.is_some());
+    let loss = if of_numbers { "squared error (deviations)" } else { "cross-entropy (nats)" };
     let mut charts = vec![
-        learning(history, ("Loss", "cross-entropy (nats)"), (0.0, f64::MAX), |entry| entry.loss),
+        learning(history, ("Loss", loss), (0.0, f64::MAX), |entry| entry.loss),
+        learning(history, ("Absolute error", "in units of the data"), (0.0, f64::MAX), |entry| entry.absolute_error),
         learning(history, ("Accuracy", "share of samples classified rightly"), (0.0, 1.0), |entry| entry.accuracy),
         learning_rate(history),
         all_spikes(history),

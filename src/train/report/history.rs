@@ -33,6 +33,8 @@ pub(super) struct Entry {
     pub epoch: u64,
     pub loss: Option<f64>,
     pub accuracy: Option<f64>,
+    /// Of a regression, in units of the data.
+    pub absolute_error: Option<f64>,
     pub lr: Option<f64>,
     pub spike_rate: Option<f64>,
     pub passes: u64,

@@ -63,6 +63,7 @@ fn header(title: &str, history: &History) -> String {
     facts.push(("best validation accuracy", best));
     if let Some(test) = &history.test {
         facts.push(("test accuracy", test.accuracy.map(share)));
+        facts.push(("test absolute error", test.absolute_error.map(|error| format!("{error:.4}"))));
         facts.push(("test spike rate", test.spike_rate.map(share)));
     }
     format!("<header><h1>{title}</h1>{state}{}</header>\n", list(&facts))
@@ -100,9 +101,11 @@ fn swatch(colour: RGBColor, look: Look) -> String {
 
 /// What came of the test set.
 fn result(test: &Entry, classes: &[String]) -> String {
+    let unit = if test.absolute_error.is_some() { "squared deviations" } else { "nats" };
     let facts = [
         ("accuracy", test.accuracy.map(share)),
-        ("loss", test.loss.map(|loss| format!("{loss:.4} <small>nats</small>"))),
+        ("absolute error", test.absolute_error.map(|error| format!("{error:.4}"))),
+        ("loss", test.loss.map(|loss| format!("{loss:.4} <small>{unit}</small>"))),
         ("spike rate", test.spike_rate.map(share)),
         ("passes", (test.passes > 0).then(|| grouped(test.passes))),
     ];
