@@ -4,6 +4,8 @@ use pspikessm::Result;
 use pspikessm::autodiff::{Case, Generate, Grads, Needs, Op, Oracle, Tape, check_op, operands};
 use pspikessm::backend::*;
 
+mod picture;
+
 #[derive(Clone)]
 struct Swish {
     beta: f64,
@@ -46,5 +48,10 @@ fn main() -> Result<()> {
     let x = tape.leaf(&cpu.from_vec(vec![-1.0, 0.0, 2.0], &[3])?);
     let gradients = tape.apply(Swish { beta: 1.7 }, &[&x])?.sum()?.backward()?;
     println!("gradient at -1, 0, 2: {:?}", cpu.to_vec(gradients.of(&x)?)?);
-    Ok(())
+
+    let tape = Tape::new(&cpu);
+    let x = tape.leaf(&cpu.from_vec((0..81).map(|i| f64::from(i) / 10.0 - 4.0).collect(), &[81])?);
+    let y = tape.apply(Swish { beta: 1.7 }, &[&x])?;
+    let (swish, slope) = (y.to_vec()?, cpu.to_vec(y.sum()?.backward()?.of(&x)?)?);
+    picture::lines("An op of one's own", [-4.0, 4.0], &[("x sigmoid(1.7 x)", 2.5, &swish), ("its gradient", 2.5, &slope)])
 }

@@ -5,6 +5,8 @@ use pspikessm::backend::*;
 use pspikessm::nn::{AdamWConfig, Context, Cosine, Linear, Module, Names, Optimizer};
 use std::f64::consts::PI;
 
+mod picture;
+
 type B = Cpu<f64>;
 
 /// How well heat is conducted.
@@ -62,5 +64,5 @@ fn main() -> pspikessm::Result<()> {
     let error = grid.iter().zip(&found).map(|(point, u)| (u - exact(point)).abs()).fold(0.0, f64::max);
     println!("the largest error is {error:.1e}");
     assert!(error < 1e-2, "{error}");
-    Ok(())
+    picture::map("A rod that cools: place to the right, time upwards", 21, &found, &[])
 }

@@ -1,9 +1,8 @@
 //! An S5-like layer on the linear scan: complex states that decay and turn, and readouts; it tells how fast a signal swings.
 
-use pspikessm::autodiff::{Tape, Var};
-use pspikessm::backend::*;
-use pspikessm::nn::{AdamWConfig, Context, Cosine, Module, Names, Optimizer, Param, ParamOptions};
-
+use pspikessm::nn::{Cosine, Names, Param, ParamOptions};
+use pspikessm::prelude::*;
+mod picture;
 type B = Cpu<f32>;
 /// Complex states; time steps; classes of signals.
 const STATES: usize = 16;
@@ -28,7 +27,7 @@ impl Module<B> for S5 {
 }
 
 impl S5 {
-    fn new(cpu: &B) -> pspikessm::Result<Self> {
+    fn new(cpu: &B) -> Result<Self> {
         let slow = |values: Vec<f64>| Param::from_values(cpu, values, &[STATES], ParamOptions::Trained { lr: Some(5e-3), decay: false });
         Ok(S5 {
             decay: slow(vec![0.5f64.ln(); STATES])?,
@@ -40,7 +39,7 @@ impl S5 {
     }
 
     /// Logits (B, classes) of signals u (B, 1, length).
-    fn forward(&self, cx: &Context<'_, B>, u: &Var<B>) -> pspikessm::Result<Var<B>> {
+    fn forward(&self, cx: &Context<'_, B>, u: &Var<B>) -> Result<Var<B>> {
         let dt = cx.var(&self.step).exp()?;
         // lambda_bar = exp(lambda dt) as its two planes, (2, states, 1); b_bar = dt, so that what enters is real.
         let size = cx.var(&self.decay).exp()?.mul(&dt)?.neg()?.exp()?;
@@ -54,7 +53,7 @@ impl S5 {
 }
 
 /// Sines (count, 1, length) with noise, and how fast each swings: the class.
-fn signals(cpu: &B, key: Key, count: usize) -> pspikessm::Result<(Tensor<B>, Vec<usize>)> {
+fn signals(cpu: &B, key: Key, count: usize) -> Result<(Tensor<B>, Vec<usize>)> {
     let (phases, noise) = (cpu.to_vec(&cpu.uniform(key.fold(0), &[count])?)?, cpu.to_vec(&cpu.normal(key.fold(1), &[count * LENGTH])?)?);
     let labels: Vec<usize> = (0..count).map(|i| i % CLASSES).collect();
     let sine = |i: usize, t: usize| (0.25 * (1.0 + labels[i] as f32) * t as f32 + std::f32::consts::TAU * phases[i]).sin();
@@ -62,12 +61,13 @@ fn signals(cpu: &B, key: Key, count: usize) -> pspikessm::Result<(Tensor<B>, Vec
     Ok((cpu.from_vec(values, &[count, 1, LENGTH])?, labels))
 }
 
-fn main() -> pspikessm::Result<()> {
-    let (cpu, steps) = (B::new(), 100);
+fn main() -> Result<()> {
+    let (cpu, steps, mut losses) = (B::new(), 100, Vec::new());
     let (model, mut optimizer, schedule) = (S5::new(&cpu)?, Optimizer::new(AdamWConfig::new(0.05, 0.0))?, Cosine::new(5, steps)?);
     for step in 0..steps {
         let ((u, labels), tape) = (signals(&cpu, Key::new(1).fold(step), 32)?, Tape::new(&cpu));
         let loss = model.forward(&Context::training(&tape, Key::new(0)), &tape.constant(&u))?.cross_entropy(&labels)?;
+        losses.push(loss.item()?);
         optimizer.update(&cpu, &model, &loss.backward()?, schedule.factor(step))?;
     }
     let ((u, labels), tape) = (signals(&cpu, Key::new(2), 200)?, Tape::off(&cpu));
@@ -75,5 +75,5 @@ fn main() -> pspikessm::Result<()> {
     let right = taken.iter().zip(&labels).filter(|&(&class, &label)| class as usize == label).count();
     assert!(right >= 190, "{right} of 200 signals are told apart");
     println!("{right} of 200 signals are told apart");
-    Ok(())
+    picture::lines("States that learn how fast a signal swings", [0.0, steps as f64], &[("loss (nats)", 2.0, &losses)])
 }

@@ -2,6 +2,8 @@
 
 use pspikessm::prelude::*;
 
+mod picture;
+
 fn main() -> Result<()> {
     let cpu = Cpu::<f32>::new();
     let path = std::env::temp_dir().join(format!("pspikessm-serve-{}.safetensors", std::process::id()));
@@ -29,5 +31,6 @@ fn main() -> Result<()> {
         println!("{} tokens: class {class}, logit {:.4}", tokens.len(), logits[class]);
         assert_eq!(&answer(tokens)?, logits, "alone or beside others, a request gets the same bits");
     }
-    Ok(())
+    let logits: Vec<f64> = answers.iter().flatten().map(|&logit| logit.into()).collect();
+    picture::map("What eight requests got: a row each, a column for each class", answers[0].len(), &logits, &[])
 }

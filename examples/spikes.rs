@@ -4,6 +4,8 @@ use pspikessm::autodiff::Tape;
 use pspikessm::backend::*;
 use pspikessm::nn::{Context, SpikeSampler, SpikeSource};
 
+mod picture;
+
 fn main() -> pspikessm::Result<()> {
     let cpu = Cpu::<f32>::new();
     let sampler = SpikeSampler::new(&cpu, 1, SpikeSource::default())?;
@@ -13,7 +15,7 @@ fn main() -> pspikessm::Result<()> {
     let x = cpu.from_vec(potentials, &[1, 1, length])?;
 
     let draws = 2000;
-    let mut mean = vec![0.0f32; length];
+    let (mut mean, mut rows) = (vec![0.0f32; length], Vec::new());
     let tape = Tape::off(&cpu);
     for draw in 0..draws {
         let cx = Context::evaluation(&tape, Key::new(7).fold(draw));
@@ -22,6 +24,9 @@ fn main() -> pspikessm::Result<()> {
             println!("spikes   {}", spikes.iter().map(|&s| if s == 1.0 { '|' } else { '.' }).collect::<String>());
         }
         mean.iter_mut().zip(&spikes).for_each(|(mean, s)| *mean += s / draws as f32);
+        if draw < 24 {
+            rows.push(spikes);
+        }
     }
 
     // The expected spike is clamp(x, 0, 1), and its derivative, 1 inside [0, 1], is the surrogate gradient.
@@ -38,5 +43,6 @@ fn main() -> pspikessm::Result<()> {
     }
     let worst = expected.iter().zip(&mean).map(|(e, m)| (e - m).abs()).fold(0.0, f32::max);
     assert!(worst < 0.06, "five standard errors of a mean of {draws} draws: {worst}");
-    Ok(())
+    let curve: Vec<f64> = expected.iter().map(|&e| e.into()).collect();
+    picture::raster("24 draws of one neuron whose potential rises", &rows, ("the expected spike", &curve))
 }

@@ -4,6 +4,8 @@ use pspikessm::autodiff::Tape;
 use pspikessm::backend::*;
 use pspikessm::nn::{Context, Ssm, SsmConfig};
 
+mod picture;
+
 fn main() -> pspikessm::Result<()> {
     let (channels, length) = (3, 200);
     let cpu = Cpu::<f64>::new();
@@ -21,10 +23,11 @@ fn main() -> pspikessm::Result<()> {
 
     // One time step after the other.
     let mut stepper = ssm.stepper(&cpu)?;
-    let mut worst = 0.0f64;
+    let (mut worst, mut stepped) = (0.0f64, Vec::new());
     for t in 0..length {
         let inputs: Vec<f64> = (0..channels).map(|h| signal(t, h)).collect();
         let outputs = stepper.step(&inputs)?;
+        stepped.push(outputs[0]);
         if t % 40 == 0 {
             println!("t = {t:3}  by steps {:+.12}  by convolution {:+.12}", outputs[0], convolved[t]);
         }
@@ -34,5 +37,6 @@ fn main() -> pspikessm::Result<()> {
     }
     println!("largest difference over {length} steps and {channels} channels: {worst:.1e}");
     assert!(worst < 1e-9, "the recurrence and the convolution are the same layer");
-    Ok(())
+    let lines = [("by convolution", 6.0, &convolved[..length]), ("by steps", 1.5, &stepped[..])];
+    picture::lines("A layer two ways: its first channel over 200 steps", [0.0, length as f64], &lines)
 }

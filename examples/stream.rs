@@ -4,6 +4,7 @@
 //! cargo run --release --example stream -- --model out/best.safetensors --every 100 < numbers.csv
 //! arecord -f S16_LE -r 16000 | cargo run --release --example stream -- --model out/best.safetensors --every 1600
 //! cargo run --release --example stream -- --model out/best.safetensors --listen 127.0.0.1:7000
+//! cargo run --release --example stream -- --model out/best.safetensors --picture heard.svg < numbers.csv
 //! ```
 //!
 //! The standard input is a WAV file of 16 kHz, mono, or text: numbers between commas, spaces or line ends, as the model reads them. Every
@@ -19,11 +20,14 @@ use pspikessm::data::speech_commands::WavStream;
 use pspikessm::nn::store::Archive;
 use pspikessm::prelude::*;
 
+mod picture;
+
 const HELP: &str = "Reads numbers (text) or 16 kHz sound (WAV) from the standard input, and prints class probabilities as they change.\n\
     --model FILE    a causal model or a checkpoint; without it the weights are random, from --seed N\n\
     --every N       print after every N time steps\n\
     --state FILE    go on where the run before stopped\n\
-    --listen ADDR   serve TCP connections instead, a stream each";
+    --listen ADDR   serve TCP connections instead, a stream each\n\
+    --picture FILE  draw the probabilities, a row each class, over what was heard";
 
 /// The command line.
 #[derive(Default)]
@@ -32,6 +36,7 @@ struct Options {
     every: Option<u64>,
     state: Option<PathBuf>,
     listen: Option<String>,
+    picture: Option<PathBuf>,
     seed: u64,
 }
 
@@ -50,8 +55,9 @@ impl Options {
                 "--every" => options.every = Some(number()?.max(1)),
                 "--state" => options.state = Some(value.into()),
                 "--listen" => options.listen = Some(value),
+                "--picture" => options.picture = Some(value.into()),
                 "--seed" => options.seed = number()?,
-                _ => return Err(Error::config("a flag", flag, "is one of --model --every --state --listen --seed")),
+                _ => return Err(Error::config("a flag", flag, "is one of --model --every --state --listen --picture --seed")),
             }
         }
         Ok(options)
@@ -65,6 +71,8 @@ struct Listener<W> {
     every: u64,
     waiting: Vec<f32>,
     out: W,
+    /// What it has said, where that is to be drawn.
+    said: Option<Vec<Vec<f64>>>,
 }
 
 impl<W: Write> Listener<W> {
@@ -94,6 +102,7 @@ impl<W: Write> Listener<W> {
         let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weights: Vec<f32> = logits.iter().map(|logit| (logit - top).exp()).collect();
         let all: f32 = weights.iter().sum();
+        self.said.iter_mut().for_each(|said| said.push(weights.iter().map(|&weight| f64::from(weight / all)).collect()));
         let line: String = weights.iter().map(|weight| format!(",{:.4}", weight / all)).collect();
         let said = writeln!(self.out, "{}{line}", self.stream.heard()[0]).and_then(|()| self.out.flush());
         said.map_err(|error| Error::io("write", "the output", error))
@@ -146,13 +155,24 @@ fn main() -> Result<()> {
     if let Some(address) = &options.listen {
         let mut samples = 0..;
         return serve(address, |out| {
-            Ok(Listener { stream: stream.anew(1, samples.next().unwrap_or(0))?, encoder, every, waiting: vec![], out })
+            Ok(Listener { stream: stream.anew(1, samples.next().unwrap_or(0))?, encoder, every, waiting: vec![], out, said: None })
         });
     }
     if let Some(path) = options.state.as_ref().filter(|path| path.exists()) {
         stream.restore(&Archive::read(path)?)?;
     }
-    let mut listener = Listener { stream, encoder, every, waiting: Vec::new(), out: std::io::stdout().lock() };
+    let mut listener = Listener {
+        stream,
+        encoder,
+        every,
+        waiting: Vec::new(),
+        out: std::io::stdout().lock(),
+        said: options.picture.as_ref().map(|_| vec![]),
+    };
     listener.listen(std::io::stdin().lock())?;
+    if let (Some(path), Some(said)) = (options.picture, &listener.said) {
+        let rows: Vec<f64> = (0..said.first().map_or(0, Vec::len)).flat_map(|class| said.iter().map(move |all| all[class])).collect();
+        picture::map_into(path.into(), "The probability of every class, a row each, as a digit is heard", said.len(), &rows, &[])?;
+    }
     options.state.map_or(Ok(()), |path| listener.stream.state()?.write(path))
 }

@@ -1,10 +1,9 @@
 //! A small causal transformer that copies: after a sequence and a sign it says the sequence again, symbol by symbol.
 
-use pspikessm::autodiff::{Tape, Var};
-use pspikessm::backend::*;
-use pspikessm::nn::{
-    AdamWConfig, Context, Cosine, Embedding, Linear, Module, MultiHeadAttention, Names, Optimizer, Param, ParamOptions, RmsNorm,
-};
+use pspikessm::nn::{Cosine, Embedding, Linear, MultiHeadAttention, Names, Param, ParamOptions, RmsNorm};
+use pspikessm::prelude::*;
+
+mod picture;
 
 type B = Cpu<f32>;
 /// Symbols to be copied, of which the next one is the sign; how many there are in a sequence; channels.
@@ -32,7 +31,7 @@ impl Module<B> for Transformer {
 }
 
 impl Transformer {
-    fn new(cpu: &B, key: Key) -> pspikessm::Result<Self> {
+    fn new(cpu: &B, key: Key) -> Result<Self> {
         let linear = |i, d_input, d_output| Linear::new(cpu, key.fold(i), d_input, d_output);
         Ok(Transformer {
             embedding: Embedding::new(cpu, key.fold(0), SYMBOLS as usize + 1, WIDTH)?,
@@ -44,7 +43,7 @@ impl Transformer {
     }
 
     /// (sequences x copied, symbols): from the sign on, what comes next.
-    fn forward(&self, cx: &Context<'_, B>, tokens: &[u32], batch: usize) -> pspikessm::Result<Var<B>> {
+    fn forward(&self, cx: &Context<'_, B>, tokens: &[u32], batch: usize) -> Result<Var<B>> {
         let mut x = self.embedding.forward(cx, tokens, batch)?.add(&cx.var(&self.positions))?;
         let ([norm, second_norm], [wide, narrow, head]) = (&self.norms, &self.linears);
         x = x.add(&self.attention.forward(cx, &norm.forward(cx, &x)?, None)?)?;
@@ -54,20 +53,21 @@ impl Transformer {
 }
 
 /// What is read, a sequence, the sign and all of its copy but the end; and the copy.
-fn draw(cpu: &B, key: Key, batch: usize) -> pspikessm::Result<(Vec<u32>, Vec<usize>)> {
+fn draw(cpu: &B, key: Key, batch: usize) -> Result<(Vec<u32>, Vec<usize>)> {
     let units = cpu.to_vec(&cpu.uniform(key, &[batch * COPIED])?)?;
     let symbols: Vec<u32> = units.iter().map(|unit| (unit * SYMBOLS as f32) as u32).collect();
     let read = symbols.chunks(COPIED).flat_map(|copied| [copied, &[SYMBOLS], &copied[..COPIED - 1]].concat());
     Ok((read.collect(), symbols.iter().map(|&symbol| symbol as usize).collect()))
 }
 
-fn main() -> pspikessm::Result<()> {
-    let (cpu, steps) = (B::new(), 150);
+fn main() -> Result<()> {
+    let (cpu, steps, mut losses) = (B::new(), 150, Vec::new());
     let (model, schedule) = (Transformer::new(&cpu, Key::new(0))?, Cosine::new(20, steps)?);
     let mut optimizer = Optimizer::new(AdamWConfig::new(3e-3, 0.01))?;
     for step in 0..steps {
         let ((tokens, labels), tape) = (draw(&cpu, Key::new(1).fold(step), 32)?, Tape::new(&cpu));
         let loss = model.forward(&Context::training(&tape, Key::new(0)), &tokens, 32)?.cross_entropy(&labels)?;
+        losses.push(loss.item()?);
         optimizer.update(&cpu, &model, &loss.backward()?, schedule.factor(step))?;
     }
     let ((tokens, labels), tape) = (draw(&cpu, Key::new(2), 100)?, Tape::off(&cpu));
@@ -75,5 +75,5 @@ fn main() -> pspikessm::Result<()> {
     let right = taken.iter().zip(&labels).filter(|&(&symbol, &label)| symbol as usize == label).count();
     assert!(right >= 594, "{right} of 600 symbols are copied");
     println!("{right} of 600 symbols are copied");
-    Ok(())
+    picture::lines("A transformer learns to copy", [0.0, steps as f64], &[("loss (nats)", 2.0, &losses)])
 }

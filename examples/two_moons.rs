@@ -4,6 +4,8 @@ use pspikessm::autodiff::{Tape, Var};
 use pspikessm::backend::*;
 use pspikessm::nn::{AdamWConfig, Context, Cosine, Linear, Module, Names, Optimizer};
 
+mod picture;
+
 type B = Cpu<f32>;
 
 /// 2 -> 32 -> 32 -> 2.
@@ -63,5 +65,11 @@ fn main() -> pspikessm::Result<()> {
     let right = taken.iter().zip(&answers).filter(|&(&class, &answer)| class as usize == answer).count();
     println!("{right} of {} points that were not trained on are told apart", answers.len());
     assert!(right >= 396, "{right}");
-    Ok(())
+    // What it says of the whole field, and every eighth of those points.
+    let field: Vec<f32> = (0..48 * 30).flat_map(|at| [(at % 48) as f32 / 47.0 * 4.0 - 1.5, (at / 48) as f32 / 29.0 * 2.5 - 1.0]).collect();
+    let logits = mlp.forward(&Context::evaluation(&tape, Key::new(0)), &tape.constant(&cpu.from_vec(field, &[48 * 30, 2])?))?;
+    let shares: Vec<f64> = logits.softmax(1)?.to_vec()?.chunks(2).map(|share| f64::from(share[1])).collect();
+    let points = cpu.to_vec(&test)?.chunks(2).map(|p| [f64::from(p[0] + 1.5) / 4.0, f64::from(p[1] + 1.0) / 2.5]).collect::<Vec<_>>();
+    let points: Vec<_> = points.into_iter().zip(answers).step_by(7).collect();
+    picture::map("Two moons: what the network says of every point", 48, &shares, &points)
 }

@@ -171,8 +171,8 @@ mod of_a_run {
         }
 
         /// Adds to its end.
-        pub fn add(&mut self, text: &str) -> Result<()> {
-            self.file.write_all(text.as_bytes()).map_err(|error| Error::io("write", &self.path, error))
+        pub fn add(&mut self, content: &[u8]) -> Result<()> {
+            self.file.write_all(content).map_err(|error| Error::io("write", &self.path, error))
         }
 
         /// Waits until all of it lies on the disk.

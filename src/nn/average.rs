@@ -57,6 +57,11 @@ impl<B: Backend> Ema<B> {
         Ok(Ema { decay, pairs: module.parameters().into_iter().map(pair).collect(), updates: 0, swapped: false })
     }
 
+    /// The same after so many updates: an average whose values were loaded goes on as if it had never stopped.
+    pub fn with_updates(self, updates: u64) -> Self {
+        Ema { updates, ..self }
+    }
+
     /// How often it was updated.
     pub fn updates(&self) -> u64 {
         self.updates

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ use crate::backend::Backend;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::store::{Archive, PREFIX, Stored};
-use crate::nn::{Model, Param, ParamState, Plateau, UpdateRule};
+use crate::nn::{Ema, Model, Param, ParamState, Plateau, UpdateRule};
 
 const FORMAT: u64 = 4;
 /// How often each parameter was moved, in the order of their names. What else the optimiser remembers of one stands under the slot's name and
@@ -33,14 +34,23 @@ const BEST: &str = "best";
 /// Says of a file that it is a model for use.
 const ALONE: &str = "model_alone";
 
-/// Sets a model's parameters and buffers from the checkpoint of a training run.
+/// What the names of the averaged parameters begin with, and how many steps are in the average.
+const AVERAGE: &str = "average.";
+const AVERAGED: &str = "averaged";
+
+/// What the names of the parameters begin with that are to be used: those of the average, where there is one.
+fn best_prefix(notes: &Notes) -> &'static str {
+    if notes.contains_key(AVERAGED) { AVERAGE } else { MODEL }
+}
+
+/// Sets a model's parameters and buffers from the checkpoint of a training run, to their average over the steps where that was kept.
 ///
 /// # Errors
 /// As [`Trainer::resume`]; on an error nothing is set.
 pub fn load_weights<B: Backend>(backend: &B, model: &Model<B>, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let (archive, _) = read(path)?;
-    archive.load_module(backend, path, MODEL, model)
+    let (archive, notes) = read(path)?;
+    archive.load_module(backend, path, best_prefix(&notes), model)
 }
 
 /// What a checkpoint says about the run that wrote it: enough to use its model without that run's data.
@@ -132,17 +142,18 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             return Err(Error::NonFinite { what, step: self.steps_done() });
         }
         let mut archive = self.archive()?;
+        self.store_average(path.as_ref(), &mut archive)?;
         self.store_moments(&mut archive)?;
         archive.write(path)
     }
 
-    /// Writes the model with its recipe, and all that is known of the run but what only its next step would need: a third of a checkpoint.
-    /// [`Origin::read`] and [`load_weights`] read it, and no run goes on from it.
+    /// Writes the model (of a run that averages its weights: their average) with its recipe, and all that is known of the run but what only
+    /// its next step would need: a third of a checkpoint. [`Origin::read`] and [`load_weights`] read it, and no run goes on from it.
     ///
     /// # Errors
     /// As [`save`](Self::save).
     pub fn save_model(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut archive = self.archive()?;
+        let mut archive = self.on_average(|| self.archive())??;
         let mut notes = archive.note(path.as_ref())?;
         notes.insert(ALONE.into(), true.into());
         archive.set_note(notes);
@@ -204,6 +215,14 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             let help = "is a model for use, without the optimiser's moments: a run goes on from its checkpoint.safetensors";
             return Err(Error::checkpoint(path, help));
         }
+        self.ema = match self.plan.run.ema {
+            Some(decay) => {
+                let ema = Ema::new(self.learner.module(), decay)?.with_updates(number(&notes, path, AVERAGED)?);
+                archive.load_module(&self.backend, path, AVERAGE, &ema)?;
+                Some(Mutex::new(ema))
+            }
+            None => None,
+        };
         let step = number(&notes, path, "step")?;
         if step > self.steps_total() {
             let help = format!("is from step {step}, and this run ends at step {}: ask for more steps", self.steps_total());
@@ -230,9 +249,25 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     }
 
     /// The same from the content of the file `path`.
-    pub(super) fn with_weights_from(self, archive: Archive, path: &Path) -> Result<Self> {
-        checked(archive, path)?.0.load_module(&self.backend, path, MODEL, self.learner.module())?;
+    pub(super) fn with_weights_from(mut self, archive: Archive, path: &Path) -> Result<Self> {
+        let (archive, notes) = checked(archive, path)?;
+        archive.load_module(&self.backend, path, best_prefix(&notes), self.learner.module())?;
+        if let Some(decay) = self.plan.run.ema {
+            self.ema = Some(Mutex::new(Ema::new(self.learner.module(), decay)?));
+        }
         Ok(self)
+    }
+
+    /// Writes the average of the weights, if there is one, and says that it is what a model is to be made of.
+    fn store_average(&self, path: &Path, archive: &mut Archive) -> Result<()> {
+        let Some(ema) = &self.ema else { return Ok(()) };
+        let ema = ema.lock().unwrap_or_else(PoisonError::into_inner);
+        archive.insert_module(&self.backend, AVERAGE, &*ema)?;
+        let mut notes = archive.note(path)?;
+        notes.insert(PREFIX.into(), AVERAGE.into());
+        notes.insert(AVERAGED.into(), ema.updates().into());
+        archive.set_note(notes);
+        Ok(())
     }
 
     /// The first slot of the optimiser that is not finite: the square of a gradient may exceed what the gradient itself does not.

@@ -1,9 +1,8 @@
 //! The program around a task: from the command line to the result line.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,13 +10,14 @@ use std::time::Instant;
 
 use sysinfo::{CpuRefreshKind, RefreshKind};
 
+use super::console::{complain, print};
 use super::interrupt::Idle;
 use super::launch::Launched;
 use super::process_group::{self, ProcessGroup};
 use super::tasks::typed;
 use super::{
     Alone, Command, Communicator, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, Reduce, Sample,
-    StepReport, Task, Trainer, energy, fit, interrupt, load_weights, memory, pictures, progress, report,
+    StepReport, Task, Trainer, energy, fit, interrupt, load_weights, memory, pictures, progress, report, seeds,
 };
 use crate::backend::{Backend, Key, SpikeMode};
 #[cfg(feature = "download")]
@@ -27,74 +27,8 @@ use crate::error::{Error, Result};
 use crate::nn::store::Archive;
 use crate::nn::{Model, Module};
 
-/// What a finished run prints.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Summary {
-    /// The name of the task.
-    pub task: String,
-    /// The name of the recipe.
-    pub preset: String,
-    /// The name of the backend.
-    pub backend: String,
-    /// Steps of the run, those before it was resumed included.
-    pub steps: u64,
-    /// The mean loss of the last 100 steps.
-    pub train_loss: f64,
-    /// The test set.
-    pub test: Evaluation,
-    /// The share of the most common label of the test set.
-    pub majority: f64,
-    /// Of a regression: its errors.
-    pub errors: Option<Errors>,
-    /// Since this process began.
-    pub seconds: f64,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { task, preset, backend, steps, train_loss, test, majority, errors, seconds } = self;
-        write!(f, "result task={task} preset={preset} backend={backend} steps={steps} train_loss={train_loss:.4} ")?;
-        match errors {
-            Some(Errors { rmse, mean_rmse }) => write!(f, "test_rmse={rmse:.4} mean_rmse={mean_rmse:.4} test_mae={:.4} ", test.metric)?,
-            None => write!(f, "test_accuracy={:.4} majority={majority:.4} ", test.metric)?,
-        }
-        write!(f, "spike_rate={:.4} seconds={seconds:.1}", test.spike_rate)
-    }
-}
-
-/// The root of the mean squared error on a test set of numbers, over samples and passes, in units of the data.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Errors {
-    /// The model's.
-    pub rmse: f64,
-    /// That of whoever always says the mean of the training set.
-    pub mean_rmse: f64,
-}
-
-impl Errors {
-    /// Those of a test; `None` where the set has classes.
-    fn of(test: &Evaluation, set: &Dataset) -> Option<Self> {
-        let scale = set.scale()?;
-        let squares: f64 = set.targets().iter().map(|target| (target - scale.mean).powi(2)).sum();
-        Some(Errors { rmse: test.loss.sqrt() * scale.deviation, mean_rmse: (squares / set.len().max(1) as f64).sqrt() })
-    }
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// All steps are taken and the test set is evaluated.
-    Finished(Box<Summary>),
-    /// The classes of a sample are printed.
-    Predicted,
-    /// It was stopped while the data were fetched. What has arrived is kept, and `--download` goes on with it.
-    Unfetched,
-    /// It was stopped after this step, and saved to this file, if there was a folder for it.
-    Stopped(u64, Option<PathBuf>),
-}
+pub use super::outcome::{Errors, Outcome, SeedRun, Summary, Sweep};
+pub use super::spread::Spread;
 
 /// The exit code of a run that failed.
 const FAILED: u8 = 1;
@@ -116,6 +50,9 @@ pub fn exit_code<T: Into<OsString>>(task: &dyn Task, arguments: impl IntoIterato
         Ok(Command::Help) => return finish(print(out, Flags::help(task).trim_end())),
         Ok(Command::PrintRecipe(flags)) => return finish(print_recipe(task, &flags, out)),
         Ok(Command::Report(dir)) => return finish(report::write(&dir).and_then(|path| print(out, &path.display().to_string()))),
+        Ok(Command::Compare(dirs, into)) => {
+            return finish(report::compare(&dirs, &into).and_then(|path| print(out, &path.display().to_string())));
+        }
         Err(error) => {
             complain(&format!("error: {error}"));
             return WRONG;
@@ -141,7 +78,7 @@ fn ending(outcome: Result<Outcome>, rank: usize) -> u8 {
         }
     };
     match outcome {
-        Ok(Outcome::Finished(_) | Outcome::Predicted) => 0,
+        Ok(Outcome::Finished(_) | Outcome::Swept(_) | Outcome::Predicted) => 0,
         Ok(Outcome::Unfetched) => {
             complain("stopped while the data were fetched: what has arrived is kept, the same command goes on with it");
             interrupt::exit_code()
@@ -226,14 +163,40 @@ fn run_in<B: Backend>(
         Some(_) if flags.predicts() && !group.is_first() => Ok(Outcome::Predicted),
         Some(checkpoint) if flags.predicts() => predict(backend, task, flags, checkpoint, stop, out),
         Some(checkpoint) => evaluate_only(backend, task, flags, checkpoint, stop, out, group),
-        None => train(backend, task, flags, stop, out, group),
+        None => match flags.seeds {
+            Some(count) => train_seeds(backend, task, flags, count, stop, out, group),
+            None => train(backend, task, flags, None, stop, out, group),
+        },
     }
 }
 
+/// Trains from several seeds.
+fn train_seeds<B: Backend>(
+    backend: &B,
+    task: &dyn Task,
+    flags: &Flags,
+    count: u64,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+    group: &ProcessGroup,
+) -> Result<Outcome> {
+    if !group.is_alone() {
+        return Err(Error::config("--seeds", "with several processes", "start a run for each --seed instead"));
+    }
+    let train = |flags: &Flags, recipe| train(backend, task, flags, Some(recipe), stop, out, group);
+    let outcome = seeds::sweep(task, backend.name(), flags, count, train)?;
+    if let Outcome::Swept(sweep) = &outcome {
+        print(out, &sweep.to_string())?;
+    }
+    Ok(outcome)
+}
+
+/// Trains by this recipe, or else by the one that the flags name.
 fn train<B: Backend>(
     backend: &B,
     task: &dyn Task,
     flags: &Flags,
+    recipe: Option<Recipe>,
     stop: &AtomicBool,
     out: &mut dyn Write,
     group: &ProcessGroup,
@@ -242,7 +205,7 @@ fn train<B: Backend>(
     // Before the data, which may take long: the folder must be good.
     let own_dir = flags.out.as_ref().filter(|_| group.is_first());
     let mut output = group.agree(own_dir.map(|dir| open(dir, flags)).transpose())?;
-    let (recipe, faults) = (shared_recipe(task, flags, group)?, flags.faults());
+    let (recipe, faults) = (recipe.map_or_else(|| shared_recipe(task, flags, group), Ok)?, flags.faults());
     if !fetch_in(task, &recipe, flags, stop, group)? {
         return Ok(Outcome::Unfetched);
     }
@@ -264,8 +227,7 @@ fn train<B: Backend>(
     say_header(backend, &trainer, trainer.steps_done(), flags);
     drop(idle);
     let (bytes, steps) = (trainer.bytes_sent(), trainer.steps_done());
-    let options = FitOptions { quiet: flags.quiet, checkpoint_every: flags.checkpoint_every, ..FitOptions::default() };
-    let ending = fit(&mut trainer, output.as_mut(), options, stop);
+    let ending = fit(&mut trainer, output.as_mut(), options(flags), stop);
     say_traffic(&trainer, bytes, steps, flags);
     let test = match ending {
         Ok(Ending::Finished) => test_set(&trainer, flags, stop),
@@ -285,7 +247,32 @@ fn train<B: Backend>(
     if let (Some(output), Ok(())) = (&output, &noted) {
         draw(output, &trainer);
     }
+    if !flags.quiet {
+        say_end(&summary, output.as_ref());
+    }
     group.agree(noted.and(printed)).map(|()| Outcome::Finished(Box::new(summary)))
+}
+
+/// How often what is written.
+fn options(flags: &Flags) -> FitOptions {
+    let Flags { quiet, checkpoint_every, rates_every, report_every, .. } = *flags;
+    FitOptions { quiet, checkpoint_every, rates_every, report_every, ..FitOptions::default() }
+}
+
+/// Says what was reached, beside what needs no model, and where there is more to see.
+fn say_end(summary: &Summary, output: Option<&Output>) {
+    let Summary { test, majority, errors, .. } = summary;
+    complain(&match errors {
+        Some(Errors { rmse, mean_rmse }) => {
+            format!("test rmse {rmse:.4}; whoever always says the mean of the training set has {mean_rmse:.4}")
+        }
+        None => format!("test accuracy {:.4}; whoever always says the most common class has {majority:.4}", test.metric),
+    });
+    let Some(output) = output else { return complain("nothing was kept: --out DIR keeps the weights, the curves and a report") };
+    complain(&format!("curves and spikes: {}", output.dir().join("report.html").display()));
+    let best = output.best();
+    let weights = if best.exists() { best } else { output.checkpoint() };
+    complain(&format!("weights, for --predict and --eval-only: --checkpoint {}", weights.display()));
 }
 
 /// The recipe of the first process. Where nobody says into how many micro-batches a new run's batches are cut, each process gets one.
@@ -363,11 +350,12 @@ fn say_traffic<B: Backend>(trainer: &Trainer<B>, before: u64, steps_before: u64,
 
 /// Opens the folder of a run.
 fn open(dir: &Path, flags: &Flags) -> Result<Output> {
-    match (flags.resume, flags.overwrite) {
+    let output = match (flags.resume, flags.overwrite) {
         (true, _) => Output::reopen(dir),
         (false, true) => Output::open(dir),
         (false, false) => Output::create(dir),
-    }
+    }?;
+    Ok(if flags.tensorboard { output.with_tensorboard() } else { output })
 }
 
 /// Says from where a run that has failed can go on.
@@ -379,9 +367,9 @@ fn say_what_is_kept(output: Option<&Output>) {
 
 /// Draws the pictures of a run and writes its report. None of them is worth a failure.
 fn draw<B: Backend>(output: &Output, trainer: &Trainer<B>) {
-    let pictures = pictures::write(output.dir(), trainer).into_iter();
+    let pictures = trainer.on_average(|| pictures::write(output.dir(), trainer)).map_or_else(|error| vec![Err(error)], Vec::from);
     let report = std::iter::once_with(|| report::write(output.dir()).map(drop));
-    pictures.chain(report).filter_map(Result::err).for_each(|error| complain(&format!("warning: {error}")));
+    pictures.into_iter().chain(report).filter_map(Result::err).for_each(|error| complain(&format!("warning: {error}")));
 }
 
 /// Evaluates a stored model on the test set.
@@ -637,19 +625,6 @@ fn use_threads(threads: usize) -> Result<()> {
 
 fn print_recipe(task: &dyn Task, flags: &Flags, out: &mut dyn Write) -> Result<()> {
     print(out, flags.recipe(task)?.to_toml()?.trim_end())
-}
-
-/// Prints a result. That its reader has gone is no fault.
-fn print(out: &mut dyn Write, line: &str) -> Result<()> {
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write to", "the standard output", error)),
-        _ => Ok(()),
-    }
-}
-
-/// Writes a line to stderr. Where even that fails, there is nobody left to tell.
-fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The exit code of work that is done, or has failed: then it says why.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::Value;
 
 use super::cli::{self, Outcome};
-use super::{Command, Flags, Origin, Preset, Recipe, Sample, Task};
+use super::{Command, Flags, Origin, Preset, Recipe, Sample, Task, tensorboard};
 use crate::backend::Cpu;
 use crate::data::{self, Dataset, Splits, Vocabulary};
 use crate::error::{Error, Result};
@@ -90,7 +90,11 @@ fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
         };
         (name, bytes)
     };
-    names(dir).into_iter().filter(|name| !name.contains(".previous.")).map(read).collect()
+    // Event files have the time in their names: what counts is the numbers of all of them together.
+    let (events, others): (Vec<_>, Vec<_>) = names(dir).into_iter().partition(|name| name.starts_with("events."));
+    let files = others.into_iter().filter(|name| !name.contains(".previous.")).map(read);
+    let numbers = tensorboard::numbers(dir).concat();
+    files.chain((!events.is_empty()).then(|| ("events".into(), numbers))).collect()
 }
 
 /// What `before` did in a folder, then the run `line` on a disk that fails, then the run `again` on one that does not: at every
@@ -105,7 +109,7 @@ fn every_fault(before: Option<&str>, line: &str, again: impl Fn(&Path) -> &'stat
     let (whole, _) = begin();
     let (printed, operations) = with(Faults::Never, || run(whole.path(), line).unwrap());
     let (result, want) = (printed.split(" seconds=").next().unwrap(), content(whole.path()));
-    assert!(operations > 30 && want.len() == 7, "{operations} operations");
+    assert!(operations > 30 && want.len() == 8 + usize::from(line.contains("--tensorboard")), "{operations} operations");
     let mut finished = 0;
     for fault in (0..operations).flat_map(|at| [Faults::At(at), Faults::From(at)]) {
         let (dir, earlier) = begin();
@@ -144,6 +148,8 @@ fn a_disk_that_fails_at_any_operation_loses_nothing() {
 #[test]
 fn going_on_loses_nothing_either() {
     every_fault(Some("--steps 7"), "--resume --steps 11", |_| "--resume --steps 11");
+    const WATCHED: &str = "--resume --steps 11 --tensorboard --rates-every 3 --report-every 5";
+    every_fault(Some("--steps 7 --tensorboard --rates-every 3"), WATCHED, |_| WATCHED);
 }
 
 #[test]

@@ -44,6 +44,13 @@ pub struct LayerRate {
     pub rate: f64,
 }
 
+impl LayerRate {
+    /// What a meter has counted.
+    pub(super) fn all(meter: &SpikeMeter) -> Vec<LayerRate> {
+        meter.rates().into_iter().map(|((layer, site), rate)| LayerRate { layer, site, rate }).collect()
+    }
+}
+
 /// Runs a model over data sets.
 pub struct Evaluator<'a, B: Backend, L: Learner<B> = Model<B>> {
     /// Where the model lives.
@@ -146,12 +153,11 @@ impl<B: Backend, L: Learner<B>> Evaluator<'_, B, L> {
             return Err(Error::value("Evaluator", "no sample of the data set can be read: leave --skip-bad out to see the first error"));
         }
         let meter = merged(group, &meter)?;
-        let layers = meter.rates().into_iter().map(|((layer, site), rate)| LayerRate { layer, site, rate }).collect();
         Ok(Some(Evaluation {
             metric: tally.metric.0 / tally.metric.1,
             loss: tally.loss / tally.seen,
             spike_rate: meter.rate(),
-            layers,
+            layers: LayerRate::all(&meter),
             passes,
             confusion: tally.confusion,
         }))

@@ -7,9 +7,11 @@ use super::evaluate::Evaluation;
 use super::learner::Learner;
 use super::output::Output;
 use super::progress::Progress;
+use super::report;
 use super::trainer::{StepReport, Trainer};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::nn::SpikeMeter;
 
 /// How often what is written, and what is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +20,18 @@ pub struct FitOptions {
     pub checkpoint_every: u64,
     /// Steps between lines of metrics, 100 at most.
     pub metrics_every: u64,
+    /// Steps between lines of spike rates, those of the step's own batch; 0 means none. Nothing is counted in the steps between, and what is
+    /// computed is the same.
+    pub rates_every: u64,
+    /// Steps between reports of a run that goes on; 0 means none.
+    pub report_every: u64,
     /// Show no progress bar. (There is none either where stderr is no terminal.)
     pub quiet: bool,
 }
 
 impl Default for FitOptions {
     fn default() -> Self {
-        FitOptions { checkpoint_every: 100, metrics_every: 10, quiet: false }
+        FitOptions { checkpoint_every: 100, metrics_every: 10, rates_every: 50, report_every: 0, quiet: false }
     }
 }
 
@@ -112,15 +119,44 @@ pub fn fit_with<B: Backend, L: Learner<B>>(
         if let Some(ending) = ending {
             return Ok(ending);
         }
-        let step = trainer.step();
+        let meter = (output.is_some() && due(done + 1, options.rates_every)).then(SpikeMeter::default);
+        let step = match &meter {
+            Some(meter) => trainer.step_metered(meter),
+            None => trainer.step(),
+        };
         let report = step.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
         ended = group.agree(callback(trainer, Event::Step(report)))?.is_break();
         progress.show(trainer.steps_done(), trainer.best().map(|(_, metric)| metric), trainer.recent(usize::MAX));
-        if due(trainer.steps_done(), options.metrics_every) {
-            let every = options.metrics_every as usize;
-            group.agree(output.as_deref_mut().map_or(Ok(()), |output| output.train(trainer, every)))?;
+        let done = trainer.steps_done();
+        if [options.metrics_every, options.rates_every, options.report_every].iter().any(|&every| due(done, every)) {
+            let note = |output| note(output, trainer, options, meter.as_ref(), &progress);
+            group.agree(output.as_deref_mut().map_or(Ok(()), note))?;
         }
     }
+}
+
+/// Writes what is due after a step.
+fn note<B: Backend, L: Learner<B>>(
+    output: &mut Output,
+    trainer: &Trainer<B, L>,
+    options: FitOptions,
+    meter: Option<&SpikeMeter>,
+    progress: &Progress,
+) -> Result<()> {
+    let done = trainer.steps_done();
+    if due(done, options.metrics_every) {
+        output.train(trainer, options.metrics_every as usize)?;
+    }
+    if let Some(meter) = meter {
+        output.spikes(trainer, meter)?;
+    }
+    if due(done, options.report_every)
+        // No page is worth the end of a run.
+        && let Err(error) = report::write(output.dir())
+    {
+        progress.warn(&format!("warning: {error}"));
+    }
+    Ok(())
 }
 
 /// Notes the validation of the epoch that has ended, and saves it where it was the best.

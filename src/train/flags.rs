@@ -33,11 +33,19 @@ running
                         auto: CUDA, else a GPU through wgpu, else the processor. wgpu and cuda are cargo features
   --threads N           threads of the processor; the results are the same bits for any number. Default: all, or a process's share of them
   --reduce HOW          how several processes sum gradients: fixed (default), with the bits of one process, or fast, by MPI's own all-reduce
-  --out DIR             folder for metrics.jsonl, report.html, checkpoint.safetensors and best.safetensors; without it nothing is written
+  --out DIR             folder for metrics.jsonl, report.html, pictures, checkpoint.safetensors and best.safetensors; without it nothing
+                        is written
   --checkpoint-every N  steps between checkpoints (default 100)
   --resume              go on from the checkpoint in --out, with its recipe
   --overwrite           begin anew in an --out that holds a run; its checkpoints stay beside the new ones, with .previous in their names
-  --report              write report.html anew from the metrics in --out, and leave
+  --seeds N             train from N seeds, --seed and those after it, one after the other, each in a folder seed-.. of --out; the last
+                        line has mean and standard deviation. --resume goes on with the seed that was stopped
+watching
+  --report              write report.html and curves.svg anew from the metrics in --out, and leave
+  --report-every N      write them every N steps, too
+  --rates-every N       steps between lines of spike rates in metrics.jsonl (default 50; 0: none)
+  --tensorboard         write the numbers of metrics.jsonl for TensorBoard as well, into --out
+  --compare DIR DIR ..  write compare.html over the runs in these folders, into --out or else the present folder, and leave
 evaluation
   --eval-passes N       how often the test set is gone through, with new spikes each time (default 5)
   --expected            evaluate with the expected spike in the place of every spike, once
@@ -69,6 +77,8 @@ pub enum Command {
     PrintRecipe(Flags),
     /// Write the report of a folder.
     Report(PathBuf),
+    /// Write a report over the runs in several folders into another one.
+    Compare(Vec<PathBuf>, PathBuf),
     /// Train, evaluate or predict.
     Run(Flags),
 }
@@ -114,6 +124,14 @@ pub struct Flags {
     pub resume: bool,
     /// `--overwrite`
     pub overwrite: bool,
+    /// `--seeds`
+    pub seeds: Option<u64>,
+    /// `--report-every`; 0 means never
+    pub report_every: u64,
+    /// `--rates-every`; 0 means never
+    pub rates_every: u64,
+    /// `--tensorboard`
+    pub tensorboard: bool,
     /// `--eval-passes`
     pub eval_passes: u64,
     /// `--expected`
@@ -156,6 +174,10 @@ impl Default for Flags {
             checkpoint_every: 100,
             resume: false,
             overwrite: false,
+            seeds: None,
+            report_every: 0,
+            rates_every: 50,
+            tensorboard: false,
             eval_passes: 5,
             expected: false,
             votes: false,
@@ -175,7 +197,7 @@ impl Flags {
     /// # Errors
     /// [`Error::Config`] with the flag, where its value makes no sense; [`Error::Value`] for what is no flag.
     pub fn parse<T: Into<OsString>>(arguments: impl IntoIterator<Item = T>) -> Result<Command> {
-        let (mut flags, mut print, mut report) = (Flags::default(), false, false);
+        let (mut flags, mut print, mut report, mut compared) = (Flags::default(), false, false, Vec::new());
         let mut parser = lexopt::Parser::from_args(arguments.into_iter().map(Into::into));
         while let Some(argument) = parser.next().map_err(usage)? {
             match argument {
@@ -199,7 +221,12 @@ impl Flags {
                 Long("checkpoint-every") => flags.checkpoint_every = positive(&mut parser, "--checkpoint-every")?,
                 Long("resume") => flags.resume = true,
                 Long("overwrite") => flags.overwrite = true,
+                Long("seeds") => flags.seeds = Some(positive(&mut parser, "--seeds")?),
                 Long("report") => report = true,
+                Long("report-every") => flags.report_every = positive(&mut parser, "--report-every")?,
+                Long("rates-every") => flags.rates_every = number(&mut parser, "--rates-every")?,
+                Long("tensorboard") => flags.tensorboard = true,
+                Long("compare") => compared.extend(parser.values().map_err(usage)?.map(PathBuf::from)),
                 Long("eval-passes") => flags.eval_passes = positive(&mut parser, "--eval-passes")?,
                 Long("expected") => flags.expected = true,
                 Long("votes") => flags.votes = true,
@@ -217,6 +244,7 @@ impl Flags {
         match (report, flags.out.clone()) {
             (true, Some(dir)) => Ok(Command::Report(dir)),
             (true, None) => Err(Error::config("--report", "without --out", "say with --out DIR in which folder the metrics are")),
+            (_, out) if !compared.is_empty() => Ok(Command::Compare(compared, out.unwrap_or_else(|| ".".into()))),
             _ if print => Ok(Command::PrintRecipe(flags)),
             _ => Ok(Command::Run(flags)),
         }
@@ -240,6 +268,14 @@ impl Flags {
         if self.overwrite && (self.resume || self.out.is_none()) {
             let flag = if self.resume { "with --resume" } else { "without --out" };
             return refuse("--overwrite", flag, "it begins a run anew in the folder of --out: correct the one or the other");
+        }
+        for (flag, given) in [("--tensorboard", self.tensorboard), ("--report-every", self.report_every > 0)] {
+            if given && self.out.is_none() {
+                return refuse(flag, "without --out", "say with --out DIR in which folder it is to be written");
+            }
+        }
+        if self.seeds.is_some() && (reads_checkpoint || self.checkpoint.is_some()) {
+            return refuse("--seeds", "with --checkpoint", "it trains: leave one of them out");
         }
         if reads_checkpoint && self.checkpoint.is_none() {
             let flag = if self.eval_only { "--eval-only" } else { "--predict" };

@@ -54,6 +54,6 @@ impl Metrics {
 
     /// Adds a line.
     pub fn add(&mut self, value: &Value) -> Result<()> {
-        self.file.add(&format!("{value}\n"))
+        self.file.add(format!("{value}\n").as_bytes())
     }
 }

@@ -22,7 +22,7 @@ use crate::autodiff::{Gradients, Tape};
 use crate::backend::{Backend, Binary, Key, Real, Tensor};
 use crate::data::{self, Splits};
 use crate::error::{Error, Result};
-use crate::nn::{BatchStatistics, Context, Observed, Param, ParamOptions};
+use crate::nn::{BatchStatistics, Context, Observed, Param, ParamOptions, SpikeMeter};
 
 /// One micro-batch of this process.
 pub(super) struct MicroBatch<T> {
@@ -49,6 +49,11 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn gradients(&mut self) -> Result<Option<(StepReport, Gradients<B>)>> {
+        self.gradients_counted(None)
+    }
+
+    /// The same; `meter` counts spikes.
+    pub(super) fn gradients_counted(&mut self, meter: Option<&SpikeMeter>) -> Result<Option<(StepReport, Gradients<B>)>> {
         let own = match self.next_micro_batches() {
             Ok(own) => own,
             Err(error) => return self.group.gather(Err(error)).map(|_| None),
@@ -60,6 +65,10 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             return Ok(None);
         }
         let (prepared, passes) = (self.prepare(&sizes), self.passes(samples));
+        if let Some(meter) = meter {
+            // What goes wrong in it goes wrong in the step as well, which says it better.
+            let _ = passes.count_spikes(&own, meter);
+        }
         let own = match self.plan.run.batch_norm {
             BatchNorms::Synchronised if sizes.len() > 1 => {
                 self.group.agree(prepared)?;
@@ -79,10 +88,17 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         Ok(Some((report, Gradients::of_parameters(&self.backend, gradients))))
     }
 
-    /// Makes the learner ready for all micro-batches, in their order, before the first of them: on every process the same.
+    /// Makes the learner ready for all micro-batches, in their order, before the first of them: on every process the same. Its average is made
+    /// ready likewise, because what a parameter stands for may change by it.
     fn prepare(&self, sizes: &Sizes) -> Result<()> {
-        let read = sizes.iter().filter(|[count, _]| *count > 0);
-        read.into_iter().try_for_each(|&[_, length]| self.learner.prepare(&self.backend, length as usize))
+        let prepare = || {
+            let read = sizes.iter().filter(|[count, _]| *count > 0);
+            read.into_iter().try_for_each(|&[_, length]| self.learner.prepare(&self.backend, length as usize))
+        };
+        let versions = || self.learner.module().parameters().iter().map(|(_, param)| param.version()).sum::<u64>();
+        let before = self.ema.as_ref().map(|_| versions());
+        prepare()?;
+        if before.is_some_and(|before| before != versions()) { self.on_average(prepare)? } else { Ok(()) }
     }
 
     /// What the passes of the coming step have in common, of a batch of so many samples.
@@ -141,6 +157,15 @@ type Pass<B> = Result<(StepReport, Given<B>)>;
 type Own<B> = (Vec<StepReport>, TreeSum<Given<B>>);
 
 impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
+    /// Counts the spikes that the first micro-batch draws, in a pass that records nothing and changes nothing.
+    fn count_spikes(&self, own: &[MicroBatch<<L::Samples as Samples>::Batch>], meter: &SpikeMeter) -> Result<()> {
+        let Some((first, batch)) = own.iter().find_map(|own| Some((own.first, own.samples.as_ref()?))) else { return Ok(()) };
+        // What is collected of the BatchNorms is dropped.
+        let (tape, statistics) = (Tape::off(self.backend), BatchStatistics::new(1.0));
+        let cx = Context::training(&tape, self.key).first_sample(first as u64).collect_statistics(&statistics).metered(meter);
+        self.learner.score(&cx, batch).map(drop)
+    }
+
     /// Micro-batches one after another.
     fn in_turn(&self, own: Vec<MicroBatch<<L::Samples as Samples>::Batch>>) -> Result<Own<B>> {
         let (mut reports, mut sum) = (Vec::new(), TreeSum::default());

@@ -33,6 +33,7 @@ mod checkpoint;
 pub(crate) mod classify;
 pub mod cli;
 mod communicator;
+mod console;
 #[cfg(test)]
 mod disk_faults;
 mod energy;
@@ -50,6 +51,7 @@ mod metrics;
 mod micro_batches;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod outcome;
 mod output;
 mod pictures;
 mod plan;
@@ -58,9 +60,12 @@ mod progress;
 mod recipe;
 pub mod report;
 mod samples;
+mod seeds;
+mod spread;
 mod stored_set;
 mod synchronised;
 pub mod tasks;
+mod tensorboard;
 mod trainer;
 mod tree_sum;
 

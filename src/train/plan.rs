@@ -82,6 +82,9 @@ pub struct RunConfig {
     pub early_stop: Option<u64>,
     /// The largest L2 norm of all gradients together; a larger one is scaled down to it.
     pub clip: Option<f64>,
+    /// The decay of an exponential average of the weights over the steps, as 0.999; `None` keeps none. Evaluations, pictures and whoever uses
+    /// a checkpoint take the average; the training goes on from the weights themselves.
+    pub ema: Option<f64>,
     /// Keep the inputs of blocks alone, and run these again for their gradients: the same bits in less memory and more time. With a spike
     /// penalty everything is kept.
     #[serde(default)]
@@ -212,6 +215,7 @@ impl RunConfig {
             length,
             early_stop: None,
             clip: None,
+            ema: None,
             recompute: false,
             spike_penalty: None,
             spikes: TrainingSpikes::default(),
@@ -263,6 +267,11 @@ impl RunConfig {
                 return Err(Error::config("weight", weight, "must be finite and at least 0, or spike_penalty left out"));
             }
             check_rate(rate)?;
+        }
+        if let Some(decay) = self.ema
+            && !(0.0..1.0).contains(&decay)
+        {
+            return Err(Error::config("ema", decay, "must lie in [0, 1), or be left out"));
         }
         match self.clip {
             Some(clip) if !(clip > 0.0 && clip.is_finite()) => Err(Error::config("clip", clip, "must be above 0 and finite, or left out")),

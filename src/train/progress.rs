@@ -1,7 +1,6 @@
 //! Progress bars, of the epoch, of the run, of evaluations and of downloads: on stderr, where that is a terminal.
 
 use std::fmt;
-#[cfg(feature = "download")]
 use std::io::{self, Write};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -48,6 +47,12 @@ impl Progress {
     /// A bar of the validation, below the others.
     pub fn validation(&self) -> Evaluation {
         Evaluation(bar(&self.bars, 0, EVALUATION, "validation"))
+    }
+
+    /// Says something above the bars.
+    pub fn warn(&self, line: &str) {
+        // Where stderr cannot be written to, there is nobody who reads it.
+        self.bars.suspend(|| drop(writeln!(io::stderr(), "{line}")));
     }
 
     /// Shows the number of steps taken, the best metric in validation, and the last steps' loss and metric.

@@ -187,6 +187,11 @@ pub(super) fn to_toml(of: &impl Serialize) -> Result<String> {
     text::print(of)
 }
 
+/// Every value of a recipe or of a plan in TOML by its key; none of what is no TOML.
+pub(super) fn values_in(text: &str) -> BTreeMap<String, String> {
+    text.parse().ok().and_then(|table: toml::Table| text::values(&table).ok()).unwrap_or_default()
+}
+
 /// The plan that [`to_toml`] wrote.
 pub(super) fn stored_plan(text: &str, path: &Path) -> Result<Plan> {
     toml::from_str(text).map_err(|error| Error::checkpoint(path, format!("holds a plan that cannot be read: {}", error.message())))

@@ -1,8 +1,8 @@
 //! Trainer: one training run, step by step.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::classify::{Classifier, first_not_finite};
 use super::communicator::Communicator;
@@ -19,7 +19,7 @@ use crate::autodiff::Gradients;
 use crate::backend::{Backend, Key, Real, SpikeMode, Tensor};
 use crate::data::Splits;
 use crate::error::{Error, Result};
-use crate::nn::{Model, Optimizer, Plateau, RateSchedule, UpdateRule};
+use crate::nn::{Ema, Model, Optimizer, Plateau, RateSchedule, SpikeMeter, UpdateRule};
 
 /// Steps over which the reported training loss is averaged.
 const RECENT: usize = 100;
@@ -80,6 +80,8 @@ pub struct Trainer<B: Backend, L: Learner<B> = Classifier<B>> {
     pub(super) data: BTreeMap<String, String>,
     pub(super) learner: L,
     pub(super) optimizer: Optimizer<B, Rule<B>>,
+    /// The average of the weights, where the plan wants one.
+    pub(super) ema: Option<Mutex<Ema<B>>>,
     /// Rates that go by something else than the plan.
     schedule: Option<Box<dyn RateSchedule + Send + Sync>>,
     pub(super) state: State,
@@ -129,7 +131,8 @@ impl<B: Backend> Trainer<B> {
     /// As [`test`](Self::test).
     pub fn votes(&self, passes: u64, stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
         let Evaluator { backend, batch, mode, .. } = self.evaluator(SpikeMode::Sampled, stop);
-        Evaluator { backend, model: self.model(), batch, mode, stop }.votes(&self.splits.test, self.key(TEST), passes)
+        let evaluator = Evaluator { backend, model: self.model(), batch, mode, stop };
+        self.on_average(|| evaluator.votes(&self.splits.test, self.key(TEST), passes))?
     }
 }
 
@@ -163,6 +166,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         };
         let state = State { plateau, ..State::default() };
         let parts = [("training data", &splits.train), ("validation data", &splits.val), ("test data", &splits.test)];
+        let ema = plan.run.ema.map(|decay| Ema::new(learner.module(), decay)).transpose()?.map(Mutex::new);
         let data = parts.map(|(name, set)| (name.into(), set.fingerprint())).into();
         Ok(Trainer {
             backend: backend.clone(),
@@ -172,6 +176,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             data,
             learner,
             optimizer,
+            ema,
             schedule: None,
             state,
             group: ProcessGroup::default(),
@@ -352,7 +357,20 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// [`Error::NonFinite`] where the loss, a gradient or an updated parameter is; the run cannot go on after that. What reading the
     /// samples answers, and [`Error::Value`] where none could be read for a whole epoch.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
-        let tried = self.try_step();
+        self.step_counted(None)
+    }
+
+    /// The same; `meter` counts the spikes of the batch's first micro-batch on this process, layer by layer, as they are drawn in the step (of
+    /// one on expectations: as they would be). That takes a forward pass more, and the step computes the bits that it does without.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_metered(&mut self, meter: &SpikeMeter) -> Result<Option<StepReport>> {
+        self.step_counted(Some(meter))
+    }
+
+    fn step_counted(&mut self, meter: Option<&SpikeMeter>) -> Result<Option<StepReport>> {
+        let tried = self.try_step(meter);
         if tried.is_err() {
             // The next try is for the same step.
             self.rewind_data();
@@ -360,8 +378,8 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         tried
     }
 
-    fn try_step(&mut self) -> Result<Option<StepReport>> {
-        match self.gradients()? {
+    fn try_step(&mut self, meter: Option<&SpikeMeter>) -> Result<Option<StepReport>> {
+        match self.gradients_counted(meter)? {
             Some((report, gradients)) => self.take(report, gradients).map(|()| Some(report)),
             None => self.leave_out().map(|()| None),
         }
@@ -373,12 +391,24 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// As [`step`](Self::step).
     pub fn take(&mut self, report: StepReport, gradients: Gradients<B>) -> Result<()> {
         self.update(gradients)?;
+        if let Some(ema) = &mut self.ema {
+            ema.get_mut().unwrap_or_else(PoisonError::into_inner).update(&self.backend)?;
+        }
         self.left_out[1] = 0;
         if self.state.recent.len() == RECENT {
             self.state.recent.pop_front();
         }
         self.state.recent.push_back(report);
         Ok(())
+    }
+
+    /// Does something while the average of the weights, if there is one, stands in the learner.
+    pub(super) fn on_average<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let Some(ema) = &self.ema else { return Ok(work()) };
+        let mut ema = ema.lock().unwrap_or_else(PoisonError::into_inner);
+        ema.swap()?;
+        let done = work();
+        ema.swap().map(|()| done)
     }
 
     /// Passes over a step that there is no sample for.
@@ -462,7 +492,8 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// The same; `watch` is told how many samples are done.
     pub(super) fn validate_watched(&mut self, stop: &AtomicBool, watch: Watch<'_>) -> Result<Option<Evaluation>> {
         let (epoch, evaluator) = (self.epochs_done(), self.evaluator(SpikeMode::Sampled, stop));
-        let found = evaluator.run_shared(&self.group, &self.splits.val, self.key(VALIDATION).fold(epoch), 1, watch)?;
+        let run = || evaluator.run_shared(&self.group, &self.splits.val, self.key(VALIDATION).fold(epoch), 1, watch);
+        let found = self.on_average(run)??;
         if let Some(evaluation) = &found {
             self.state.validated = epoch;
             let (metric, found) = (self.learner.metric(), evaluation.metric);
@@ -497,7 +528,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
 
     /// Either of them; `watch` is told how many samples are done.
     pub(super) fn test_watched(&self, mode: SpikeMode, passes: u64, stop: &AtomicBool, watch: Watch<'_>) -> Result<Option<Evaluation>> {
-        self.evaluator(mode, stop).run_shared(&self.group, &self.splits.test, self.key(TEST), passes, watch)
+        self.on_average(|| self.evaluator(mode, stop).run_shared(&self.group, &self.splits.test, self.key(TEST), passes, watch))?
     }
 
     fn evaluator<'a>(&'a self, mode: SpikeMode, stop: &'a AtomicBool) -> Evaluator<'a, B, L> {

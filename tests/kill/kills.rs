@@ -22,7 +22,7 @@ pub const MANY: u64 = 1_000_000;
 pub fn line(steps: u64, resume: bool) -> String {
     // A process that was killed before its first checkpoint begins anew.
     let begin = if resume { "--resume" } else { "--overwrite" };
-    format!("{begin} --quiet --steps {steps} --checkpoint-every 2 --set data=hard --set schedule=constant")
+    format!("{begin} --quiet --steps {steps} --checkpoint-every 2 --rates-every 3 --report-every 7 --set data=hard --set schedule=constant")
 }
 
 /// When a process is killed: each of these falls before, into or behind what it writes.
@@ -109,7 +109,7 @@ pub fn finish(dir: &Path) {
     let steps = Origin::read(dir.join("checkpoint.safetensors")).unwrap().step + 9;
     assert_eq!(code(start("tiny", &line(steps, true), dir).wait().unwrap()), 0);
     printed(&Tiny, &flags(&line(steps, false), Some(whole.path())));
-    for file in ["checkpoint.safetensors", "raster.svg", "kernels.svg"] {
+    for file in ["checkpoint.safetensors", "curves.svg", "raster.svg", "kernels.svg"] {
         let [a, b] = [dir, whole.path()].map(|dir| fs::read(dir.join(file)).unwrap());
         assert!(a == b, "{file} differs");
     }

@@ -8,7 +8,7 @@ use pspikessm::train::Origin;
 
 use crate::kills::{MANY, finish, line};
 use crate::process::{Waiting, code, command, last_step, send, start, until, until_lines};
-use crate::runs::{Tiny, flags, mentions, names, printed, run_error};
+use crate::runs::{Tiny, flags, mentions, metrics, names, printed, run_error};
 
 const SIGNALS: [(&str, i32); 3] = [("TERM", 143), ("HUP", 129), ("INT", 130)];
 
@@ -98,6 +98,23 @@ fn readers_who_have_gone_stop_nothing() {
     assert_eq!(code(child.wait().unwrap()), 0);
     assert_eq!(Origin::read(dir.path().join("checkpoint.safetensors")).unwrap().step, 300);
     assert!(dir.path().join("report.html").exists());
+}
+
+#[test]
+fn the_last_lines_say_what_was_reached_and_where_to_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let end = |more: &str, out: Option<&Path>| {
+        let output = command("tiny", &format!("--steps 8 {more}"), out, "").stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(code(output.status), 0);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let text = end("", Some(dir.path()));
+    let accuracy = metrics(dir.path()).pop().unwrap()["accuracy"].as_f64().unwrap();
+    let reached = format!("test accuracy {accuracy:.4}; whoever always says the most common class has 0.5000\n");
+    let [report, best] = ["report.html", "best.safetensors"].map(|name| dir.path().join(name).display().to_string());
+    assert!(text.contains(&reached) && text.contains(&report) && text.contains(&format!("--checkpoint {best}\n")), "{text}");
+    assert!(end("", None).contains("nothing was kept: --out DIR"));
+    assert!(!end("--quiet", None).contains("accuracy"));
 }
 
 #[test]

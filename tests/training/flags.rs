@@ -34,6 +34,13 @@ fn flags_that_make_no_sense_are_errors() {
         ("--overwrite", &["--overwrite = without --out"]),
         ("--overwrite --resume --out x", &["--overwrite = with --resume"]),
         ("--report", &["--report", "--out"]),
+        ("--report-every 5", &["--report-every = without --out"]),
+        ("--report-every 0 --out x", &["--report-every = 0", "at least 1"]),
+        ("--tensorboard", &["--tensorboard = without --out"]),
+        ("--rates-every -1", &["--rates-every = -1", "whole number"]),
+        ("--seeds 0", &["--seeds = 0", "at least 1"]),
+        ("--seeds 2 --resume", &["--resume", "--out"]),
+        ("--seeds 2 --eval-only --checkpoint x", &["--seeds = with --checkpoint"]),
         ("--eval-only", &["--eval-only", "--checkpoint"]),
         ("--predict x", &["--predict", "--checkpoint"]),
         ("--predict-text x", &["--predict", "--checkpoint"]),
@@ -71,7 +78,7 @@ fn flags_are_read() {
     let some = flags("--seed 3", None);
     assert_eq!(parse("--print-recipe --seed 3").unwrap(), Command::PrintRecipe(some));
     let line = "--recipe r --set a.b=1 --set c.d=x=y --steps=50 --batch-size 7 --accumulate 3 --seed 11 --regression --data d --skip-bad --backend cpu --threads 2 --reduce fast \
-                --out o --checkpoint-every 5 --resume --eval-passes 2 --energy --quiet";
+                --out o --checkpoint-every 5 --resume --seeds 4 --report-every 6 --rates-every 0 --tensorboard --eval-passes 2 --energy --quiet";
     let all = Flags {
         preset: None,
         recipe: Some("r".into()),
@@ -92,6 +99,10 @@ fn flags_are_read() {
         checkpoint_every: 5,
         resume: true,
         overwrite: false,
+        seeds: Some(4),
+        report_every: 6,
+        rates_every: 0,
+        tensorboard: true,
         eval_passes: 2,
         expected: false,
         votes: false,
@@ -135,7 +146,12 @@ fn the_help_text_names_every_flag_preset_and_device() {
         "checkpoint-every",
         "resume",
         "overwrite",
+        "seeds",
         "report",
+        "report-every",
+        "rates-every",
+        "tensorboard",
+        "compare",
         "eval-passes",
         "expected",
         "votes",

@@ -9,8 +9,10 @@ mod runs;
 #[path = "../common/sets.rs"]
 mod sets;
 
+mod average;
 mod damage;
 mod evaluation;
+mod events;
 mod faults;
 mod flags;
 mod learners;
@@ -21,3 +23,4 @@ mod report;
 mod resume;
 mod smoke;
 mod trainer;
+mod watching;

@@ -174,6 +174,61 @@ fn curves_lie_where_the_metrics_say() {
 }
 
 #[test]
+fn curves_stand_on_their_own_as_the_page_has_them() {
+    let lines = [RUN.into(), train(10, "3.0"), train(20, "2.0"), evaluation("validation", 20, 2.5, ""), evaluation("test", 20, 2.4, "")];
+    let dir = folder(&(lines.join("\n") + "\n"));
+    let html = written(dir.path());
+    let svg = fs::read_to_string(dir.path().join("curves.svg")).unwrap();
+    check_markup(&svg);
+    // Two charts of 440 x 280 points beside each other, in units of a quarter of a point, below 56 points.
+    assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 3520 1344\""), "{svg}");
+    let points = |svg: &str, (right, down): (i32, i32)| {
+        let moved = |pair: &str| {
+            let (x, y) = pair.split_once(',').unwrap();
+            (x.parse::<i32>().unwrap() + right, y.parse::<i32>().unwrap() + down)
+        };
+        let lines = tags(svg, "polyline").into_iter().map(|(tag, _)| attribute(tag, "points").unwrap());
+        lines.map(|points| points.split_whitespace().map(moved).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let own = points(&svg, (0, 0));
+    for (title, place) in [("Loss", (0, 224)), ("Accuracy", (1760, 224))] {
+        let wanted = points(chart(&html, title), place);
+        assert!(wanted.len() > 5 && wanted.iter().all(|line| own.contains(line)), "{title}: {own:?}");
+    }
+    // Legible on white and on dark pages: a ground of its own, and colours for either.
+    assert!(svg.contains("prefers-color-scheme:dark") && svg.contains("fill=\"#FFFFFF\""), "{svg}");
+    for name in ["toy, a&lt;b: loss and accuracy over steps", "training, moving mean", "validation", "test"] {
+        assert!(svg.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn before_the_first_step_there_are_no_curves() {
+    let dir = folder(&format!("{RUN}\n"));
+    written(dir.path());
+    assert!(!dir.path().join("curves.svg").exists());
+}
+
+#[test]
+fn spike_rates_of_training_batches_are_shown() {
+    let spikes = |step: u64, rate: f64| {
+        format!(
+            r#"{{"kind":"spikes","step":{step},"seconds":{step}.55,"epoch":0,"spike_rate":{rate},"layers":[{{"layer":0,"site":"input","rate":{rate}}}]}}"#
+        )
+    };
+    let lines = [RUN.into(), spikes(5, 0.2), train(10, "3.0"), spikes(10, 0.4), evaluation("validation", 10, 2.5, ""), spikes(15, 0.3)];
+    let html = page(&(lines.join("\n") + "\n"));
+    assert!(html.contains("The run has not finished: 15 of 40 steps"));
+    let all = curves(chart(&html, "Spike rate, all layers"));
+    assert_close(&all[0], &[(5.0, 0.2), (10.0, 0.4), (15.0, 0.3)], (0.1, 0.005));
+    let input = curves(chart(&html, "Spike rate, input"));
+    assert_close(&input[0], &[(5.0, 0.2), (10.0, 0.4), (15.0, 0.3)], (0.1, 0.005));
+    // Steps that are taken again replace the earlier ones.
+    let again = page(&(lines.join("\n") + &format!("\n{}\n", spikes(10, 0.25))));
+    assert_close(&curves(chart(&again, "Spike rate, all layers"))[0], &[(5.0, 0.2), (10.0, 0.25)], (0.1, 0.005));
+}
+
+#[test]
 fn a_page_needs_nothing_from_elsewhere() {
     let html = page(&format!("{RUN}\n{}\n{}\n", train(10, "3.0"), train(20, "2.5")));
     for foreign in ["<script", "<link", "<img", "src=", "href=", "url(", "@import"] {
@@ -515,6 +570,7 @@ fn a_run_leaves_a_report() {
     let loss = curves(chart(&html, "Loss"));
     assert_eq!(loss.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 4]);
     let mut drawn = String::new();
+    check_markup(&fs::read_to_string(dir.path().join("curves.svg")).unwrap());
     for (name, heading) in [("raster.svg", "Spikes"), ("kernels.svg", "Kernels")] {
         let svg = fs::read_to_string(dir.path().join(name)).unwrap();
         check_markup(&svg);

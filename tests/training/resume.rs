@@ -192,7 +192,7 @@ fn a_new_run_takes_nothing_away_unless_it_is_told_to() {
     result(&Tiny, &flags("", Some(dir.path())));
     refused(&["go on with it by --resume"]);
     fs::remove_file(dir.path().join("checkpoint.safetensors")).unwrap();
-    for gone in ["best.safetensors", "report.html", "raster.svg", "kernels.svg"] {
+    for gone in ["best.safetensors", "report.html", "curves.svg", "raster.svg", "kernels.svg"] {
         assert!(!refused(&[]).contains("--resume"));
         fs::remove_file(dir.path().join(gone)).unwrap();
     }
@@ -223,7 +223,7 @@ fn a_new_run_in_an_old_folder_puts_the_old_checkpoints_aside() {
     let file = |name: &str| fs::read(dir.path().join(name)).unwrap();
     result(&Tiny, &flags("", Some(dir.path())));
     let old = ["checkpoint.safetensors", "best.safetensors"].map(file);
-    for name in ["report.html", "raster.svg", "kernels.svg"] {
+    for name in ["report.html", "curves.svg", "raster.svg", "kernels.svg", "events.out.tfevents.1.2"] {
         fs::write(dir.path().join(name), "of the old run").unwrap();
     }
     let stopped =

@@ -34,7 +34,7 @@ fn smoke(set: &TinySet) {
     let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
     assert!(printed.starts_with(&format!("result task={} ", task.name())), "{printed}");
     assert!(trained.train_loss.is_finite() && (0.0..=1.0).contains(&trained.test.metric) && trained.steps == 20);
-    for name in ["checkpoint.safetensors", "metrics.jsonl", "report.html", "raster.svg", "kernels.svg"] {
+    for name in ["checkpoint.safetensors", "metrics.jsonl", "report.html", "curves.svg", "raster.svg", "kernels.svg"] {
         assert!(fs::metadata(out.join(name)).unwrap().len() > 100, "{name}");
     }
     // An epoch of ListOps is longer than these runs.

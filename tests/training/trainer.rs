@@ -331,7 +331,7 @@ fn metrics_and_checkpoints_come_as_often_as_asked() {
     let dir = tempfile::tempdir().unwrap();
     let mut output = Output::open(dir.path()).unwrap();
     let mut trainer = trainer();
-    let options = FitOptions { metrics_every: 5, checkpoint_every: 4, quiet: true };
+    let options = FitOptions { metrics_every: 5, checkpoint_every: 4, quiet: true, ..FitOptions::default() };
     fit(&mut trainer, Some(&mut output), options, &go()).unwrap();
     let steps =
         |kind: &str| metrics(dir.path()).iter().filter(|l| l["kind"] == kind).map(|l| l["step"].as_u64().unwrap()).collect::<Vec<_>>();
@@ -363,7 +363,7 @@ fn a_finished_folder_holds_these_files() {
     let dir = tempfile::tempdir().unwrap();
     result(&Tiny, &flags("", Some(dir.path())));
     let left = names(dir.path());
-    for name in ["best.safetensors", "checkpoint.safetensors", "kernels.svg", "metrics.jsonl", "raster.svg"] {
+    for name in ["best.safetensors", "checkpoint.safetensors", "curves.svg", "kernels.svg", "metrics.jsonl", "raster.svg"] {
         assert!(left.contains(&name.into()), "{name} is not among {left:?}");
     }
     assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");

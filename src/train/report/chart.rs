@@ -17,7 +17,7 @@ use super::thin::{Point, bulk};
 use crate::error::Result;
 
 /// In points; what is written in it is still readable where a phone makes it narrower.
-const SIZE: (i32, i32) = (440, 280);
+pub(super) const SIZE: (i32, i32) = (440, 280);
 
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,22 +59,21 @@ impl Chart {
     /// The chart as an SVG; `None` where no line has a point.
     pub fn svg(&self) -> Result<Option<String>> {
         let Some(y) = self.range() else { return Ok(None) };
-        svg(&self.label, SIZE, |area| {
-            let x = 0.0..self.last.max(1.0);
-            let mut plot = axes(area, (x, y.clone()), [60, 24], (8, 6), true)?;
-            note(area, self.y, (8 * UNITS, 4 * UNITS), MUTED)?;
-            let (right, bottom) = ((SIZE.0 - 6) * UNITS, (SIZE.1 - 2) * UNITS);
-            area.draw(&Text::new("step", (right, bottom), text(SMALL, MUTED, (HPos::Right, VPos::Bottom))))?;
-            for line in &self.lines {
-                draw(&mut plot, line, &y)?;
-            }
-            Ok(String::new())
-        })
-        .map(Some)
+        svg(&self.label, SIZE, |area| self.draw(area, &y).map(|()| String::new())).map(Some)
     }
 
-    /// What the y axis shows.
-    fn range(&self) -> Option<Range<f64>> {
+    /// Draws the chart with this range of y on an area of [`SIZE`].
+    pub fn draw(&self, area: &Area<'_>, y: &Range<f64>) -> Outcome {
+        let x = 0.0..self.last.max(1.0);
+        let mut plot = axes(area, (x, y.clone()), [60, 24], (8, 6), true)?;
+        note(area, self.y, (8 * UNITS, 4 * UNITS), MUTED)?;
+        let (right, bottom) = ((SIZE.0 - 6) * UNITS, (SIZE.1 - 2) * UNITS);
+        area.draw(&Text::new("step", (right, bottom), text(SMALL, MUTED, (HPos::Right, VPos::Bottom))))?;
+        self.lines.iter().try_for_each(|line| draw(&mut plot, line, y))
+    }
+
+    /// What the y axis shows; `None` where no line has a point.
+    pub fn range(&self) -> Option<Range<f64>> {
         let ranges = self.lines.iter().filter_map(|line| {
             let outside = if line.look == Look::Raw { 0.005 } else { 0.0 };
             bulk(line.points.iter().map(|point| point.1), outside)

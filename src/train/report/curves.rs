@@ -11,9 +11,9 @@ use super::thin::{Point, extremes, smooth};
 use crate::error::Result;
 
 /// Columns that a curve is thinned out to.
-const COLUMNS: usize = 400;
+pub(super) const COLUMNS: usize = 400;
 /// The share of all points over which a curve is smoothed.
-const SMOOTHED: f64 = 0.02;
+pub(super) const SMOOTHED: f64 = 0.02;
 
 /// A chart with what explains it.
 pub(super) struct Figure {
@@ -24,17 +24,26 @@ pub(super) struct Figure {
 
 /// All figures of a run, those without data left out.
 pub(super) fn figures(history: &History) -> Result<Vec<Figure>> {
+    let mut charts = Vec::from(learnt(history));
+    charts.extend([learning_rate(history), all_spikes(history)]);
+    charts.extend(spikes(history));
+    drawn(charts)
+}
+
+/// Loss, and the absolute error of numbers or the accuracy.
+pub(super) fn learnt(history: &History) -> [Named; 3] {
     let all = [&history.train[..], &history.validation, history.test.as_slice()];
     let of_numbers = all.into_iter().flatten().any(|entry| entry.absolute_error.is_some());
     let loss = if of_numbers { "squared error (deviations)" } else { "cross-entropy (nats)" };
-    let mut charts = vec![
+    [
         learning(history, ("Loss", loss), (0.0, f64::MAX), |entry| entry.loss),
         learning(history, ("Absolute error", "in units of the data"), (0.0, f64::MAX), |entry| entry.absolute_error),
         learning(history, ("Accuracy", "share of samples classified rightly"), (0.0, 1.0), |entry| entry.accuracy),
-        learning_rate(history),
-        all_spikes(history),
-    ];
-    charts.extend(spikes(history));
+    ]
+}
+
+/// The charts that have something in them.
+pub(super) fn drawn(charts: Vec<Named>) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (title, chart, names) in charts {
         let Some(svg) = chart.svg()? else { continue };
@@ -46,7 +55,7 @@ pub(super) fn figures(history: &History) -> Result<Vec<Figure>> {
 }
 
 /// A title, a chart, and a name for each of its lines, unless the title says it.
-type Named = (String, Chart, Vec<String>);
+pub(super) type Named = (String, Chart, Vec<String>);
 
 /// What training, validation and test came to.
 fn learning(history: &History, (title, y): (&str, &'static str), bounds: (f64, f64), value: fn(&Entry) -> Option<f64>) -> Named {
@@ -68,28 +77,33 @@ fn learning_rate(history: &History) -> Named {
     (title.into(), chart(history, title, "of the optimiser's main group", (0.0, f64::MAX), vec![line]), Vec::new())
 }
 
-const RATE: &str = "spikes per neuron and time step";
+pub(super) const RATE: &str = "spikes per neuron and time step";
 
 /// The rate of all neurons together.
 fn all_spikes(history: &History) -> Named {
     let mut lines = Vec::new();
-    for (colour, entries) in [(VALIDATION, &history.validation[..]), (TEST, history.test.as_slice())] {
-        lines.push(Line { colour, look: Look::Dots, points: extremes(&points(entries, |entry| entry.spike_rate), COLUMNS) });
+    let evaluated = [(VALIDATION, Look::Dots, &history.validation[..]), (TEST, Look::Dots, history.test.as_slice())];
+    for (colour, look, entries) in [(TRAIN, Look::Line, &history.spikes[..])].into_iter().chain(evaluated) {
+        lines.push(Line { colour, look, points: extremes(&points(entries, |entry| entry.spike_rate), COLUMNS) });
     }
     let title = "Spike rate, all layers";
-    (title.into(), chart(history, title, RATE, (0.0, 1.0), lines), ["validation", "test"].map(String::from).into())
+    (title.into(), chart(history, title, RATE, (0.0, 1.0), lines), ["training", "validation", "test"].map(String::from).into())
 }
 
-/// A chart for each place where neurons spike, with a line for each layer.
+/// A chart for each place where neurons spike, with a line for each layer: of training batches, or, where none was counted, of validations.
 fn spikes(history: &History) -> Vec<Named> {
     let mut sites = BTreeMap::<&str, BTreeSet<usize>>::new();
-    for rate in history.validation.iter().flat_map(|entry| &entry.layers) {
+    let (entries, look) = match &history.spikes[..] {
+        [] => (&history.validation[..], Look::Dots),
+        spikes => (spikes, Look::Line),
+    };
+    for rate in entries.iter().flat_map(|entry| &entry.layers) {
         sites.entry(&rate.site).or_default().insert(rate.layer);
     }
     let of_site = |(site, layers): (&str, BTreeSet<usize>)| {
         let line = |&layer: &usize| {
             let rate = |entry: &Entry| entry.layers.iter().find(|rate| rate.layer == layer && rate.site == site)?.rate;
-            Line { colour: series(layer), look: Look::Dots, points: extremes(&points(&history.validation, rate), COLUMNS / 2) }
+            Line { colour: series(layer), look, points: extremes(&points(entries, rate), COLUMNS / 2) }
         };
         let title = format!("Spike rate, {}", site.replace('_', " "));
         let chart = chart(history, &title, RATE, (0.0, 1.0), layers.iter().map(line).collect());
@@ -103,7 +117,7 @@ fn chart(history: &History, title: &str, y: &'static str, bounds: (f64, f64), li
 }
 
 /// The finite values over their steps.
-fn points(entries: &[Entry], value: impl Fn(&Entry) -> Option<f64>) -> Vec<Point> {
+pub(super) fn points(entries: &[Entry], value: impl Fn(&Entry) -> Option<f64>) -> Vec<Point> {
     // Beyond what a float is, an axis makes no sense.
     let drawable = |value: &f64| value.abs() <= f64::from(f32::MAX);
     entries.iter().filter_map(|entry| Some((entry.step as f64, value(entry).filter(drawable)?))).collect()

@@ -66,6 +66,8 @@ pub(super) struct History {
     pub run: Run,
     pub train: Vec<Entry>,
     pub validation: Vec<Entry>,
+    /// Spike rates of single training batches.
+    pub spikes: Vec<Entry>,
     /// Once the run is finished.
     pub test: Option<Entry>,
     /// Spent by all processes that worked on the run.
@@ -109,8 +111,7 @@ impl History {
         let stamp: Stamp = serde_json::from_slice(line)?;
         match stamp.kind.as_str() {
             "run" => *self = History { run: serde_json::from_slice(line)?, ..History::default() },
-            "train" => self.add(serde_json::from_slice(line)?, true),
-            "validation" => self.add(serde_json::from_slice(line)?, false),
+            kind @ ("train" | "spikes" | "validation") => self.add(kind, serde_json::from_slice(line)?),
             "test" => self.test = Some(serde_json::from_slice(line)?),
             // Of a later version.
             _ => return Ok(false),
@@ -119,14 +120,18 @@ impl History {
         Ok(true)
     }
 
-    /// Adds steps of training, or a validation. Steps that are taken again replace those that were taken before.
-    fn add(&mut self, entry: Entry, trained: bool) {
+    /// Adds steps of training, the spikes of one, or a validation. Steps that are taken again replace those that were taken before.
+    fn add(&mut self, kind: &str, entry: Entry) {
         let step = entry.step;
         self.test = None;
-        // The validation of an epoch comes after the line of its last step.
-        self.validation.truncate(self.validation.partition_point(|old| old.step < step));
-        self.train.truncate(self.train.partition_point(|old| old.step < step || (old.step == step && !trained)));
-        if trained { self.train.push(entry) } else { self.validation.push(entry) }
+        // Of the lines of one step those of training come first, then its spikes, then the validation of the epoch that it ends.
+        let rank = |kind| ["train", "spikes", "validation"].iter().position(|&known| known == kind);
+        for (own, list) in [("train", &mut self.train), ("spikes", &mut self.spikes), ("validation", &mut self.validation)] {
+            list.truncate(list.partition_point(|old| old.step < step || (old.step == step && rank(own) < rank(kind))));
+            if own == kind {
+                list.push(entry.clone());
+            }
+        }
     }
 
     /// Adds the time since the line before; a resumed process starts its clock at 0.
@@ -137,7 +142,7 @@ impl History {
 
     /// The last step that is known of.
     pub fn last_step(&self) -> u64 {
-        let lists = [self.train.last(), self.validation.last(), self.test.as_ref()];
+        let lists = [self.train.last(), self.spikes.last(), self.validation.last(), self.test.as_ref()];
         lists.into_iter().flatten().map(|entry| entry.step).max().unwrap_or(0)
     }
 
@@ -151,5 +156,14 @@ impl History {
     pub fn recipe_name(&self) -> Option<String> {
         let table: toml::Table = self.run.recipe.parse().ok()?;
         Some(table.get("name")?.as_str()?.to_string())
+    }
+
+    /// Task and recipe.
+    pub fn title(&self) -> String {
+        match (self.recipe_name(), self.run.task.as_str()) {
+            (None, "") => "a run".into(),
+            (None, task) => task.into(),
+            (Some(recipe), task) => format!("{task}, {recipe}"),
+        }
     }
 }

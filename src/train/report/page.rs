@@ -14,29 +14,30 @@ const STYLE: &str = include_str!("report.css");
 
 /// The page of a run, with these drawings under their headings.
 pub(super) fn html(history: &History, pictures: &[(&str, String)]) -> Result<String> {
-    let title = match history.recipe_name() {
-        Some(recipe) => format!("{}, {recipe}", history.run.task),
-        None => history.run.task.clone(),
-    };
-    let title = escape(if title.is_empty() { "a run" } else { &title });
+    let title = escape(&history.title());
     let figures = figures(history)?;
     let sections = [
         header(&title, history),
-        section("Curves", &curves(&figures)),
+        section("Curves", &grid(&figures)),
         history.test.as_ref().map_or(String::new(), |test| section("Test", &result(test, &history.run.classes))),
         drawings(history, pictures),
         recipe(&history.run.recipe),
     ];
-    Ok(format!(
+    Ok(document(&title, &sections))
+}
+
+/// A whole page with this title and these sections, in HTML both.
+pub(super) fn document(title: &str, sections: &[String]) -> String {
+    format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><meta name=\"color-scheme\" content=\"light dark\"/>\
          <title>{title}</title><style>\n{STYLE}{}\n</style></head>\n<body><main>\n{}</main></body></html>\n",
         drawing_style(),
         sections.concat()
-    ))
+    )
 }
 
-fn section(heading: &str, content: &str) -> String {
+pub(super) fn section(heading: &str, content: &str) -> String {
     if content.is_empty() { String::new() } else { format!("<section><h2>{heading}</h2>\n{content}</section>\n") }
 }
 
@@ -75,7 +76,8 @@ fn list(facts: &[(&str, Option<String>)]) -> String {
     format!("<dl>{}</dl>\n", facts.iter().filter_map(item).collect::<String>())
 }
 
-fn curves(figures: &[Figure]) -> String {
+/// Figures beside each other.
+pub(super) fn grid(figures: &[Figure]) -> String {
     if figures.is_empty() {
         return "<p>The first numbers come after some steps.</p>".into();
     }
