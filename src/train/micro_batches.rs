@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
 use super::classify::first_not_finite;
+use super::cutter::MicroBatch;
 use super::learner::Learner;
 use super::plan::{BatchNorms, RunConfig, SpikePenalty};
 use super::process_group::{ProcessGroup, Reduce};
@@ -20,19 +21,8 @@ use super::trainer::{NOISE, StepReport, Trainer};
 use super::tree_sum::{TreeSum, cover};
 use crate::autodiff::{Gradients, Tape};
 use crate::backend::{Backend, Binary, Key, Real, Tensor};
-use crate::data::{self, Splits};
 use crate::error::{Error, Result};
 use crate::nn::{BatchStatistics, Context, Observed, Param, ParamOptions, SpikeMeter};
-
-/// One micro-batch of this process.
-pub(super) struct MicroBatch<T> {
-    /// Its number in the batch.
-    number: usize,
-    /// The place of its first sample in the batch.
-    first: usize,
-    /// Its samples, where any can be read.
-    samples: Option<T>,
-}
 
 /// What a micro-batch gives: the gradient of a parameter, or what is to be added to a running statistic. The key is the place among the
 /// learner's parameters, and which time in the pass that statistic was met.
@@ -391,52 +381,4 @@ fn other_length(what: &str) -> Error {
         "Trainer",
         format!("the processes exchange different numbers of {what}: start all of them with the same settings and data"),
     )
-}
-
-/// Cuts an epoch into batches, and these into micro-batches, of which it reads those of one process.
-pub(super) struct Cutter<S> {
-    splits: Arc<Splits<S>>,
-    run: RunConfig,
-    group: ProcessGroup,
-    /// In which this epoch visits the samples.
-    order: Vec<usize>,
-    epoch: Option<u64>,
-}
-
-impl<S> Clone for Cutter<S> {
-    fn clone(&self) -> Self {
-        Cutter {
-            splits: self.splits.clone(),
-            run: self.run.clone(),
-            group: self.group.clone(),
-            order: self.order.clone(),
-            epoch: self.epoch,
-        }
-    }
-}
-
-impl<S: Samples> Cutter<S> {
-    pub fn new(splits: Arc<Splits<S>>, run: RunConfig, group: ProcessGroup) -> Self {
-        Cutter { splits, run, group, order: Vec::new(), epoch: None }
-    }
-
-    /// This process's part of the batch of this step.
-    pub fn micro_batches(&mut self, step: u64) -> Result<Vec<MicroBatch<S::Batch>>> {
-        let set = &self.splits.train;
-        let per_epoch = self.run.steps_per_epoch(set.len());
-        let epoch = step / per_epoch;
-        if self.epoch != Some(epoch) {
-            (self.order, self.epoch) = (data::order(set.len(), self.run.seed, epoch), Some(epoch));
-        }
-        let start = (step % per_epoch) as usize * self.run.batch;
-        let indices = &self.order[start..self.order.len().min(start.saturating_add(self.run.batch))];
-        let size = self.run.micro_batch();
-        let own = self.group.own(indices.len().div_ceil(size));
-        let read = |number: usize| {
-            let first = number * size;
-            let samples = set.batch(&indices[first..indices.len().min(first + size)])?;
-            Ok(MicroBatch { number, first, samples })
-        };
-        own.map(read).collect()
-    }
 }

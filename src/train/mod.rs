@@ -34,6 +34,7 @@ pub(crate) mod classify;
 pub mod cli;
 mod communicator;
 mod console;
+mod cutter;
 #[cfg(test)]
 mod disk_faults;
 mod energy;

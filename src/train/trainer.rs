@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::classify::{Classifier, first_not_finite};
 use super::communicator::Communicator;
+use super::cutter::{Cutter, MicroBatch};
 use super::evaluate::{Evaluation, Evaluator, Watch};
 use super::feeder::Feeder;
 use super::learner::Learner;
 use super::memory;
-use super::micro_batches::{Cutter, MicroBatch};
 use super::plan::{Plan, Schedule};
 use super::process_group::{ProcessGroup, Reduce};
 use super::recipe::{self, Recipe};
