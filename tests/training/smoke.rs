@@ -68,7 +68,7 @@ fn every_task_trains_from_its_files() {
 
 #[test]
 fn drawn_pictures_need_no_files_and_path_x_trains() {
-    for (preset, length) in [("quick", 1024), ("path-x", 16_384)] {
+    for (preset, length) in [("quick", 256), ("path-x", 16_384)] {
         let mut recipe = tasks::Pathfinder.recipe(Some(preset)).unwrap().with_steps(2);
         let ssm = &mut recipe.model.block.ssm;
         (ssm.d_model, ssm.d_state, ssm.n_ssm) = (4, 4, 1);
