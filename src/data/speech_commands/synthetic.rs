@@ -65,7 +65,7 @@ const P: Sound = breathed([400.0, 900.0, 2300.0], 1000.0, 0.5, 0.03);
 const D: Sound = Sound { formants: [300.0, 1700.0, 2600.0], voice: 0.3, centre: 3500.0, noise: 0.3, seconds: 0.03 };
 const G: Sound = Sound { formants: [300.0, 1900.0, 2200.0], voice: 0.3, centre: 1800.0, noise: 0.3, seconds: 0.03 };
 
-/// The sounds of [`Classes::Ten`], in that order: down, go, left, no, off, on, right, stop, up, yes.
+/// The sounds of [`Classes::Ten`](super::Classes::Ten), in that order: down, go, left, no, off, on, right, stop, up, yes.
 const WORDS: [&[Sound]; 10] = [
     &[D, A, U, N],
     &[G, O, U],
@@ -79,7 +79,7 @@ const WORDS: [&[Sound]; 10] = [
     &[J, E, S],
 ];
 
-/// The ten words of [`Classes::Ten`], 5,500 samples in all, each spoken when a batch wants it, from a random stream of its own: sample i is
+/// The ten words of [`Classes::Ten`](super::Classes::Ten), 5,500 samples in all, each spoken when a batch wants it, from a random stream of its own: sample i is
 /// the same whatever the thread, the order and the machine's number of cores. In every part the words are equally frequent.
 ///
 /// These are no recordings: what a model learns of them says little of what it would learn of people.
