@@ -16,6 +16,10 @@ pub const CLASSES: usize = 2;
 const CONSONANTS: &[u8] = b"bdfgklmnprstvz";
 const VOWELS: &[u8] = b"aeiou";
 
+/// The most characters of a text, and the most pairs of a part: more would not fit into the memory of every machine.
+const LONGEST: usize = 1 << 20;
+const MOST_PAIRS: usize = 1 << 28;
+
 /// The most words that there are in all.
 const MOST_WORDS: usize = 10_000;
 
@@ -54,6 +58,15 @@ impl Rules {
             [("own_words", self.own_words), ("length", self.length), ("train", self.train), ("val", self.val), ("test", self.test)];
         if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
             return Err(Error::config(name, 0, "must be at least 1"));
+        }
+        let most = [
+            ("length", self.length, LONGEST),
+            ("train", self.train, MOST_PAIRS),
+            ("val", self.val, MOST_PAIRS),
+            ("test", self.test, MOST_PAIRS),
+        ];
+        if let Some((name, count, most)) = most.into_iter().find(|&(_, count, most)| count > most) {
+            return Err(Error::config(name, count, format!("must be at most {most}")));
         }
         let words = self.subjects.saturating_mul(self.own_words).saturating_add(self.shared_words);
         if words > MOST_WORDS {

@@ -11,21 +11,21 @@ use std::time::Instant;
 use sysinfo::{CpuRefreshKind, RefreshKind};
 
 use super::console::{complain, print};
+use super::inputs::{fetch_in, load_in, shared_archive, shared_recipe};
 use super::interrupt::Idle;
 use super::launch::Launched;
+use super::messages::{
+    class_names, complain_of, print_classes, print_confusion, print_result, say_end, say_header, say_traffic, say_what_is_kept,
+};
 use super::process_group::{self, ProcessGroup};
 use super::tasks::typed;
 use super::{
-    Alone, Command, Communicator, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, Reduce, Sample,
-    StepReport, Task, Trainer, energy, fit, interrupt, load_weights, memory, pictures, progress, report, seeds,
+    Alone, Command, Communicator, Ending, Evaluation, Evaluator, FitOptions, Flags, OnBackend, Origin, Output, Recipe, Sample, StepReport,
+    Task, Trainer, fit, interrupt, load_weights, memory, pictures, progress, report, seeds,
 };
 use crate::backend::{Backend, Key, SpikeMode};
-#[cfg(feature = "download")]
-use crate::data::download;
-use crate::data::{Dataset, Faults, Splits};
 use crate::error::{Error, Result};
-use crate::nn::store::Archive;
-use crate::nn::{Model, Module};
+use crate::nn::Model;
 
 pub use super::outcome::{Errors, Outcome, SeedRun, Summary, Sweep};
 pub use super::spread::Spread;
@@ -259,72 +259,6 @@ fn options(flags: &Flags) -> FitOptions {
     FitOptions { quiet, checkpoint_every, rates_every, report_every, ..FitOptions::default() }
 }
 
-/// Says what was reached, beside what needs no model, and where there is more to see.
-fn say_end(summary: &Summary, output: Option<&Output>) {
-    let Summary { test, majority, errors, .. } = summary;
-    complain(&match errors {
-        Some(Errors { rmse, mean_rmse }) => {
-            format!("test rmse {rmse:.4}; whoever always says the mean of the training set has {mean_rmse:.4}")
-        }
-        None => format!("test accuracy {:.4}; whoever always says the most common class has {majority:.4}", test.metric),
-    });
-    let Some(output) = output else { return complain("nothing was kept: --out DIR keeps the weights, the curves and a report") };
-    complain(&format!("curves and spikes: {}", output.dir().join("report.html").display()));
-    let best = output.best();
-    let weights = if best.exists() { best } else { output.checkpoint() };
-    complain(&format!("weights, for --predict and --eval-only: --checkpoint {}", weights.display()));
-}
-
-/// The recipe of the first process. Where nobody says into how many micro-batches a new run's batches are cut, each process gets one.
-fn shared_recipe(task: &dyn Task, flags: &Flags, group: &ProcessGroup) -> Result<Recipe> {
-    if group.is_alone() {
-        return flags.recipe(task);
-    }
-    let own = || {
-        let mut recipe = flags.recipe(task)?;
-        if flags.accumulate.is_none() && !flags.resume && flags.checkpoint.is_none() && recipe.run.accumulate == 1 {
-            recipe.run.accumulate = group.size().min(recipe.run.batch);
-        }
-        recipe.to_toml().map(String::into_bytes)
-    };
-    Recipe::parse(&String::from_utf8_lossy(&group.first_says(own)?), "the first process's recipe")
-}
-
-/// What the file of the first process holds: the others need not see its disk.
-fn shared_archive(path: &Path, group: &ProcessGroup) -> Result<Archive> {
-    if group.is_alone() {
-        return Archive::read(path);
-    }
-    let bytes = group.first_says(|| std::fs::read(path).map_err(|error| Error::io("read", path, error)))?;
-    group.agree(Archive::parse(&bytes, path))
-}
-
-/// Fetches the data where that is asked for: the first process does, and then the others find them, or fetch their own where they see another
-/// disk. False where one was stopped.
-fn fetch_in(task: &dyn Task, recipe: &Recipe, flags: &Flags, stop: &AtomicBool, group: &ProcessGroup) -> Result<bool> {
-    let first = if group.is_first() { fetch(task, recipe, flags, stop) } else { Ok(true) };
-    let first = group.agree(first)?;
-    let others = if group.is_first() { Ok(first) } else { fetch(task, recipe, flags, stop) };
-    let stopped = !group.agree(others)?;
-    group.any(stopped).map(|stopped| !stopped)
-}
-
-/// Reads the data, each process its own. Where they are to be made, the first process makes them, and then the others find them, or make their own
-/// where they see another disk.
-fn load_in(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults, group: &ProcessGroup) -> Result<Splits> {
-    let made = || task.generates(recipe, flags.data.as_deref()).map(|what| what.is_some());
-    let made = group.agree(if group.is_first() { made() } else { Ok(false) })?;
-    if !group.any(made)? {
-        return group.agree(load(task, recipe, flags, faults));
-    }
-    let first = if group.is_first() { load(task, recipe, flags, faults).map(Some) } else { Ok(None) };
-    let own = match group.agree(first)? {
-        Some(splits) => Ok(splits),
-        None => load(task, recipe, flags, faults),
-    };
-    group.agree(own)
-}
-
 /// A process's share of this machine's processors, where other processes of the run are on it.
 fn share_of_processors(local_processes: usize) -> Option<usize> {
     if local_processes < 2 {
@@ -336,18 +270,6 @@ fn share_of_processors(local_processes: usize) -> Option<usize> {
     Some(allowed.min((all / local_processes).max(1)))
 }
 
-/// Says how much the processes have told each other.
-fn say_traffic<B: Backend>(trainer: &Trainer<B>, before: u64, steps_before: u64, flags: &Flags) {
-    let steps = trainer.steps_done().saturating_sub(steps_before);
-    if !flags.quiet && !trainer.group.is_alone() && steps > 0 {
-        let kilobytes = (trainer.bytes_sent() - before) as f64 / steps as f64 / 1e3;
-        complain(&format!(
-            "this process has sent {kilobytes:.1} kB a step to the {} others, validations included",
-            trainer.group.size() - 1
-        ));
-    }
-}
-
 /// Opens the folder of a run.
 fn open(dir: &Path, flags: &Flags) -> Result<Output> {
     let output = match (flags.resume, flags.overwrite) {
@@ -356,13 +278,6 @@ fn open(dir: &Path, flags: &Flags) -> Result<Output> {
         (false, false) => Output::create(dir),
     }?;
     Ok(if flags.tensorboard { output.with_tensorboard() } else { output })
-}
-
-/// Says from where a run that has failed can go on.
-fn say_what_is_kept(output: Option<&Output>) {
-    if let Some((output, step)) = output.and_then(|output| Some((output, output.saved()?))) {
-        complain(&format!("the checkpoint of step {step} is kept: {}", output.checkpoint().display()));
-    }
 }
 
 /// Draws the pictures of a run and writes its report. None of them is worth a failure.
@@ -444,78 +359,6 @@ fn predict<B: Backend>(
     print_classes(&found, &class_names(task, &recipe, &set), out).map(|()| Outcome::Predicted)
 }
 
-/// Prints all classes of a sample, the most probable first; of several samples, their numbers and that class alone.
-fn print_classes(found: &[Vec<f64>], names: &[String], out: &mut dyn Write) -> Result<()> {
-    for (number, probabilities) in found.iter().enumerate() {
-        let mut classes: Vec<(usize, f64)> = probabilities.iter().copied().enumerate().collect();
-        classes.sort_by(|a, b| b.1.total_cmp(&a.1));
-        if found.len() > 1 {
-            classes.truncate(1);
-        }
-        for (class, probability) in classes {
-            let name = names.get(class).map_or("?", String::as_str);
-            print(out, &if found.len() > 1 { format!("{number} {probability:.4} {name}") } else { format!("{probability:.4} {name}") })?;
-        }
-    }
-    Ok(())
-}
-
-/// What the classes are called: by the data, or else by the task.
-fn class_names(task: &dyn Task, recipe: &Recipe, set: &Dataset) -> Vec<String> {
-    if set.class_names().is_empty() { task.class_names(recipe) } else { set.class_names().to_vec() }
-}
-
-/// Prints which classes were taken for which others, where there are classes.
-fn print_confusion<B: Backend>(task: &dyn Task, trainer: &Trainer<B>, test: &Evaluation, out: &mut dyn Write) -> Result<()> {
-    if test.confusion.is_empty() {
-        return Ok(());
-    }
-    print(out, &confusion(&test.confusion, &class_names(task, trainer.recipe(), &trainer.splits().train)))
-}
-
-/// Reads or generates the data.
-fn load(task: &dyn Task, recipe: &Recipe, flags: &Flags, faults: &Faults) -> Result<Splits> {
-    let dir = flags.data.as_deref();
-    if let Some(what) = task.generates(recipe, dir)?
-        // Files in someone's folder are always told of.
-        && (dir.is_some() || !flags.quiet)
-    {
-        complain(&what);
-    }
-    task.load(recipe, dir, faults)
-}
-
-/// Fetches the data where that is asked for; false where it was stopped.
-#[cfg(feature = "download")]
-fn fetch(task: &dyn Task, recipe: &Recipe, flags: &Flags, stop: &AtomicBool) -> Result<bool> {
-    if let (true, Some(dir)) = (flags.download, &flags.data) {
-        let none = || Error::config("--download", task.name(), "there is no archive of these data: leave it out");
-        let set = task.archive(recipe).ok_or_else(none)?;
-        let options = download::Options { url: flags.data_url.clone(), ..download::Options::default() };
-        let bars = progress::Download::new(flags.quiet);
-        let fetched = download::fetch(&set, dir, &options, &|event| bars.show(event), stop).map_err(with_flags)?;
-        return Ok(fetched != download::Fetched::Stopped);
-    }
-    Ok(true)
-}
-
-/// This build fetches nothing, and refuses the flag.
-#[cfg(not(feature = "download"))]
-fn fetch(_: &dyn Task, _: &Recipe, _: &Flags, _: &AtomicBool) -> Result<bool> {
-    Ok(true)
-}
-
-/// The error of a fetch in the words of the command line: its arguments are flags here.
-#[cfg(feature = "download")]
-fn with_flags(error: Error) -> Error {
-    match error {
-        Error::Config { name: "url", value, help } => Error::config("--data-url", value, help),
-        Error::Config { name: "dir", value, help } => Error::config("--data", value, help),
-        Error::Network { url, help } => Error::network(url, help.replace("`url`", "--data-url")),
-        other => other,
-    }
-}
-
 /// Evaluates on the test set, as the flags say.
 fn test_set<B: Backend>(trainer: &Trainer<B>, flags: &Flags, stop: &AtomicBool) -> Result<Option<Evaluation>> {
     let bar = progress::Evaluation::test(flags.quiet);
@@ -535,77 +378,6 @@ fn summarize<B: Backend>(trainer: &Trainer<B>, (steps, recent): (u64, Option<Ste
         test,
         majority: trainer.splits().test.majority(),
         seconds: started.elapsed().as_secs_f64(),
-    }
-}
-
-/// Prints the energy, if wanted, and the result line.
-fn print_result<B: Backend>(trainer: &Trainer<B>, flags: &Flags, summary: &Summary, out: &mut dyn Write) -> Result<()> {
-    if flags.energy {
-        print(out, &energy::Table::new(trainer.model().config(), &summary.test.layers).to_string())?;
-    }
-    print(out, &summary.to_string())
-}
-
-/// The confusion matrix: a row for each true class, a column for each class that was taken for it.
-fn confusion(counts: &[Vec<u64>], names: &[String]) -> String {
-    let name = |class: usize| names.get(class).map_or("?", String::as_str);
-    let width = counts.iter().flatten().map(|count| count.to_string().len()).chain((0..counts.len()).map(|class| name(class).len()));
-    let width = width.max().unwrap_or(0) + 1;
-    let head: String = (0..counts.len()).map(|class| format!("{:>width$}", name(class))).collect();
-    let row = |(class, row): (usize, &Vec<u64>)| {
-        let cells: String = row.iter().map(|count| format!("{count:>width$}")).collect();
-        format!("\n{:>width$}{cells}", name(class))
-    };
-    let rows: String = counts.iter().enumerate().map(row).collect();
-    format!("true classes in rows, what they were taken for in columns:\n{}{head}{rows}", " ".repeat(width))
-}
-
-/// Says which samples were left out.
-fn complain_of(faults: &Faults) {
-    const SHOWN: usize = 10;
-    if faults.count() == 0 {
-        return;
-    }
-    complain(&format!("{} bad samples were left out:", faults.count()));
-    faults.reports(SHOWN).iter().for_each(|report| complain(&format!("  {report}")));
-    if faults.count() > SHOWN {
-        complain("  ..");
-    }
-}
-
-/// Says what is about to be trained, or was.
-fn say_header<B: Backend>(backend: &B, trainer: &Trainer<B>, steps_done: u64, flags: &Flags) {
-    if flags.quiet {
-        return;
-    }
-    let sets = trainer.splits();
-    complain(&format!(
-        "{} {} on {}: {} parameters; {} training, {} validation, {} test samples; {} of {} steps done",
-        trainer.task(),
-        trainer.recipe().name,
-        backend.name(),
-        trainer.model().num_parameters(),
-        sets.train.len(),
-        sets.val.len(),
-        sets.test.len(),
-        steps_done,
-        trainer.steps_total()
-    ));
-    let (processes, micro_batches) = (trainer.group.size(), trainer.plan.run.batch.div_ceil(trainer.plan.run.micro_batch()));
-    if processes > 1 {
-        let how = match trainer.group.reduce {
-            Reduce::Fixed => format!("the bits of one process with --accumulate {}", trainer.plan.run.accumulate),
-            Reduce::Fast => "sums in any order".into(),
-        };
-        complain(&format!("{processes} processes, {micro_batches} micro-batches a step; {how}"));
-    }
-    if processes > micro_batches {
-        complain(&format!("{} processes train nothing: with --accumulate, a new run has more micro-batches", processes - micro_batches));
-    }
-    let reading = sets.train.reading();
-    if !reading.is_empty() {
-        let known: Vec<String> = reading.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        complain(&format!("data as they were read: {}", known.join(" ")));
     }
 }
 

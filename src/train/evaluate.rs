@@ -150,7 +150,7 @@ impl<B: Backend, L: Learner<B>> Evaluator<'_, B, L> {
             }
         }
         if tally.seen == 0.0 {
-            return Err(Error::value("Evaluator", "no sample of the data set can be read: leave --skip-bad out to see the first error"));
+            return Err(nothing_read());
         }
         let meter = merged(group, &meter)?;
         Ok(Some(Evaluation {
@@ -280,26 +280,37 @@ impl<B: Backend> Evaluator<'_, B> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn votes(&self, set: &Dataset, key: Key, passes: u64) -> Result<Option<Vec<f64>>> {
+        if passes == 0 {
+            return Err(Error::config("passes", 0, "must be at least 1"));
+        }
         if set.is_empty() {
             return Err(Error::value("Evaluator", "the data set is empty: there is nothing to evaluate"));
         }
         if set.scale().is_some() {
             return Err(Error::value("Evaluator", "passes vote for classes, and these data have numbers to find: leave --votes out"));
         }
-        let (mut right, mut seen) = (vec![0u64; passes as usize], 0);
+        // By pass; it grows with them, for any number may be asked for.
+        let (mut right, mut seen) = (Vec::<u64>::new(), 0);
         let indices: Vec<usize> = (0..set.len()).collect();
         for (number, indices) in indices.chunks(self.batch.max(1)).enumerate() {
             let Some(batch) = Samples::batch(set, indices)? else { continue };
             let mut sums = vec![vec![0.0; set.classes()]; batch.labels.len()];
-            for (right, pass) in right.iter_mut().zip(0..) {
+            for pass in 0..passes {
                 if self.stop.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
                 let found = self.probabilities(&batch, key.fold(pass).fold(number as u64))?;
                 sums.iter_mut().zip(found).for_each(|(sums, found)| sums.iter_mut().zip(found).for_each(|(sum, found)| *sum += found));
-                *right += sums.iter().zip(&batch.labels).filter(|(sums, label)| largest(sums) == **label).count() as u64;
+                let found = sums.iter().zip(&batch.labels).filter(|(sums, label)| largest(sums) == **label).count() as u64;
+                match right.get_mut(pass as usize) {
+                    Some(right) => *right += found,
+                    None => right.push(found),
+                }
             }
             seen += batch.labels.len();
+        }
+        if seen == 0 {
+            return Err(nothing_read());
         }
         Ok(Some(right.into_iter().map(|right| right as f64 / seen as f64).collect()))
     }
@@ -310,6 +321,10 @@ impl<B: Backend> Evaluator<'_, B> {
         let logits = logits(self.model, &self.context(&tape, key), batch)?;
         Ok(scores(self.backend, self.model, &logits)?.iter().map(|logits| softmax(logits)).collect())
     }
+}
+
+fn nothing_read() -> Error {
+    Error::value("Evaluator", "no sample of the data set can be read: leave --skip-bad out to see the first error")
 }
 
 fn softmax(logits: &[f64]) -> Vec<f64> {

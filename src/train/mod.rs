@@ -42,12 +42,14 @@ mod evaluate;
 mod feeder;
 mod fit;
 mod flags;
+mod inputs;
 pub mod interrupt;
 mod launch;
 mod learner;
 mod lock;
 mod loss;
 mod memory;
+mod messages;
 mod metrics;
 mod micro_batches;
 #[cfg(feature = "mpi")]

@@ -9,6 +9,7 @@ use std::path::Path;
 use pspikessm::data::{Dataset, Splits};
 use pspikessm::error::{Error, Result};
 use pspikessm::train::Task;
+use tempfile::TempDir;
 
 /// CRC-32 from its definition, bit by bit.
 pub fn crc32(bytes: &[u8]) -> u32 {
@@ -138,4 +139,15 @@ pub fn pushed(task: &dyn Task, preset: &str, encoding: pspikessm::data::Encoding
     let mut set = Dataset::new(encoding, 10).unwrap();
     task.push(&task.recipe(Some(preset)).unwrap(), pspikessm::train::Sample::Given(&path), &mut set).unwrap();
     sample(&set, 0).0
+}
+
+/// A folder with these files.
+pub fn folder<N: AsRef<Path>, T: AsRef<[u8]>>(files: &[(N, T)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    dir
 }

@@ -1,6 +1,5 @@
 //! Data of one's own: what is found in a folder, every format whole and broken, the parts that are drawn, and what is standardised by what.
 
-use std::fs;
 use std::path::Path;
 
 use crate::files::*;
@@ -9,20 +8,8 @@ use proptest::test_runner::RngSeed;
 use pspikessm::data::own::{self, Kind, Options, SPARED};
 use pspikessm::data::{Dataset, Encoding, Faults, Splits};
 use pspikessm::error::{Error, Result};
-use tempfile::TempDir;
 
 // ---- Folders ----
-
-/// A folder with these files.
-fn folder<T: AsRef<[u8]>>(files: &[(&str, T)]) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in files {
-        let path = dir.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-    dir
-}
 
 fn load_as<T: AsRef<[u8]>>(files: &[(&str, T)], regression: bool) -> Result<Splits> {
     let options = Options { regression, differences: false, ..Options::default() };

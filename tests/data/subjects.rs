@@ -77,7 +77,7 @@ fn a_pair_is_the_same_whatever_the_size_of_the_training_set() {
 
 #[test]
 fn rules_that_make_no_sense_are_refused() {
-    let cases: [(&str, Rules); 8] = [
+    let cases: [(&str, Rules); 10] = [
         ("subjects", Rules { subjects: 1, ..rules() }),
         ("own_words", Rules { own_words: 0, ..rules() }),
         ("own_words", Rules { own_words: usize::MAX, ..rules() }),
@@ -86,6 +86,8 @@ fn rules_that_make_no_sense_are_refused() {
         ("shared_words", Rules { shared_words: 0, ..rules() }),
         ("length", Rules { length: 0, ..rules() }),
         ("val", Rules { val: 0, ..rules() }),
+        ("length", Rules { length: usize::MAX, ..rules() }),
+        ("test", Rules { test: usize::MAX, ..rules() }),
     ];
     for (name, rules) in cases {
         let said = subjects::generate(&rules, 0).unwrap_err().to_string();

@@ -70,7 +70,9 @@ fn votes_are_counted_as_passes_and_predictions_are() {
     }
     let halted = halt();
     assert_eq!(Evaluator { stop: &halted, ..evaluator(4) }.votes(set, key, 1).unwrap(), None);
-    assert!(evaluator(4).votes(&set.subset(&[]).unwrap(), key, 1).is_err());
+    assert!(evaluator(4).votes(&set.subset(&[]).unwrap(), key, 1).is_err() && evaluator(4).votes(set, key, 0).is_err());
+    // As many passes as are asked for are counted while they run, not before.
+    assert_eq!(Evaluator { stop: &halted, ..evaluator(4) }.votes(set, key, u64::MAX).unwrap(), None);
 }
 
 /// A trained model on the CPU, and how it is evaluated.

@@ -4,6 +4,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/files.rs"]
+mod files;
 #[path = "../common/runs.rs"]
 mod runs;
 #[path = "../common/sets.rs"]

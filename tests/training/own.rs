@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use crate::files::folder;
 use crate::runs::{changed, figures, flags, go, mentions, metrics, printed, run_error};
 use pspikessm::backend::{Cpu, Key};
 use pspikessm::data::{Dataset, Faults, Splits, TargetScale};
@@ -12,17 +13,6 @@ use pspikessm::train::{Ending, Event, FitOptions, Loss, Origin, Output, Recipe, 
 use tempfile::TempDir;
 
 const SMALL: &str = "--quiet --steps 6 --batch-size 4 --eval-passes 2 --set model.block.ssm.d_model=4 --set model.block.ssm.d_state=2";
-
-/// A folder with these files.
-fn folder(files: &[(String, Vec<u8>)]) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in files {
-        let path = dir.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-    dir
-}
 
 /// Trains on a folder; where the run is written to, and what it prints.
 fn train(data: &TempDir, more: &str) -> (PathBuf, String) {

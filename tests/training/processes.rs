@@ -92,6 +92,13 @@ fn a_causal_block_that_is_normalised_before_and_drops_gives_the_bits_of_one_proc
     the_bits_of_one("causal", &causal, &splits());
 }
 
+/// Eight different sequences of one length: their parts are padded as the whole batch is.
+fn of_one_length() -> Dataset {
+    let mut set = Dataset::tokens(Vocabulary::new(["a", "b"]).unwrap(), 2);
+    (0..8u8).for_each(|i| set.push_tokens(&[3, 4, 3 + i % 2, 3 + i / 2 % 2, 3 + i / 4], usize::from(i % 2)).unwrap());
+    set
+}
+
 #[test]
 fn batch_norms_that_see_the_whole_batch_give_the_bits_of_one_process() {
     let synchronised = |r: &mut Recipe| r.run.batch_norm = BatchNorms::Synchronised;
@@ -172,9 +179,7 @@ fn a_micro_batch_draws_the_random_numbers_of_the_whole_batch() {
 
 #[test]
 fn batch_norms_that_see_the_whole_batch_do_what_they_do_on_it() {
-    // Sequences of one length: the parts are padded as the batch is.
-    let mut same = Dataset::tokens(Vocabulary::new(["a", "b"]).unwrap(), 2);
-    (0..8u8).for_each(|i| same.push_tokens(&[3, 4, 3 + i % 2, 3 + i / 2 % 2, 3 + i / 4], usize::from(i % 2)).unwrap());
+    let same = of_one_length();
     for prenorm in [false, true] {
         let run = |accumulate: usize| {
             let recipe = changed(recipe(6), |r| {
@@ -203,8 +208,7 @@ fn batch_norms_that_see_the_whole_batch_do_what_they_do_on_it() {
 fn running_statistics_move_once_a_step_by_the_mean_over_the_micro_batches() {
     // What enters the first norm of a prenorm block does not depend on any norm: the mean of the parts' means is the batch's, of equal parts
     // and sequences of one length.
-    let mut same = Dataset::tokens(Vocabulary::new(["a", "b"]).unwrap(), 2);
-    (0..8u8).for_each(|i| same.push_tokens(&[3, 4, 3 + i % 2, 3 + i / 2 % 2, 3 + i / 4], usize::from(i % 2)).unwrap());
+    let same = of_one_length();
     let after = |accumulate: usize| {
         let prenorm = changed(recipe(6), |r| (r.run.batch, r.run.accumulate, r.model.block.prenorm) = (8, accumulate, true));
         let mut trainer: Trainer<Cpu<f64>> =
