@@ -394,6 +394,31 @@ fn a_single_file_is_enough_and_two_samples_are_the_least() {
         assert_eq!((splits.train.reading()["test"].as_str(), splits.train.reading()["validation"].as_str()), ("drawn", "training"));
     }
     refused(&[("mine.csv", "a,1,2\n")], &["too few samples"]);
+    refused(&[("mine.csv", "a,1,2\nb,3,4\n")], &["too few samples", "two of a class"]);
+}
+
+#[test]
+fn a_class_never_loses_its_only_sample_to_the_test() {
+    let rows = ["one\ta\n", "two\tb\n", "three\ta\n", "four\tc\n"];
+    for turn in 0..rows.len() {
+        let text: String = ["text\tlabel\n"].into_iter().chain((0..rows.len()).map(|row| rows[(row + turn) % rows.len()])).collect();
+        for seed in 0..8 {
+            let dir = folder(&[("mine.tsv", &text)]);
+            let splits = own::load(dir.path(), Options { seed, ..Options::default() }, &Faults::refused()).unwrap();
+            assert_eq!((splits.train.len(), splits.test.labels(), splits.train.class_names().len()), (3, &[0][..], 3));
+        }
+    }
+}
+
+#[test]
+fn a_part_of_which_nothing_can_be_used_is_refused_even_where_bad_samples_are_left_out() {
+    for part in ["test", "validation"] {
+        let mut files =
+            vec![("a_TRAIN.csv", "a,1,2\nb,3,4\n".to_string()), ("a_TEST.csv", "a,1,2\n".into()), ("a_VALIDATION.csv", "b,1,2\n".into())];
+        files.iter_mut().filter(|(name, _)| name.to_lowercase().contains(part)).for_each(|(_, rows)| *rows = "c,1,2\n".into());
+        let error = own::load(folder(&files).path(), Options::default(), &Faults::skipped()).unwrap_err().to_string();
+        assert!(error.contains(&format!("no sample in the {part} part")), "{error}");
+    }
 }
 
 // ---- Parts and statistics ----

@@ -20,7 +20,10 @@ type B = Cpu<f64>;
 #[test]
 fn every_parameter_is_in_its_recipe_group() {
     let cpu = Cpu::<f32>::new();
-    for task in tasks::ALL {
+    // One's own data are not the paper's.
+    let papers: Vec<_> = tasks::ALL.iter().filter(|task| task.name() != "classify").collect();
+    assert_eq!(papers.len(), 7);
+    for task in papers {
         let block = task.recipe(Some("paper")).unwrap().model.block;
         let lr_for_all = block.ssm.lr_for_all;
         let config = ModelConfig::new(Encoder::Tokens(18), block, 10).layers(2).retrieval(task.name() == "retrieval");

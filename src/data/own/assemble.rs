@@ -55,10 +55,13 @@ pub(super) fn assemble<T>(
     };
     let encoding = (coder.encoding)(&train)?;
     let empty = Dataset::new(encoding, meaning.classes())?.with_about(about);
-    let make = |samples: &[Sample<T>]| meaning.set(empty.clone(), samples, coder.push, faults);
-    let train_set = make(&train)?;
-    let val = val.map_or_else(|| Ok(train_set.clone()), |val| make(&val))?;
-    Ok(Splits { val, test: make(&test)?, train: train_set })
+    let make = |part: &str, samples: &[Sample<T>]| {
+        let set = meaning.set(empty.clone(), samples, coder.push, faults)?;
+        split::filled(part, set.len()).map(|()| set)
+    };
+    let train_set = make("training", &train)?;
+    let val = val.map_or_else(|| Ok(train_set.clone()), |val| make("validation", &val))?;
+    Ok(Splits { val, test: make("test", &test)?, train: train_set })
 }
 
 impl Meaning {

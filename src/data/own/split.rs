@@ -31,11 +31,16 @@ pub(super) fn complete<T>(parts: Parts<Vec<Sample<T>>>, options: Options) -> Res
         None if train.len() >= SPARED => (Some(hold_out(&mut train, VALIDATION, 1, options)?), given(false)),
         None => (None, "training".into()),
     };
-    let sizes = [("training", train.len()), ("validation", val.as_ref().map_or(1, Vec::len)), ("test", test.len())];
-    if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-        return Err(Error::value(OP, format!("there is no sample in the {name} part that can be read: add some")));
-    }
+    filled("training", train.len())?;
     Ok(Drawn { train, val, test, how: [("test", test_how), ("validation", val_how)] })
+}
+
+/// Refuses a part without a sample.
+pub(super) fn filled(part: &str, samples: usize) -> Result<()> {
+    match samples {
+        0 => Err(Error::value(OP, format!("there is no sample in the {part} part that can be read: add some"))),
+        _ => Ok(()),
+    }
 }
 
 /// Takes one of `share` samples of each class out of `samples`, rounded, at least one in all; `stage` tells two draws from each other.
@@ -50,15 +55,20 @@ fn hold_out<T>(samples: &mut Vec<Sample<T>>, share: usize, stage: u64, options: 
         let count = (numbers.len() + share / 2) / share;
         order[..count].iter().for_each(|&place| held[numbers[place]] = true);
     }
-    if !held.contains(&true) && samples.len() > 1 {
-        // Every class is too small to spare its share.
-        held[permutation(&mut stream(options.seed, Purpose::OwnSplit, stage << 32 | u64::from(u32::MAX)), samples.len())[0]] = true;
+    if !held.contains(&true) {
+        // Every class is too small to spare its share: one sample goes, and not the last of its class.
+        let spare: Vec<usize> = classes.values().filter(|numbers| numbers.len() > 1).flatten().copied().collect();
+        let order = permutation(&mut stream(options.seed, Purpose::OwnSplit, stage << 32 | u64::from(u32::MAX)), spare.len());
+        order.first().into_iter().for_each(|&place| held[spare[place]] = true);
     }
     let (out, kept): (Vec<_>, Vec<_>) = std::mem::take(samples).into_iter().zip(held).partition(|(_, held)| *held);
     *samples = kept.into_iter().map(|(sample, _)| sample).collect();
     let out: Vec<Sample<T>> = out.into_iter().map(|(sample, _)| sample).collect();
-    match samples.is_empty() || out.is_empty() {
-        true => Err(Error::value(OP, "there are too few samples to draw a test from: give two at least, or a part that is called test")),
+    match out.is_empty() {
+        true => Err(Error::value(
+            OP,
+            "there are too few samples to draw a test from: give two of a class at least, or a part that is called test",
+        )),
         false => Ok(out),
     }
 }
