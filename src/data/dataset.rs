@@ -467,6 +467,18 @@ impl Dataset {
         }
     }
 
+    /// Bytes of memory that the samples take, with what is held in reserve for more; of remote ones, what finds them.
+    pub fn bytes(&self) -> usize {
+        let samples = match &self.store {
+            Store::Bytes(bytes) => bytes.capacity(),
+            Store::Ids(ids) => size_of::<u32>() * ids.capacity(),
+            Store::Values(values) => size_of::<f32>() * values.capacity(),
+            Store::Remote { numbers, .. } => size_of::<usize>() * numbers.capacity(),
+        };
+        let places = [&self.ends, &self.rows, &self.labels].map(|numbers| size_of::<usize>() * numbers.capacity());
+        samples + places.iter().sum::<usize>() + size_of::<f64>() * self.targets.capacity()
+    }
+
     /// The number of time steps of the longest sequence; 0 where there is none.
     pub fn longest(&self) -> usize {
         match &self.store {

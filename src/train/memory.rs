@@ -6,7 +6,7 @@ use sysinfo::System;
 
 use super::Recipe;
 use crate::backend::Cpu;
-use crate::data::Dataset;
+use crate::data::{Dataset, Splits};
 use crate::error::{Error, Result};
 use crate::nn::UpdateRule;
 
@@ -20,11 +20,21 @@ struct Data<'a> {
     samples: usize,
     /// Time steps of the longest sample.
     longest: usize,
+    /// Bytes that the samples of all parts take already.
+    bytes: usize,
+}
+
+impl<'a> Data<'a> {
+    fn of(set: &'a Dataset, bytes: usize) -> Self {
+        Data { set, samples: set.len(), longest: set.longest(), bytes }
+    }
 }
 
 /// Bytes, in numbers that do not overflow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Needs {
+    /// The samples.
+    data: f64,
     parameters: f64,
     /// What the optimiser remembers.
     optimizer: f64,
@@ -34,36 +44,38 @@ struct Needs {
 
 impl Needs {
     fn total(self) -> f64 {
-        self.parameters + self.optimizer + self.step
+        self.data + self.parameters + self.optimizer + self.step
     }
 
     /// Of a training run.
     fn of_training(recipe: &Recipe, data: Data<'_>) -> Self {
-        let Needs { parameters, .. } = Self::of_model(recipe, data);
+        let model = Self::of_model(recipe, data);
+        let parameters = model.parameters;
         let sequences =
             recipe.run.batch.min(data.samples).div_ceil(recipe.run.accumulate) as f64 * if data.set.is_paired() { 2.0 } else { 1.0 };
         let slots = UpdateRule::<Cpu<f32>>::slots(&recipe.optimizer).len() as f64;
         let block = sequences * data.longest as f64 * recipe.model.block.ssm.d_model as f64 * BYTES;
-        Needs { parameters, optimizer: slots * parameters, step: parameters.max(block * recipe.model.layers as f64) }
+        Needs { optimizer: slots * parameters, step: parameters.max(block * recipe.model.layers as f64), ..model }
     }
 
     /// Of a model that only answers.
     fn of_model(recipe: &Recipe, data: Data<'_>) -> Self {
-        Needs { parameters: recipe.model_for(data.set).least_values() * BYTES, optimizer: 0.0, step: 0.0 }
+        Needs { data: data.bytes as f64, parameters: recipe.model_for(data.set).least_values() * BYTES, optimizer: 0.0, step: 0.0 }
     }
 }
 
-/// Refuses a training run on `train` that this machine has no memory for; where the device has memory of its own, what a step computes is
+/// Refuses a training run on these parts that this machine has no memory for; where the device has memory of its own, what a step computes is
 /// not counted.
 ///
 /// # Errors
 /// [`Error::Config`] with the field of the recipe that asks for the most.
-pub(super) fn check_training(recipe: &Recipe, train: &Dataset, on_host: bool) -> Result<()> {
+pub(super) fn check_training(recipe: &Recipe, splits: &Splits, on_host: bool) -> Result<()> {
     let of = |recipe: &Recipe, data: Data<'_>| {
         let needs = Needs::of_training(recipe, data);
         if on_host { needs } else { Needs { step: 0.0, ..needs } }
     };
-    check(recipe, train, of, limit())
+    let bytes = [&splits.train, &splits.val, &splits.test].map(Dataset::bytes).iter().sum();
+    check(recipe, Data::of(&splits.train, bytes), of, limit())
 }
 
 /// Refuses a model for samples as in `set` that this machine has no memory for.
@@ -71,11 +83,10 @@ pub(super) fn check_training(recipe: &Recipe, train: &Dataset, on_host: bool) ->
 /// # Errors
 /// As [`check_training`].
 pub(super) fn check_model(recipe: &Recipe, set: &Dataset) -> Result<()> {
-    check(recipe, set, Needs::of_model, limit())
+    check(recipe, Data::of(set, set.bytes()), Needs::of_model, limit())
 }
 
-fn check(recipe: &Recipe, set: &Dataset, of: impl Fn(&Recipe, Data<'_>) -> Needs, limit: Option<u64>) -> Result<()> {
-    let data = Data { set, samples: set.len(), longest: set.longest() };
+fn check(recipe: &Recipe, data: Data<'_>, of: impl Fn(&Recipe, Data<'_>) -> Needs, limit: Option<u64>) -> Result<()> {
     let (needs, limit) = (of(recipe, data), limit.unwrap_or(u64::MAX) as f64);
     if needs.total() <= limit {
         return Ok(());
@@ -84,8 +95,9 @@ fn check(recipe: &Recipe, set: &Dataset, of: impl Fn(&Recipe, Data<'_>) -> Needs
         .into_iter()
         .min_by(|(.., a), (.., b)| of(a, data).total().total_cmp(&of(b, data).total()))
         .unwrap_or(("model", 0, recipe.clone()));
-    let [total, parameters, optimizer, step, limit] = [needs.total(), needs.parameters, needs.optimizer, needs.step, limit].map(readable);
-    let parts = format!("{parameters} of parameters, {optimizer} of the optimiser, {step} of a step");
+    let [total, samples, parameters, optimizer, step, limit] =
+        [needs.total(), needs.data, needs.parameters, needs.optimizer, needs.step, limit].map(readable);
+    let parts = format!("{samples} of data, {parameters} of parameters, {optimizer} of the optimiser, {step} of a step");
     Err(Error::config(field, value, format!("needs at least {total} of memory ({parts}), and there are {limit}: choose less")))
 }
 
@@ -168,8 +180,9 @@ model.block = { norm = "batch", ssm = { d_model = 8, d_state = 4, n_ssm = 1, l_m
     #[test]
     fn what_does_not_fit_is_refused_by_the_field_that_asks_for_it() {
         let set = set();
-        let refusal =
-            |changes: &[(&str, &str)], limit| check(&recipe(changes), &set, Needs::of_training, Some(limit)).unwrap_err().to_string();
+        let refusal = |changes: &[(&str, &str)], limit| {
+            check(&recipe(changes), Data::of(&set, 0), Needs::of_training, Some(limit)).unwrap_err().to_string()
+        };
         let gigabyte = 1_000_000_000;
         let most = "9223372036854775807";
         for (key, value) in [
@@ -182,13 +195,27 @@ model.block = { norm = "batch", ssm = { d_model = 8, d_state = 4, n_ssm = 1, l_m
             assert!(text.starts_with(&format!("{key} = {value}: needs at least ")) && text.contains("there are 1.0 GB"), "{text}");
         }
         // More than the samples that there are is never computed at once.
-        assert!(check(&recipe(&[("run.batch", most)]), &set, Needs::of_training, Some(gigabyte)).is_ok());
+        assert!(check(&recipe(&[("run.batch", most)]), Data::of(&set, 0), Needs::of_training, Some(gigabyte)).is_ok());
         let step = 32 * 500 * 8 * 2 * 4;
-        let own = Needs::of_training(&recipe(&[]), Data { set: &set, samples: 100, longest: 500 });
+        let own = Needs::of_training(&recipe(&[]), Data::of(&set, 0));
         assert_eq!(own.step, step as f64);
         assert!(refusal(&[], own.total() as u64 - 1).starts_with("run.batch = 32: needs at least 1.0 MB"));
-        assert!(check(&recipe(&[]), &set, Needs::of_training, Some(own.total() as u64)).is_ok());
-        assert!(check(&recipe(&[("run.accumulate", "4")]), &set, Needs::of_training, Some(own.total() as u64 - step / 2)).is_ok());
+        assert!(check(&recipe(&[]), Data::of(&set, 0), Needs::of_training, Some(own.total() as u64)).is_ok());
+        assert!(
+            check(&recipe(&[("run.accumulate", "4")]), Data::of(&set, 0), Needs::of_training, Some(own.total() as u64 - step / 2)).is_ok()
+        );
+    }
+
+    #[test]
+    fn the_samples_count_as_what_they_take() {
+        let set = set();
+        // A byte a token; 16 bytes to find a sample, 8 for its label.
+        let least = 100 * (500 + 24);
+        assert!((least..3 * least).contains(&set.bytes()), "{}", set.bytes());
+        let (own, data) = (Needs::of_training(&recipe(&[]), Data::of(&set, 0)).total(), Data::of(&set, 1_000_000));
+        let refusal = check(&recipe(&[]), data, Needs::of_training, Some(own as u64 + 999_999)).unwrap_err().to_string();
+        assert!(refusal.contains("(1.0 MB of data, "), "{refusal}");
+        assert!(check(&recipe(&[]), data, Needs::of_training, Some(own as u64 + 1_000_000)).is_ok());
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl<B: Backend> Trainer<B> {
     pub fn new(backend: &B, task: &str, recipe: Recipe, splits: Splits) -> Result<Self> {
         recipe.check()?;
         check_filled(&splits)?;
-        memory::check_training(&recipe, &splits.train, backend.name().starts_with("cpu"))?;
+        memory::check_training(&recipe, &splits, backend.name().starts_with("cpu"))?;
         let model = Model::new(backend, Key::new(recipe.run.seed).fold(INIT), &recipe.model_for(&splits.train))?;
         let plan = recipe.plan();
         let learner = Classifier::new(model, recipe, &splits.train)?;
