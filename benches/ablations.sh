@@ -14,7 +14,7 @@ half=$("$program" "${base[@]}" --print-recipe | awk '/^steps/ { print int($3 / 2
 # The field NAME=.. of the last line of a run's output.
 field() { sed -n "s/.*[ ]$1=\([^ ]*\).*/\1/p" "$2" | tail -n 1; }
 # Mean and deviation of the numbers on the standard input.
-spread() { awk '{ s += $1; q += $1 * $1; n++ } END { m = s / n; v = n > 1 ? (q - n * m * m) / (n - 1) : 0; printf "%.4f +- %.4f", m, v > 0 ? sqrt(v) : 0 }'; }
+spread() { awk '{ s += $1; q += $1 * $1; n++ } END { m = s / n; v = n > 1 ? (q - n * m * m) / (n - 1) : 0; printf "%.3f ± %.3f", m, (v > 0 ? sqrt(v) : 0) }'; }
 
 # A row: a name, and what differs from the preset.
 row() {

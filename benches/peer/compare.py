@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""This crate against torch_baseline.py (same folder): the same work on the same machine, in turn, medians of all rounds.
+"""This crate against torch_baseline.py and jax_baseline.py (same folder): the same work on the same machine, in turn, medians of all rounds.
 
-    pip install torch numpy
-    python benches/peer/compare.py [--rounds 3] [--only models memory kernels convolutions rates threads lengths startup]
+    pip install torch numpy jax
+    python benches/peer/compare.py [--rounds 3] [--only models latency memory kernels convolutions rates threads lengths startup]
 
-Builds the benches with cargo, runs both sides alternately and prints Markdown tables. PyTorch runs `--impl fast` with its allocator
-tuned (PSSM_MALLOC=tuned), its fastest setting; memory is compared with the allocator as it comes.
+Builds the benches with cargo, runs all sides alternately and prints Markdown tables. PyTorch runs `--impl fast` with its allocator
+tuned (PSSM_MALLOC=tuned), its fastest setting, eager and by torch.compile (which needs a C++ compiler); JAX runs jitted. Memory is
+compared with the allocator as it comes.
 """
 import argparse, json, os, re, statistics, subprocess, sys, tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-MODELS = {"ListOps": ["listops"], "psMNIST": ["psmnist"], "Image (batch 4)": ["cifar", "--batch", "4"]}
+# The task and the batch.
+MODELS = {"ListOps (batch 32)": (["listops"], "32"), "psMNIST (batch 64)": (["psmnist"], "64"), "Image (batch 4)": (["cifar"], "4")}
 KERNELS = [(128, 16, 2048), (400, 64, 784), (256, 64, 16384)]
 CONVOLUTIONS = [(32, 128, 100), (32, 128, 509), (64, 400, 784), (32, 128, 1000), (32, 128, 2048), (8, 128, 4093), (8, 128, 9001), (4, 128, 16384)]
 
@@ -31,8 +33,13 @@ def run(command, **env):
     return out.stdout
 
 
-def peer(*args, malloc="tuned"):
-    return run([sys.executable, HERE / "torch_baseline.py", *args], PSSM_MALLOC=malloc)
+def peer(*args, malloc="tuned", compiled=False):
+    return run([sys.executable, HERE / "torch_baseline.py", *args], PSSM_MALLOC=malloc, PSSM_COMPILE="1" if compiled else "")
+
+
+def jax(task, batch, threads):
+    """JAX takes all the processors that it is allowed to."""
+    return run(["taskset", "-c", f"0-{int(threads) - 1}", sys.executable, HERE / "jax_baseline.py", task, batch])
 
 
 def number(pattern, text):
@@ -59,28 +66,56 @@ def versus(theirs, ours):
     return [seconds(theirs), seconds(ours), f"{theirs / ours:.1f}x"]
 
 
-def models(bench, rounds):
-    def ours(args):
+def versus_all(bench, rounds, args, batch):
+    """Seconds of a training step and of inference: PyTorch eager and compiled, JAX, this crate."""
+    def ours():
         text = run([bench["train_step"], "--task", *args])
         return [number(r"train_s=([\d.]+)", text), number(r"infer_s=([\d.]+)", text)]
 
-    def theirs(args):
-        text = peer("model", "--impl", "fast", "--task", *args)
+    def torch(compiled):
+        text = peer("model", "--impl", "fast", "--task", *args, compiled=compiled)
         return [number(r"train step: median ([\d.]+)", text), number(r"inference: median ([\d.]+)", text)]
 
-    rows = []
-    for name, args in MODELS.items():
+    def jitted():
+        text = jax(args[0], batch, args[args.index("--threads") + 1])
+        return [number(r"train ([\d.]+)", text), number(r"infer ([\d.]+)", text)]
+
+    return in_turn(rounds, lambda: torch(False), lambda: torch(True), jitted, ours)
+
+
+def beside(figures):
+    """The cells of the peers, of this crate, and of the best peer over it."""
+    *peers, own = figures
+    return [seconds(s) for s in figures] + [f"{min(peers) / own:.1f}x"]
+
+
+PEERS = ["PyTorch", "compiled", "JAX", "this crate", ""]
+
+
+def models(bench, rounds):
+    rows = [[], []]
+    for name, (args, batch) in MODELS.items():
         for threads in ("1", "2"):
-            args_ = [*args, "--threads", threads, "--steps", "3"]
-            (train, infer), (own_train, own_infer) = in_turn(rounds, lambda: theirs(args_), lambda: ours(args_))
-            rows.append([name, threads, *versus(train, own_train), *versus(infer, own_infer)])
-    table("Training step and inference", ["model", "threads", "train, PyTorch", "this crate", "", "inference, PyTorch", "this crate", ""], rows)
+            sides = versus_all(bench, rounds, [*args, "--batch", batch, "--threads", threads, "--steps", "3"], batch)
+            for part in range(2):
+                rows[part].append([name, threads, *beside([side[part] for side in sides])])
+    for title, rows in zip(("Training step", "Inference"), rows):
+        table(title, ["model", "threads", *PEERS], rows)
+
+
+def latency(bench, rounds):
+    rows = []
+    for name in ("listops", "psmnist"):
+        for threads in ("1", "2"):
+            sides = versus_all(bench, rounds, [name, "--batch", "1", "--threads", threads, "--steps", "5"], "1")
+            rows.append([name, threads, *beside([side[1] for side in sides])])
+    table("Inference of one sample", ["model", "threads", *PEERS], rows)
 
 
 def memory(bench, rounds):
     rows = []
-    for name, args in MODELS.items():
-        same = ["--task", *args, "--threads", "2", "--steps", "1"]
+    for name, (task, batch) in MODELS.items():
+        same = ["--task", *task, "--batch", batch, "--threads", "2", "--steps", "1"]
         theirs = lambda: [number(r"train step:.*peakRSS ([\d.]+)GB", peer("model", "--impl", "fast", *same, malloc=""))]
         ours = lambda: [number(r"peak_rss_mb=(\d+)", run([bench["train_step"], *same, "--only", "train"]))]
         (their,), (own,) = in_turn(1, theirs, ours)
@@ -127,8 +162,8 @@ def rates(bench, rounds):
 
 def threads(bench, rounds):
     rows = []
-    for name, args in MODELS.items():
-        command = lambda threads: [str(bench["train_step"]), "--task", *args, "--threads", threads, "--steps", "3", "--only", "train"]
+    for name, (task, batch) in MODELS.items():
+        command = lambda threads: [str(bench["train_step"]), "--task", *task, "--batch", batch, "--threads", threads, "--steps", "3", "--only", "train"]
         once = lambda threads: [number(r"train_s=([\d.]+)", run(command(threads)))]
         def pair():
             both = [subprocess.Popen(command("1"), stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -164,7 +199,7 @@ def startup(_, rounds):
 
 
 def main():
-    parts = {f.__name__: f for f in (models, memory, kernels, convolutions, rates, threads, lengths, startup)}
+    parts = {f.__name__: f for f in (models, latency, memory, kernels, convolutions, rates, threads, lengths, startup)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
