@@ -320,6 +320,33 @@ proptest! {
 }
 
 #[test]
+fn kernels_that_are_kept_are_those_of_the_parameters_as_they_are() {
+    let cpu = B::new();
+    for init in SsmInit::all() {
+        let config = SsmConfig::new(3, 6).init(init);
+        let kernel = SsmKernel::new(&cpu, Key::new(1), &config).unwrap();
+        kernel.prepare(&cpu, 20).unwrap();
+        // Of these values, and never evaluated before.
+        let fresh = |length| {
+            let fresh = SsmKernel::new(&cpu, Key::new(1), &config).unwrap();
+            kernel.parameters().iter().zip(fresh.parameters()).for_each(|((_, from), (_, to))| to.set(from.value()).unwrap());
+            kernel_values(&cpu, &fresh, length)
+        };
+        for (name, param) in kernel.parameters() {
+            for length in [20, 9] {
+                let before = kernel_values(&cpu, &kernel, length);
+                assert_eq!((kernel_values(&cpu, &kernel, length), fresh(length)), (before.clone(), before), "{name}");
+            }
+            let was = param.value();
+            param.set(cpu.binary(Binary::Mul, &was, &cpu.full(&[], 0.5).unwrap()).unwrap()).unwrap();
+            let changed = [20, 9].map(|length| kernel_values(&cpu, &kernel, length));
+            assert_eq!(changed, [20, 9].map(fresh), "{name} was halved");
+            param.set(was).unwrap();
+        }
+    }
+}
+
+#[test]
 fn l_max_sets_the_length_of_c_tilde() {
     let cpu = B::new();
     let config = SsmConfig::new(4, 8).l_max(33);

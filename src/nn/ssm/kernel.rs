@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::init::{LONGEST, SsmConfig, SsmInit, System, normals};
+use super::kept::{Kept, Origin};
 use crate::autodiff::Var;
 use crate::autodiff::ops::diag::diag_kernel;
 use crate::autodiff::ops::dplr::dplr_kernel;
@@ -48,6 +49,8 @@ struct Known<B: Backend> {
     l_kernel: Option<(u64, usize)>,
     /// The latest C~ that were derived for longer kernels, [`DERIVED`] at most.
     derived: VecDeque<Derived<B>>,
+    /// What the latest evaluations have generated.
+    kept: Kept<B>,
 }
 
 /// A C~ for kernels up to `l_kernel`.
@@ -107,7 +110,7 @@ impl<B: Backend> SsmKernel<B> {
             l_kernel: p.as_ref().map(|_| Param::full(backend, &[1], 0.0, ParamOptions::Buffer)).transpose()?,
             p: p.map(|p| make(planar(&p, m, s), &[2, rank, s, m], own)).transpose()?,
             // C is plain.
-            known: Arc::new(Mutex::new(Known { l_kernel: Some((0, 0)), derived: VecDeque::new() })),
+            known: Arc::new(Mutex::new(Known { l_kernel: Some((0, 0)), derived: VecDeque::new(), kept: Kept::default() })),
             init: config.init,
             dt_transform: config.dt_transform,
             l_max: config.l_max,
@@ -247,12 +250,33 @@ impl<B: Backend> SsmKernel<B> {
     }
 
     /// The kernels of `length`, (directions, H, length). Nothing is changed: where the stored C~ does not suffice, one that does is
-    /// derived from it.
+    /// derived from it. An evaluation keeps up to 8 MB of them for the next ones, until a parameter changes or a training pass comes.
     ///
     /// # Errors
     /// [`Error::NotDifferentiable`] where the tape records and the stored C~ does not suffice: the derived one is not trained;
     /// [`Error::Value`] where it changed since the tape first recorded it; otherwise as [`prepare`](SsmKernel::prepare).
     pub fn forward(&self, cx: &Context<'_, B>, length: usize) -> Result<Var<B>> {
+        let mut known = self.lock();
+        if cx.training || cx.tape().is_recording() {
+            known.kept.clear();
+            drop(known);
+            return self.generate(cx, length);
+        }
+        let Snapshot { versions, l_kernel, .. } = self.snapshot(cx.backend(), &mut known)?;
+        let origin = Origin { versions, l_kernel, length };
+        if let Some(kernels) = known.kept.find(&origin) {
+            return Ok(cx.tape().constant(&kernels));
+        }
+        // Outside the lock: no thread waits for another one's length. Versions never come back, so that what is generated from parameters
+        // that have changed meanwhile is never found.
+        drop(known);
+        let kernels = self.generate(cx, length)?;
+        self.lock().kept.keep(origin, kernels.value());
+        Ok(kernels)
+    }
+
+    /// The kernels of `length`, from the parameters.
+    fn generate(&self, cx: &Context<'_, B>, length: usize) -> Result<Var<B>> {
         let snapshot = match self.init {
             SsmInit::Dplr(_) if !cx.tape().is_recording() => self.sufficient(cx.backend(), length)?,
             _ => self.snapshot(cx.backend(), &mut self.lock())?,

@@ -2,6 +2,7 @@
 
 mod carry;
 mod init;
+mod kept;
 mod kernel;
 mod step;
 
