@@ -248,7 +248,8 @@ fn train<B: Backend>(
         draw(output, &trainer);
     }
     if !flags.quiet {
-        say_end(&summary, output.as_ref());
+        let best = trainer.best().map(|(epoch, _)| (epoch, epoch * trainer.steps_per_epoch() == trainer.steps_done()));
+        say_end(&summary, output.as_ref(), best);
     }
     group.agree(noted.and(printed)).map(|()| Outcome::Finished(Box::new(summary)))
 }

@@ -46,8 +46,9 @@ pub(super) fn say_header<B: Backend>(backend: &B, trainer: &Trainer<B>, steps_do
     }
 }
 
-/// Says what was reached, beside what needs no model, and where there is more to see.
-pub(super) fn say_end(summary: &Summary, output: Option<&Output>) {
+/// Says what was reached, beside what needs no model, and where there is more to see. The test was of the weights at the end, which are those
+/// of the best epoch only where the run ended with it: `best` is that epoch, and whether it was the end.
+pub(super) fn say_end(summary: &Summary, output: Option<&Output>, best: Option<(u64, bool)>) {
     let Summary { test, majority, errors, .. } = summary;
     complain(&match errors {
         Some(Errors { rmse, mean_rmse }) => {
@@ -57,9 +58,11 @@ pub(super) fn say_end(summary: &Summary, output: Option<&Output>) {
     });
     let Some(output) = output else { return complain("nothing was kept: --out DIR keeps the weights, the curves and a report") };
     complain(&format!("curves and spikes: {}", output.dir().join("report.html").display()));
-    let best = output.best();
-    let weights = if best.exists() { best } else { output.checkpoint() };
-    complain(&format!("weights, for --predict and --eval-only: --checkpoint {}", weights.display()));
+    let at_end = if best.is_some_and(|(_, is_end)| is_end) { output.best() } else { output.checkpoint() };
+    complain(&format!("weights, for --predict and --eval-only: --checkpoint {}", at_end.display()));
+    if let Some((epoch, false)) = best {
+        complain(&format!("weights of epoch {epoch}, the best in validation: --checkpoint {}", output.best().display()));
+    }
 }
 
 /// Says how much the processes have told each other.

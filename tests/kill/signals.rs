@@ -111,8 +111,13 @@ fn the_last_lines_say_what_was_reached_and_where_to_look() {
     let text = end("", Some(dir.path()));
     let accuracy = metrics(dir.path()).pop().unwrap()["accuracy"].as_f64().unwrap();
     let reached = format!("test accuracy {accuracy:.4}; whoever always says the most common class has 0.5000\n");
-    let [report, best] = ["report.html", "best.safetensors"].map(|name| dir.path().join(name).display().to_string());
-    assert!(text.contains(&reached) && text.contains(&report) && text.contains(&format!("--checkpoint {best}\n")), "{text}");
+    let in_folder = |name: &str| dir.path().join(name).display().to_string();
+    assert!(text.contains(&reached) && text.contains(&in_folder("report.html")), "{text}");
+    // What was tested are the weights at the end, and these are another epoch's than the best one's.
+    let weights = format!("--eval-only: --checkpoint {}\nweights of epoch 1, the best", in_folder("checkpoint.safetensors"));
+    assert!(text.contains(&weights) && text.ends_with(&format!("{}\n", in_folder("best.safetensors"))), "{text}");
+    let text = end("--overwrite --steps 6", Some(dir.path()));
+    assert!(text.ends_with(&format!("--eval-only: --checkpoint {}\n", in_folder("best.safetensors"))), "{text}");
     assert!(end("", None).contains("nothing was kept: --out DIR"));
     assert!(!end("--quiet", None).contains("accuracy"));
 }
