@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::communicator::{Alone, Communicator};
+use super::communicator::{Alone, Communicator, Exchange};
 use crate::error::{Error, Result};
 
 listed! {
@@ -118,17 +118,11 @@ impl ProcessGroup {
         Ok(self.communicator.all_gather(own)?.swap_remove(0))
     }
 
-    /// Everyone's bytes in the order of the processes.
-    pub fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-        self.count(own.len() * (self.size() - 1));
-        self.communicator.all_gather(own)
-    }
-
-    /// As [`Communicator::exchange`].
-    pub fn exchange(&self, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+    /// As [`Communicator::begin_exchange`].
+    pub fn begin_exchange(&self, messages: Vec<Vec<u8>>, lengths: &[usize]) -> Result<Box<dyn Exchange>> {
         let to_others = |(rank, message): (usize, &Vec<u8>)| if rank == self.rank() { 0 } else { message.len() };
         self.count(messages.iter().enumerate().map(to_others).sum());
-        self.communicator.exchange(messages)
+        self.communicator.begin_exchange(messages, lengths)
     }
 
     /// As [`Communicator::sum_f32`]. What is counted is what a ring sends, whatever the communicator does.

@@ -79,10 +79,11 @@ fn same_folders(a: &Path, b: &Path) {
     assert_eq!(without_seconds(metrics(a)), without_seconds(metrics(b)));
 }
 
-/// Kernels of both kinds of norm and dropout, 50 steps in four micro-batches.
-const LINES: [&str; 2] = [
+/// Both kinds of norm and dropout, 50 steps in four micro-batches; and a model of which parts are sent while the tape runs backwards.
+const LINES: [&str; 3] = [
     "--quiet --steps 50 --batch-size 8 --accumulate 4 --eval-passes 2",
     "--quiet --steps 50 --batch-size 8 --accumulate 4 --eval-passes 2 --set model.block.norm=layer --set model.block.dropout=0.3",
+    "--quiet --steps 6 --batch-size 8 --accumulate 4 --eval-passes 1 --set model.block.ssm.d_model=96",
 ];
 
 #[test]
