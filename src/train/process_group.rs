@@ -68,9 +68,10 @@ impl ProcessGroup {
         self.of(self.rank(), count)
     }
 
-    /// Which of `count` things in a row are the process `rank`'s: neighbours, and as many as everyone's but for one.
+    /// Which of `count` things in a row are the process `rank`'s: neighbours, and as many as everyone's but for one. The first process has the
+    /// first of them, which it may have to tell of.
     pub fn of(&self, rank: usize, count: usize) -> Range<usize> {
-        let bound = |rank: usize| (rank as u128 * count as u128 / self.size() as u128) as usize;
+        let bound = |rank: usize| (rank as u128 * count as u128).div_ceil(self.size() as u128) as usize;
         bound(rank)..bound(rank + 1)
     }
 

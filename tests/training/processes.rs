@@ -244,7 +244,7 @@ fn same_folders(a: &Path, b: &Path) {
 #[test]
 fn a_whole_command_does_on_many_processes_what_it_does_on_one() {
     let whole = tempfile::tempdir().unwrap();
-    const LINE: &str = "--accumulate 3 --batch-size 6 --steps 9 --eval-passes 2 --quiet";
+    const LINE: &str = "--accumulate 3 --batch-size 6 --steps 9 --eval-passes 2 --rates-every 4 --quiet";
     let want = printed(&Tiny, &flags(LINE, Some(whole.path())));
     for processes in [2, 3, 4] {
         let dir = tempfile::tempdir().unwrap();
