@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use crate::common::host;
 use crate::processes::together;
 use crate::runs::{changed, mentions, recipe, splits};
+use pspikessm::autodiff::Var;
 use pspikessm::backend::*;
 use pspikessm::data::Splits;
-use pspikessm::nn::{AdamWConfig, Context, Linear, Module, Names};
+use pspikessm::nn::{AdamWConfig, Context, Linear, Module, Names, Param};
 use pspikessm::train::{Alone, Communicator, Exchange, Learner, Length, Plan, Reduce, Scored, Trainer};
 use pspikessm::{Error, Result};
 
@@ -59,6 +60,16 @@ struct Between {
     /// How many exchanges had been begun, each time.
     seen: Mutex<Vec<u64>>,
     fails: AtomicBool,
+    is_unfaithful: AtomicBool,
+}
+
+/// A segment that, run again, uses a parameter that it has not used before: what is behind it has had its gradient by then.
+fn unfaithful(cx: &Context<'_, Cpu<f64>>, weight: &Param<Cpu<f64>>, input: &Var<Cpu<f64>>) -> Result<Var<Cpu<f64>>> {
+    let (identity, value) = (weight.identity(), weight.value().clone());
+    cx.tape().checkpoint(&[input], move |tape, inputs| match tape.is_recomputing() {
+        true => inputs[0].add(&tape.parameter(identity, &value).sum()?),
+        false => inputs[0].scale(1.0),
+    })
 }
 
 impl Module<Cpu<f64>> for Pair {
@@ -90,6 +101,7 @@ impl Learner<Cpu<f64>> for Pair {
                 }
             },
         )?;
+        let hidden = if self.between.is_unfaithful.load(Ordering::SeqCst) { unfaithful(cx, &self.late.weight, &hidden)? } else { hidden };
         Scored::new(self.late.forward(cx, &hidden.tanh()?)?.sub(&x.square()?)?.square()?.mean()?)
     }
 }
@@ -156,6 +168,18 @@ fn who_fails_in_the_middle_of_them_ends_the_step_for_all_and_all_can_try_it_agai
             assert_eq!(found, want, "process {rank} of {processes}");
         }
     }
+}
+
+#[test]
+fn a_gradient_that_comes_after_its_sum_was_sent_is_refused() {
+    together(2, |own| {
+        let between = Arc::<Between>::default();
+        let mut trainer = pair(own, &between);
+        trainer.step().unwrap();
+        between.is_unfaithful.store(true, Ordering::SeqCst);
+        mentions(&trainer.step().unwrap_err().to_string(), &["second gradient", "Tape::checkpoint"]);
+        assert_eq!(trainer.steps_done(), 1);
+    });
 }
 
 #[test]
