@@ -1,7 +1,8 @@
 //! What a step of the paper's recipes should take on N processes: the time of one sample, measured here, and terms for the network.
 //!
 //! `cargo bench --bench cluster -- --threads 1 --samples 2` prints a line for each task and, behind it, the tables of docs/CLUSTER.md. With
-//! `--task listops --accumulate 2` it times whole steps instead; under `mpirun`, with feature `mpi`, on all its processes.
+//! `--task listops --accumulate 2` it times whole steps instead; under `mpirun`, with feature `mpi`, on all its processes, which send gradients
+//! in messages of `--message` bytes: of very many, none before the tape has run backwards.
 //! T(N) = samples a process x seconds a sample + (2 (N - 1) + 6 log2 N) latency + 2 (N - 1) / N x bytes / bandwidth: every process sends a
 //! share of its sums to each other one and gets a share of the whole from each; six short meetings a step are trees.
 
@@ -39,7 +40,7 @@ struct Measured {
 }
 
 fn main() -> Result<()> {
-    let flags = Flags::read(&["threads", "samples", "steps", "task", "accumulate", "backend"])?;
+    let flags = Flags::read(&["threads", "samples", "steps", "task", "accumulate", "message", "backend"])?;
     on_backend!(flags, backend => match flags.text("task", "") {
         "" => tables(&backend, &flags),
         name => steps(&backend, name, &flags),
@@ -50,12 +51,12 @@ fn main() -> Result<()> {
 fn steps<B: Backend>(backend: &B, name: &str, flags: &Flags) -> Result<()> {
     let shape = SHAPES.into_iter().find(|shape| shape.0 == name);
     let shape = shape.ok_or_else(|| Error::config("--task", name, "is one of the tasks"))?;
-    let (steps, accumulate) = (flags.number("steps", 5)?, flags.number("accumulate", 1)?);
+    let (steps, accumulate, message) = (flags.number("steps", 5)?, flags.number("accumulate", 1)?, flags.number("message", 1 << 15)?);
     let launched = Launched::join()?;
     let communicator = launched.communicator();
     let (first, processes) = (communicator.rank() == 0, communicator.size());
     let timed = flags.on_threads(|threads| {
-        let mut trainer = trainer(backend, shape, None, accumulate)?.1.across(communicator, Reduce::Fixed)?;
+        let mut trainer = trainer(backend, shape, None, accumulate)?.1.in_messages_of(message).across(communicator, Reduce::Fixed)?;
         let seconds = median_step(&mut trainer, steps)?;
         Ok((threads, seconds, trainer.bytes_sent() as f64 / 1e3 / (steps as f64 + 1.0)))
     });

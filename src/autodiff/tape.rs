@@ -26,6 +26,9 @@ use crate::error::{Error, Result};
 
 type Backward<B> = Box<dyn FnOnce(&B, &Tensor<B>) -> Result<Grads<B>>>;
 
+/// Who follows a run backwards: told of every leaf whose gradient is summed up, and of nothing after every other node.
+type Watch<'a, B> = dyn FnMut(Option<(LeafId, &Tensor<B>)>) -> Result<()> + 'a;
+
 struct Node<B: Backend> {
     name: &'static str,
     /// Of the value, and so of its gradient.
@@ -273,7 +276,7 @@ impl<B: Backend> Tape<B> {
     }
 
     /// Runs the recording backwards from `root`, whose gradient is `seed`, and spends it.
-    fn backward(&self, root: &Var<B>, seed: Tensor<B>) -> Result<Gradients<B>> {
+    fn backward(&self, root: &Var<B>, seed: Tensor<B>, watch: &mut Watch<'_, B>) -> Result<Gradients<B>> {
         const OP: &str = "backward";
         shape::exactly(OP, "the gradient of the root", root.shape(), seed.shape())?;
         let none = |help: &str| Err(Error::NotDifferentiable { op: OP, help: help.into() });
@@ -290,7 +293,7 @@ impl<B: Backend> Tape<B> {
             recording.nodes.split_off(start + 1)
         };
         drop(later);
-        let found = self.walk(recording, start, seed);
+        let found = self.walk(recording, start, seed, watch);
         // Nothing stays borrowed while values are dropped, or while ops run: both are free to use the tape.
         let (nodes, parameters) = {
             let mut recording = recording.borrow_mut();
@@ -302,7 +305,13 @@ impl<B: Backend> Tape<B> {
     }
 
     /// Takes node after node off the recording, the last of which is `start`: the gradients of the leaves.
-    fn walk(&self, recording: &RefCell<Recording<B>>, start: usize, seed: Tensor<B>) -> Result<BTreeMap<LeafId, Tensor<B>>> {
+    fn walk(
+        &self,
+        recording: &RefCell<Recording<B>>,
+        start: usize,
+        seed: Tensor<B>,
+        watch: &mut Watch<'_, B>,
+    ) -> Result<BTreeMap<LeafId, Tensor<B>>> {
         let (mut sums, mut leaves) = (BTreeMap::from([(start, seed)]), BTreeMap::new());
         loop {
             // Popping drops what a node saved as soon as it is used.
@@ -314,7 +323,11 @@ impl<B: Backend> Tape<B> {
             }
             let Some(grad) = sums.remove(&index) else { continue };
             match kind {
-                Kind::Leaf(leaf) => add(&self.backend, &mut leaves, leaf, grad)?,
+                Kind::Leaf(leaf) => {
+                    watch(Some((leaf, &grad)))?;
+                    add(&self.backend, &mut leaves, leaf, grad)?;
+                    continue;
+                }
                 Kind::Op(backward) => {
                     let grads = backward(&self.backend, &grad)?;
                     self.hand_down(recording, name, &inputs, grads, &mut sums)?;
@@ -325,6 +338,7 @@ impl<B: Backend> Tape<B> {
                     }
                 }
             }
+            watch(None)?;
         }
     }
 

@@ -5,8 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
-/// The processes of a run, numbered from 0, each of which holds its own end. Every method but the first three is a meeting: it returns once
-/// all processes have called it, and all must call the same ones in the same order.
+/// The processes of a run, numbered from 0, each of which holds its own end. Every method but the first three is a meeting: all processes
+/// must call the same ones in the same order, and it returns once all have called it. Only an exchange returns before, and is a meeting until
+/// it was waited for: the next one comes after that.
 ///
 /// # Errors
 /// Every meeting answers [`Error::Value`] where a process is gone, or was asked something else.
@@ -28,11 +29,11 @@ pub trait Communicator: Send + Sync + Debug {
     /// As the trait says.
     fn all_gather(&self, message: Vec<u8>) -> Result<Vec<Vec<u8>>>;
 
-    /// Message k goes to process k; what every process has sent to this one, in their order.
+    /// Begins to send message k to process k, while process k sends one of `lengths[k]` bytes to this one.
     ///
     /// # Errors
-    /// As the trait says; where there are not as many messages as processes.
-    fn exchange(&self, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>>;
+    /// As the trait says; where there are not as many messages, or lengths, as processes.
+    fn begin_exchange(&self, messages: Vec<Vec<u8>>, lengths: &[usize]) -> Result<Box<dyn Exchange>>;
 
     /// Replaces `values`, of which every process has as many, by their sums over the processes, made in whatever order is fastest; every
     /// process gets the same bits.
@@ -48,9 +49,38 @@ pub trait Communicator: Send + Sync + Debug {
     fn sum_f64(&self, values: &mut [f64]) -> Result<()>;
 }
 
+/// Messages that are under way between all processes.
+pub trait Exchange: Debug {
+    /// Whether all of this process's have come and gone. It does not wait, and may be what moves them on: ask often.
+    ///
+    /// # Errors
+    /// As those of a [`Communicator`].
+    fn has_arrived(&mut self) -> Result<bool>;
+
+    /// What every process has sent to this one, in their order, once it is there.
+    ///
+    /// # Errors
+    /// As those of a [`Communicator`]; where a message has another length than was said.
+    fn wait(self: Box<Self>) -> Result<Vec<Vec<u8>>>;
+}
+
 /// One process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
+
+/// The message of one process to itself.
+#[derive(Debug)]
+struct Own(Vec<Vec<u8>>);
+
+impl Exchange for Own {
+    fn has_arrived(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn wait(self: Box<Self>) -> Result<Vec<Vec<u8>>> {
+        Ok(self.0)
+    }
+}
 
 impl Communicator for Alone {
     fn rank(&self) -> usize {
@@ -65,9 +95,9 @@ impl Communicator for Alone {
         Ok(vec![message])
     }
 
-    fn exchange(&self, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
-        check_count(messages.len(), 1)?;
-        Ok(messages)
+    fn begin_exchange(&self, messages: Vec<Vec<u8>>, lengths: &[usize]) -> Result<Box<dyn Exchange>> {
+        check_count(&messages, lengths, 1)?;
+        Ok(Box::new(Own(messages)))
     }
 
     fn sum_f32(&self, _: &mut [f32]) -> Result<()> {
@@ -132,6 +162,10 @@ impl Threads {
         (0..size).map(|rank| Threads { rank, size, meeting: meeting.clone() }).collect()
     }
 
+    fn under_way(&self, messages: Vec<Vec<u8>>, lengths: Option<Vec<usize>>) -> UnderWay {
+        UnderWay { rank: self.rank, meeting: self.meeting.clone(), messages: Some(messages), lengths, taken: None }
+    }
+
     /// The values of everyone, summed in the order of the processes.
     fn sum<T: Copy + std::ops::AddAssign, const WIDTH: usize>(
         &self,
@@ -157,9 +191,75 @@ impl Meeting {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while `waiting` says so.
-    fn wait<'a>(&'a self, table: MutexGuard<'a, Table>, waiting: impl FnMut(&mut Table) -> bool) -> MutexGuard<'a, Table> {
-        self.changed.wait_while(table, waiting).unwrap_or_else(PoisonError::into_inner)
+    /// Waits until something has changed.
+    fn wait<'a>(&'a self, table: MutexGuard<'a, Table>) -> MutexGuard<'a, Table> {
+        self.changed.wait(table).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one thread has begun.
+#[derive(Debug)]
+struct UnderWay {
+    rank: usize,
+    meeting: Arc<Meeting>,
+    /// Its messages, until it can lay them down, and how long those are to be that come, where that is known.
+    messages: Option<Vec<Vec<u8>>>,
+    lengths: Option<Vec<usize>>,
+    /// What has come, once it has.
+    taken: Option<Vec<Vec<u8>>>,
+}
+
+impl UnderWay {
+    /// Lays down and takes what it can; whether all is done.
+    fn advance(&mut self, table: &mut Table) -> Result<bool> {
+        let gone = || Error::value("Threads", "a process of this run has ended before the others");
+        if self.taken.is_some() {
+            return Ok(true);
+        }
+        if table.takers == 0 && table.left {
+            return Err(gone());
+        }
+        if table.takers == 0
+            && let Some(messages) = self.messages.take()
+        {
+            table.laid[self.rank] = Some(messages);
+            if table.laid.iter().all(Option::is_some) {
+                table.takers = table.laid.len();
+                self.meeting.changed.notify_all();
+            }
+        }
+        if self.messages.is_some() || table.takers == 0 {
+            return Ok(false);
+        }
+        let mine =
+            table.laid.iter_mut().map(|row| row.as_mut().and_then(|row| row.get_mut(self.rank)).map(std::mem::take).ok_or_else(gone));
+        let mine = mine.collect::<Result<Vec<_>>>()?;
+        if self.lengths.as_ref().is_some_and(|lengths| !mine.iter().map(Vec::len).eq(lengths.iter().copied())) {
+            return Err(Error::value("Threads", "a message has another length than was said"));
+        }
+        self.taken = Some(mine);
+        table.takers -= 1;
+        if table.takers == 0 {
+            table.laid.fill(None);
+            self.meeting.changed.notify_all();
+        }
+        Ok(true)
+    }
+}
+
+impl Exchange for UnderWay {
+    fn has_arrived(&mut self) -> Result<bool> {
+        let meeting = self.meeting.clone();
+        self.advance(&mut meeting.table())
+    }
+
+    fn wait(mut self: Box<Self>) -> Result<Vec<Vec<u8>>> {
+        let meeting = self.meeting.clone();
+        let mut table = meeting.table();
+        while !self.advance(&mut table)? {
+            table = meeting.wait(table);
+        }
+        Ok(self.taken.unwrap_or_default())
     }
 }
 
@@ -173,34 +273,14 @@ impl Communicator for Threads {
     }
 
     fn all_gather(&self, message: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-        self.exchange(vec![message; self.size])
+        Box::new(self.under_way(vec![message; self.size], None)).wait()
     }
 
-    fn exchange(&self, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
-        check_count(messages.len(), self.size)?;
-        let gone = || Error::value("Threads", "a process of this run has ended before the others");
-        let mut table = self.meeting.wait(self.meeting.table(), |table| table.takers > 0);
-        if table.left {
-            return Err(gone());
-        }
-        table.laid[self.rank] = Some(messages);
-        if table.laid.iter().all(Option::is_some) {
-            table.takers = self.size;
-            self.meeting.changed.notify_all();
-        }
-        table = self.meeting.wait(table, |table| table.takers == 0 && !table.left);
-        if table.takers == 0 {
-            return Err(gone());
-        }
-        let rank = self.rank;
-        let mine = table.laid.iter_mut().map(|row| row.as_mut().and_then(|row| row.get_mut(rank)).map(std::mem::take).ok_or_else(gone));
-        let mine = mine.collect::<Result<_>>()?;
-        table.takers -= 1;
-        if table.takers == 0 {
-            table.laid.fill(None);
-            self.meeting.changed.notify_all();
-        }
-        Ok(mine)
+    fn begin_exchange(&self, messages: Vec<Vec<u8>>, lengths: &[usize]) -> Result<Box<dyn Exchange>> {
+        check_count(&messages, lengths, self.size)?;
+        let mut begun = self.under_way(messages, Some(lengths.into()));
+        begun.has_arrived()?;
+        Ok(Box::new(begun))
     }
 
     fn sum_f32(&self, values: &mut [f32]) -> Result<()> {
@@ -219,11 +299,13 @@ impl Drop for Threads {
     }
 }
 
-fn check_count(messages: usize, processes: usize) -> Result<()> {
-    if messages == processes {
+/// Refuses an exchange that has not one message and one length for each process.
+pub(super) fn check_count(messages: &[Vec<u8>], lengths: &[usize], processes: usize) -> Result<()> {
+    if [messages.len(), lengths.len()] == [processes; 2] {
         return Ok(());
     }
-    Err(Error::value("Communicator", format!("{messages} messages for {processes} processes: give one for each")))
+    let (messages, lengths) = (messages.len(), lengths.len());
+    Err(Error::value("Communicator", format!("{messages} messages and {lengths} lengths for {processes} processes: give one for each")))
 }
 
 #[cfg(test)]
@@ -244,8 +326,14 @@ mod tests {
                 for round in 0..50u8 {
                     // Of different lengths, empty ones among them.
                     let message = |from: usize, to: usize| vec![round; (from * 7 + to * 3 + usize::from(round)) % 5];
-                    let got = own.exchange((0..size).map(|to| message(own.rank(), to)).collect()).unwrap();
-                    assert_eq!(got, (0..size).map(|from| message(from, own.rank())).collect::<Vec<_>>());
+                    let want: Vec<_> = (0..size).map(|from| message(from, own.rank())).collect();
+                    let lengths: Vec<_> = want.iter().map(Vec::len).collect();
+                    let mut exchange = own.begin_exchange((0..size).map(|to| message(own.rank(), to)).collect(), &lengths).unwrap();
+                    // One waits, another asks.
+                    while (usize::from(round) + own.rank()) % 2 == 0 && !exchange.has_arrived().unwrap() {
+                        std::thread::yield_now();
+                    }
+                    assert_eq!(exchange.wait().unwrap(), want);
                     let all = own.all_gather(vec![own.rank() as u8, round]).unwrap();
                     assert_eq!(all, (0..size).map(|rank| vec![rank as u8, round]).collect::<Vec<_>>());
                 }
@@ -270,6 +358,11 @@ mod tests {
             if own.rank() == 1 { Ok(Vec::new()) } else { own.all_gather(Vec::new()) }
         });
         assert!(ends[0].is_err() && ends[2].is_err());
-        assert!(Alone.exchange(Vec::new()).is_err() && Threads::new(2)[0].exchange(vec![Vec::new()]).is_err());
+        let two = Threads::new(2);
+        assert!(Alone.begin_exchange(Vec::new(), &[0]).is_err() && two[0].begin_exchange(vec![Vec::new(); 2], &[0]).is_err());
+        let mut waits = two[0].begin_exchange(vec![Vec::new(); 2], &[0; 2]).unwrap();
+        assert!(!waits.has_arrived().unwrap());
+        drop(two);
+        assert!(waits.has_arrived().is_err() && waits.wait().is_err());
     }
 }

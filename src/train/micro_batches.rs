@@ -1,11 +1,9 @@
 //! MicroBatches: the gradients of a batch that is computed in parts, by one process after another or by many at once, with the same bits.
 //!
 //! A batch is cut into `run.accumulate` micro-batches by the samples' places in it, and every random number follows its sample. Each process
-//! computes neighbouring micro-batches; what they give is summed along a tree over their numbers ([`TreeSum`]). Every process makes the sums
-//! of its share of all values, of what the others send it, and the shares are gathered: twice the gradients' size goes out of each process,
-//! whatever their number.
+//! computes neighbouring micro-batches, and what all of them give is summed by a [`Reduction`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
@@ -15,18 +13,14 @@ use super::cutter::MicroBatch;
 use super::learner::Learner;
 use super::plan::{BatchNorms, RunConfig, SpikePenalty};
 use super::process_group::{ProcessGroup, Reduce};
+use super::reduction::{Given, Layout, Place, Reduction, include, other_length};
 use super::samples::Samples;
 use super::synchronised::{Meeting, Part, is_secondary};
 use super::trainer::{NOISE, StepReport, Trainer};
-use super::tree_sum::{TreeSum, cover};
 use crate::autodiff::{Gradients, Tape};
-use crate::backend::{Backend, Binary, Key, Real, Tensor};
+use crate::backend::{Backend, Key, Tensor};
 use crate::error::{Error, Result};
 use crate::nn::{BatchStatistics, Context, Observed, Param, ParamOptions, SpikeMeter};
-
-/// What a micro-batch gives: the gradient of a parameter, or what is to be added to a running statistic. The key is the place among the
-/// learner's parameters, and which time in the pass that statistic was met.
-type Given<B> = BTreeMap<(usize, usize), Tensor<B>>;
 
 /// Of every micro-batch what its loss is a mean over, and its time steps.
 type Sizes = Vec<[u64; 2]>;
@@ -59,15 +53,18 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             // What goes wrong in it goes wrong in the step as well, which says it better.
             let _ = passes.count_spikes(&own, meter);
         }
+        let params: Vec<Param<B>> = self.learner.module().parameters().into_iter().map(|(_, param)| param).collect();
+        let mut reduction = Reduction::new(&self.group, &self.backend, sizes.len(), params.len(), self.buckets(&params));
         let own = match self.plan.run.batch_norm {
             BatchNorms::Synchronised if sizes.len() > 1 => {
                 self.group.agree(prepared)?;
-                Ok(passes.at_once(own, &self.group)?)
+                Ok(passes.at_once(own, &self.group, &mut reduction)?)
             }
-            _ => prepared.and_then(|()| passes.in_turn(own)),
+            _ => prepared.and_then(|()| passes.in_turn(own, &mut reduction)),
         };
-        let params: Vec<Param<B>> = self.learner.module().parameters().into_iter().map(|(_, param)| param).collect();
-        let (report, given) = self.summed(own, &sizes, &params)?;
+        let (report, times) = self.told(reduction.finish(own)?, reduction.times(), &sizes)?;
+        let given = reduction.into_sums(&times, &params)?;
+        self.times = times;
         let mut gradients = Vec::new();
         for ((place, _), tensor) in given {
             match params[place].options() {
@@ -97,34 +94,31 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         Passes { backend: &self.backend, learner: &self.learner, run: &self.plan.run, key, step, samples }
     }
 
-    /// The report of the whole batch, and the sum over all micro-batches of what they give.
-    fn summed(&self, own: Result<Own<B>>, sizes: &Sizes, params: &[Param<B>]) -> Result<(StepReport, Given<B>)> {
-        let (sum, told) = match own {
-            Ok((reports, sum)) => {
-                let times = most(sum.values(), params.len()).into_iter();
-                let bits = reports.iter().flat_map(|report| [report.loss.to_bits(), report.metric.to_bits()]);
-                (sum, Ok(times.chain(bits).collect()))
-            }
-            Err(error) => (TreeSum::default(), Err(error)),
+    /// In which buckets the coming step's values are sent while it is computed: those of the step before, so that all processes have the same.
+    /// MPI's own sums want all at once.
+    fn buckets(&self, params: &[Param<B>]) -> Vec<Layout> {
+        if self.group.is_alone() || self.group.reduce == Reduce::Fast || self.times.len() != params.len() {
+            return Vec::new();
+        }
+        Layout::buckets(&self.times, params, self.message.saturating_mul(self.group.size()))
+    }
+
+    /// The report of the whole batch, and how often each parameter was met on any process, at most; `times` is how often here.
+    fn told(&self, own: Result<Vec<StepReport>>, times: &[u64], sizes: &Sizes) -> Result<(StepReport, Vec<u64>)> {
+        let words = |reports: Vec<StepReport>| {
+            let bits = reports.iter().flat_map(|report| [report.loss.to_bits(), report.metric.to_bits()]);
+            times.iter().copied().chain(bits).collect()
         };
-        let mut told = self.group.gather(told)?;
-        let mut times = vec![0; params.len()];
+        let mut told = self.group.gather(own.map(words))?;
+        let mut most = vec![0; times.len()];
         for words in &mut told {
-            if words.len() < params.len() {
+            if words.len() < most.len() {
                 return Err(other_length("parameters"));
             }
-            let own = words.drain(..params.len());
-            times.iter_mut().zip(own).for_each(|(all, own)| *all = own.max(*all));
+            let own = words.drain(..times.len());
+            most.iter_mut().zip(own).for_each(|(all, own)| *all = own.max(*all));
         }
-        let report = report_of(&told.concat(), sizes);
-        let layout = Layout::new(&times, params);
-        let reduce = if self.group.is_alone() { None } else { Some(self.group.reduce) };
-        let given = match reduce {
-            None => sum.finish(|a, b| added(&self.backend, a, b))?.unwrap_or_default(),
-            Some(Reduce::Fixed) => fixed(&self.group, &self.backend, &layout, sum, sizes.len())?,
-            Some(Reduce::Fast) => fast(&self.group, &self.backend, &layout, sum)?,
-        };
-        Ok((report, given))
+        Ok((report_of(&told.concat(), sizes), most))
     }
 }
 
@@ -140,11 +134,11 @@ struct Passes<'a, B: Backend, L: Learner<B>> {
     samples: u64,
 }
 
-/// What comes of one pass.
+/// What comes of one pass that nobody waits for.
 type Pass<B> = Result<(StepReport, Given<B>)>;
 
-/// The reports of a process's micro-batches, and the sum of what they give.
-type Own<B> = (Vec<StepReport>, TreeSum<Given<B>>);
+/// Who is told of what a pass gives, as soon as it is found; and of nothing, as often as time has passed.
+type Sink<'a, B> = &'a mut dyn FnMut(Option<(Place, Tensor<B>)>) -> Result<()>;
 
 impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
     /// Counts the spikes that the first micro-batch draws, in a pass that records nothing and changes nothing.
@@ -157,23 +151,35 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
     }
 
     /// Micro-batches one after another.
-    fn in_turn(&self, own: Vec<MicroBatch<<L::Samples as Samples>::Batch>>) -> Result<Own<B>> {
-        let (mut reports, mut sum) = (Vec::new(), TreeSum::default());
-        for MicroBatch { number, first, samples } in own {
-            let found = samples.map(|batch| self.differentiate(&batch, first, None)).transpose()?;
-            let given = found.map(|(report, given)| (reports.push(report), given).1);
-            sum.push_leaf(number, given, |a, b| added(self.backend, a, b))?;
+    fn in_turn(&self, own: Vec<MicroBatch<<L::Samples as Samples>::Batch>>, sums: &mut Reduction<'_, B>) -> Result<Vec<StepReport>> {
+        let (mut reports, count) = (Vec::new(), own.len());
+        for (place, MicroBatch { number, first, samples }) in own.into_iter().enumerate() {
+            sums.begin(number, place + 1 == count);
+            if let Some(batch) = samples {
+                reports.push(self.differentiate(&batch, first, None, &mut |found| sums.take(found))?);
+            }
+            sums.end()?;
         }
-        Ok((reports, sum))
+        Ok(reports)
     }
 
     /// Micro-batches at the same time, each on a thread of its own, meeting those of the group's other processes. An error is the same on all of
     /// them.
-    fn at_once(&self, own: Vec<MicroBatch<<L::Samples as Samples>::Batch>>, group: &ProcessGroup) -> Result<Own<B>> {
+    fn at_once(
+        &self,
+        own: Vec<MicroBatch<<L::Samples as Samples>::Batch>>,
+        group: &ProcessGroup,
+        sums: &mut Reduction<'_, B>,
+    ) -> Result<Vec<StepReport>> {
         let meeting = &Arc::new(Meeting::new(group, own.iter().filter(|own| own.samples.is_some()).count()));
         let work = |place: usize, first: usize, batch: <L::Samples as Samples>::Batch| {
-            let part = Arc::new(Part::new(meeting, place));
-            self.differentiate(&batch, first, Some(part.clone())).inspect_err(|_| part.leave())
+            let (part, mut given) = (Arc::new(Part::new(meeting, place)), Given::new());
+            let mut keep = |found| match found {
+                Some((place, tensor)) => include(self.backend, &mut given, place, tensor),
+                None => Ok(()),
+            };
+            let report = self.differentiate(&batch, first, Some(part.clone()), &mut keep).inspect_err(|_| part.leave())?;
+            Ok((report, given))
         };
         let found: Vec<(usize, Option<Pass<B>>)> = thread::scope(|scope| {
             let (mut threads, mut places, work) = (Vec::new(), 0.., &work);
@@ -186,12 +192,12 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
             };
             threads.into_iter().map(joined).collect()
         });
-        let (mut reports, mut sum, mut errors) = (Vec::new(), TreeSum::default(), Vec::new());
+        let (mut reports, mut errors) = (Vec::new(), Vec::new());
         for (number, found) in found {
             match found.transpose() {
                 Ok(found) => {
                     let given = found.map(|(report, given)| (reports.push(report), given).1);
-                    errors.extend(sum.push_leaf(number, given, |a, b| added(self.backend, a, b)).err());
+                    errors.extend(sums.add(number, given.unwrap_or_default()).err());
                 }
                 Err(error) => errors.push(error),
             }
@@ -199,12 +205,18 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
         // The cause before what it has led to.
         errors.sort_by_key(is_secondary);
         meeting.end(errors.into_iter().next())?;
-        Ok((reports, sum))
+        Ok(reports)
     }
 
-    /// The result of a micro-batch whose first sample has this place in its batch, and the gradients of its share of the loss; of `part`, where
-    /// BatchNorms see the whole batch.
-    fn differentiate(&self, batch: &<L::Samples as Samples>::Batch, first: usize, part: Option<Arc<Part>>) -> Pass<B> {
+    /// The result of a micro-batch whose first sample has this place in its batch; of `part`, where BatchNorms see the whole batch. The
+    /// gradients of its share of the loss, and its statistics, go to `sink`.
+    fn differentiate(
+        &self,
+        batch: &<L::Samples as Samples>::Batch,
+        first: usize,
+        part: Option<Arc<Part>>,
+        sink: Sink<'_, B>,
+    ) -> Result<StepReport> {
         let share = L::Samples::count(batch) as f64 / self.samples as f64;
         let (tape, observed, statistics) = (Tape::new(self.backend), Observed::new(), BatchStatistics::new(share));
         let (cx, penalty) = (Context::training(&tape, self.key).first_sample(first as u64), self.run.spike_penalty);
@@ -229,28 +241,29 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
             Some(SpikePenalty { weight, rate }) => scored.loss.add(&observed.rate_penalty(rate)?.scale(weight)?)?,
             None => scored.loss,
         };
-        let gradients = loss.backward_from(&self.backend.full(loss.shape(), share)?)?;
-        Ok((report, self.given(&gradients, &statistics)?))
-    }
-
-    /// Gradients and statistics by the places of what they are of.
-    fn given(&self, gradients: &Gradients<B>, statistics: &BatchStatistics<B>) -> Result<Given<B>> {
         let parameters = self.learner.module().parameters();
         let places: HashMap<u64, usize> = parameters.iter().enumerate().map(|(place, (_, param))| (param.identity(), place)).collect();
-        let place = |identity: Option<u64>| identity.and_then(|identity| places.get(&identity).copied());
-        let of = |(leaf, tensor): (crate::autodiff::LeafId, &Tensor<B>)| Some(((place(leaf.identity())?, 0), tensor.clone()));
-        let mut given: Given<B> = gradients.iter().filter_map(of).collect();
+        self.hand_over(&statistics, &places, sink)?;
+        loss.backward_watched(&self.backend.full(loss.shape(), share)?, |leaf| {
+            let place = |identity: Option<u64>| Some((*places.get(&identity?)?, 0));
+            sink(leaf.and_then(|(leaf, gradient)| Some((place(leaf.identity())?, gradient.clone()))))
+        })?;
+        Ok(report)
+    }
+
+    /// Hands over what the BatchNorms of a pass have found.
+    fn hand_over(&self, statistics: &BatchStatistics<B>, places: &HashMap<u64, usize>, sink: Sink<'_, B>) -> Result<()> {
         let mut times = HashMap::new();
         for (running, added) in statistics.take() {
-            let Some(place) = place(Some(running.identity())) else {
+            let Some(&place) = places.get(&running.identity()) else {
                 let help = "a BatchNorm's running statistics are not among the learner's parameters: name its modules in `Module::names`";
                 return Err(Error::value("Learner", help));
             };
             let time: &mut usize = times.entry(place).or_default();
-            given.insert((place, *time), added);
+            sink(Some(((place, *time), added)))?;
             *time += 1;
         }
-        Ok(given)
+        Ok(())
     }
 }
 
@@ -267,118 +280,4 @@ fn report_of(bits: &[u64], sizes: &Sizes) -> StepReport {
         let (share, [loss, metric]) = (count as f64 / samples as f64, bits.map(f64::from_bits));
         StepReport { loss: sum.loss + share * loss, metric: sum.metric + share * metric }
     })
-}
-
-/// The sum of what two parts of a batch give; what only one of them gives stays as it is.
-fn added<B: Backend>(backend: &B, mut left: Given<B>, right: Given<B>) -> Result<Given<B>> {
-    for (key, tensor) in right {
-        let sum = match left.remove(&key) {
-            Some(earlier) => backend.binary(Binary::Add, &earlier, &tensor)?,
-            None => tensor,
-        };
-        left.insert(key, sum);
-    }
-    Ok(left)
-}
-
-/// How often each of so many parameters is met, at most, in any of the values.
-fn most<'a, B: Backend>(values: impl Iterator<Item = &'a Given<B>>, params: usize) -> Vec<u64> {
-    let mut times = vec![0; params];
-    values.flat_map(BTreeMap::keys).for_each(|&(place, time)| times[place] = times[place].max(time as u64 + 1));
-    times
-}
-
-/// Where everything that any micro-batch gives lies in one row of numbers.
-struct Layout {
-    places: Vec<((usize, usize), Vec<usize>)>,
-}
-
-impl Layout {
-    fn new<B: Backend>(times: &[u64], params: &[Param<B>]) -> Self {
-        let of = |(place, (&times, param)): (usize, (&u64, &Param<B>))| {
-            let shape = param.value().shape().to_vec();
-            (0..times as usize).map(move |time| ((place, time), shape.clone()))
-        };
-        Layout { places: times.iter().zip(params).enumerate().flat_map(of).collect() }
-    }
-
-    /// The row of this part of a batch; `absent` where it gives nothing.
-    fn row<B: Backend>(&self, backend: &B, given: &Given<B>, absent: f64) -> Result<Vec<B::Elem>> {
-        let mut row = Vec::new();
-        for (key, shape) in &self.places {
-            match given.get(key) {
-                Some(tensor) => row.extend(backend.to_vec(tensor)?),
-                None => row.resize(row.len() + shape.iter().product::<usize>(), B::Elem::of(absent)),
-            }
-        }
-        Ok(row)
-    }
-
-    fn len(&self) -> usize {
-        self.places.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
-    }
-
-    /// What lies in a row.
-    fn given<B: Backend>(&self, backend: &B, row: &[B::Elem]) -> Result<Given<B>> {
-        let (mut given, mut rest) = (BTreeMap::new(), row);
-        for (key, shape) in &self.places {
-            let (own, behind) = rest.split_at_checked(shape.iter().product()).ok_or_else(|| other_length("gradients"))?;
-            given.insert(*key, backend.from_vec(own.to_vec(), shape)?);
-            rest = behind;
-        }
-        Ok(given)
-    }
-}
-
-/// The sum over all leaves, by the tree, the same bits on every process.
-fn fixed<B: Backend>(group: &ProcessGroup, backend: &B, layout: &Layout, own: TreeSum<Given<B>>, leaves: usize) -> Result<Given<B>> {
-    // The one number that changes no other by being added.
-    const NOTHING: f64 = -0.0;
-    let rows: Result<Vec<Vec<B::Elem>>> =
-        own.into_nodes().map(|(_, given)| layout.row(backend, &given.unwrap_or_default(), NOTHING)).collect();
-    let rows = rows?;
-    let share = |rank: usize| group.of(rank, layout.len());
-    let to = |rank: usize| rows.iter().flat_map(|row| B::Elem::bytes_of(&row[share(rank)])).collect();
-    let received = group.exchange((0..group.size()).map(to).collect())?;
-    let (mine, mut sum) = (share(group.rank()), TreeSum::default());
-    let add = |a: Tensor<B>, b: Tensor<B>| backend.binary(Binary::Add, &a, &b);
-    for (rank, bytes) in received.iter().enumerate() {
-        let (values, nodes) = (B::Elem::values_of(bytes), cover(group.of(rank, leaves))?);
-        if values.len() != nodes.len() * mine.len() {
-            return Err(other_length("values"));
-        }
-        for (number, node) in nodes.into_iter().enumerate() {
-            let values = values[number * mine.len()..][..mine.len()].to_vec();
-            sum.push(node, Some(backend.from_vec(values, &[mine.len()])?), add)?;
-        }
-    }
-    let mine = match sum.finish(add)? {
-        Some(sum) => backend.to_vec(&sum)?,
-        None => Vec::new(),
-    };
-    let row = group.all_gather(B::Elem::bytes_of(&mine))?.concat();
-    layout.given(backend, &B::Elem::values_of(&row))
-}
-
-/// The sum over all leaves as the communicator makes it.
-fn fast<B: Backend>(group: &ProcessGroup, backend: &B, layout: &Layout, own: TreeSum<Given<B>>) -> Result<Given<B>> {
-    let given = own.finish(|a, b| added(backend, a, b))?.unwrap_or_default();
-    let row = layout.row(backend, &given, 0.0)?;
-    let row = if size_of::<B::Elem>() == size_of::<f32>() {
-        let mut values: Vec<f32> = row.into_iter().map(|value| value.f64() as f32).collect();
-        group.sum_f32(&mut values)?;
-        values.into_iter().map(|value| B::Elem::of(f64::from(value))).collect::<Vec<_>>()
-    } else {
-        let mut values: Vec<f64> = row.into_iter().map(Real::f64).collect();
-        group.sum_f64(&mut values)?;
-        values.into_iter().map(B::Elem::of).collect()
-    };
-    layout.given(backend, &row)
-}
-
-fn other_length(what: &str) -> Error {
-    Error::value(
-        "Trainer",
-        format!("the processes exchange different numbers of {what}: start all of them with the same settings and data"),
-    )
 }

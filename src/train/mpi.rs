@@ -3,13 +3,16 @@
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
-use ferrompi::{Mpi, MpiDatatype, ReduceOp, ThreadLevel};
+use ferrompi::{Mpi, MpiDatatype, PersistentRequest, ReduceOp, ThreadLevel};
 
-use super::communicator::Communicator;
+use super::communicator::{Communicator, Exchange, check_count};
 use crate::error::{Error, Result};
 
 /// How long the others get to notice a failure before they are ended.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is written on the messages of an exchange: one is under way at a time.
+const TAG: i32 = 0;
 
 /// All processes that were started together.
 pub(super) struct World {
@@ -92,17 +95,22 @@ impl Communicator for World {
         Ok(cut(&received, &lengths))
     }
 
-    fn exchange(&self, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
-        if messages.len() != self.size {
-            return Err(Error::value("Communicator", format!("{} messages for {} processes", messages.len(), self.size)));
+    fn begin_exchange(&self, mut messages: Vec<Vec<u8>>, lengths: &[usize]) -> Result<Box<dyn Exchange>> {
+        check_count(&messages, lengths, self.size)?;
+        let mut received = vec![Vec::new(); self.size];
+        received[self.rank] = std::mem::take(&mut messages[self.rank]);
+        // Not everyone begins with the same one.
+        let others = || (1..self.size).map(|step| (self.rank + step) % self.size);
+        let mut requests = Vec::with_capacity(2 * self.size);
+        for from in others() {
+            requests.push((Some(from), self.world.recv_init(vec![0; lengths[from]], number(from)?, TAG).map_err(failed)?));
         }
-        let sent = messages.iter().map(|message| i32::try_from(message.len()).map_err(|_| too_long())).collect::<Result<Vec<_>>>()?;
-        let mut lengths = vec![0; self.size];
-        self.world.alltoall(&sent, &mut lengths).map_err(failed)?;
-        let ((from, _), (to, all)) = (places(&sent)?, places(&lengths)?);
-        let mut received = vec![0; all];
-        self.world.alltoallv(&messages.concat(), &sent, &from, &mut received, &lengths, &to).map_err(failed)?;
-        Ok(cut(&received, &lengths))
+        for to in others() {
+            let message = std::mem::take(&mut messages[to]);
+            requests.push((None, self.world.send_init(message, number(to)?, TAG).map_err(failed)?));
+        }
+        requests.iter_mut().try_for_each(|(_, request)| request.start()).map_err(failed)?;
+        Ok(Box::new(UnderWay { requests, received }))
     }
 
     fn sum_f32(&self, values: &mut [f32]) -> Result<()> {
@@ -112,6 +120,56 @@ impl Communicator for World {
     fn sum_f64(&self, values: &mut [f64]) -> Result<()> {
         self.sum(values)
     }
+}
+
+/// Messages between this process and all others. The requests have their memory, and need no one's to outlive them.
+struct UnderWay {
+    /// What is not done yet, with who is to send it.
+    requests: Vec<(Option<usize>, PersistentRequest<u8>)>,
+    received: Vec<Vec<u8>>,
+}
+
+impl std::fmt::Debug for UnderWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} messages under way", self.requests.len())
+    }
+}
+
+impl UnderWay {
+    /// The last request is done.
+    fn finish_last(&mut self) -> Result<()> {
+        if let Some((from, request)) = self.requests.pop() {
+            let message = request.into_buffer().map_err(failed)?;
+            if let Some(from) = from {
+                self.received[from] = message;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Exchange for UnderWay {
+    fn has_arrived(&mut self) -> Result<bool> {
+        // To ask for one moves all on.
+        while let Some((_, request)) = self.requests.last_mut() {
+            if request.test().map_err(failed)?.is_none() {
+                return Ok(false);
+            }
+            self.finish_last()?;
+        }
+        Ok(true)
+    }
+
+    fn wait(mut self: Box<Self>) -> Result<Vec<Vec<u8>>> {
+        while !self.requests.is_empty() {
+            self.finish_last()?;
+        }
+        Ok(self.received)
+    }
+}
+
+fn number(rank: usize) -> Result<i32> {
+    i32::try_from(rank).map_err(|_| Error::value("MPI", format!("{rank} is no number of a process")))
 }
 
 /// Where messages of these lengths begin, one behind the other, and where the last one ends.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::communicator::{Alone, Communicator};
+use super::communicator::{Alone, Communicator, Exchange};
 use crate::error::{Error, Result};
 
 listed! {
@@ -68,9 +68,10 @@ impl ProcessGroup {
         self.of(self.rank(), count)
     }
 
-    /// Which of `count` things in a row are the process `rank`'s: neighbours, and as many as everyone's but for one.
+    /// Which of `count` things in a row are the process `rank`'s: neighbours, and as many as everyone's but for one. The first process has the
+    /// first of them, which it may have to tell of.
     pub fn of(&self, rank: usize, count: usize) -> Range<usize> {
-        let bound = |rank: usize| (rank as u128 * count as u128 / self.size() as u128) as usize;
+        let bound = |rank: usize| (rank as u128 * count as u128).div_ceil(self.size() as u128) as usize;
         bound(rank)..bound(rank + 1)
     }
 
@@ -118,17 +119,11 @@ impl ProcessGroup {
         Ok(self.communicator.all_gather(own)?.swap_remove(0))
     }
 
-    /// Everyone's bytes in the order of the processes.
-    pub fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-        self.count(own.len() * (self.size() - 1));
-        self.communicator.all_gather(own)
-    }
-
-    /// As [`Communicator::exchange`].
-    pub fn exchange(&self, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+    /// As [`Communicator::begin_exchange`].
+    pub fn begin_exchange(&self, messages: Vec<Vec<u8>>, lengths: &[usize]) -> Result<Box<dyn Exchange>> {
         let to_others = |(rank, message): (usize, &Vec<u8>)| if rank == self.rank() { 0 } else { message.len() };
         self.count(messages.iter().enumerate().map(to_others).sum());
-        self.communicator.exchange(messages)
+        self.communicator.begin_exchange(messages, lengths)
     }
 
     /// As [`Communicator::sum_f32`]. What is counted is what a ring sends, whatever the communicator does.

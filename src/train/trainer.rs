@@ -24,6 +24,9 @@ use crate::nn::{Ema, Model, Optimizer, Plateau, RateSchedule, SpikeMeter, Update
 /// Steps over which the reported training loss is averaged.
 const RECENT: usize = 100;
 
+/// Bytes of gradients that are worth a message: on Ethernet they take as long as it takes to arrive.
+const MESSAGE: usize = 1 << 15;
+
 /// What the random numbers below the run's key are for.
 const INIT: u64 = 0;
 pub(super) const NOISE: u64 = 1;
@@ -87,6 +90,10 @@ pub struct Trainer<B: Backend, L: Learner<B> = Classifier<B>> {
     pub(super) state: State,
     /// The processes that train together.
     pub(super) group: ProcessGroup,
+    /// How often each of the learner's parameters was met in the latest step, on any process; empty before the first.
+    pub(super) times: Vec<u64>,
+    /// Bytes that gradients are sent in, to each process.
+    pub(super) message: usize,
     /// The batches from the coming step on, once one was asked for.
     feeder: Option<Feeder<OwnOf<B, L>>>,
     /// Steps of this process that no sample could be read for, and how many of them came last in a row.
@@ -180,6 +187,8 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             schedule: None,
             state,
             group: ProcessGroup::default(),
+            times: Vec::new(),
+            message: MESSAGE,
             feeder: None,
             left_out: [0; 2],
         })
@@ -224,8 +233,9 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// The same on the processes of a group.
     pub(super) fn joined(mut self, group: ProcessGroup) -> Result<Self> {
         self.rewind_data();
-        self.group = group;
+        (self.group, self.times) = (group, Vec::new());
         let own = self.settings_text().and_then(|settings| {
+            let settings = format!("{settings}{}", self.message);
             let values = self.learner.module().parameters().into_iter().map(|(_, param)| self.backend.to_vec(&param.value()));
             let values: Vec<_> = values.collect::<Result<Vec<_>>>()?.concat();
             let sums = [settings.into_bytes(), format!("{:?}", self.data).into_bytes(), B::Elem::bytes_of(&values)];
@@ -246,6 +256,13 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// Bytes that this process has sent to others so far.
     pub fn bytes_sent(&self) -> u64 {
         self.group.sent()
+    }
+
+    /// This run, which has yet to go [across](Self::across) processes, with gradients in messages of about so many bytes (by default 32 KiB).
+    /// With [`Reduce::Fixed`] they are sent while the last micro-batch of a process still runs backwards: smaller messages leave earlier, and
+    /// there are more of them. No result depends on it.
+    pub fn in_messages_of(self, bytes: usize) -> Self {
+        Trainer { message: bytes, ..self }
     }
 
     /// This run before its first step with a rule of one's own in the place of the plan's. A checkpoint does not say which rule it was; the

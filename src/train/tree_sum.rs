@@ -53,9 +53,9 @@ impl<T> TreeSum<T> {
         self.nodes.into_iter().rev().try_fold(None, |right, (_, left)| merged(left, right, &mut add))
     }
 
-    /// The sums so far that have a value.
-    pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.nodes.iter().filter_map(|(_, value)| value.as_ref())
+    /// The sums of a part of every value, which `take` takes out of it.
+    pub fn split(&mut self, mut take: impl FnMut(&mut T) -> Option<T>) -> TreeSum<T> {
+        TreeSum { nodes: self.nodes.iter_mut().map(|(node, value)| (*node, value.as_mut().and_then(&mut take))).collect() }
     }
 
     /// The nodes and their sums, in the order of the leaves.

@@ -18,6 +18,7 @@ mod events;
 mod faults;
 mod flags;
 mod learners;
+mod overlap;
 mod own;
 mod processes;
 mod recipes;

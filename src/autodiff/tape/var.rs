@@ -55,7 +55,8 @@ use crate::error::{Error, Result};
 /// | | [`mix`](Self::mix) [`mix_with`](Self::mix_with) |
 /// | values | [`value`](Self::value) [`shape`](Self::shape) [`to_vec`](Self::to_vec) [`item`](Self::item) [`tape`](Self::tape) |
 /// | | [`detach`](Self::detach) [`needs_gradient`](Self::needs_gradient) |
-/// | gradients | [`backward`](Self::backward) [`backward_from`](Self::backward_from); twice: [`gradients()`](crate::autodiff::gradients()) |
+/// | gradients | [`backward`](Self::backward) [`backward_from`](Self::backward_from) [`backward_watched`](Self::backward_watched) |
+/// | | twice: [`gradients()`](crate::autodiff::gradients()) |
 pub struct Var<B: Backend> {
     pub(super) tape: Tape<B>,
     pub(super) value: Tensor<B>,
@@ -138,7 +139,41 @@ impl<B: Backend> Var<B> {
     /// # Errors
     /// As [`Var::backward`]; [`Error::Shape`] where `grad` has another shape.
     pub fn backward_from(&self, grad: &Tensor<B>) -> Result<Gradients<B>> {
-        self.tape.backward(self, grad.clone())
+        self.backward_watched(grad, |_| Ok(()))
+    }
+
+    /// The same, followed by `watch`: it is told of every leaf, with its gradient, as soon as all of that is summed up, so that it can be sent
+    /// or used while the tape runs on; and of nothing after every other node, to go on with what it does meanwhile. Leaves that were made last
+    /// come first.
+    ///
+    /// ```
+    /// use pspikessm::autodiff::{AsLeaf, Tape};
+    /// use pspikessm::backend::*;
+    /// # fn main() -> pspikessm::Result<()> {
+    /// let cpu = Cpu::<f64>::new();
+    /// let tape = Tape::new(&cpu);
+    /// let x = tape.leaf(&cpu.full(&[], 3.0)?);
+    /// let y = tape.leaf(&cpu.full(&[], 5.0)?);
+    /// let product = x.mul(&y)?;
+    /// let mut found = Vec::new();
+    /// product.backward_watched(&cpu.full(&[], 1.0)?, |leaf| {
+    ///     if let Some((leaf, gradient)) = leaf {
+    ///         found.push((leaf, cpu.to_vec(gradient)?[0]));
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(found, [(y.as_leaf()?, 3.0), (x.as_leaf()?, 5.0)]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Var::backward_from`]; what `watch` answers.
+    pub fn backward_watched(
+        &self,
+        grad: &Tensor<B>,
+        mut watch: impl FnMut(Option<(LeafId, &Tensor<B>)>) -> Result<()>,
+    ) -> Result<Gradients<B>> {
+        self.tape.backward(self, grad.clone(), &mut watch)
     }
 }
 
