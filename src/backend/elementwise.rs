@@ -38,6 +38,14 @@ pub trait Elementwise: Transfer {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) where the device failed in this or an earlier call.
     fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>>;
+    /// The same without a transfer: one number, of shape (), 1 more than that place, or 0 where everything is finite.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) where the device failed.
+    fn place_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Tensor<Self>> {
+        let place = self.first_not_finite(tensors)?;
+        self.full(&[], place.map_or(0.0, |place| place as f64 + 1.0))
+    }
 }
 
 listed! {

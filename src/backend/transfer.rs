@@ -23,6 +23,18 @@ pub trait Transfer: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) where the device failed in this or an earlier call.
     fn to_vec(&self, x: &Tensor<Self>) -> Result<Vec<Self::Elem>>;
+    /// The values of several tensors, by one wait for the device.
+    ///
+    /// # Errors
+    /// As [`Transfer::to_vec`].
+    fn to_vecs(&self, tensors: &[&Tensor<Self>]) -> Result<Vec<Vec<Self::Elem>>> {
+        tensors.iter().map(|x| self.to_vec(x)).collect()
+    }
+    /// Whether calls return before their work is done, so that a transfer to the host waits for all of it. Then the loop of a trainer reads
+    /// the numbers of many steps at once.
+    fn is_asynchronous(&self) -> bool {
+        false
+    }
     /// A tensor of one repeated value.
     ///
     /// # Errors

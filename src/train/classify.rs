@@ -11,7 +11,7 @@ use crate::backend::{Backend, Real};
 use crate::data::{Batch, Dataset, Inputs, TargetScale};
 use crate::error::{Error, Result};
 use crate::nn::store::Archive;
-use crate::nn::{Context, CrossEntropy, Input, Model, Module};
+use crate::nn::{Context, CrossEntropy, Input, Model, Module, Param};
 
 /// The logits of a batch, as [`Model::forward`] gives them.
 ///
@@ -33,21 +33,26 @@ const ABSOLUTE_ERROR: Metric = Metric { name: "absolute_error", better: Better::
 fn score_classes<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch, loss: Option<&CrossEntropy>) -> Result<Scored<B>> {
     let logits = logits(model, cx, batch)?;
     let loss = loss.map_or_else(|| logits.cross_entropy(&batch.labels), |loss| loss.forward(&logits, &batch.labels))?;
-    let scored = Scored::new(loss)?;
-    if cx.training && !scored.value.is_finite() {
-        // The step is what has failed, and the trainer says so.
-        return Ok(scored);
-    }
-    let taken = scores(cx.backend(), model, &logits)?;
-    Ok(scored.classes(batch.labels.iter().copied().zip(taken.iter().map(|scores| largest(scores))).collect()))
+    let labels = batch.labels.clone();
+    let (backend, parameters) = (cx.backend().clone(), model.parameters());
+    let classes = logits.shape().last().map_or(1, |&classes| classes.max(1));
+    let taken = move |values: Vec<B::Elem>| {
+        let scores = scores(&backend, parameters, &values, classes)?;
+        Ok(labels.into_iter().zip(scores.iter().map(|scores| largest(scores))).collect())
+    };
+    Ok(Scored::new(loss)?.classes_of(logits.value(), taken))
 }
 
 /// The loss of a batch of numbers to find; the metric is the mean absolute error, in units of the data.
 fn score_numbers<B: Backend>(model: &Model<B>, cx: &Context<'_, B>, batch: &Batch, scale: TargetScale) -> Result<Scored<B>> {
     let outputs = logits(model, cx, batch)?;
-    let (loss, found) = squared_error(cx, &outputs, batch)?;
-    let errors = found.iter().zip(&batch.targets).map(|(found, &target)| (found - f64::from(target)).abs() * scale.deviation);
-    Ok(Scored::new(loss)?.metric(errors.sum(), batch.targets.len() as f64))
+    let loss = squared_error(cx, &outputs, batch)?;
+    let targets = batch.targets.clone();
+    let errors = move |found: Vec<B::Elem>| {
+        let errors = found.into_iter().zip(&targets).map(|(found, &target)| (found.f64() - f64::from(target)).abs() * scale.deviation);
+        Ok((errors.sum(), targets.len() as f64))
+    };
+    Ok(Scored::new(loss)?.metric_of(outputs.value(), errors))
 }
 
 /// The classification of whole sequences, or of pairs of them, by cross-entropy; the metric is the accuracy.
@@ -126,22 +131,37 @@ impl<B: Backend> Learner<B> for Classifier<B> {
     }
 }
 
-/// The logits of every sample on the host. One that is NaN, or has no softmax beside it, is a class's score in no sense.
+/// The logits of every sample, out of those of a batch. One that is NaN, or has no softmax beside it, is a class's score in no sense.
 ///
 /// # Errors
-/// [`Error::Value`] that names the sample, and the parameter that is not finite, where one is.
-pub(super) fn scores<B: Backend>(backend: &B, model: &Model<B>, logits: &Var<B>) -> Result<Vec<Vec<f64>>> {
-    let classes = logits.shape().last().map_or(1, |&classes| classes.max(1));
-    let rows: Vec<Vec<f64>> = logits.to_vec()?.chunks_exact(classes).map(|row| row.iter().map(|logit| logit.f64()).collect()).collect();
+/// [`Error::Value`] that names the sample, and the one of `parameters` that is not finite, where one is.
+fn scores<B: Backend>(backend: &B, parameters: Named<B>, logits: &[B::Elem], classes: usize) -> Result<Vec<Vec<f64>>> {
+    let rows: Vec<Vec<f64>> = logits.chunks_exact(classes).map(|row| row.iter().map(|logit| logit.f64()).collect()).collect();
     let bad = |logit: &f64| logit.is_nan() || *logit == f64::INFINITY;
     let Some(sample) = rows.iter().position(|row| row.iter().any(bad)) else { return Ok(rows) };
-    let cause = first_not_finite(backend, model)?.map_or("the weights are too large".into(), |name| format!("{name} is not finite"));
+    let cause = first_of(backend, parameters)?.map_or("the weights are too large".into(), |name| format!("{name} is not finite"));
     Err(Error::value("Model", format!("the logits of sample {sample} of a batch are not numbers, and so no class is the largest: {cause}")))
 }
 
+/// The logits of every sample on the host.
+///
+/// # Errors
+/// [`Error::Value`] where they are not numbers.
+pub(super) fn read_scores<B: Backend>(backend: &B, model: &Model<B>, logits: &Var<B>) -> Result<Vec<Vec<f64>>> {
+    let classes = logits.shape().last().map_or(1, |&classes| classes.max(1));
+    scores(backend, model.parameters(), &logits.to_vec()?, classes)
+}
+
+/// Parameters by their names.
+type Named<B> = Vec<(String, Param<B>)>;
+
 /// The first parameter or buffer of a module that is not finite.
 pub(super) fn first_not_finite<B: Backend>(backend: &B, module: &dyn Module<B>) -> Result<Option<String>> {
-    let (mut names, values): (Vec<String>, Vec<_>) = module.parameters().into_iter().map(|(name, param)| (name, param.value())).unzip();
+    first_of(backend, module.parameters())
+}
+
+fn first_of<B: Backend>(backend: &B, parameters: Named<B>) -> Result<Option<String>> {
+    let (mut names, values): (Vec<String>, Vec<_>) = parameters.into_iter().map(|(name, param)| (name, param.value())).unzip();
     Ok(backend.first_not_finite(&values.iter().collect::<Vec<_>>())?.map(|place| names.swap_remove(place)))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::classify::{largest, logits, scores};
+use super::classify::{largest, logits, read_scores};
 use super::feeder::Feeder;
 use super::learner::Learner;
 use super::process_group::ProcessGroup;
@@ -208,7 +208,7 @@ impl<B: Backend, L: Learner<B>> Evaluator<'_, B, L> {
     /// What the model makes of a batch, in words that [`Tally::count`] understands.
     fn score(&self, batch: &<L::Samples as Samples>::Batch, key: Key, meter: &SpikeMeter) -> Result<Vec<u64>> {
         let tape = Tape::off(self.backend);
-        let scored = self.model.score(&self.context(&tape, key).metered(meter), batch)?;
+        let scored = self.model.score(&self.context(&tape, key).metered(meter), batch)?.read()?;
         let count = L::Samples::count(batch) as f64;
         let (sum, of) = scored.metric.unwrap_or((scored.value * count, count));
         let numbers = [scored.value * count, count, sum, of].map(f64::to_bits);
@@ -252,7 +252,7 @@ impl<B: Backend> Evaluator<'_, B> {
                 let tape = Tape::off(self.backend);
                 let cx = self.context(&tape, key.fold(pass).fold(number as u64));
                 let logits = logits(self.model, &cx, &set.batch(&[number])?)?;
-                let found = scores(self.backend, self.model, &logits)?.concat().first().copied().unwrap_or(f64::NAN);
+                let found = read_scores(self.backend, self.model, &logits)?.concat().first().copied().unwrap_or(f64::NAN);
                 *sum += scale.number(found) / passes as f64;
             }
         }
@@ -319,7 +319,7 @@ impl<B: Backend> Evaluator<'_, B> {
     fn probabilities(&self, batch: &Batch, key: Key) -> Result<Vec<Vec<f64>>> {
         let tape = Tape::off(self.backend);
         let logits = logits(self.model, &self.context(&tape, key), batch)?;
-        Ok(scores(self.backend, self.model, &logits)?.iter().map(|logits| softmax(logits)).collect())
+        Ok(read_scores(self.backend, self.model, &logits)?.iter().map(|logits| softmax(logits)).collect())
     }
 }
 

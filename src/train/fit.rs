@@ -74,19 +74,29 @@ pub fn fit<B: Backend, L: Learner<B>>(
     options: FitOptions,
     stop: &AtomicBool,
 ) -> Result<Ending> {
-    fit_with(trainer, output, options, stop, &mut |_, _| Ok(ControlFlow::Continue(())))
+    run(trainer, output, options, stop, None)
 }
 
-/// The same with a callback after every step and every validation, before anything is written.
+/// The same with a callback after every step and every validation, before anything is written. On a GPU every step is then waited for.
 ///
 /// # Errors
 /// As [`fit`]; what the callback answers.
 pub fn fit_with<B: Backend, L: Learner<B>>(
     trainer: &mut Trainer<B, L>,
-    mut output: Option<&mut Output>,
+    output: Option<&mut Output>,
     options: FitOptions,
     stop: &AtomicBool,
     callback: Callback<'_, B, L>,
+) -> Result<Ending> {
+    run(trainer, output, options, stop, Some(callback))
+}
+
+fn run<B: Backend, L: Learner<B>>(
+    trainer: &mut Trainer<B, L>,
+    mut output: Option<&mut Output>,
+    options: FitOptions,
+    stop: &AtomicBool,
+    mut callback: Option<Callback<'_, B, L>>,
 ) -> Result<Ending> {
     let group = trainer.group.clone();
     let (metric, per_epoch) = (trainer.learner().metric().name, trainer.steps_per_epoch());
@@ -103,7 +113,7 @@ pub fn fit_with<B: Backend, L: Learner<B>>(
             validated = found.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
         }
         if let Some(found) = &validated {
-            ended |= group.agree(callback(trainer, Event::Validated(found)))?.is_break();
+            ended |= group.agree(told(&mut callback, trainer, Event::Validated(found)))?.is_break();
             group.agree(write_validation(trainer, output.as_deref_mut(), found))?;
         }
         let done = trainer.steps_done();
@@ -112,6 +122,9 @@ pub fn fit_with<B: Backend, L: Learner<B>>(
             true => Some(Ending::Stopped),
             false => trainer.is_finished().then_some(Ending::Finished),
         };
+        if ending.is_some() || due(done, options.checkpoint_every) {
+            trainer.settle()?;
+        }
         if saved != Some(done) && (ending.is_some() || due(done, options.checkpoint_every)) {
             group.agree(output.as_deref_mut().map_or(Ok(()), |output| output.save(trainer)))?;
             saved = Some(done);
@@ -120,12 +133,22 @@ pub fn fit_with<B: Backend, L: Learner<B>>(
             return Ok(ending);
         }
         let meter = (output.is_some() && due(done + 1, options.rates_every)).then(SpikeMeter::default);
-        let step = match &meter {
-            Some(meter) => trainer.step_metered(meter),
-            None => trainer.step(),
-        };
-        let report = step.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
-        ended = group.agree(callback(trainer, Event::Step(report)))?.is_break();
+        if callback.is_none() && meter.is_none() && trainer.may_leave_unread() {
+            let taken = trainer.step_unread();
+            taken.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
+            // Whatever looks at what steps have told comes after they are read.
+            let looked_at = [options.metrics_every, options.report_every];
+            if looked_at.iter().any(|&every| due(trainer.steps_done(), every)) || trainer.validation_due() {
+                trainer.settle()?;
+            }
+        } else {
+            let step = match &meter {
+                Some(meter) => trainer.step_metered(meter),
+                None => trainer.step(),
+            };
+            let report = step.inspect_err(|error| rescue(error, trainer, output.as_deref_mut()))?;
+            ended = group.agree(told(&mut callback, trainer, Event::Step(report)))?.is_break();
+        }
         progress.show(trainer.steps_done(), trainer.best().map(|(_, metric)| metric), trainer.recent(usize::MAX));
         let done = trainer.steps_done();
         if [options.metrics_every, options.rates_every, options.report_every].iter().any(|&every| due(done, every)) {
@@ -133,6 +156,15 @@ pub fn fit_with<B: Backend, L: Learner<B>>(
             group.agree(output.as_deref_mut().map_or(Ok(()), note))?;
         }
     }
+}
+
+/// What the callback, if there is one, says to an event.
+fn told<B: Backend, L: Learner<B>>(
+    callback: &mut Option<Callback<'_, B, L>>,
+    trainer: &Trainer<B, L>,
+    event: Event<'_>,
+) -> Result<ControlFlow<()>> {
+    callback.as_mut().map_or(Ok(ControlFlow::Continue(())), |callback| callback(trainer, event))
 }
 
 /// Writes what is due after a step.
@@ -171,10 +203,10 @@ fn write_validation<B: Backend, L: Learner<B>>(trainer: &Trainer<B, L>, output: 
 
 /// Saves what was reached before an error. Where a number is not finite it is not worth it, and a device that failed in the middle of a step
 /// may have moved a BatchNorm's statistics.
-fn rescue<B: Backend, L: Learner<B>>(error: &Error, trainer: &Trainer<B, L>, output: Option<&mut Output>) {
+fn rescue<B: Backend, L: Learner<B>>(error: &Error, trainer: &mut Trainer<B, L>, output: Option<&mut Output>) {
     if let (Some(output), false) = (output, matches!(error, Error::NonFinite { .. } | Error::Device { .. })) {
         // Where this fails too, the first error is the one to report.
-        let _ = output.save(trainer);
+        let _ = trainer.settle().and_then(|()| output.save(trainer));
     }
     // Nobody leaves before it is saved.
     let _ = trainer.group.agree(Ok(()));

@@ -91,15 +91,14 @@ fn balanced(train: &Dataset) -> Vec<f64> {
     counts.into_iter().map(|count| if count > 0 { mean / count as f64 } else { 0.0 }).collect()
 }
 
-/// The mean squared error of outputs (batch, 1), and what was found for each target.
-pub(super) fn squared_error<B: Backend>(cx: &Context<'_, B>, outputs: &Var<B>, batch: &Batch) -> Result<(Var<B>, Vec<f64>)> {
+/// The mean squared error of outputs (batch, 1).
+pub(super) fn squared_error<B: Backend>(cx: &Context<'_, B>, outputs: &Var<B>, batch: &Batch) -> Result<Var<B>> {
     if batch.targets.len() != batch.labels.len() {
         return Err(Error::value("Loss", "the samples have no numbers to find: give Dataset::with_targets some"));
     }
     let targets = batch.targets.iter().map(|&target| B::Elem::of(f64::from(target))).collect();
     let targets = cx.tape().constant(&cx.backend().from_vec(targets, &[batch.targets.len(), 1])?);
-    let found = outputs.to_vec()?.into_iter().map(Real::f64).collect();
-    Ok((mse_loss(outputs, &targets, LossReduction::Mean)?, found))
+    mse_loss(outputs, &targets, LossReduction::Mean)
 }
 
 #[cfg(test)]

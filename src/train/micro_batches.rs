@@ -10,7 +10,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use super::classify::first_not_finite;
 use super::cutter::MicroBatch;
-use super::learner::Learner;
+use super::learner::{Learner, Unread};
 use super::plan::{BatchNorms, RunConfig, SpikePenalty};
 use super::process_group::{ProcessGroup, Reduce};
 use super::reduction::{Given, Layout, Place, Reduction, include, other_length};
@@ -38,6 +38,45 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
 
     /// The same; `meter` counts spikes.
     pub(super) fn gradients_counted(&mut self, meter: Option<&SpikeMeter>) -> Result<Option<(StepReport, Gradients<B>)>> {
+        let Some((own, sizes, samples)) = self.next_own()? else { return Ok(None) };
+        let (prepared, passes) = (self.prepare(&sizes), self.passes(samples));
+        if let Some(meter) = meter {
+            // What goes wrong in it goes wrong in the step as well, which says it better.
+            let _ = passes.count_spikes(&own, meter);
+        }
+        let params = self.params();
+        let mut reduction = Reduction::new(&self.group, &self.backend, sizes.len(), params.len(), self.buckets(&params));
+        let own = match self.plan.run.batch_norm {
+            BatchNorms::Synchronised if sizes.len() > 1 => {
+                self.group.agree(prepared)?;
+                Ok(passes.at_once(own, &self.group, &mut reduction)?)
+            }
+            _ => prepared.and_then(|()| passes.in_turn(own, &mut reduction, |unread| passes.report(unread))),
+        };
+        let (report, times) = self.told(reduction.finish(own)?, reduction.times(), &sizes)?;
+        let given = reduction.into_sums(&times, &params)?;
+        self.times = times;
+        Ok(Some((report, self.applied(given, &params)?)))
+    }
+
+    /// The same by this process alone, with nothing read off the device: what each micro-batch has to tell, and how many samples are in it.
+    pub(super) fn gradients_unread(&mut self) -> Result<Option<(Vec<(u64, Unread<B>)>, Gradients<B>)>> {
+        let Some((own, sizes, samples)) = self.next_own()? else { return Ok(None) };
+        self.prepare(&sizes)?;
+        let params = self.params();
+        let mut reduction = Reduction::new(&self.group, &self.backend, sizes.len(), params.len(), Vec::new());
+        let unread = self.passes(samples).in_turn(own, &mut reduction, Ok);
+        let unread = reduction.finish(unread)??;
+        let times = reduction.times().to_vec();
+        let given = reduction.into_sums(&times, &params)?;
+        self.times = times;
+        let counts = sizes.into_iter().map(|[count, _]| count).filter(|&count| count > 0);
+        Ok(Some((counts.zip(unread).collect(), self.applied(given, &params)?)))
+    }
+
+    /// This process's part of the next batch, the sizes of all parts, and the samples of the whole. `None` where there are none.
+    #[allow(clippy::type_complexity, reason = "named once, where it is used")]
+    fn next_own(&mut self) -> Result<Option<(Vec<MicroBatch<<L::Samples as Samples>::Batch>>, Sizes, u64)>> {
         let own = match self.next_micro_batches() {
             Ok(own) => own,
             Err(error) => return self.group.gather(Err(error)).map(|_| None),
@@ -45,26 +84,15 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         let told = own.iter().flat_map(sizes::<L::Samples>).collect();
         let sizes: Sizes = self.group.gather(Ok(told))?.concat().as_chunks::<2>().0.to_vec();
         let samples: u64 = sizes.iter().map(|[count, _]| count).sum();
-        if samples == 0 {
-            return Ok(None);
-        }
-        let (prepared, passes) = (self.prepare(&sizes), self.passes(samples));
-        if let Some(meter) = meter {
-            // What goes wrong in it goes wrong in the step as well, which says it better.
-            let _ = passes.count_spikes(&own, meter);
-        }
-        let params: Vec<Param<B>> = self.learner.module().parameters().into_iter().map(|(_, param)| param).collect();
-        let mut reduction = Reduction::new(&self.group, &self.backend, sizes.len(), params.len(), self.buckets(&params));
-        let own = match self.plan.run.batch_norm {
-            BatchNorms::Synchronised if sizes.len() > 1 => {
-                self.group.agree(prepared)?;
-                Ok(passes.at_once(own, &self.group, &mut reduction)?)
-            }
-            _ => prepared.and_then(|()| passes.in_turn(own, &mut reduction)),
-        };
-        let (report, times) = self.told(reduction.finish(own)?, reduction.times(), &sizes)?;
-        let given = reduction.into_sums(&times, &params)?;
-        self.times = times;
+        Ok((samples > 0).then_some((own, sizes, samples)))
+    }
+
+    fn params(&self) -> Vec<Param<B>> {
+        self.learner.module().parameters().into_iter().map(|(_, param)| param).collect()
+    }
+
+    /// Applies the statistics that a batch gives; the gradients that it gives.
+    fn applied(&self, given: Given<B>, params: &[Param<B>]) -> Result<Gradients<B>> {
         let mut gradients = Vec::new();
         for ((place, _), tensor) in given {
             match params[place].options() {
@@ -72,7 +100,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
                 ParamOptions::Trained { .. } => gradients.push((params[place].identity(), tensor)),
             }
         }
-        Ok(Some((report, Gradients::of_parameters(&self.backend, gradients))))
+        Ok(Gradients::of_parameters(&self.backend, gradients))
     }
 
     /// Makes the learner ready for all micro-batches, in their order, before the first of them: on every process the same. Its average is made
@@ -150,17 +178,22 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
         self.learner.score(&cx, batch).map(drop)
     }
 
-    /// Micro-batches one after another.
-    fn in_turn(&self, own: Vec<MicroBatch<<L::Samples as Samples>::Batch>>, sums: &mut Reduction<'_, B>) -> Result<Vec<StepReport>> {
-        let (mut reports, count) = (Vec::new(), own.len());
+    /// Micro-batches one after another; `tell` makes of what is unread what is told of each.
+    fn in_turn<T>(
+        &self,
+        own: Vec<MicroBatch<<L::Samples as Samples>::Batch>>,
+        sums: &mut Reduction<'_, B>,
+        tell: impl Fn(Unread<B>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let (mut told, count) = (Vec::new(), own.len());
         for (place, MicroBatch { number, first, samples }) in own.into_iter().enumerate() {
             sums.begin(number, place + 1 == count);
             if let Some(batch) = samples {
-                reports.push(self.differentiate(&batch, first, None, &mut |found| sums.take(found))?);
+                told.push(self.differentiate(&batch, first, None, &tell, &mut |found| sums.take(found))?);
             }
             sums.end()?;
         }
-        Ok(reports)
+        Ok(told)
     }
 
     /// Micro-batches at the same time, each on a thread of its own, meeting those of the group's other processes. An error is the same on all of
@@ -178,7 +211,8 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
                 Some((place, tensor)) => include(self.backend, &mut given, place, tensor),
                 None => Ok(()),
             };
-            let report = self.differentiate(&batch, first, Some(part.clone()), &mut keep).inspect_err(|_| part.leave())?;
+            let tell = |unread| self.report(unread);
+            let report = self.differentiate(&batch, first, Some(part.clone()), &tell, &mut keep).inspect_err(|_| part.leave())?;
             Ok((report, given))
         };
         let found: Vec<(usize, Option<Pass<B>>)> = thread::scope(|scope| {
@@ -208,15 +242,16 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
         Ok(reports)
     }
 
-    /// The result of a micro-batch whose first sample has this place in its batch; of `part`, where BatchNorms see the whole batch. The
+    /// What is told of a micro-batch whose first sample has this place in its batch; of `part`, where BatchNorms see the whole batch. The
     /// gradients of its share of the loss, and its statistics, go to `sink`.
-    fn differentiate(
+    fn differentiate<T>(
         &self,
         batch: &<L::Samples as Samples>::Batch,
         first: usize,
         part: Option<Arc<Part>>,
+        tell: &impl Fn(Unread<B>) -> Result<T>,
         sink: Sink<'_, B>,
-    ) -> Result<StepReport> {
+    ) -> Result<T> {
         let share = L::Samples::count(batch) as f64 / self.samples as f64;
         let (tape, observed, statistics) = (Tape::new(self.backend), Observed::new(), BatchStatistics::new(share));
         let (cx, penalty) = (Context::training(&tape, self.key).first_sample(first as u64), self.run.spike_penalty);
@@ -229,18 +264,11 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
             None => cx,
         };
         let scored = self.learner.score(&cx, batch)?;
-        if !scored.value.is_finite() {
-            let what = match first_not_finite(self.backend, self.learner.module())? {
-                Some(name) => format!("{name}, and with it the loss,"),
-                None => "the loss".into(),
-            };
-            return Err(Error::NonFinite { what, step: self.step });
-        }
-        let report = StepReport { loss: scored.value, metric: scored.metric.map_or(scored.value, |(sum, count)| sum / count) };
         let loss = match penalty {
             Some(SpikePenalty { weight, rate }) => scored.loss.add(&observed.rate_penalty(rate)?.scale(weight)?)?,
-            None => scored.loss,
+            None => scored.loss.clone(),
         };
+        let told = tell(scored.unread())?;
         let parameters = self.learner.module().parameters();
         let places: HashMap<u64, usize> = parameters.iter().enumerate().map(|(place, (_, param))| (param.identity(), place)).collect();
         self.hand_over(&statistics, &places, sink)?;
@@ -248,7 +276,21 @@ impl<B: Backend, L: Learner<B>> Passes<'_, B, L> {
             let place = |identity: Option<u64>| Some((*places.get(&identity?)?, 0));
             sink(leaf.and_then(|(leaf, gradient)| Some((place(leaf.identity())?, gradient.clone()))))
         })?;
-        Ok(report)
+        Ok(told)
+    }
+
+    /// The report of a pass: waits for the device.
+    fn report(&self, unread: Unread<B>) -> Result<StepReport> {
+        let mut values = self.backend.to_vecs(&unread.tensors())?.into_iter();
+        let value = unread.value(&mut values);
+        if !value.is_finite() {
+            let what = match first_not_finite(self.backend, self.learner.module())? {
+                Some(name) => format!("{name}, and with it the loss,"),
+                None => "the loss".into(),
+            };
+            return Err(Error::NonFinite { what, step: self.step });
+        }
+        unread.rest(value, &mut values).map(|score| StepReport::of(&score))
     }
 
     /// Hands over what the BatchNorms of a pass have found.
@@ -274,10 +316,7 @@ fn sizes<S: Samples>(of: &MicroBatch<S::Batch>) -> [u64; 2] {
 
 /// The means of a batch, of the bits that every micro-batch with samples has reported.
 fn report_of(bits: &[u64], sizes: &Sizes) -> StepReport {
-    let samples: u64 = sizes.iter().map(|[count, _]| count).sum();
     let counts = sizes.iter().map(|&[count, _]| count).filter(|&count| count > 0);
-    counts.zip(bits.as_chunks::<2>().0).fold(StepReport { loss: 0.0, metric: 0.0 }, |sum, (count, bits)| {
-        let (share, [loss, metric]) = (count as f64 / samples as f64, bits.map(f64::from_bits));
-        StepReport { loss: sum.loss + share * loss, metric: sum.metric + share * metric }
-    })
+    let reports = bits.as_chunks::<2>().0.iter().map(|bits| bits.map(f64::from_bits));
+    StepReport::of_batch(&counts.zip(reports.map(|[loss, metric]| StepReport { loss, metric })).collect::<Vec<_>>())
 }

@@ -72,6 +72,7 @@ pub mod tasks;
 mod tensorboard;
 mod trainer;
 mod tree_sum;
+mod unread_steps;
 
 pub use backend_choice::{BackendChoice, OnBackend};
 pub use checkpoint::{Origin, load_weights};
@@ -81,7 +82,7 @@ pub use evaluate::{Evaluation, Evaluator, LayerRate};
 pub use fit::{Callback, Ending, Event, FitOptions, fit, fit_with};
 pub use flags::{Command, Flags};
 pub use launch::Launched;
-pub use learner::{Better, Learner, Metric, Scored};
+pub use learner::{Better, Learner, Metric, Score, Scored};
 pub use loss::{ClassWeights, Loss};
 pub use output::Output;
 pub use plan::{BatchNorms, Length, Plan, RunConfig, Schedule, SpikePenalty, TrainingSpikes};

@@ -9,12 +9,13 @@ use super::communicator::Communicator;
 use super::cutter::{Cutter, MicroBatch};
 use super::evaluate::{Evaluation, Evaluator, Watch};
 use super::feeder::Feeder;
-use super::learner::Learner;
+use super::learner::{Learner, Score};
 use super::memory;
 use super::plan::{Plan, Schedule};
 use super::process_group::{ProcessGroup, Reduce};
 use super::recipe::{self, Recipe};
 use super::samples::Samples;
+use super::unread_steps::UnreadSteps;
 use crate::autodiff::Gradients;
 use crate::backend::{Backend, Key, Real, SpikeMode, Tensor};
 use crate::data::Splits;
@@ -44,6 +45,20 @@ pub struct StepReport {
 }
 
 impl StepReport {
+    /// That of a batch; where it has no metric of its own, the loss is one.
+    pub(super) fn of(score: &Score) -> Self {
+        StepReport { loss: score.value, metric: score.metric.map_or(score.value, |(sum, count)| sum / count) }
+    }
+
+    /// That of a batch out of those of its parts, of so many samples each.
+    pub(super) fn of_batch(parts: &[(u64, StepReport)]) -> Self {
+        let samples: u64 = parts.iter().map(|(count, _)| count).sum();
+        parts.iter().fold(StepReport { loss: 0.0, metric: 0.0 }, |sum, (count, part)| {
+            let share = *count as f64 / samples as f64;
+            StepReport { loss: sum.loss + share * part.loss, metric: sum.metric + share * part.metric }
+        })
+    }
+
     /// The mean of some steps; `None` of none.
     pub(super) fn mean<'a>(steps: impl ExactSizeIterator<Item = &'a StepReport>) -> Option<StepReport> {
         let count = steps.len() as f64;
@@ -98,6 +113,8 @@ pub struct Trainer<B: Backend, L: Learner<B> = Classifier<B>> {
     feeder: Option<Feeder<OwnOf<B, L>>>,
     /// Steps of this process that no sample could be read for, and how many of them came last in a row.
     left_out: [u64; 2],
+    /// Steps whose numbers are still on the device.
+    pub(super) unread: UnreadSteps<B>,
 }
 
 impl<B: Backend, L: Learner<B>> std::fmt::Debug for Trainer<B, L> {
@@ -191,6 +208,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
             message: MESSAGE,
             feeder: None,
             left_out: [0; 2],
+            unread: UnreadSteps::default(),
         })
     }
 
@@ -387,7 +405,9 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     }
 
     fn step_counted(&mut self, meter: Option<&SpikeMeter>) -> Result<Option<StepReport>> {
+        self.settle()?;
         let tried = self.try_step(meter);
+        self.unread.may_begin = tried.is_ok();
         if tried.is_err() {
             // The next try is for the same step.
             self.rewind_data();
@@ -408,15 +428,25 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// As [`step`](Self::step).
     pub fn take(&mut self, report: StepReport, gradients: Gradients<B>) -> Result<()> {
         self.update(gradients)?;
-        if let Some(ema) = &mut self.ema {
-            ema.get_mut().unwrap_or_else(PoisonError::into_inner).update(&self.backend)?;
-        }
+        self.average()?;
+        self.remember(report);
+        Ok(())
+    }
+
+    /// Tells the average of the weights of a step.
+    pub(super) fn average(&mut self) -> Result<()> {
         self.left_out[1] = 0;
+        match &mut self.ema {
+            Some(ema) => ema.get_mut().unwrap_or_else(PoisonError::into_inner).update(&self.backend),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn remember(&mut self, report: StepReport) {
         if self.state.recent.len() == RECENT {
             self.state.recent.pop_front();
         }
         self.state.recent.push_back(report);
-        Ok(())
     }
 
     /// Does something while the average of the weights, if there is one, stands in the learner.
@@ -429,7 +459,7 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     }
 
     /// Passes over a step that there is no sample for.
-    fn leave_out(&mut self) -> Result<()> {
+    pub(super) fn leave_out(&mut self) -> Result<()> {
         if self.left_out[1] + 1 >= self.steps_per_epoch() {
             let none = "none of the training samples can be read: leave --skip-bad out to see the first error";
             return Err(Error::value("Trainer", none));

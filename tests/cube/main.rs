@@ -18,7 +18,7 @@ use pspikessm::nn::{
     SsmConfig, SsmInit, store,
 };
 use pspikessm::train::tasks::{ListOps, Task};
-use pspikessm::train::{Evaluator, Recipe, Trainer, load_weights};
+use pspikessm::train::{Ending, Evaluator, FitOptions, Recipe, Trainer, fit, load_weights};
 
 fn gpu() -> Wgpu {
     Wgpu::new().expect("a device")
@@ -170,6 +170,40 @@ fn a_resumed_run_is_the_uninterrupted_one_bit_for_bit() {
     }
     assert_eq!((rest.steps_done(), rest.recent(9)), (4, whole.recent(9)));
     assert!(all_bits(&device, &rest) == all_bits(&device, &whole));
+}
+
+// ---------------------------------------------------------------- steps that are read late
+
+/// What the loop reads many steps at once is what each step tells by itself.
+#[test]
+fn the_loop_tells_what_its_steps_tell() {
+    let device = gpu();
+    let options = FitOptions { metrics_every: 4, ..FitOptions::default() };
+    let (mut steps, mut looped) = (trainer(&device, recipe().with_steps(7)), trainer(&device, recipe().with_steps(7)));
+    (0..7).for_each(|_| _ = steps.step().unwrap());
+    assert_eq!(fit(&mut looped, None, options, &false.into()).unwrap(), Ending::Finished);
+    assert_eq!(looped.steps_done(), 7);
+    // Of every number of steps the mean is the same, and so is each.
+    (1..=7).for_each(|count| assert_eq!(looped.recent(count), steps.recent(count)));
+    assert!(all_bits(&device, &looped) == all_bits(&device, &steps));
+}
+
+#[test]
+fn the_loop_names_the_step_that_was_not_finite() {
+    let device = gpu();
+    let mut told = Vec::new();
+    for factor in [1e41, 1e36, 1e18] {
+        let run = || trainer(&device, recipe()).with_schedule(move |step| if step == 3 { factor } else { 1.0 });
+        let mut alone = run();
+        let by_itself = (0..12).find_map(|_| alone.step().err());
+        let looped = fit(&mut run(), None, FitOptions::default(), &false.into()).err();
+        if let Some(error) = by_itself {
+            println!("{factor}: {error}");
+            assert_eq!(looped.map(|error| error.to_string()), Some(error.to_string()), "{factor}");
+            told.push(error);
+        }
+    }
+    assert!(told.iter().all(|error| matches!(error, pspikessm::Error::NonFinite { step: 4.., .. })) && !told.is_empty(), "{told:?}");
 }
 
 // ---------------------------------------------------------------- files

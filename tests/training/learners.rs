@@ -414,7 +414,7 @@ fn a_step_on_expectations_is_the_same_under_every_key() {
     let batch = trainer.splits().train.batch(&first).unwrap();
     let by_hand = |key| {
         let tape = Tape::new(&cpu);
-        trainer.learner().score(&Context::training(&tape, Key::new(key)).expected(), &batch).unwrap().value
+        trainer.learner().score(&Context::training(&tape, Key::new(key)).expected(), &batch).unwrap().read().unwrap().value
     };
     let wanted = by_hand(1);
     assert_eq!(by_hand(2), wanted);

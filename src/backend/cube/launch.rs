@@ -18,6 +18,8 @@ pub struct Limits {
     pub units: usize,
     /// Cubes along one axis.
     pub cubes: usize,
+    /// Buffers that a kernel may have.
+    pub bindings: usize,
 }
 
 impl Limits {
@@ -29,6 +31,7 @@ impl Limits {
             shared_bytes: hardware.max_shared_memory_size,
             units: hardware.max_units_per_cube.min(hardware.max_cube_dim.0) as usize,
             cubes: hardware.max_cube_count.0.min(hardware.max_cube_count.1) as usize,
+            bindings: hardware.max_bindings as usize,
         }
     }
 

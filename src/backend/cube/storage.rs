@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
+use cubecl::bytes::Bytes;
+use cubecl::future::block_on;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -128,19 +130,21 @@ impl<R: Runtime, E: Scalar> Cube<R, E> {
 
     /// The values on the host. Waits for the device, and returns the error of what failed on it.
     pub(super) fn read(&self, method: &'static str, x: &Tensor<Self>) -> Result<Vec<E>> {
-        let bytes = self.bytes(method, x.storage())?;
-        Ok(E::from_bytes(&bytes)[..x.numel()].to_vec())
+        Ok(self.read_all(method, &[x])?.remove(0))
     }
 
-    /// Whole numbers on the host.
-    pub(super) fn read_words(&self, method: &'static str, x: &Buffer) -> Result<Vec<u32>> {
-        let bytes = self.bytes(method, x)?;
-        Ok(u32::from_bytes(&bytes)[..x.len].to_vec())
+    /// The same of several tensors, by one wait.
+    pub(super) fn read_all(&self, method: &'static str, tensors: &[&Tensor<Self>]) -> Result<Vec<Vec<E>>> {
+        if tensors.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes = self.bytes(method, tensors.iter().map(|x| x.storage().handle.clone()).collect())?;
+        Ok(tensors.iter().zip(bytes).map(|(x, bytes)| E::from_bytes(&bytes)[..x.numel()].to_vec()).collect())
     }
 
-    fn bytes(&self, method: &'static str, x: &Buffer) -> Result<cubecl::bytes::Bytes> {
+    fn bytes(&self, method: &'static str, from: Vec<Handle>) -> Result<Vec<Bytes>> {
         // A kernel that could not be launched leaves its error with the stream: reading alone would give what was in the memory before.
-        let read = || self.client().flush().and_then(|()| self.client().read_one(x.handle.clone()));
+        let read = || self.client().flush().and_then(|()| block_on(self.client().read_async(from)));
         // The runtime panics where a device is lost while it is being read.
         let read = catch_unwind(AssertUnwindSafe(read));
         if let Some(reason) = self.shared.alarm.lock().unwrap_or_else(PoisonError::into_inner).take() {

@@ -23,6 +23,14 @@ impl<R: Runtime, E: Scalar> Transfer for Cube<R, E> {
         self.read("to_vec", x)
     }
 
+    fn to_vecs(&self, tensors: &[&Tensor<Self>]) -> Result<Vec<Vec<E>>> {
+        self.read_all("to_vecs", tensors)
+    }
+
+    fn is_asynchronous(&self) -> bool {
+        true
+    }
+
     fn full(&self, shape: &[usize], value: f64) -> Result<Tensor<Self>> {
         shape::countable("full", shape)?;
         functions::full(self, shape, value)

@@ -38,4 +38,8 @@ impl<R: Runtime, E: Scalar> Elementwise for Cube<R, E> {
     fn first_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Option<usize>> {
         reduce::first_not_finite(self, tensors)
     }
+
+    fn place_not_finite(&self, tensors: &[&Tensor<Self>]) -> Result<Tensor<Self>> {
+        reduce::place_not_finite(self, tensors)
+    }
 }

@@ -164,30 +164,71 @@ fn fold_few<F: Float>(
     }
 }
 
-/// Whether a cube's piece of x holds a number that is not finite, into the flags from `first` on.
+/// Whether a cube's piece of one of the arrays holds a number that is not finite, 1 or 0, into the flags from `first` on: the pieces of an
+/// array stand behind those of the one before.
 #[cube(launch)]
-fn bad_pieces<F: Float>(x: &Array<F>, bad: &mut Array<u32>, first: u32, pieces: u32, #[comptime] units: usize, #[comptime] piece: usize) {
+fn bad_pieces<F: Float>(xs: &Sequence<Array<F>>, bad: &mut Array<u32>, first: u32, #[comptime] units: usize, #[comptime] piece: usize) {
     let mut scratch = SharedMemory::<u32>::new(units);
-    if CUBE_POS < pieces as usize {
-        let start = CUBE_POS * piece;
-        let end = min(start + piece, x.len());
-        let mut found = 0u32;
-        let mut i = start + UNIT_POS as usize;
-        while i < end {
-            if bool::cast_from(x[i].is_nan()) || bool::cast_from(x[i].is_inf()) {
-                found = 1u32;
+    let mut found = 1u32;
+    let mut before = 0usize;
+    #[unroll]
+    for k in 0..xs.len() {
+        let x = xs.index(k);
+        let pieces = (x.len() + piece - 1) / piece;
+        if CUBE_POS >= before && CUBE_POS < before + pieces {
+            let start = (CUBE_POS - before) * piece;
+            let end = min(start + piece, x.len());
+            let mut i = start + UNIT_POS as usize;
+            while i < end {
+                if bool::cast_from(x[i].is_nan()) || bool::cast_from(x[i].is_inf()) {
+                    found = 0u32;
+                }
+                i += CUBE_DIM as usize;
             }
-            i += CUBE_DIM as usize;
         }
-        scratch[UNIT_POS as usize] = found;
-        sync_cube();
+        before += pieces;
+    }
+    if CUBE_POS < before {
+        let least = least_of_cube(found, &mut scratch);
         if UNIT_POS == 0 {
-            let mut any = 0u32;
-            for unit in 0..units {
-                any |= scratch[unit];
-            }
-            bad[first as usize + CUBE_POS] = any;
+            bad[first as usize + CUBE_POS] = 1u32 - least;
         }
+    }
+}
+
+/// The smallest `mine` of all units of the cube, a power of two of them, for the first one.
+#[cube]
+fn least_of_cube(mine: u32, scratch: &mut SharedMemory<u32>) -> u32 {
+    scratch[UNIT_POS as usize] = mine;
+    sync_cube();
+    let mut width = CUBE_DIM / 2;
+    while width > 0 {
+        if UNIT_POS < width {
+            let other = scratch[(UNIT_POS + width) as usize];
+            scratch[UNIT_POS as usize] = min(scratch[UNIT_POS as usize], other);
+        }
+        sync_cube();
+        width /= 2;
+    }
+    scratch[0]
+}
+
+/// The least of the `places`, which count from 1, whose flag is set, or 0: one cube.
+#[cube(launch)]
+fn first_bad<F: Float>(bad: &Array<u32>, places: &Array<u32>, out: &mut Array<F>, #[comptime] units: usize) {
+    let mut scratch = SharedMemory::<u32>::new(units);
+    let none = u32::MAX.runtime();
+    let mut first = none;
+    let mut i = UNIT_POS as usize;
+    while i < bad.len() {
+        if bad[i] == 1u32 {
+            first = min(first, places[i]);
+        }
+        i += CUBE_DIM as usize;
+    }
+    let first = least_of_cube(first, &mut scratch);
+    if UNIT_POS == 0 {
+        out[0] = select(first == none, F::new(0.0), F::cast_from(first));
     }
 }
 
@@ -278,21 +319,40 @@ fn fold<R: Runtime, E: Scalar>(
     if pieces == 1 { out.reshape(&[outputs]) } else { fold(cube, f, &out, [&[outputs, pieces], &[pieces, 1]], outputs, pieces) }
 }
 
+/// Arrays that a launch looks through, at most.
+const TOGETHER: usize = 16;
+
+pub(crate) fn place_not_finite<R: Runtime, E: Scalar>(cube: &Cube<R, E>, tensors: &[&Tensor<Cube<R, E>>]) -> Result<Tensor<Cube<R, E>>> {
+    const METHOD: &str = "place_not_finite";
+    let filled: Vec<(usize, &Tensor<_>)> = tensors.iter().copied().enumerate().filter(|(_, x)| x.numel() > 0).collect();
+    if filled.is_empty() {
+        return super::functions::full(cube, &[], 0.0);
+    }
+    let pieces = |x: &Tensor<_>| x.numel().div_ceil(PIECE);
+    let sizes: Vec<usize> = filled.iter().flat_map(|&(place, x)| [place, pieces(x)]).collect();
+    let places =
+        cube.words("places of pieces", &sizes, || sizes.chunks(2).flat_map(|of| std::iter::repeat_n(of[0] as u32 + 1, of[1])).collect())?;
+    let bad = cube.buffer(METHOD, filled.iter().map(|(_, x)| pieces(x)).sum(), size_of::<u32>())?;
+    let units = cube.limits().units_up_to(UNITS);
+    let dim = CubeDim::new_1d(units as u32);
+    // Beside the arrays, the flags and the sizes are bound.
+    let together = TOGETHER.min(cube.limits().bindings.saturating_sub(2)).max(1);
+    let mut first = 0;
+    for chunk in filled.chunks(together) {
+        let own: usize = chunk.iter().map(|(_, x)| pieces(x)).sum();
+        let xs = chunk.iter().map(|(_, x)| arg(x)).collect();
+        bad_pieces::launch::<E, R>(cube.client(), cube.cubes(own), dim, xs, bad.arg(), first as u32, units, PIECE);
+        first += own;
+    }
+    let out = cube.alloc(METHOD, &[])?;
+    first_bad::launch::<E, R>(cube.client(), cube.cubes(1), dim, bad.arg(), places.arg(), arg(&out), units);
+    Ok(out)
+}
+
 pub(crate) fn first_not_finite<R: Runtime, E: Scalar>(cube: &Cube<R, E>, tensors: &[&Tensor<Cube<R, E>>]) -> Result<Option<usize>> {
-    let pieces: Vec<usize> = tensors.iter().map(|x| x.numel().div_ceil(PIECE)).collect();
-    let total = pieces.iter().sum();
-    if total == 0 {
+    if tensors.iter().all(|x| x.numel() == 0) {
         return Ok(None);
     }
-    let bad = cube.buffer("first_not_finite", total, size_of::<u32>())?;
-    let dim = CubeDim::new_1d(cube.limits().units_up_to(UNITS) as u32);
-    let mut first = 0;
-    for (x, &pieces) in tensors.iter().zip(&pieces).filter(|(_, pieces)| **pieces > 0) {
-        let (cubes, units) = (cube.cubes(pieces), dim.x as usize);
-        bad_pieces::launch::<E, R>(cube.client(), cubes, dim, arg(x), bad.arg(), first as u32, pieces as u32, units, PIECE);
-        first += pieces;
-    }
-    let flags = cube.read_words("first_not_finite", &bad)?;
-    let mut rest = flags.as_slice();
-    Ok(pieces.iter().position(|&pieces| rest.split_off(..pieces).is_some_and(|own| own.contains(&1))))
+    let found = cube.read("first_not_finite", &place_not_finite(cube, tensors)?)?;
+    Ok((found[0].f64() as usize).checked_sub(1))
 }
