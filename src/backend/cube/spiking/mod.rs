@@ -1,11 +1,12 @@
 //! The family [`Spiking`].
 
+mod plif;
 pub(super) mod spike;
 
 use cubecl::prelude::Runtime;
 
 use super::{Cube, Scalar};
-use crate::backend::{Lif, Spike, Spiking, Tensor, shape};
+use crate::backend::{Lif, Plif, Spike, Spiking, Tensor, shape};
 use crate::error::{Error, Result};
 
 impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
@@ -48,5 +49,24 @@ impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
         lif.check("lif_grad", x.shape())?;
         shape::gradient("lif_grad", x.shape(), g.shape())?;
         spike::lif_grad(self, lif, x, g)
+    }
+
+    fn plif(&self, plif: &Plif, x: &Tensor<Self>, decay: &Tensor<Self>, threshold: &Tensor<Self>) -> Result<Tensor<Self>> {
+        let shape = plif.check_on("plif", x.shape(), decay.shape(), threshold.shape())?;
+        plif::plif(self, plif, x, [decay, threshold], shape)
+    }
+
+    fn plif_grad(
+        &self,
+        plif: &Plif,
+        x: &Tensor<Self>,
+        decay: &Tensor<Self>,
+        threshold: &Tensor<Self>,
+        g: &Tensor<Self>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Tensor<Self>>; 3]> {
+        let shape = plif.check_on("plif_grad", x.shape(), decay.shape(), threshold.shape())?;
+        shape::gradient("plif_grad", x.shape(), g.shape())?;
+        plif::plif_grad(self, plif, [x, g], [decay, threshold], shape, needs)
     }
 }

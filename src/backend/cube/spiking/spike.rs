@@ -71,7 +71,7 @@ pub(crate) fn surrogate_slope<F: Float>(y: F, u: F, alpha: F, #[comptime] kind: 
 
 /// The same by the distance `d` from the threshold; [`Kind::Clamp`] is a window of width 1 around it.
 #[cube]
-fn slope_at<F: Float>(d: F, alpha: F, #[comptime] kind: Kind) -> F {
+pub(crate) fn slope_at<F: Float>(d: F, alpha: F, #[comptime] kind: Kind) -> F {
     let one = F::new(1.0);
     match kind {
         Kind::Clamp => select(d >= F::new(-0.5) && d <= F::new(0.5), one, F::new(0.0)),
