@@ -1,24 +1,35 @@
 #!/usr/bin/env bash
-# Tests and times the crate on an NVIDIA GPU, beside PyTorch where python3 has it, and prints tables, each row when it is known.
+# Tests and times the crate on an NVIDIA GPU, beside PyTorch where python3 has it, in minutes that are counted.
 #
 #   benches/gpu.sh                   builds, and runs on this machine
-#   benches/gpu.sh build DIR         puts all that a run needs into DIR: binaries, fixtures, this script
+#   benches/gpu.sh build DIR         puts all that a run needs into DIR: binaries, fixtures, kernels, this script
 #   DIR/gpu.sh run DIR [PART ..]     runs it, on a machine that needs neither Rust nor this checkout, nor a network
 #
-# The parts are tests, tasks and pieces; all of them where none is named.
+# The parts, in the order of their worth: f32 and f64 (conformance and fixtures), tasks (a training step and an inference pass beside PyTorch,
+# then beside its compiler), pieces (convolution and sampler against a large copy), mnist (psMNIST for the time that is left). All of them
+# where none is named; a second run names what was mended in between. Each has its own limit, LIMITS below, and all of them LIMIT seconds
+# (480). What is found stands in LOGS (DIR/logs-1, -2, ..): summary.md, each row when it is known, and the output of every part.
+#
+# A build takes MNIST, a folder of the four IDX files, if psMNIST is to be trained, and compiles the kernels ahead where CUDA_PATH and
+# LD_LIBRARY_PATH have NVRTC and the headers, by pip or as a toolkit, none newer than the driver that is to run them.
 # A run needs NVIDIA's driver, and libnvrtc and the headers of CUDA 13 (CUDA_PATH if not in /usr/local/cuda; those that pip
 # has installed, with PyTorch or as nvidia-cuda-nvrtc, nvidia-cuda-runtime and nvidia-cuda-cccl, are found).
-# ROUNDS (3): how often each time is taken, in turn with PyTorch's; the median is told. PEAK_GBS: bandwidth of the device's memory.
+# ROUNDS (3): how often each time is taken, in turn with PyTorch's; the median is told. BACKEND (cuda): cpu tries this script without a GPU.
 set -euo pipefail
 
+parts=(f32 f64 tasks pieces mnist)
+declare -A LIMITS=([f32]=120 [f64]=70 [tasks]=150 [pieces]=40 [mnist]=480)
 tests=(layers)
 benches=(train_step pieces)
+examples=(psmnist)
 tasks=(listops psmnist image)
 
 fail() {
     echo "gpu.sh: $*" >&2
     exit 1
 }
+
+# ------------------------------------------------------------------------------------------------ build
 
 # The path of the binary that cargo has built from the file $1, out of its messages $2.
 built() {
@@ -36,6 +47,7 @@ build() {
     # Unoptimised: what takes time in the tests are kernels, which the driver's toolkit compiles.
     messages=$(CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --features cuda --no-run "${tests[@]/#/--test=}" 2>&1) || fail "the tests do not build: $messages"
     messages+=$'\n'$(cargo bench --features cuda --no-run "${benches[@]/#/--bench=}" 2>&1) || fail "the benches do not build: $messages"
+    cargo build --release --features cuda "${examples[@]/#/--example=}" || fail "the examples do not build"
     for path in "${tests[@]/#/tests/}" "${benches[@]/#/benches/}"; do
         name=$path.rs
         [[ -f $name ]] || name=$path/main.rs
@@ -43,10 +55,33 @@ build() {
         [[ -n $name ]] || fail "cargo has named no binary of $path: $messages"
         strip -o "$dir/${path##*/}" "$name"
     done
+    for name in "${examples[@]}"; do strip -o "$dir/$name" "${CARGO_TARGET_DIR:-target}/release/examples/$name"; done
     cp -R tests/fixtures "$dir/tests/"
     cp benches/gpu.sh benches/peer/torch_baseline.py "$dir/"
+    if [[ -n ${MNIST:-} ]]; then
+        mkdir -p "$dir/mnist"
+        for path in "$MNIST"/*-ubyte; do gzip -9 <"$path" >"$dir/mnist/${path##*/}.gz"; done
+    fi
+    compile_ahead "$dir"
     du -sh "$dir"
 }
+
+# Fills CubeCL's cache of kernels. It is looked up by the kernel and not by its source: this one belongs to these binaries.
+compile_ahead() {
+    local dir=$1 log
+    rm -rf "$dir/kernels" "$dir/kernels.tar.xz"
+    if [[ -z ${CUDA_PATH:-} ]]; then
+        echo "gpu.sh: CUDA_PATH is not set: no kernel is compiled ahead" >&2
+        return
+    fi
+    log=$(CACHE=$dir/kernels CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --features cuda --test cuda_source -- --ignored --nocapture kernels_are_compiled_ahead 2>&1) ||
+        fail "the kernels are not compiled: $log"
+    grep -E '^[0-9]+ kernels' <<<"$log"
+    tar -C "$dir" -cJf "$dir/kernels.tar.xz" kernels
+    rm -rf "$dir/kernels"
+}
+
+# ------------------------------------------------------------------------------------------------ run
 
 # CUDA as pip installs it (with PyTorch, for one), where no toolkit is found.
 find_toolkit() {
@@ -62,6 +97,47 @@ find_toolkit() {
     fi
 }
 
+# Where kernels that were compiled are kept, and those of the build: CubeCL reads cubecl.toml in the folder that a program is started in.
+keep_kernels() {
+    local mark
+    mark=$(cat "${tests[@]/#/$dir/}" "${benches[@]/#/$dir/}" | sha256sum | head -c 12)
+    work=$dir/work-$mark
+    mkdir -p "$work"
+    if [[ ! -d $work/kernels ]]; then
+        mkdir "$work/kernels"
+        [[ ! -f $dir/kernels.tar.xz ]] || tar -C "$work" -xJf "$dir/kernels.tar.xz"
+    fi
+    printf '[compilation]\ncache = { file = "%s" }\n' "$work/kernels" >"$work/cubecl.toml"
+    cd "$work"
+}
+
+# The seconds that are left to the part, and to all.
+left() {
+    local part=$((part_end - SECONDS)) all=$((limit - SECONDS))
+    echo $((part < all ? part : all))
+}
+
+# Runs a command for as long as the part has; its output goes to the part's log, and to stdout. Fails where it fails or is cut off.
+within() {
+    local seconds text status=0
+    seconds=$(left)
+    if ((seconds < 2)); then
+        echo "== no time left for: $*" >>"$logs/$part.log"
+        return 1
+    fi
+    echo "== [$SECONDS s, $seconds left] $*" >>"$logs/$part.log"
+    text=$(timeout -k 5 "$seconds" "$@" 2>&1) || status=$?
+    echo "$text" | tee -a "$logs/$part.log"
+    if ((status)); then
+        echo "== ended with $status at $SECONDS s" >>"$logs/$part.log"
+        # A command that had no time is no fault.
+        ((status == 124)) || touch "$logs/failed"
+        return 1
+    fi
+}
+
+tell() { echo "$*" | tee -a "$logs/summary.md"; }
+
 # The number after $1 in the text $2, or - where there is none.
 number() {
     local found
@@ -71,6 +147,7 @@ number() {
 
 # The median of the numbers of the file $1, or -.
 median() {
+    [[ -f $1 ]] || { echo -; return; }
     { grep -v '^-$' "$1" || true; } | sort -g | awk '{ value[NR] = $1 } END { print NR ? value[int((NR + 1) / 2)] : "-" }'
 }
 
@@ -79,112 +156,134 @@ ratio() {
     awk -v over="$1" -v under="$2" 'BEGIN { if (over == "-" || under == "-" || under + 0 == 0) print "-"; else printf "%.1fx\n", over / under }'
 }
 
-# What the device's memory can do, in GB/s, for the name $1; nothing where it is not known.
-peak_of() {
-    case $1 in
-        *H200*) echo 4800 ;;
-        *H100*PCIe*) echo 2000 ;;
-        *H100*) echo 3350 ;;
-        *) ;;
-    esac
-}
-
-# The tests whose names hold "cuda", those that are ignored elsewhere.
+# The tests whose names hold one of these, those that are ignored elsewhere.
 run_tests() {
-    local name text log
-    printf '\n| tests | result |\n|---|---|\n'
+    local name text
     for name in "${tests[@]}"; do
-        log=$work/$name.log
-        if "$dir/$name" --include-ignored cuda >"$log" 2>&1; then
-            text=$(grep '^test result' "$log")
-        else
-            touch "$work/failed"
-            text=$(grep '^test result' "$log" || echo "did not finish")
-            grep -E '^(test .*FAILED|thread |.*panicked)' -A 2 "$log" | head -n 60 >&2 || true
-        fi
-        echo "| $name | ${text#test result: } |"
+        text=$(within "$dir/$name" --include-ignored "$@") || true
+        tell "- $part: $name: $(grep '^test result' <<<"$text" || echo "not all: $(grep -c '\.\.\. ok$' <<<"$text") passed, $(grep -c '\.\.\. FAILED$' <<<"$text") failed")"
     done
 }
 
-# What the command says; what a failed one says is told on stderr, and its numbers will be missing.
-said() {
-    local text
-    if text=$("$@" 2>&1); then
-        echo "$text"
-    else
-        echo "gpu.sh: $* failed: $text" >&2
-        touch "$work/failed"
-    fi
+run_f32() { run_tests "${backend}_f32" "on_$backend"; }
+
+run_f64() { run_tests "${backend}_f64"; }
+
+# One time of ours and one of PyTorch, $2 of its environment, for the task $1.
+time_task() {
+    local task=$1 environment=$2 text
+    text=$(within "$dir/train_step" --backend "$backend" --task "$task" --steps "$steps") || true
+    number train_s= "$text" >>"$work/$task.train"
+    number infer_s= "$text" >>"$work/$task.infer"
+    ((has_torch)) || return 0
+    text=$(within env $environment python3 "$dir/torch_baseline.py" model --task "${task/image/cifar}" --device "${torch_device}" --impl fast --steps "$steps") || true
+    number 'train step: median ' "$text" >>"$work/$task.train.torch$environment"
+    number 'inference: median ' "$text" >>"$work/$task.infer.torch$environment"
 }
 
-# A row for each task: both ways, in turn with PyTorch.
-run_tasks() {
-    local task file row ours theirs round
-    printf '\n| task | training step, PyTorch (s) | pspikessm (s) | | inference, PyTorch (s) | pspikessm (s) | |\n|---|---|---|---|---|---|---|\n'
+# The rows of all tasks, as far as they are known.
+task_rows() {
+    local task what ours eager compiled best
+    tell ""
+    tell "| task | what | PyTorch (s) | compiled (s) | pspikessm (s) | against the better one |"
+    tell "|---|---|---|---|---|---|"
     for task in "${tasks[@]}"; do
-        for ((round = 0; round < rounds; round++)); do
-            ours=$(said "$dir/train_step" --backend cuda --task "$task" --steps 20)
-            number train_s= "$ours" >>"$work/$task.train"
-            number infer_s= "$ours" >>"$work/$task.infer"
-            theirs=
-            if ((has_torch)); then
-                theirs=$(said python3 "$dir/torch_baseline.py" model --task "${task/image/cifar}" --device cuda --impl fast --steps 20)
-            fi
-            number 'train step: median ' "$theirs" >>"$work/$task.torch_train"
-            number 'inference: median ' "$theirs" >>"$work/$task.torch_infer"
+        for what in train infer; do
+            ours=$(median "$work/$task.$what")
+            eager=$(median "$work/$task.$what.torch")
+            compiled=$(median "$work/$task.$what.torchPSSM_COMPILE=1")
+            best=$(printf '%s\n' "$eager" "$compiled" | { grep -v '^-$' || true; } | sort -g | head -n 1)
+            tell "| $task | $what | $eager | $compiled | $ours | $(ratio "${best:--}" "$ours") |"
         done
-        row="| $task"
-        for file in train infer; do
-            ours=$(median "$work/$task.$file")
-            theirs=$(median "$work/$task.torch_$file")
-            row+=" | $theirs | $ours | $(ratio "$theirs" "$ours")"
-        done
-        echo "$row |"
     done
-    ((has_torch)) || echo "gpu.sh: python3 has no PyTorch with CUDA: its columns are empty" >&2
+}
+
+run_tasks() {
+    local task round
+    rm -f "$work"/*.train* "$work"/*.infer*
+    for ((round = 1; round <= rounds; round++)); do
+        for task in "${tasks[@]}"; do (($(left) < 5)) || time_task "$task" ""; done
+        # Compiled once, which takes long, when there is a row of every task.
+        ((round > 1 || !has_torch)) || for task in "${tasks[@]}"; do (($(left) < 30)) || time_task "$task" PSSM_COMPILE=1; done
+    done
+    task_rows
+    ((has_torch)) || tell "(python3 has no PyTorch with CUDA: its columns are empty)"
 }
 
 # A row for a piece: $1 what, then its sizes.
 run_piece() {
     local text
-    text=$(said "$dir/pieces" --backend cuda --what "$@" ${peak:+--peak-gbs "$peak"})
-    echo "| $* | $(number forward_s= "$text") | $(number forward_gbs= "$text") | $(number forward_of_peak= "$text")" \
+    text=$(within "$dir/pieces" --backend "$backend" --what "$@" ${peak:+--peak-gbs "$peak"} ${repeat:+--repeat "$repeat"}) || true
+    [[ $1 != copy ]] || peak=$(number forward_gbs= "$text")
+    [[ $peak != - ]] || peak=
+    tell "| $* | $(number forward_s= "$text") | $(number forward_gbs= "$text") | $(number forward_of_peak= "$text")" \
         "| $(number both_s= "$text") | $(number both_gbs= "$text") | $(number both_of_peak= "$text") |"
 }
 
 run_pieces() {
-    printf '\n| piece | forward (s) | GB/s | of the peak | forward and gradient (s) | GB/s | of the peak |\n|---|---|---|---|---|---|---|\n'
+    local peak=
+    tell ""
+    tell "| piece | forward (s) | GB/s | of the copy | forward and gradient (s) | GB/s | of the copy |"
+    tell "|---|---|---|---|---|---|---|"
+    # A gigabyte each way, and what the others are measured by.
+    run_piece copy --B "$large" --H 1024 --L 1024
     run_piece conv --B 32 --H 128 --L 2048
-    run_piece conv --B 8 --H 256 --L 16384
     run_piece sampler --B 32 --H 128 --L 2048
+    run_piece conv --B 8 --H 256 --L 16384
     run_piece sampler --B 64 --H 512 --L 4096
 }
 
+# psMNIST by the paper's architecture, with as many steps as a step's time lets hope for in what is left.
+run_mnist() {
+    local step steps text seconds
+    if [[ ! -d $dir/mnist ]]; then
+        tell "- mnist: the build had no MNIST"
+        return
+    fi
+    step=$(median "$work/psmnist.train")
+    seconds=$(left)
+    # Twice the step, since a run also makes batches and validates; an epoch has 844.
+    steps=$(awk -v step="$step" -v left="$seconds" 'BEGIN { if (step == "-") step = 0.05; n = int((left - 25) / (2 * step)); print (n < 20) ? 20 : (n > 8440) ? 8440 : n }')
+    text=$(within "$dir/psmnist" --backend "$backend" --preset paper --data "$dir/mnist" --out "$logs/psmnist" --quiet --eval-passes 1 \
+        --set optimizer.lr=0.004 --set "run.length.steps=$steps" --set schedule.cosine.warmup=$((steps / 12)) --set "schedule.cosine.total=$steps" \
+        --set model.block.dropout=0 --set model.block.ssm.dropout=0 --rates-every 0) || true
+    seconds=$((seconds - $(left)))
+    [[ ! -f $logs/psmnist/metrics.jsonl ]] || cp "$logs/psmnist/metrics.jsonl" "$logs/mnist.jsonl"
+    rm -rf "$logs/psmnist"
+    tell "- mnist: $steps steps of 64 images planned, $seconds s with validation and test: $(grep -iE 'test|accuracy' <<<"$text" | tail -n 1)"
+}
+
 run() {
-    local name text part parts
+    local name asked=("${@:2}")
     dir=$(cd "$1" 2>/dev/null && pwd) || fail "there is no folder $1: gpu.sh build DIR makes one"
     [[ -x $dir/train_step ]] || fail "$dir holds no binaries: gpu.sh build DIR puts them there"
-    shift
-    parts=("$@")
-    ((${#parts[@]})) || parts=(tests tasks pieces)
-    for part in "${parts[@]}"; do
-        [[ $part =~ ^(tests|tasks|pieces)$ ]] || fail "there is no part $part: there are tests, tasks and pieces"
+    ((${#asked[@]})) || asked=("${parts[@]}")
+    for part in "${asked[@]}"; do
+        [[ -n ${LIMITS[$part]:-} ]] || fail "there is no part $part: there are ${parts[*]}"
     done
     # The tests look for fixtures below it.
     export CARGO_MANIFEST_DIR=$dir
+    backend=${BACKEND:-cuda} limit=${LIMIT:-480} rounds=${ROUNDS:-3}
+    steps=20 large=256 repeat= torch_device=cuda has_torch=0
+    # The processor is to try the script, not to be timed.
+    [[ $backend != cpu ]] || { steps=1 large=16 repeat=1 torch_device=cpu; }
+    logs=${LOGS:-}
+    for ((name = 1; ${#logs} == 0; name++)); do [[ -e $dir/logs-$name ]] || logs=$dir/logs-$name; done
+    mkdir -p "$logs"
+    logs=$(cd "$logs" && pwd)
     find_toolkit
-    text=$("$dir/train_step" --backend cuda --task listops --batch 1 --length 64 --steps 1 2>&1) || fail "no GPU to run on: $text"
-    name=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1) || name="an NVIDIA GPU"
-    peak=${PEAK_GBS:-$(peak_of "$name")}
-    rounds=${ROUNDS:-3}
-    has_torch=0
-    if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then has_torch=1; fi
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
-
-    echo "$name, $(date +%F)"
-    for part in "${parts[@]}"; do "run_$part"; done
-    [[ ! -e $work/failed ]] || fail "something has failed: see above"
+    keep_kernels
+    if python3 -c "import torch; assert '$torch_device' == 'cpu' or torch.cuda.is_available()" 2>/dev/null; then has_torch=1; fi
+    name=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1) || name="no NVIDIA GPU"
+    part=start part_end=$((SECONDS + 60))
+    tell "$name, $(date +%F), $backend"
+    within "$dir/train_step" --backend "$backend" --task listops --batch 1 --length 64 --steps 1 || fail "no $backend to run on: see $logs/start.log"
+    for part in "${asked[@]}"; do
+        part_end=$((SECONDS + LIMITS[$part]))
+        "run_$part"
+        tell "($part: at $SECONDS s of $limit)"
+    done
+    [[ ! -e $logs/failed ]] || fail "something has failed: see $logs"
 }
 
 case ${1:-} in

@@ -5,13 +5,14 @@
 //!
 //! `--backend wgpu` or `cuda`, in a build with that feature, takes a GPU, where a time is that of `--repeat` runs (20) in a row. Of `conv`
 //! and `sampler` the bandwidth is told: the bytes that must move, every tensor (f32) read or written once in either direction, over the
-//! time; with `--peak-gbs 4800` also its share of what the device's memory can do.
+//! time; with `--peak-gbs 4800` also its share of what the device's memory can do. `copy` takes `--B --H --L` and copies so many numbers: what
+//! the memory does, measured.
 
 mod common;
 
 use common::{Flags, median_time, on_backend, peak_rss_mb};
 use pspikessm::autodiff::{Tape, Var};
-use pspikessm::backend::{Backend, Key, Noise, Spike, SpikeMode, Surrogate, Tensor};
+use pspikessm::backend::{Backend, Key, Noise, Spike, SpikeMode, Surrogate, Tensor, Unary};
 use pspikessm::nn::{Context, SsmConfig, ssm::SsmKernel};
 use pspikessm::{Error, Result};
 
@@ -50,6 +51,8 @@ fn numbers(what: &str, [b, h, l]: [usize; 3]) -> Option<[usize; 2]> {
         "conv" => Some([2 * sequence + kernels + h, 5 * sequence + 3 * kernels + 3 * h]),
         // Input, scale, shift in, spikes out; then their gradient and the same in, theirs out.
         "sampler" => Some([2 * sequence + 2 * h, 5 * sequence + 6 * h]),
+        // The same thing twice: a copy has no gradient that would be more.
+        "copy" => Some([2 * sequence; 2]),
         _ => None,
     }
 }
@@ -99,7 +102,12 @@ fn run<B: Backend>(backend: &B, flags: &Flags, threads: usize) -> Result<()> {
                 Var::mix(&[&spikes, &spikes], &tape.leaf(&weight), &tape.leaf(&bias))
             })?
         }
-        _ => return Err(Error::config("what", what, "is one of kernel, conv, sampler, mixer")),
+        "copy" => {
+            let x = backend.full(&[b, h, l], 1.0)?;
+            let copy = || timer.time(|| backend.unary(Unary::Linear(1.0, 0.0), &x).map(drop));
+            [copy()?, copy()?]
+        }
+        _ => return Err(Error::config("what", what, "is one of kernel, conv, sampler, mixer, copy")),
     };
     let peak_gbs = flags.number("peak-gbs", 0.0)?;
     let bandwidth = numbers(what, [b, h, l]).map(|numbers| bandwidth(numbers, [forward, both], peak_gbs)).unwrap_or_default();

@@ -1,6 +1,9 @@
-//! A CubeCL runtime without a device: it compiles every kernel that is launched to CUDA C++, keeps the source, and computes nothing.
+//! A CubeCL runtime without a device: it compiles every kernel that is launched to CUDA C++, keeps the source, counts what it is asked for, and
+//! computes nothing.
 
-use std::collections::HashSet;
+use std::any::type_name;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +13,7 @@ use cubecl::client::ComputeClient;
 use cubecl::cuda::{CudaCompiler, CudaRuntime};
 use cubecl::device::{Device, DeviceId, DeviceService, ServerUtilitiesHandle};
 use cubecl::future::DynFut;
+use cubecl::hash::{StableHash, StableHasher};
 use cubecl::ir::{DeviceProperties, HardwareProperties, MemoryDeviceProperties, TargetProperties, VectorSize, features::Plane};
 use cubecl::prelude::{CubeCount, ExecutionMode, KernelId, Runtime};
 use cubecl::profile::{ProfileDuration, TimingMethod};
@@ -33,6 +37,14 @@ pub struct Kernel {
     pub device: usize,
     /// The path of the function that it was written as, and more.
     pub name: &'static str,
+    /// The units of a cube.
+    pub units: u32,
+    /// The bytes of its shared memory, which are asked for at the launch.
+    pub shared: usize,
+    /// What the CUDA runtime keeps it under on the disk.
+    pub key: StableHash,
+    /// The name of the function in the source.
+    pub entry: String,
     /// The source, or why there is none.
     pub source: Result<String, String>,
 }
@@ -42,6 +54,31 @@ static KERNELS: Mutex<Vec<Kernel>> = Mutex::new(Vec::new());
 /// What was launched so far, each kernel once a device.
 pub fn kernels() -> MutexGuard<'static, Vec<Kernel>> {
     KERNELS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a device was asked for.
+#[derive(Default)]
+pub struct Asked {
+    /// The names of the kernels that were launched, in their order, and the bytes of all buffers that each was given.
+    pub launches: Vec<(&'static str, u64)>,
+    /// Transfers to the host, each of which waits for what was asked before.
+    pub waits: usize,
+    /// Transfers from the host.
+    pub uploads: usize,
+}
+
+static ASKED: Mutex<Option<HashMap<usize, Asked>>> = Mutex::new(None);
+
+fn note(device: usize, change: impl FnOnce(&mut Asked)) {
+    let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+    change(asked.get_or_insert_default().entry(device).or_default());
+}
+
+/// What a device was asked for since the last call, as far as it has come to it: whoever reads before has waited for all.
+pub fn asked(device: usize) -> Asked {
+    let mut taken = Asked::default();
+    note(device, |asked| taken = std::mem::take(asked));
+    taken
 }
 
 /// CUDA's compiler of kernels behind a device that is not there.
@@ -154,8 +191,8 @@ pub struct DryServer {
 }
 
 impl DryServer {
-    /// The source for `kernel`, by the steps of the CUDA runtime.
-    fn compile(&self, id: &KernelId, kernel: &dyn CubeTask<CudaCompiler>, mode: ExecutionMode) -> Result<String, String> {
+    /// `kernel` as CUDA would get it, by the steps of the CUDA runtime.
+    fn compile(&self, id: &KernelId, kernel: &dyn CubeTask<CudaCompiler>, mode: ExecutionMode) -> Result<Compiled, String> {
         let properties = &self.utilities.properties;
         validate_cube_dim(properties, id).and_then(|()| validate_units(properties, id)).map_err(|error| error.to_string())?;
         let compile = || kernel.compile(&mut CudaCompiler::default(), &self.device.options(), mode, kernel.address_type());
@@ -165,8 +202,42 @@ impl DryServer {
         if shared > most {
             return Err(format!("{shared} bytes of shared memory, and {most} there are"));
         }
-        Ok(compiled.source)
+        Ok(Compiled { source: compiled.source, entry: compiled.entrypoint_name, shared })
     }
+}
+
+/// What the compiler of kernels makes of one.
+struct Compiled {
+    source: String,
+    entry: String,
+    shared: usize,
+}
+
+/// What the CUDA runtime keeps the kernel `id` of this name under on the disk: a name says which runtime it is of.
+fn key(id: &KernelId, name: &str) -> StableHash {
+    /// What is hashed, write by write.
+    #[derive(Default)]
+    struct Writes(Vec<Vec<u8>>);
+    impl Hasher for Writes {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.push(bytes.to_vec());
+        }
+
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut writes = Writes::default();
+    id.hash(&mut writes);
+    let under = |name: &str| {
+        let mut hasher = StableHasher::new();
+        name.hash(&mut *hasher);
+        // The first is the identity of the type, in place of which the stable hash has its name.
+        writes.0[1..].iter().for_each(|bytes| hasher.update(bytes));
+        hasher.finalize()
+    };
+    assert_eq!(under(name), id.stable_hash(), "CubeCL hashes kernels in another way");
+    under(&name.replace(type_name::<DryCuda>(), type_name::<CudaRuntime>()))
 }
 
 /// Nothing is allocated, and nobody asks for it.
@@ -226,18 +297,23 @@ impl ComputeServer for DryServer {
     type MemoryLayoutPolicy = PitchedMemoryLayoutPolicy;
     type Storage = NoMemory;
 
-    unsafe fn launch(&mut self, kernel: Self::Kernel, count: CubeCount, _: KernelArguments, mode: ExecutionMode, _: StreamId) {
+    unsafe fn launch(&mut self, kernel: Self::Kernel, count: CubeCount, given: KernelArguments, mode: ExecutionMode, _: StreamId) {
+        let bytes = given.buffers.iter().map(|buffer| buffer.size_in_used()).sum();
+        note(self.device.0, |asked| asked.launches.push((kernel.name(), bytes)));
         let mut id = kernel.id();
         id.mode(mode);
         let grid = valid(&count, self.utilities.properties.hardware.max_cube_count);
         if grid.is_ok() && !self.compiled.insert(id.clone()) {
             return;
         }
-        let source = grid.and_then(|()| self.compile(&id, kernel.as_ref(), mode));
-        kernels().push(Kernel { device: self.device.0, name: kernel.name(), source });
+        let compiled = grid.and_then(|()| self.compile(&id, kernel.as_ref(), mode));
+        let (shared, entry) = compiled.as_ref().map_or((0, String::new()), |compiled| (compiled.shared, compiled.entry.clone()));
+        let (units, key, source) = (id.cube_dim.num_elems(), key(&id, kernel.name()), compiled.map(|compiled| compiled.source));
+        kernels().push(Kernel { device: self.device.0, name: kernel.name(), units, shared, key, entry, source });
     }
 
     fn read(&mut self, descriptors: Vec<CopyDescriptor>, _: StreamId) -> DynFut<Result<Vec<Bytes>, ServerError>> {
+        note(self.device.0, |asked| asked.waits += 1);
         // Every read gives zeros.
         let zeros = |read: &CopyDescriptor| Bytes::from_bytes_vec(vec![0; read.handle.size_in_used() as usize]);
         let read = descriptors.iter().map(zeros).collect();
@@ -256,9 +332,12 @@ impl ComputeServer for DryServer {
         assert!(self.device.0 != Dry::FULL || size <= 1 << 20, "there is no room (as CUDA does)");
     }
 
-    fn write(&mut self, _: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {}
+    fn write(&mut self, _: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {
+        note(self.device.0, |asked| asked.uploads += 1);
+    }
 
     fn sync(&mut self, _: StreamId) -> DynFut<Result<(), ServerError>> {
+        note(self.device.0, |asked| asked.waits += 1);
         Box::pin(async { Ok(()) })
     }
 

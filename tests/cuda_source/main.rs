@@ -4,6 +4,8 @@
 #[macro_use]
 #[path = "../conformance/mod.rs"]
 mod suite;
+mod ahead;
+mod budget;
 mod dry;
 
 use std::collections::BTreeSet;
@@ -221,4 +223,30 @@ fn nvrtc_takes_every_kernel() {
         assert!(wrong.is_empty(), "{} of {} kernels\n{}", wrong.len(), sources.len(), wrong.join("\n"));
         println!("{} kernels in {scalar} for {architecture}", sources.len());
     }
+}
+
+/// What benches/ptxas.py hands to CUDA's tools: below KERNELS a folder a scalar, in it a file a kernel, which is called `step` where a training
+/// step of the models above launches it.
+#[test]
+#[ignore = "writes the sources into the folder KERNELS"]
+fn sources_are_written() {
+    let folder = std::path::PathBuf::from(std::env::var_os("KERNELS").expect("KERNELS, a folder"));
+    let write = |device: usize, scalar: &str, of: &str| {
+        sources(device, scalar);
+        let folder = folder.join(scalar);
+        std::fs::create_dir_all(&folder).unwrap();
+        for (number, kernel) in dry::kernels().iter().filter(|kernel| kernel.device == device).enumerate() {
+            let source = kernel.source.as_ref().unwrap();
+            let text = format!("// {}\n// units {} shared {}\n{source}", kernel.name, kernel.units, kernel.shared);
+            std::fs::write(folder.join(format!("{of}-{number:03}.cu")), text).unwrap();
+        }
+    };
+    training_steps::<f32>(8);
+    write(8, "f32", "step");
+    training_steps::<f64>(9);
+    write(9, "f64", "step");
+    every_method::<f32>(10);
+    write(10, "f32", "method");
+    every_method::<f64>(11);
+    write(11, "f64", "method");
 }
