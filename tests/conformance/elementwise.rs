@@ -456,6 +456,7 @@ pub fn first_not_finite<B: Backend>(lab: &Lab<B>) {
     once(|| {
         prop_assert_eq!(lab.backend.first_not_finite(&[])?, None);
         prop_assert_eq!(lab.backend.first_not_finite(&[&lab.put(&Array::zeros(&[0]))?])?, None);
+        lab.same("nothing", &lab.backend.place_not_finite(&[])?, &Array::zeros(&[]))?;
         Ok(())
     });
     let bad = prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
@@ -476,6 +477,11 @@ pub fn first_not_finite<B: Backend>(lab: &Lab<B>) {
         for (place, tensors) in [[&spoilt, &empty, &other], [&empty, &spoilt, &spoilt], [&other, &empty, &spoilt]].into_iter().enumerate() {
             let found = lab.backend.first_not_finite(&tensors)?;
             prop_assert!(lab.blind || found == Some(place), "value {at} of {first:?} is {bad}, and {found:?} was found");
+            // The same as a number on the device, read together with another.
+            let all = lab.backend.to_vecs(&[&lab.backend.place_not_finite(&tensors)?, &other])?;
+            let [found, beside] = [&all[0], &all[1]].map(|values| values.iter().map(|value| value.f64()).collect::<Vec<_>>());
+            prop_assert!(lab.blind || found == [place as f64 + 1.0], "{found:?}, and {place} is the place");
+            prop_assert!(lab.blind || beside == y.values, "the values that are read with it");
         }
         Ok(())
     });
