@@ -156,14 +156,19 @@ mod of_a_run {
     #[derive(Debug)]
     pub(crate) struct Growing {
         path: PathBuf,
-        file: Disk,
+        /// Closed only where it could not be opened again.
+        file: Option<Disk>,
+    }
+
+    fn closed<T>() -> io::Result<T> {
+        Err(io::Error::other("it could not be opened again"))
     }
 
     impl Growing {
         /// Opens it, and makes it where it is missing.
         pub fn open(path: PathBuf) -> Result<Self> {
             let file = touch("open", &path, || File::options().create(true).append(true).open(&path))?;
-            Ok(Growing { path, file: Disk(file) })
+            Ok(Growing { path, file: Some(Disk(file)) })
         }
 
         pub fn path(&self) -> &Path {
@@ -172,12 +177,21 @@ mod of_a_run {
 
         /// Adds to its end.
         pub fn add(&mut self, content: &[u8]) -> Result<()> {
-            self.file.write_all(content).map_err(|error| Error::io("write", &self.path, error))
+            let written = self.file.as_mut().map_or_else(closed, |file| file.write_all(content));
+            written.map_err(|error| Error::io("write", &self.path, error))
+        }
+
+        /// Puts `text` in the place of all that it holds, whole or not at all. Meanwhile it is closed: not every system replaces an open file.
+        pub fn replace(&mut self, text: &str) -> Result<()> {
+            self.file = None;
+            let written = write_text(&self.path, text);
+            self.file = Self::open(self.path.clone())?.file;
+            written
         }
 
         /// Waits until all of it lies on the disk.
         pub fn sync(&self) -> Result<()> {
-            touch("write", &self.path, || self.file.0.sync_data())
+            touch("write", &self.path, || self.file.as_ref().map_or_else(closed, |file| file.0.sync_data()))
         }
     }
 }

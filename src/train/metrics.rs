@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::file::{Growing, write_text};
+use crate::file::Growing;
 
 /// A file to which lines are added, each whole.
 #[derive(Debug)]
@@ -34,9 +34,7 @@ impl Metrics {
             keep(&mut value).then(|| format!("{value}\n"))
         };
         let lines: String = self.text()?.lines().filter_map(kept).collect();
-        write_text(self.file.path(), &lines)?;
-        self.file = Growing::open(self.file.path().into())?;
-        Ok(())
+        self.file.replace(&lines)
     }
 
     fn text(&self) -> Result<String> {
