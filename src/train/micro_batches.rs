@@ -17,6 +17,7 @@ use super::reduction::{Given, Layout, Place, Reduction, include, other_length};
 use super::samples::Samples;
 use super::synchronised::{Meeting, Part, is_secondary};
 use super::trainer::{NOISE, StepReport, Trainer};
+use super::unread_queue::UnreadPasses;
 use crate::autodiff::{Gradients, Tape};
 use crate::backend::{Backend, Key, Tensor};
 use crate::error::{Error, Result};
@@ -59,8 +60,8 @@ impl<B: Backend, L: Learner<B>> Trainer<B, L> {
         Ok(Some((report, self.applied(given, &params)?)))
     }
 
-    /// The same by this process alone, with nothing read off the device: what each micro-batch has to tell, and how many samples are in it.
-    pub(super) fn gradients_unread(&mut self) -> Result<Option<(Vec<(u64, Unread<B>)>, Gradients<B>)>> {
+    /// The same by this process alone, with nothing read off the device.
+    pub(super) fn gradients_unread(&mut self) -> Result<Option<(UnreadPasses<B>, Gradients<B>)>> {
         let Some((own, sizes, samples)) = self.next_own()? else { return Ok(None) };
         self.prepare(&sizes)?;
         let params = self.params();

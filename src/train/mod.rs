@@ -72,6 +72,7 @@ pub mod tasks;
 mod tensorboard;
 mod trainer;
 mod tree_sum;
+mod unread_queue;
 mod unread_steps;
 
 pub use backend_choice::{BackendChoice, OnBackend};

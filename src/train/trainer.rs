@@ -15,7 +15,7 @@ use super::plan::{Plan, Schedule};
 use super::process_group::{ProcessGroup, Reduce};
 use super::recipe::{self, Recipe};
 use super::samples::Samples;
-use super::unread_steps::UnreadSteps;
+use super::unread_queue::UnreadSteps;
 use crate::autodiff::Gradients;
 use crate::backend::{Backend, Key, Real, SpikeMode, Tensor};
 use crate::data::Splits;

@@ -3,44 +3,14 @@
 //! A step computes the same with its numbers read or not. What is late is its report, and the error where something in it is not finite: the
 //! run, which is lost anyway, has then gone on for some steps.
 
-use super::learner::{Learner, Unread};
+use super::learner::Learner;
 use super::trainer::{StepReport, Trainer};
+use super::unread_queue::UnreadStep;
 use crate::backend::{Backend, Real, Tensor};
 use crate::error::{Error, Result};
 
 /// Steps between reads, at most.
 const MOST: usize = 32;
-
-/// The steps of a run whose numbers are not read yet, in their order.
-pub(super) struct UnreadSteps<B: Backend> {
-    steps: Vec<UnreadStep<B>>,
-    /// Whether everything was finite after the last step that was read. Where it may not have been, the next step is read by itself, and its
-    /// error tells the cause.
-    pub may_begin: bool,
-}
-
-impl<B: Backend> Default for UnreadSteps<B> {
-    fn default() -> Self {
-        UnreadSteps { steps: Vec::new(), may_begin: false }
-    }
-}
-
-/// A step as it lies on the device.
-struct UnreadStep<B: Backend> {
-    number: u64,
-    /// What its micro-batches tell, and how many samples are in each.
-    passes: Vec<(u64, Unread<B>)>,
-    /// 1 more than the place of the first gradient that is not finite, or 0; whose gradients they are.
-    gradients: (Tensor<B>, Vec<u64>),
-    /// The same of the learner's parameters after the step.
-    parameters: Tensor<B>,
-}
-
-impl<B: Backend> UnreadStep<B> {
-    fn tensors(&self) -> impl Iterator<Item = &Tensor<B>> {
-        self.passes.iter().flat_map(|(_, pass)| pass.tensors()).chain([&self.gradients.0, &self.parameters])
-    }
-}
 
 impl<B: Backend, L: Learner<B>> Trainer<B, L> {
     /// Whether the next step can be left unread, and is worth it. Processes that train together tell each other their numbers at every step,
