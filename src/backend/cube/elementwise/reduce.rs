@@ -174,7 +174,7 @@ fn bad_pieces<F: Float>(xs: &Sequence<Array<F>>, bad: &mut Array<u32>, first: u3
     #[unroll]
     for k in 0..xs.len() {
         let x = xs.index(k);
-        let pieces = (x.len() + piece - 1) / piece;
+        let pieces = x.len().div_ceil(piece);
         if CUBE_POS >= before && CUBE_POS < before + pieces {
             let start = (CUBE_POS - before) * piece;
             let end = min(start + piece, x.len());
