@@ -42,7 +42,7 @@ pub(super) const MODEL: &str = "model.";
 ///         };
 ///         let error = self.0.forward(cx, &column(0)?)?.sub(&column(1)?)?;
 ///         let (loss, count) = (error.square()?.mean()?, batch.len() as f64);
-///         let sum = |errors: Vec<B::Elem>| Ok((errors.into_iter().map(|error| error.f64().powi(2)).sum(), count));
+///         let sum = move |errors: Vec<B::Elem>| Ok((errors.into_iter().map(|error| error.f64().powi(2)).sum(), count));
 ///         Ok(Scored::new(loss)?.metric_of(error.value(), sum))
 ///     }
 /// }
