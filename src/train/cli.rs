@@ -64,6 +64,9 @@ pub fn exit_code<T: Into<OsString>>(task: &dyn Task, arguments: impl IntoIterato
     };
     let communicator = launched.communicator();
     let rank = communicator.rank();
+    if flags.threads.is_none() && communicator.local_size() < 2 {
+        use_processors();
+    }
     let work = |stop: &AtomicBool| flags.backend.run(Run { task, flags: &flags, stop, out, communicator });
     let code = ending(interrupt::on_signals().and_then(work), rank);
     launched.leave(code != 0);
@@ -382,11 +385,32 @@ fn summarize<B: Backend>(trainer: &Trainer<B>, (steps, recent): (u64, Option<Ste
     }
 }
 
+/// A pool of so many threads, of which the caller is one: whoever only hands work over sleeps while it is done, and takes longer to wake than
+/// much of it takes. One thread alone stays apart, since what is handed over from elsewhere (where samples are read) must find somebody; the
+/// work of this crate is done by its caller then.
+#[cfg(feature = "parallel")]
+fn pool(threads: usize) -> rayon::ThreadPoolBuilder {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    if threads > 1 { pool.use_current_thread() } else { pool }
+}
+
 #[cfg(feature = "parallel")]
 fn use_threads(threads: usize) -> Result<()> {
     let refused = |error| Error::config("--threads", threads, format!("the thread pool cannot be made ({error}): leave it out"));
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(refused)
+    pool(threads).build_global().map_err(refused)
 }
+
+/// As many threads as rayon would start by itself.
+#[cfg(feature = "parallel")]
+fn use_processors() {
+    let told = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok()).filter(|&threads| threads > 0);
+    let threads = told.or_else(|| std::thread::available_parallelism().ok().map(std::num::NonZero::get));
+    // A program that has set up its pool before keeps it.
+    let _ = pool(threads.unwrap_or(1)).build_global();
+}
+
+#[cfg(not(feature = "parallel"))]
+fn use_processors() {}
 
 #[cfg(not(feature = "parallel"))]
 fn use_threads(threads: usize) -> Result<()> {

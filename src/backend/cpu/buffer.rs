@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::Real;
+use crate::backend::host::threads::{PIECE, for_each_piece};
 
 /// Buffers below this many elements are left to the allocator.
 const SMALL: usize = 4096;
@@ -57,7 +58,7 @@ impl<E: Real> Pool<E> {
     /// A buffer of `len` zeros.
     pub fn zeros(self: &Arc<Self>, len: usize) -> Buffer<E> {
         let mut buffer = self.dirty(len);
-        buffer.fill(E::zero());
+        for_each_piece(&mut buffer, PIECE, |_, piece| piece.fill(E::zero()));
         buffer
     }
 

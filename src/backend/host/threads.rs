@@ -1,6 +1,7 @@
 //! Work split into pieces of fixed size, on all cores with feature `parallel`, one after another without it.
 //!
-//! What a piece computes never depends on which thread runs it or on how many there are, so neither does any result.
+//! What a piece computes never depends on which thread runs it or on how many there are, so neither does any result. Where there is one thread
+//! the caller does the work: to wake that thread and to sleep meanwhile takes longer than many a piece.
 
 #[cfg(feature = "parallel")]
 use rayon::prelude::*;
@@ -8,30 +9,80 @@ use rayon::prelude::*;
 /// Elements of a piece of elementwise work: large enough to hide the cost of a task, small enough to share evenly.
 pub const PIECE: usize = 1 << 14;
 
+/// Whether pieces are shared with other threads, which are kept awake for them then.
+#[cfg(feature = "parallel")]
+fn shared() -> bool {
+    let threads = rayon::current_num_threads();
+    if threads > 1 {
+        lookout::post(threads);
+    }
+    threads > 1
+}
+
+/// Threads that look out for work: for a while they do not fall asleep between one operation and the next, because to be woken takes as long
+/// as many an operation.
+#[cfg(feature = "parallel")]
+mod lookout {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    /// How long a thread looks for work after it has found some.
+    const PATIENCE: Duration = Duration::from_micros(200);
+
+    /// How many look out, in whatever pool.
+    static POSTED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Has the other threads of the caller's pool look out, if none does.
+    pub fn post(threads: usize) {
+        let Some(own) = rayon::current_thread_index() else { return };
+        if POSTED.load(Ordering::Relaxed) > 0 || POSTED.compare_exchange(0, threads - 1, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        rayon::spawn_broadcast(move |context| {
+            if context.index() != own {
+                look();
+                POSTED.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    fn look() {
+        let mut since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            match rayon::yield_now() {
+                Some(rayon::Yield::Executed) => since = Instant::now(),
+                // Whoever else wants this processor goes first.
+                _ => std::thread::yield_now(),
+            }
+        }
+    }
+}
+
 /// Calls `f(index, item)` for every item.
 pub fn for_each<T: Send>(items: Vec<T>, f: impl Fn(usize, T) + Sync + Send) {
     #[cfg(feature = "parallel")]
-    items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item));
-    #[cfg(not(feature = "parallel"))]
+    if shared() {
+        return items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item));
+    }
     items.into_iter().enumerate().for_each(|(i, item)| f(i, item));
 }
 
 /// Calls `f(scratch, index, item)` for every item, with one scratch made by `init` for each run of items on a thread.
 pub fn for_each_with<T: Send, S>(items: Vec<T>, init: impl Fn() -> S + Sync + Send, f: impl Fn(&mut S, usize, T) + Sync + Send) {
     #[cfg(feature = "parallel")]
-    items.into_par_iter().enumerate().for_each_init(init, |scratch, (i, item)| f(scratch, i, item));
-    #[cfg(not(feature = "parallel"))]
-    {
-        let mut scratch = init();
-        items.into_iter().enumerate().for_each(|(i, item)| f(&mut scratch, i, item));
+    if shared() {
+        return items.into_par_iter().enumerate().for_each_init(init, |scratch, (i, item)| f(scratch, i, item));
     }
+    let mut scratch = init();
+    items.into_iter().enumerate().for_each(|(i, item)| f(&mut scratch, i, item));
 }
 
 /// Calls `f(index, piece)` for every `size` elements of `out` (the last piece may be shorter).
 pub fn for_each_piece<E: Send>(out: &mut [E], size: usize, f: impl Fn(usize, &mut [E]) + Sync + Send) {
     #[cfg(feature = "parallel")]
-    out.par_chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(i, piece));
-    #[cfg(not(feature = "parallel"))]
+    if shared() {
+        return out.par_chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(i, piece));
+    }
     out.chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(i, piece));
 }
 
@@ -43,21 +94,19 @@ pub fn for_each_piece_with<E: Send, S>(
     f: impl Fn(&mut S, usize, &mut [E]) + Sync + Send,
 ) {
     #[cfg(feature = "parallel")]
-    out.par_chunks_mut(size.max(1)).enumerate().for_each_init(init, |scratch, (i, piece)| f(scratch, i, piece));
-    #[cfg(not(feature = "parallel"))]
-    {
-        let mut scratch = init();
-        out.chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(&mut scratch, i, piece));
+    if shared() {
+        return out.par_chunks_mut(size.max(1)).enumerate().for_each_init(init, |scratch, (i, piece)| f(scratch, i, piece));
     }
+    let mut scratch = init();
+    out.chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(&mut scratch, i, piece));
 }
 
 /// `[f(scratch, 0), f(scratch, 1), ..]` with scratch made by `init`, in order.
 pub fn map_with<T: Send, S>(count: usize, init: impl Fn() -> S + Sync + Send, f: impl Fn(&mut S, usize) -> T + Sync + Send) -> Vec<T> {
     #[cfg(feature = "parallel")]
-    return (0..count).into_par_iter().map_init(init, f).collect();
-    #[cfg(not(feature = "parallel"))]
-    {
-        let mut scratch = init();
-        (0..count).map(|i| f(&mut scratch, i)).collect()
+    if shared() {
+        return (0..count).into_par_iter().map_init(init, f).collect();
     }
+    let mut scratch = init();
+    (0..count).map(|i| f(&mut scratch, i)).collect()
 }

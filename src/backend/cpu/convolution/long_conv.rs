@@ -12,7 +12,7 @@ use crate::backend::cpu::buffer::{Buffer, Pool};
 use crate::backend::cpu::elementwise::add_products;
 use crate::backend::cpu::spike_bits::{Packed, Spread, tiles};
 use crate::backend::cpu::transposed_rows::{Panel, ROWS, fold, gather, panel, panel_mut, repeated, scatter};
-use crate::backend::host::threads::{for_each_with, map_with};
+use crate::backend::host::threads::{for_each, for_each_with, map_with};
 
 /// The rings of a device, by the length they serve, and where buffers come from.
 pub struct NegacyclicFfts<E> {
@@ -207,13 +207,16 @@ impl<'a, E: Real> Prepared<'a, E> {
 
     /// The gradients of kernels (zero on entry) and skip from the sums of all tasks, in order.
     pub fn finish(&self, work: impl IntoIterator<Item = (usize, Sums<E>)>, kernel: Option<&mut [E]>, skip: Option<&mut [E]>) {
-        let mut by_tile: Vec<Option<Sums<E>>> = (0..tiles(self.operands.shape[1])).map(|_| None).collect();
-        for (tile, sums) in work {
-            match &mut by_tile[tile] {
-                Some(total) => total.add(&sums),
-                empty => *empty = Some(sums),
-            }
-        }
+        let mut by_tile: Vec<(Vec<Sums<E>>, Option<Sums<E>>)> = Vec::new();
+        by_tile.resize_with(tiles(self.operands.shape[1]), Default::default);
+        work.into_iter().for_each(|(tile, sums)| by_tile[tile].0.push(sums));
+        for_each(by_tile.iter_mut().collect(), |_, (parts, total)| {
+            *total = parts.drain(..).reduce(|mut sum, part| {
+                sum.add(&part);
+                sum
+            });
+        });
+        let by_tile: Vec<Option<Sums<E>>> = by_tile.into_iter().map(|(_, total)| total).collect();
         if let Some(skip) = skip {
             for (tile, sums) in by_tile.iter().enumerate() {
                 let Some(Sums { skip: Some(sum), .. }) = sums else { continue };

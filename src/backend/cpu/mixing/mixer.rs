@@ -13,7 +13,7 @@ use crate::backend::cpu::elementwise::{add, mask, sum, unary_grad_in_place, unar
 use crate::backend::cpu::spike_bits::{Packed, Spread, count, tiles};
 use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, scatter};
 use crate::backend::host::gemm::{Matrix, gemm};
-use crate::backend::host::threads::{for_each_piece, for_each_piece_with, for_each_with};
+use crate::backend::host::threads::{PIECE, for_each_piece, for_each_piece_with, for_each_with};
 use crate::backend::host::vectors::at_level;
 use crate::backend::{Draw, Real, Unary};
 
@@ -75,8 +75,9 @@ fn spread_out<E: Real>(spread: &Spread<E>, words: &[&[u16]], out: &mut [E]) {
 /// W^T in blocks of [`width`] columns: (blocks, padded channels, width), zero where there is no channel.
 fn transposed<E: Real>(weight: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &Arc<Pool<E>>) -> Buffer<E> {
     let (width, padded) = (width(shape.d_out), spikes.padded());
-    let mut out = pool.zeros(shape.d_out.div_ceil(width) * padded * width);
+    let mut out = pool.dirty(shape.d_out.div_ceil(width) * padded * width);
     for_each_piece(&mut out, padded * width, |block, out| {
+        out.fill(E::zero());
         let rows = &weight[block * width * shape.d_in..];
         let rows = &rows[..rows.len().min(width * shape.d_in)];
         let mut lanes = [[E::zero(); ROWS]; STEPS];
@@ -353,8 +354,9 @@ const SHARES: usize = 8;
 fn weight_grad_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
     let Shape { batch, d_out, d_in, length } = shape;
     let entries = batch.div_ceil(SHARES);
-    let mut partial = pool.zeros(batch.div_ceil(entries) * d_out * d_in);
+    let mut partial = pool.dirty(batch.div_ceil(entries) * d_out * d_in);
     for_each_piece(&mut partial, d_out * d_in, |share, out| {
+        out.fill(E::zero());
         for b in share * entries..((share + 1) * entries).min(batch) {
             let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
             let mut at = 0;
@@ -365,10 +367,10 @@ fn weight_grad_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, 
             }
         }
     });
-    out.fill(E::zero());
-    for share in partial.chunks_exact(d_out * d_in) {
-        add(share, out);
-    }
+    for_each_piece(out, PIECE, |i, out| {
+        out.fill(E::zero());
+        partial.chunks_exact(d_out * d_in).for_each(|share| add(&share[i * PIECE..][..out.len()], out));
+    });
 }
 
 fn weight_grad_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
@@ -379,9 +381,10 @@ fn weight_grad_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool
     let size = padded * width;
     let spread = Spread::new();
     // (shares, blocks, padded channels, width), as W^T in `transposed`.
-    let mut partial = pool.zeros(batch.div_ceil(entries) * blocks * size);
+    let mut partial = pool.dirty(batch.div_ceil(entries) * blocks * size);
     let init = || (pool.dirty(STEPS * padded), pool.zeros(NEAR * width));
     for_each_piece_with(&mut partial, size, init, |(dense, near), i, sums| {
+        sums.fill(E::zero());
         let (share, first) = (i / blocks, i % blocks * width);
         let rows = width.min(d_out - first);
         for b in share * entries..((share + 1) * entries).min(batch) {

@@ -43,10 +43,9 @@ pub struct DiagDims {
 }
 
 /// The kernels (c, H, L).
-pub(super) fn kernel<E: Real>(dims: &DiagDims, params: SsmParams<&[E]>) -> Vec<E> {
+pub(super) fn kernel<E: Real>(dims: &DiagDims, params: SsmParams<&[E]>, out: &mut [E]) {
     let reader = Reader::new(dims.sizes, params);
-    let mut out = vec![E::zero(); dims.sizes.channels * dims.sizes.d_model * dims.len];
-    let rows = rows_by_channel(&mut out, dims.sizes.d_model, dims.len);
+    let rows = rows_by_channel(out, dims.sizes.d_model, dims.len);
     threads::for_each_with(rows, Scratch::default, |scratch: &mut Scratch<E>, h, rows| {
         let modes = modes(&reader.system(h), dims.disc);
         fill(&modes, scratch, dims.sizes.channels, dims.len);
@@ -54,7 +53,6 @@ pub(super) fn kernel<E: Real>(dims: &DiagDims, params: SsmParams<&[E]>) -> Vec<E
             row.copy_from_slice(&values[..dims.len]);
         }
     });
-    out
 }
 
 /// The gradients of the parameters for the gradient `grad` (c, H, L) of the kernels.
@@ -317,6 +315,12 @@ mod tests {
             f(&DiagDims { sizes, disc: Discretization::Zoh, len }, sample(sizes, DtTransform::Softplus, 0.5));
             f(&DiagDims { sizes, disc: Discretization::Bilinear, len }, sample(sizes, DtTransform::Exp, 0.5));
         }
+    }
+
+    fn kernel<E: Real>(dims: &DiagDims, params: SsmParams<&[E]>) -> Vec<E> {
+        let mut out = vec![E::nan(); dims.sizes.channels * dims.sizes.d_model * dims.len];
+        super::kernel(dims, params, &mut out);
+        out
     }
 
     #[test]

@@ -43,12 +43,11 @@ impl DplrDims {
 }
 
 /// The kernels (c, H, take); `params.c` is C~.
-pub(super) fn kernel<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: SsmParams<&[E]>) -> Vec<E> {
+pub(super) fn kernel<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: SsmParams<&[E]>, out: &mut [E]) {
     let reader = Reader::new(dims.sizes, params);
     let grids = Grids::new(dims.len, &reader);
     let plan = plans.get(dims.len);
-    let mut out = vec![E::zero(); dims.sizes.channels * dims.sizes.d_model * dims.take];
-    let rows = rows_by_channel(&mut out, dims.sizes.d_model, dims.take);
+    let rows = rows_by_channel(out, dims.sizes.d_model, dims.take);
     let init = || Buffers::new(dims, &plan);
     threads::for_each_with(rows, init, |Buffers { spectra, wide, time, fft: scratch }, h, rows| {
         grids.fill(dims.sizes, &reader.system(h), spectra, wide);
@@ -57,7 +56,6 @@ pub(super) fn kernel<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: SsmPara
             row.copy_from_slice(&time[..dims.take]);
         }
     });
-    out
 }
 
 /// The gradients of the parameters for the gradient `grad` (c, H, take) of the kernels.
@@ -247,6 +245,12 @@ mod tests {
     fn dims([channels, rank, half_state, len, take]: [usize; 5]) -> DplrDims {
         let sizes = Ssm { d_model: 4, n_ssm: 2, half_state, rank, channels };
         DplrDims { sizes, len, take }
+    }
+
+    fn kernel<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: SsmParams<&[E]>) -> Vec<E> {
+        let mut out = vec![E::nan(); dims.sizes.channels * dims.sizes.d_model * dims.take];
+        super::kernel(plans, dims, params, &mut out);
+        out
     }
 
     #[test]

@@ -21,7 +21,8 @@ impl<E: Real> Cpu<E> {
 impl<E: Real> SsmKernels for Cpu<E> {
     fn dplr_kernel(&self, ssm: &SsmParams<Tensor<Self>>, len: usize, take: usize) -> Result<Tensor<Self>> {
         let dims = DplrDims { sizes: ssm.dplr("dplr_kernel", len, take)?, len, take };
-        Ok(self.own(dplr::kernel(&self.plans, &dims, ssm.as_ref().map(values)), &[dims.sizes.channels, dims.sizes.d_model, take]))
+        let shape = [dims.sizes.channels, dims.sizes.d_model, take];
+        Ok(self.make(&shape, |out| dplr::kernel(&self.plans, &dims, ssm.as_ref().map(values), out)))
     }
 
     fn dplr_kernel_grad(&self, ssm: &SsmParams<Tensor<Self>>, len: usize, g: &Tensor<Self>) -> Result<SsmParams<Tensor<Self>>> {
@@ -31,7 +32,7 @@ impl<E: Real> SsmKernels for Cpu<E> {
 
     fn diag_kernel(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretization, len: usize) -> Result<Tensor<Self>> {
         let dims = DiagDims { sizes: ssm.diag("diag_kernel", len)?, disc, len };
-        Ok(self.own(diag::kernel(&dims, ssm.as_ref().map(values)), &[dims.sizes.channels, dims.sizes.d_model, len]))
+        Ok(self.make(&[dims.sizes.channels, dims.sizes.d_model, len], |out| diag::kernel(&dims, ssm.as_ref().map(values), out)))
     }
 
     fn diag_kernel_grad(&self, ssm: &SsmParams<Tensor<Self>>, disc: Discretization, g: &Tensor<Self>) -> Result<SsmParams<Tensor<Self>>> {
