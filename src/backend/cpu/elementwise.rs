@@ -115,9 +115,7 @@ fn add_products_body<I: Isa, E: Real>(x: &[E], y: &[E], out: &mut [E]) {
 /// f(x, y), broadcast to `shape`.
 pub fn binary<E: Real>(f: Binary, x: (&[E], &[usize]), y: (&[E], &[usize]), shape: &[usize], out: &mut [E]) {
     let axes = collapse(shape, [x.1, y.1]);
-    for_each_piece(out, PIECE, |i, out| {
-        for_each_run(&axes, i * PIECE, out, |[x_run, y_run], out| binary_run(f, &x.0[x_run], &y.0[y_run], out));
-    });
+    for_each_piece(out, PIECE, |i, out| binary_piece(f, x.0, y.0, (&axes, i * PIECE), out));
 }
 
 /// `a` where `mask` is not 0, else `b`, broadcast to `shape`.
@@ -183,7 +181,13 @@ fn for_each_run<const N: usize, E>(axes: &[Axis<N>], start: usize, out: &mut [E]
     }
 }
 
-dispatch! { fn binary_run<E: Real>(f: Binary, x: &[E], y: &[E], out: &mut [E]) = binary_body; }
+dispatch! { fn binary_piece<E: Real>(f: Binary, x: &[E], y: &[E], at: (&[Axis<2>], usize), out: &mut [E]) = binary_piece_body; }
+
+/// Runs may be short: the level of vectors is found out once for all of them.
+#[inline(always)]
+fn binary_piece_body<I: Isa, E: Real>(f: Binary, x: &[E], y: &[E], (axes, start): (&[Axis<2>], usize), out: &mut [E]) {
+    for_each_run(axes, start, out, |[x_run, y_run], out| binary_body::<I, E>(f, &x[x_run], &y[y_run], out));
+}
 
 #[inline(always)]
 fn binary_body<I: Isa, E: Real>(f: Binary, x: &[E], y: &[E], out: &mut [E]) {
@@ -283,10 +287,7 @@ pub fn sum_axis<E: Real>(x: &[E], [outer, len, inner]: [usize; 3]) -> Vec<E> {
     }
     if inner == 1 {
         for_each_piece(&mut out, PIECE.div_ceil(len), |i, out| {
-            let first = i * PIECE.div_ceil(len);
-            for (j, out) in out.iter_mut().enumerate() {
-                *out = E::of(sum(&x[(first + j) * len..][..len]));
-            }
+            sum_rows(&x[i * PIECE.div_ceil(len) * len..], len, out);
         });
         return out;
     }
@@ -339,6 +340,7 @@ pub fn dot<E: Real>(x: &[E], y: &[E]) -> f64 {
 }
 
 dispatch! { fn sum_block<E: Real>(x: &[E]) -> E = sum_block_body; }
+dispatch! { fn sum_rows<E: Real>(x: &[E], len: usize, out: &mut [E]) = sum_rows_body; }
 dispatch! { fn dot_block<E: Real>(x: &[E], y: &[E]) -> E = dot_block_body; }
 
 const LANES: usize = 32;
@@ -353,6 +355,14 @@ fn sum_block_body<I: Isa, E: Real>(x: &[E]) -> E {
         }
     }
     fold_lanes(lanes) + rest.iter().copied().sum::<E>()
+}
+
+/// The [`sum`] of each row.
+#[inline(always)]
+fn sum_rows_body<I: Isa, E: Real>(x: &[E], len: usize, out: &mut [E]) {
+    for (row, out) in x.chunks_exact(len).zip(out) {
+        *out = E::of(row.chunks(BLOCK).map(|block| sum_block_body::<I, E>(block).f64()).sum());
+    }
 }
 
 #[inline(always)]

@@ -70,24 +70,24 @@ fn operations(table: &Table, cpu: &B) -> Outcome<()> {
     let (b, b2) = pair(cpu, 2, &[1024, 1024])?;
     let (column, column2) = pair(cpu, 3, &[1024, 1])?;
     table.row("matmul 1,024^3", 1, || Ok(cpu.matmul(&a, false, &b, false).map(drop)?), || Ok(a2.matmul(&b2).map(drop)?))?;
-    table.row("exp", 10, || Ok(cpu.unary(Unary::Exp, &a).map(drop)?), || Ok(a2.exp().map(drop)?))?;
-    table.row("gelu", 10, || Ok(cpu.unary(Unary::Gelu, &a).map(drop)?), || Ok(a2.gelu_erf().map(drop)?))?;
-    table.row("add", 10, || Ok(cpu.binary(Binary::Add, &a, &b).map(drop)?), || Ok((&a2 + &b2).map(drop)?))?;
+    table.row("exp", 100, || Ok(cpu.unary(Unary::Exp, &a).map(drop)?), || Ok(a2.exp().map(drop)?))?;
+    table.row("gelu", 100, || Ok(cpu.unary(Unary::Gelu, &a).map(drop)?), || Ok(a2.gelu_erf().map(drop)?))?;
+    table.row("add", 100, || Ok(cpu.binary(Binary::Add, &a, &b).map(drop)?), || Ok((&a2 + &b2).map(drop)?))?;
     let broadcast = || Ok(cpu.binary(Binary::Mul, &a, &column).map(drop)?);
-    table.row("broadcast multiply", 10, broadcast, || Ok(a2.broadcast_mul(&column2).map(drop)?))?;
+    table.row("broadcast multiply", 100, broadcast, || Ok(a2.broadcast_mul(&column2).map(drop)?))?;
     let off = Tape::off(cpu);
     let x = off.leaf(&a);
     let softmax = || Ok(candle_nn::ops::softmax_last_dim(&a2).map(drop)?);
-    table.row("softmax", 10, || Ok(x.softmax(1).map(drop)?), softmax)?;
+    table.row("softmax", 100, || Ok(x.softmax(1).map(drop)?), softmax)?;
     let ((gamma, gamma2), (beta, beta2)) = (pair(cpu, 4, &[1024])?, pair(cpu, 5, &[1024])?);
     let (gamma, beta) = (off.leaf(&gamma), off.leaf(&beta));
     let rows = off.leaf(&a.reshape(&[1024, 1024, 1])?);
     let norm = || Ok(candle_nn::ops::layer_norm(&a2, &gamma2, &beta2, 1e-5).map(drop)?);
-    table.row("layer norm", 10, || Ok(rows.layer_norm(&gamma, &beta, 1e-5).map(drop)?), norm)?;
-    table.row("sum over the last axis", 10, || Ok(cpu.sum_to(&a, &[1024, 1]).map(drop)?), || Ok(a2.sum(D::Minus1).map(drop)?))?;
-    table.row("sum over the first axis", 10, || Ok(cpu.sum_to(&a, &[1, 1024]).map(drop)?), || Ok(a2.sum(0).map(drop)?))?;
+    table.row("layer norm", 100, || Ok(rows.layer_norm(&gamma, &beta, 1e-5).map(drop)?), norm)?;
+    table.row("sum over the last axis", 100, || Ok(cpu.sum_to(&a, &[1024, 1]).map(drop)?), || Ok(a2.sum(D::Minus1).map(drop)?))?;
+    table.row("sum over the first axis", 100, || Ok(cpu.sum_to(&a, &[1, 1024]).map(drop)?), || Ok(a2.sum(0).map(drop)?))?;
     let transpose = || Ok(a2.t()?.contiguous().map(drop)?);
-    table.row("transpose", 10, || Ok(cpu.permute(&a, &[1, 0]).map(drop)?), transpose)
+    table.row("transpose", 100, || Ok(cpu.permute(&a, &[1, 0]).map(drop)?), transpose)
 }
 
 fn main() -> Outcome<()> {
