@@ -51,9 +51,16 @@ impl Packed {
     }
 }
 
-/// The number of bits.
-pub fn count(words: &[u16]) -> u64 {
-    words.iter().map(|word| u64::from(word.count_ones())).sum()
+dispatch! {
+    /// The number of bits.
+    pub fn count(words: &[u16]) -> u64 = count_body;
+}
+
+/// In blocks whose counts fit narrow lanes.
+#[inline(always)]
+fn count_body<I: Isa>(words: &[u16]) -> u64 {
+    let block = |words: &[u16]| words.iter().map(|word| word.count_ones() as u16).sum::<u16>();
+    words.chunks(ROWS * 128).map(|words| u64::from(block(words))).sum()
 }
 
 /// Tiles that hold this many channels.

@@ -69,7 +69,7 @@ impl<E: Real> AddRows<'_, E> {
         let rows = E::vectors::<S>(self.weights).as_chunks::<SUMS>().0;
         let start = E::vectors::<S>(self.start).as_chunks::<SUMS>().0;
         let sums = E::vectors_mut::<S>(self.sums);
-        let mut spiked = vec![0u32; self.words.len() * ROWS];
+        let mut spiked = vec![0u32; self.words.len() * ROWS + 8];
         for t in 0..self.words[0].len() {
             let spiked = collect(self.words, t, &mut spiked);
             for (group, &start) in start.iter().enumerate() {
@@ -89,16 +89,34 @@ impl<E: Real> AddRows<'_, E> {
     }
 }
 
-/// The channels that spiked at step t, four tiles at a time.
+/// Of every byte the places of its ones in order, and zeros behind them.
+const PLACES: [[u8; 8]; 256] = {
+    let mut places = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bits, mut n) = (byte, 0);
+        while bits != 0 {
+            places[byte][n] = bits.trailing_zeros() as u8;
+            bits &= bits - 1;
+            n += 1;
+        }
+        byte += 1;
+    }
+    places
+};
+
+/// The channels that spiked at step t; `out` has room for all, and for eight more. Nothing here depends on the bits but through a table: to
+/// branch at each of them took as long as the sums.
 #[inline(always)]
 fn collect<'a>(words: &[&[u16]], t: usize, out: &'a mut [u32]) -> &'a [u32] {
     let mut n = 0;
-    for (i, words) in words.chunks(4).enumerate() {
-        let mut bits = words.iter().rev().fold(0u64, |bits, words| bits << ROWS | u64::from(words[t]));
-        while bits != 0 {
-            out[n] = (i * 4 * ROWS) as u32 + bits.trailing_zeros();
-            n += 1;
-            bits &= bits - 1;
+    for (tile, words) in words.iter().enumerate() {
+        for (half, byte) in words[t].to_le_bytes().into_iter().enumerate() {
+            let first = (tile * ROWS + half * 8) as u32;
+            if let Some(next) = out[n..].first_chunk_mut::<8>() {
+                *next = PLACES[usize::from(byte)].map(|place| first + u32::from(place));
+            }
+            n += byte.count_ones() as usize;
         }
     }
     &out[..n]
