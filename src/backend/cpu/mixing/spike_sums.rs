@@ -24,6 +24,9 @@ pub const STEPS: usize = 256;
 /// Steps whose gradients are added from the nearest cache: the bits of a mask.
 pub const NEAR: usize = 64;
 
+/// Bytes of rows that are added from the nearest cache, to the sums of all steps, before the next ones are.
+const NEAREST: usize = 24 << 10;
+
 /// Runs `op` with the block's number of sixteens as a constant.
 macro_rules! with_sums {
     ($sixteens:expr, $op:expr, $s:expr) => {
@@ -69,20 +72,32 @@ impl<E: Real> AddRows<'_, E> {
         let rows = E::vectors::<S>(self.weights).as_chunks::<SUMS>().0;
         let start = E::vectors::<S>(self.start).as_chunks::<SUMS>().0;
         let sums = E::vectors_mut::<S>(self.sums);
-        let mut spiked = vec![0u32; self.words.len() * ROWS + 8];
-        for t in 0..self.words[0].len() {
-            let spiked = collect(self.words, t, &mut spiked);
-            for (group, &start) in start.iter().enumerate() {
-                let mut sum = start;
-                for &k in spiked {
-                    let row = &rows[k as usize * groups + group];
-                    for i in 0..SUMS {
-                        sum[i] = E::plus(s, sum[i], row[i]);
+        let tiles = (NEAREST / (ROWS * SUMS * ROWS * size_of::<E>())).max(1);
+        let mut spiked = vec![0u32; tiles * ROWS + 8];
+        for (chunk, words) in self.words.chunks(tiles).enumerate() {
+            let rows = &rows[chunk * tiles * ROWS * groups..];
+            for t in 0..words[0].len() {
+                let spiked = collect(words, t, &mut spiked);
+                for (group, &start) in start.iter().enumerate() {
+                    let place = |i: usize| {
+                        let lane = (group * SUMS + i) * lanes;
+                        ((lane / ROWS * STEPS + t) * ROWS + lane % ROWS) / lanes
+                    };
+                    let mut sum = start;
+                    if chunk > 0 {
+                        for i in 0..SUMS {
+                            sum[i] = sums[place(i)];
+                        }
                     }
-                }
-                for (i, sum) in sum.into_iter().enumerate() {
-                    let lane = (group * SUMS + i) * lanes;
-                    sums[((lane / ROWS * STEPS + t) * ROWS + lane % ROWS) / lanes] = sum;
+                    for &k in spiked {
+                        let row = &rows[k as usize * groups + group];
+                        for i in 0..SUMS {
+                            sum[i] = E::plus(s, sum[i], row[i]);
+                        }
+                    }
+                    for i in 0..SUMS {
+                        sums[place(i)] = sum[i];
+                    }
                 }
             }
         }
