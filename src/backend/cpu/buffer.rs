@@ -12,6 +12,9 @@ use crate::backend::host::threads::{PIECE, for_each_piece};
 /// Buffers below this many elements are left to the allocator.
 const SMALL: usize = 4096;
 
+/// What is held beyond the most that was in use at once, as a part of it.
+const SLACK: usize = 32;
+
 /// The free buffers of one device, by capacity.
 #[derive(Debug)]
 pub struct Pool<E> {
@@ -78,9 +81,10 @@ impl<E> State<E> {
         buffer
     }
 
-    /// Gives the largest waiting buffers back to the system until no more is held than was ever in use at once.
+    /// Gives the largest waiting buffers back to the system until hardly more is held than was ever in use at once. The little more keeps a
+    /// large buffer from going for the sake of a small one, to be needed a moment later.
     fn make_room(&mut self) {
-        while self.pooled > 0 && self.pooled + self.live > self.peak {
+        while self.pooled > 0 && self.pooled + self.live > self.peak + self.peak / SLACK {
             let Some(&largest) = self.free.keys().next_back() else { return };
             drop(self.take(largest));
         }
@@ -145,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_come_back_and_the_pool_never_exceeds_the_peak() {
+    fn buffers_come_back_and_the_pool_hardly_exceeds_the_peak() {
         let pool = Arc::new(Pool::<f32>::default());
         let first = pool.dirty(10_000);
         let address = first.as_ptr();
@@ -155,7 +159,7 @@ mod tests {
             assert!(pool.zeros(len).iter().all(|&v| v == 0.0));
             assert!(pool.dirty(len).as_ptr().addr().is_multiple_of(LINE) && pool.dirty(7).as_ptr().addr().is_multiple_of(LINE));
             let state = pool.lock();
-            assert!(state.pooled + state.live <= state.peak, "{state:?}");
+            assert!(state.pooled + state.live <= state.peak + state.peak / SLACK, "{state:?}");
         }
     }
 
