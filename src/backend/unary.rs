@@ -180,7 +180,7 @@ macro_rules! with_function {
             }
             Unary::Gelu => {
                 let $f = |x: $real| {
-                    let (cdf, pdf) = x.normal_cdf_pdf();
+                    let (cdf, pdf) = x.normal_cdf_pdf_by(<$isa as $crate::backend::host::simd::Isa>::fma::<$real>);
                     // Where Phi or phi is 0, so is its product with x, which may be infinite.
                     let times = move |factor: $real| if factor == zero { factor } else { x * factor };
                     (move || times(cdf), move |g: $real| (cdf + times(pdf)) * g)
