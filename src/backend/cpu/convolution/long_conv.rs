@@ -207,16 +207,16 @@ impl<'a, E: Real> Prepared<'a, E> {
 
     /// The gradients of kernels (zero on entry) and skip from the sums of all tasks, in order.
     pub fn finish(&self, work: impl IntoIterator<Item = (usize, Sums<E>)>, kernel: Option<&mut [E]>, skip: Option<&mut [E]>) {
-        let mut by_tile: Vec<(Vec<Sums<E>>, Option<Sums<E>>)> = Vec::new();
-        by_tile.resize_with(tiles(self.operands.shape[1]), Default::default);
-        work.into_iter().for_each(|(tile, sums)| by_tile[tile].0.push(sums));
-        for_each(by_tile.iter_mut().collect(), |_, (parts, total)| {
-            *total = parts.drain(..).reduce(|mut sum, part| {
+        let mut parts: Vec<Vec<Sums<E>>> = Vec::new();
+        parts.resize_with(tiles(self.operands.shape[1]), Vec::new);
+        work.into_iter().for_each(|(tile, sums)| parts[tile].push(sums));
+        let mut by_tile: Vec<Option<Sums<E>>> = parts.iter().map(|_| None).collect();
+        for_each(by_tile.iter_mut().zip(parts).collect(), |_, (total, parts)| {
+            *total = parts.into_iter().reduce(|mut sum, part| {
                 sum.add(&part);
                 sum
             });
         });
-        let by_tile: Vec<Option<Sums<E>>> = by_tile.into_iter().map(|(_, total)| total).collect();
         if let Some(skip) = skip {
             for (tile, sums) in by_tile.iter().enumerate() {
                 let Some(Sums { skip: Some(sum), .. }) = sums else { continue };
