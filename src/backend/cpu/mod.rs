@@ -31,6 +31,9 @@ use super::{Real, Tensor, Transfer};
 
 /// The CPU, computing in `E` (f32 or f64), on the threads of the current rayon pool with feature `parallel`.
 ///
+/// A thread of that pool (within `rayon::scope` or `ThreadPool::install`) works along with the others; any other thread hands its work over and
+/// sleeps until it is done, which is slower where tensors are small. Where the pool has one thread, the caller does the work itself.
+///
 /// Clones share a pool of buffers and the tables of transforms.
 #[derive(Clone)]
 pub struct Cpu<E: Real> {
