@@ -58,16 +58,18 @@ pub fn exit_code<T: Into<OsString>>(task: &dyn Task, arguments: impl IntoIterato
             return WRONG;
         }
     };
-    let launched = match Launched::join() {
+    let mut launched = match Launched::join() {
         Ok(launched) => launched,
         Err(error) => return finish(Err(error)),
     };
-    let communicator = launched.communicator();
-    let rank = communicator.rank();
-    if flags.threads.is_none() && communicator.local_size() < 2 {
+    let (rank, local_size) = (launched.communicator().rank(), launched.communicator().local_size());
+    if flags.threads.is_none() && local_size < 2 {
         use_processors();
     }
-    let work = |stop: &AtomicBool| flags.backend.run(Run { task, flags: &flags, stop, out, communicator });
+    let work = |stop: &AtomicBool| {
+        launched.carry_by(flags.transport, flags.backend)?;
+        flags.backend.run(Run { task, flags: &flags, stop, out, communicator: launched.communicator() })
+    };
     let code = ending(interrupt::on_signals().and_then(work), rank);
     launched.leave(code != 0);
     code

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
-/// The processes of a run, numbered from 0, each of which holds its own end. Every method but the first three is a meeting: all processes
+/// The processes of a run, numbered from 0, each of which holds its own end. Every method but the first four is a meeting: all processes
 /// must call the same ones in the same order, and it returns once all have called it. Only an exchange returns before, and is a meeting until
 /// it was waited for: the next one comes after that.
 ///
@@ -17,6 +17,11 @@ pub trait Communicator: Send + Sync + Debug {
 
     /// How many processes there are.
     fn size(&self) -> usize;
+
+    /// The number of this process among those of its machine.
+    fn local_rank(&self) -> usize {
+        0
+    }
 
     /// How many of them share this machine's processors, each with threads of its own.
     fn local_size(&self) -> usize {

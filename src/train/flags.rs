@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use super::checkpoint::Origin;
-use super::{BackendChoice, Loss, Recipe, Reduce, Task};
+use super::{BackendChoice, Loss, Recipe, Reduce, Task, Transport};
 use crate::backend::devices;
 use crate::data::{Faults, Splits};
 use crate::error::{Error, Result};
@@ -33,6 +33,8 @@ running
                         auto: CUDA, else a GPU through wgpu, else the processor. wgpu and cuda are cargo features
   --threads N           threads of the processor; the results are the same bits for any number. Default: all, or a process's share of them
   --reduce HOW          how several processes sum gradients: fixed (default), with the bits of one process, or fast, by MPI's own all-reduce
+  --transport HOW       what carries the gradients of several processes: mpi (default) or nccl, from GPU to GPU (cargo feature nccl); the
+                        results are the same bits
   --out DIR             folder for metrics.jsonl, report.html, pictures, checkpoint.safetensors and best.safetensors; without it nothing
                         is written
   --checkpoint-every N  steps between checkpoints (default 100)
@@ -116,6 +118,8 @@ pub struct Flags {
     pub threads: Option<usize>,
     /// `--reduce`
     pub reduce: Reduce,
+    /// `--transport`
+    pub transport: Transport,
     /// `--out`
     pub out: Option<PathBuf>,
     /// `--checkpoint-every`
@@ -170,6 +174,7 @@ impl Default for Flags {
             backend: BackendChoice::default(),
             threads: None,
             reduce: Reduce::default(),
+            transport: Transport::default(),
             out: None,
             checkpoint_every: 100,
             resume: false,
@@ -208,6 +213,7 @@ impl Flags {
                 Long("batch-size") => flags.batch_size = Some(positive(&mut parser, "--batch-size")? as usize),
                 Long("accumulate") => flags.accumulate = Some(positive(&mut parser, "--accumulate")? as usize),
                 Long("reduce") => flags.reduce = reduce(&text(&mut parser)?)?,
+                Long("transport") => flags.transport = transport(&text(&mut parser)?)?,
                 Long("seed") => flags.seed = Some(number(&mut parser, "--seed")?),
                 Long("regression") => flags.regression = true,
                 Long("print-recipe") => print = true,
@@ -413,6 +419,14 @@ fn reduce(name: &str) -> Result<Reduce> {
         "fixed" => Ok(Reduce::Fixed),
         "fast" => Ok(Reduce::Fast),
         _ => Err(Error::config("--reduce", name, "there are fixed and fast")),
+    }
+}
+
+fn transport(name: &str) -> Result<Transport> {
+    match name {
+        "mpi" => Ok(Transport::Mpi),
+        "nccl" => Ok(Transport::Nccl),
+        _ => Err(Error::config("--transport", name, "there are mpi and nccl")),
     }
 }
 

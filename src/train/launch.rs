@@ -2,8 +2,22 @@
 
 use std::sync::Arc;
 
+use super::backend_choice::BackendChoice;
 use super::communicator::{Alone, Communicator};
 use crate::error::Result;
+
+listed! {
+    /// What carries the gradients of several processes.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum Transport {
+        /// MPI, from host to host.
+        #[default]
+        Mpi,
+        /// NCCL, from one NVIDIA GPU to another; MPI carries the rest. Cargo feature nccl.
+        Nccl,
+    }
+}
 
 /// What a launcher tells a process: how many there are, and which it is. Open MPI, MPICH and Intel MPI, Slurm with PMI and with PMIx.
 #[cfg(feature = "mpi")]
@@ -26,6 +40,8 @@ pub struct Launched {
     communicator: Arc<dyn Communicator>,
     #[cfg(feature = "mpi")]
     session: Option<super::mpi::Session>,
+    #[cfg(feature = "nccl")]
+    nccl: Option<Arc<super::nccl::Nccl>>,
 }
 
 impl std::fmt::Debug for Launched {
@@ -40,6 +56,8 @@ impl Launched {
             communicator: Arc::new(Alone),
             #[cfg(feature = "mpi")]
             session: None,
+            #[cfg(feature = "nccl")]
+            nccl: None,
         }
     }
 
@@ -53,7 +71,9 @@ impl Launched {
             return Ok(Self::alone());
         }
         let (communicator, session) = super::mpi::join()?;
-        Ok(Launched { communicator: Arc::new(communicator), session: Some(session) })
+        let mut launched = Self::alone();
+        (launched.communicator, launched.session) = (Arc::new(communicator), Some(session));
+        Ok(launched)
     }
 
     /// Alone, where no launcher says that there are others.
@@ -72,6 +92,38 @@ impl Launched {
         }
     }
 
+    /// Has their gradients carried by `transport`: all of them call this, before the communicator is used. With NCCL each has a device of its
+    /// own: the one that `backend` names, as in `cuda:1`, or else one by its number among those of its machine. The sums are the same bits.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) where this build lacks it; [`Error::Device`](crate::Error::Device) where a library or a device is
+    /// missing, or two processes have the same one.
+    #[cfg(feature = "nccl")]
+    pub fn carry_by(&mut self, transport: Transport, backend: BackendChoice) -> Result<()> {
+        let device = match backend {
+            BackendChoice::Device(crate::backend::Driver::Cuda, index) => Some(index),
+            _ => None,
+        };
+        // One process that no launcher has started has nobody to reach.
+        if transport == Transport::Nccl && self.session.is_some() {
+            let nccl = Arc::new(super::nccl::Nccl::over(self.communicator.clone(), device)?);
+            (self.communicator, self.nccl) = (nccl.clone(), Some(nccl));
+        }
+        Ok(())
+    }
+
+    /// Has their gradients carried by MPI.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) where they are to be carried by what this build lacks.
+    #[cfg(not(feature = "nccl"))]
+    pub fn carry_by(&mut self, transport: Transport, _: BackendChoice) -> Result<()> {
+        match transport {
+            Transport::Mpi => Ok(()),
+            Transport::Nccl => Err(crate::error::Error::config("--transport", "nccl", "this build lacks it: build with --features nccl")),
+        }
+    }
+
     /// The processes.
     pub fn communicator(&self) -> Arc<dyn Communicator> {
         self.communicator.clone()
@@ -83,8 +135,15 @@ impl Launched {
         let _ = failed;
         #[cfg(feature = "mpi")]
         if let Some(session) = self.session {
+            if failed {
+                super::mpi::end_soon();
+            }
+            #[cfg(feature = "nccl")]
+            if let Some(nccl) = self.nccl {
+                nccl.end();
+            }
             drop(self.communicator);
-            session.end(failed);
+            session.end();
         }
     }
 }

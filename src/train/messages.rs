@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::console::{complain, print};
 use super::outcome::{Errors, Summary};
-use super::{Evaluation, Flags, Output, Recipe, Reduce, Task, Trainer, energy};
+use super::{Evaluation, Flags, Output, Recipe, Reduce, Task, Trainer, Transport, energy};
 use crate::backend::Backend;
 use crate::data::{Dataset, Faults};
 use crate::error::Result;
@@ -34,7 +34,8 @@ pub(super) fn say_header<B: Backend>(backend: &B, trainer: &Trainer<B>, steps_do
             Reduce::Fixed => format!("the bits of one process with --accumulate {}", trainer.plan.run.accumulate),
             Reduce::Fast => "sums in any order".into(),
         };
-        complain(&format!("{processes} processes, {micro_batches} micro-batches a step; {how}"));
+        let by = if flags.transport == Transport::Nccl { " by NCCL" } else { "" };
+        complain(&format!("{processes} processes{by}, {micro_batches} micro-batches a step; {how}"));
     }
     if processes > micro_batches {
         complain(&format!("{} processes train nothing: with --accumulate, a new run has more micro-batches", processes - micro_batches));

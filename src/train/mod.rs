@@ -35,6 +35,8 @@ pub mod cli;
 mod communicator;
 mod console;
 mod cutter;
+#[cfg(feature = "nccl")]
+mod device_link;
 #[cfg(test)]
 mod disk_faults;
 mod energy;
@@ -54,6 +56,8 @@ mod metrics;
 mod micro_batches;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod outcome;
 mod output;
 mod pictures;
@@ -82,7 +86,7 @@ pub use communicator::{Alone, Communicator, Exchange, Threads};
 pub use evaluate::{Evaluation, Evaluator, LayerRate};
 pub use fit::{Callback, Ending, Event, FitOptions, fit, fit_with};
 pub use flags::{Command, Flags};
-pub use launch::Launched;
+pub use launch::{Launched, Transport};
 pub use learner::{Better, Learner, Metric, Score, Scored};
 pub use loss::{ClassWeights, Loss};
 pub use output::Output;

@@ -19,6 +19,7 @@ pub(super) struct World {
     world: ferrompi::Communicator,
     rank: usize,
     size: usize,
+    local_rank: usize,
     local_size: usize,
 }
 
@@ -35,23 +36,26 @@ pub(super) fn join() -> Result<(World, Session)> {
         return Err(Error::Device { method: "MPI", help: "this MPI lets only the first thread use it: take a build with threads".into() });
     }
     let world = session.0.world();
-    let local_size = world.split_shared().map_err(failed)?.size() as usize;
+    let local = world.split_shared().map_err(failed)?;
+    let (local_rank, local_size) = (local.rank() as usize, local.size() as usize);
     let (rank, size) = (world.rank() as usize, world.size() as usize);
-    Ok((World { world, rank, size, local_size }, session))
+    Ok((World { world, rank, size, local_rank, local_size }, session))
 }
 
 impl Session {
-    /// Ends the use of MPI, once all processes do. After a failure that some of them have not noticed they would wait for this one for ever:
-    /// then the launcher finds that it has ended, and ends them.
-    pub fn end(self, failed: bool) {
-        if failed {
-            std::thread::spawn(|| {
-                std::thread::sleep(PATIENCE);
-                std::process::exit(1);
-            });
-        }
+    /// Ends the use of MPI, once all processes do.
+    pub fn end(self) {
         drop(ManuallyDrop::into_inner(self.0));
     }
+}
+
+/// After a failure that some processes have not noticed the end of MPI would wait for them for ever: with this the launcher finds that this
+/// one has ended, and ends them.
+pub(super) fn end_soon() {
+    std::thread::spawn(|| {
+        std::thread::sleep(PATIENCE);
+        std::process::exit(1);
+    });
 }
 
 impl std::fmt::Debug for World {
@@ -81,6 +85,10 @@ impl Communicator for World {
 
     fn size(&self) -> usize {
         self.size
+    }
+
+    fn local_rank(&self) -> usize {
+        self.local_rank
     }
 
     fn local_size(&self) -> usize {

@@ -3,6 +3,8 @@
 //! The tests start `mpirun`, or what `PSPIKESSM_MPIRUN` names, with this program as its processes. More of them than processors are allowed.
 #![cfg(unix)]
 
+#[cfg(feature = "nccl")]
+mod nccl;
 #[path = "../common/runs.rs"]
 mod runs;
 

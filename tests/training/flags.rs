@@ -8,7 +8,7 @@ use pspikessm::Error;
 use pspikessm::backend::{Cpu, Driver};
 use pspikessm::train::cli::{self, Outcome};
 use pspikessm::train::tasks::ListOps;
-use pspikessm::train::{BackendChoice, Command, Flags, Length, Origin, Reduce, Schedule, Task};
+use pspikessm::train::{BackendChoice, Command, Flags, Length, Origin, Reduce, Schedule, Task, Transport};
 
 // Reading.
 
@@ -78,7 +78,7 @@ fn flags_are_read() {
     let some = flags("--seed 3", None);
     assert_eq!(parse("--print-recipe --seed 3").unwrap(), Command::PrintRecipe(some));
     let line = "--recipe r --set a.b=1 --set c.d=x=y --steps=50 --batch-size 7 --accumulate 3 --seed 11 --regression --data d --skip-bad --backend cpu --threads 2 --reduce fast \
-                --out o --checkpoint-every 5 --resume --seeds 4 --report-every 6 --rates-every 0 --tensorboard --eval-passes 2 --energy --quiet";
+                --transport nccl --out o --checkpoint-every 5 --resume --seeds 4 --report-every 6 --rates-every 0 --tensorboard --eval-passes 2 --energy --quiet";
     let all = Flags {
         preset: None,
         recipe: Some("r".into()),
@@ -95,6 +95,7 @@ fn flags_are_read() {
         backend: BackendChoice::Device(Driver::Cpu, 0),
         threads: Some(2),
         reduce: Reduce::Fast,
+        transport: Transport::Nccl,
         out: Some("o".into()),
         checkpoint_every: 5,
         resume: true,
@@ -142,6 +143,7 @@ fn the_help_text_names_every_flag_preset_and_device() {
         "backend",
         "threads",
         "reduce",
+        "transport",
         "out",
         "checkpoint-every",
         "resume",

@@ -15,8 +15,8 @@ use pspikessm::data::{Dataset, Splits, Vocabulary};
 use pspikessm::nn::{Activation, Context, Linear, Module, NormKind, PlifConfig, SpikeSource, SsmInit, hippo};
 use pspikessm::train::cli::{self, Outcome};
 use pspikessm::train::{
-    Alone, BatchNorms, Communicator, Ending, FitOptions, Learner, Length, Output, Plan, Recipe, Reduce, Samples, Schedule, Scored,
-    SpikePenalty, StepReport, Threads, Trainer, fit_with,
+    Alone, BackendChoice, BatchNorms, Communicator, Ending, FitOptions, Launched, Learner, Length, Output, Plan, Recipe, Reduce, Samples,
+    Schedule, Scored, SpikePenalty, StepReport, Threads, Trainer, Transport, fit_with,
 };
 use pspikessm::{Error, Result};
 
@@ -288,8 +288,19 @@ fn a_run_goes_on_with_another_number_of_processes() {
 fn flags_of_many_processes_are_read() {
     assert_eq!((flags("--accumulate 3", None).accumulate, flags("--reduce fast", None).reduce), (Some(3), Reduce::Fast));
     mentions(&parse("--reduce sometimes").unwrap_err().to_string(), &["--reduce = sometimes", "fixed", "fast"]);
+    mentions(&parse("--transport air").unwrap_err().to_string(), &["--transport = air", "mpi", "nccl"]);
     mentions(&parse("--accumulate 0").unwrap_err().to_string(), &["--accumulate = 0"]);
     mentions(&run_error(&Tiny, &flags("--accumulate 9 --batch-size 4", None)), &["accumulate = 9"]);
+}
+
+#[test]
+fn nccl_is_refused_by_a_build_without_it() {
+    let carried = Launched::join().unwrap().carry_by(Transport::Nccl, BackendChoice::default());
+    match cfg!(feature = "nccl") {
+        // Nobody is there to reach.
+        true => carried.unwrap(),
+        false => mentions(&carried.unwrap_err().to_string(), &["--transport = nccl", "--features nccl"]),
+    }
 }
 
 // One end for all.
