@@ -66,7 +66,7 @@ pub fn write(dir: &Path) -> Result<PathBuf> {
 /// their recipes, and, of those that differ in the seed alone, mean and standard deviation. A folder of several seeds stands for its runs.
 ///
 /// # Errors
-/// As [`write`] for each of them.
+/// As [`write()`] for each of them.
 pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf> {
     let mut runs = Vec::new();
     for dir in dirs {
