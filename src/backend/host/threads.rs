@@ -60,30 +60,17 @@ mod lookout {
 
 /// Calls `f(index, item)` for every item.
 pub fn for_each<T: Send>(items: Vec<T>, f: impl Fn(usize, T) + Sync + Send) {
-    #[cfg(feature = "parallel")]
-    if shared() {
-        return items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item));
-    }
-    items.into_iter().enumerate().for_each(|(i, item)| f(i, item));
+    each(items, &f);
 }
 
 /// Calls `f(scratch, index, item)` for every item, with one scratch made by `init` for each run of items on a thread.
 pub fn for_each_with<T: Send, S>(items: Vec<T>, init: impl Fn() -> S + Sync + Send, f: impl Fn(&mut S, usize, T) + Sync + Send) {
-    #[cfg(feature = "parallel")]
-    if shared() {
-        return items.into_par_iter().enumerate().for_each_init(init, |scratch, (i, item)| f(scratch, i, item));
-    }
-    let mut scratch = init();
-    items.into_iter().enumerate().for_each(|(i, item)| f(&mut scratch, i, item));
+    each_with(items, &init, &f);
 }
 
 /// Calls `f(index, piece)` for every `size` elements of `out` (the last piece may be shorter).
 pub fn for_each_piece<E: Send>(out: &mut [E], size: usize, f: impl Fn(usize, &mut [E]) + Sync + Send) {
-    #[cfg(feature = "parallel")]
-    if shared() {
-        return out.par_chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(i, piece));
-    }
-    out.chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(i, piece));
+    piece(out, size.max(1), &f);
 }
 
 /// Like [`for_each_piece`], with scratch made by `init`.
@@ -93,16 +80,51 @@ pub fn for_each_piece_with<E: Send, S>(
     init: impl Fn() -> S + Sync + Send,
     f: impl Fn(&mut S, usize, &mut [E]) + Sync + Send,
 ) {
-    #[cfg(feature = "parallel")]
-    if shared() {
-        return out.par_chunks_mut(size.max(1)).enumerate().for_each_init(init, |scratch, (i, piece)| f(scratch, i, piece));
-    }
-    let mut scratch = init();
-    out.chunks_mut(size.max(1)).enumerate().for_each(|(i, piece)| f(&mut scratch, i, piece));
+    piece_with(out, size.max(1), &init, &f);
 }
 
 /// `[f(scratch, 0), f(scratch, 1), ..]` with scratch made by `init`, in order.
 pub fn map_with<T: Send, S>(count: usize, init: impl Fn() -> S + Sync + Send, f: impl Fn(&mut S, usize) -> T + Sync + Send) -> Vec<T> {
+    map(count, &init, &f)
+}
+
+// Below what is done is behind a pointer, so that rayon's part is compiled once for a type and not for every operation.
+
+fn each<T: Send>(items: Vec<T>, f: &(dyn Fn(usize, T) + Sync)) {
+    #[cfg(feature = "parallel")]
+    if shared() {
+        return items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item));
+    }
+    items.into_iter().enumerate().for_each(|(i, item)| f(i, item));
+}
+
+fn each_with<T: Send, S>(items: Vec<T>, init: &(dyn Fn() -> S + Sync), f: &(dyn Fn(&mut S, usize, T) + Sync)) {
+    #[cfg(feature = "parallel")]
+    if shared() {
+        return items.into_par_iter().enumerate().for_each_init(init, |scratch, (i, item)| f(scratch, i, item));
+    }
+    let mut scratch = init();
+    items.into_iter().enumerate().for_each(|(i, item)| f(&mut scratch, i, item));
+}
+
+fn piece<E: Send>(out: &mut [E], size: usize, f: &(dyn Fn(usize, &mut [E]) + Sync)) {
+    #[cfg(feature = "parallel")]
+    if shared() {
+        return out.par_chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
+    }
+    out.chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
+}
+
+fn piece_with<E: Send, S>(out: &mut [E], size: usize, init: &(dyn Fn() -> S + Sync), f: &(dyn Fn(&mut S, usize, &mut [E]) + Sync)) {
+    #[cfg(feature = "parallel")]
+    if shared() {
+        return out.par_chunks_mut(size).enumerate().for_each_init(init, |scratch, (i, piece)| f(scratch, i, piece));
+    }
+    let mut scratch = init();
+    out.chunks_mut(size).enumerate().for_each(|(i, piece)| f(&mut scratch, i, piece));
+}
+
+fn map<T: Send, S>(count: usize, init: &(dyn Fn() -> S + Sync), f: &(dyn Fn(&mut S, usize) -> T + Sync)) -> Vec<T> {
     #[cfg(feature = "parallel")]
     if shared() {
         return (0..count).into_par_iter().map_init(init, f).collect();
