@@ -26,8 +26,10 @@ mod lookout {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    /// How long a thread looks for work after it has found some.
+    /// How long a thread looks for work in vain, and how long in all: it may be one that waits for others to be done with its own work, and goes
+    /// back to that.
     const PATIENCE: Duration = Duration::from_micros(200);
+    const AT_MOST: Duration = Duration::from_millis(1);
 
     /// How many look out, in whatever pool.
     static POSTED: AtomicUsize = AtomicUsize::new(0);
@@ -47,10 +49,11 @@ mod lookout {
     }
 
     fn look() {
-        let mut since = Instant::now();
-        while since.elapsed() < PATIENCE {
+        let begun = Instant::now();
+        let mut found = begun;
+        while found.elapsed() < PATIENCE && begun.elapsed() < AT_MOST {
             match rayon::yield_now() {
-                Some(rayon::Yield::Executed) => since = Instant::now(),
+                Some(rayon::Yield::Executed) => found = Instant::now(),
                 // Whoever else wants this processor goes first.
                 _ => std::thread::yield_now(),
             }
