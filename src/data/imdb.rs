@@ -1,4 +1,4 @@
-//! Text of the Long Range Arena: film reviews (IMDB), character by character, and whether they are good ones.
+//! Text of the Long Range Arena: film reviews (IMDB), character by character (or word by word), and whether they are good ones.
 //!
 //! The folder aclImdb holds a text file for each review: `train` and `test`, in each `neg` (class 0) and `pos` (class 1), 12,500 files
 //! in each of the four. As in the Long Range Arena, the test set is the validation set as well.
@@ -6,8 +6,7 @@
 pub use super::characters::encode;
 
 use super::archive::{Archive, Checksum, Content, GIB, Selection, Set, Size, owned};
-use super::characters::{Counts, Ids, beginning};
-use super::{Dataset, Faults, Splits, Vocabulary, folder, text_lines};
+use super::{Dataset, Faults, Splits, TextUnit, folder, text_lines};
 use crate::error::{Error, Result};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -15,11 +14,14 @@ use std::path::{Path, PathBuf};
 /// The number of classes: negative and positive.
 pub const CLASSES: usize = 2;
 
-/// A character seen less often than this is unknown.
+/// A character, or word, seen less often than this is unknown.
 const LEAST: u64 = 15;
 
 /// The folder in the official archive.
 const FOLDER: &str = "aclImdb";
+
+/// What is kept of a text.
+type Beginning = dyn Fn(&str) -> String + Sync;
 
 /// The folders of the classes, in the order of the classes.
 const CLASS_FOLDERS: [&str; CLASSES] = ["neg", "pos"];
@@ -35,20 +37,32 @@ const CLASS_FOLDERS: [&str; CLASSES] = ["neg", "pos"];
 /// `Config` where `longest` is below 2, `Value` where a folder is missing or without reviews, `Io` where it cannot be read. Of a review,
 /// as `faults` says: `Data` where it is empty or not UTF-8, `Io` where it cannot be read.
 pub fn load(dir: impl AsRef<Path>, longest: usize, faults: &Faults) -> Result<Splits> {
+    load_by(TextUnit::Characters, dir, longest, faults)
+}
+
+/// The same by characters or words: `longest` counts them, as does the least number that makes one known.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_by(unit: TextUnit, dir: impl AsRef<Path>, longest: usize, faults: &Faults) -> Result<Splits> {
     if longest < 2 {
-        return Err(Error::config("longest", longest, "must be at least 2: a character and <eos>"));
+        return Err(Error::config("longest", longest, format!("must be at least 2: a {} and <eos>", unit.names()[0])));
     }
     let dir = dir.as_ref();
     let holds = |place: &Path| ["train", "test"].iter().any(|part| CLASS_FOLDERS.iter().any(|class| place.join(part).join(class).is_dir()));
     let dir = folder::find(dir, &[FOLDER, "aclImdb_v1"], holds).unwrap_or_else(|| dir.into());
     // All four folders before any review: a missing one is told at once.
     let (train, test) = (reviews(&dir.join("train"))?, reviews(&dir.join("test"))?);
-    let train = read_all(&train, longest - 1, faults)?;
-    let mut counts = Counts::default();
-    train.iter().for_each(|(text, _)| counts.add(text, 1));
-    let vocabulary = counts.vocabulary(LEAST)?;
-    let train = encoded(&train, &vocabulary, longest)?;
-    let test = encoded(&read_all(&test, longest - 1, faults)?, &vocabulary, longest)?;
+    let beginning = move |text: &str| String::from(unit.beginning(text, longest - 1));
+    let train = read_all(&train, &beginning, faults)?;
+    let vocabulary = unit.vocabulary(train.iter().map(|(text, _)| text.as_str()), LEAST)?;
+    let encoded = |texts: &[(String, usize)]| {
+        let mut set = Dataset::tokens(vocabulary.clone(), CLASSES);
+        unit.push(texts.iter().map(|(text, label)| (text.as_str(), *label)), longest, &mut set)?;
+        Ok::<_, Error>(set)
+    };
+    let train = encoded(&train)?;
+    let test = encoded(&read_all(&test, &beginning, faults)?)?;
     Ok(Splits { train, val: test.clone(), test })
 }
 
@@ -87,17 +101,17 @@ fn reviews(split: &Path) -> Result<Vec<(PathBuf, usize)>> {
     Ok(files)
 }
 
-/// The texts of all files, on all cores, in the order of the files, without those that are skipped.
-fn read_all(files: &[(PathBuf, usize)], most: usize, faults: &Faults) -> Result<Vec<(String, usize)>> {
+/// What `beginning` leaves of the texts of all files, on all cores, in the order of the files, without those that are skipped.
+fn read_all(files: &[(PathBuf, usize)], beginning: &Beginning, faults: &Faults) -> Result<Vec<(String, usize)>> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let parts = std::thread::scope(|scope| {
         let parts = files.chunks(files.len().div_ceil(cores).max(1));
         // Where no thread is to be had, this one reads.
         let threads: Vec<_> =
-            parts.map(|part| (part, std::thread::Builder::new().spawn_scoped(scope, move || read_part(part, most)))).collect();
+            parts.map(|part| (part, std::thread::Builder::new().spawn_scoped(scope, move || read_part(part, beginning)))).collect();
         let texts = |(part, thread): (_, std::io::Result<std::thread::ScopedJoinHandle<'_, _>>)| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_) => read_part(part, most),
+            Err(_) => read_part(part, beginning),
         };
         threads.into_iter().map(texts).collect::<Vec<_>>()
     });
@@ -116,25 +130,14 @@ fn read_all(files: &[(PathBuf, usize)], most: usize, faults: &Faults) -> Result<
     Ok(texts)
 }
 
-fn read_part(files: &[(PathBuf, usize)], most: usize) -> Vec<Result<(String, usize)>> {
-    files.iter().map(|(path, label)| Ok((read(path, most)?, *label))).collect()
+fn read_part(files: &[(PathBuf, usize)], beginning: &Beginning) -> Vec<Result<(String, usize)>> {
+    files.iter().map(|(path, label)| Ok((beginning(&read(path)?), *label))).collect()
 }
 
-/// The first `most` characters of a review.
-fn read(path: &Path, most: usize) -> Result<String> {
+fn read(path: &Path) -> Result<String> {
     let text = text_lines::read(path)?;
     if text.trim().is_empty() {
         return Err(Error::data(path, 1, 1, "the review is empty: was the archive unpacked in full?"));
     }
-    Ok(beginning(&text, most).into())
-}
-
-fn encoded(texts: &[(String, usize)], vocabulary: &Vocabulary, longest: usize) -> Result<Dataset> {
-    let (ids, mut sequence) = (Ids::new(vocabulary), Vec::new());
-    let mut set = Dataset::tokens(vocabulary.clone(), CLASSES);
-    for (text, label) in texts {
-        ids.encode(text, longest, &mut sequence);
-        set.push_tokens(&sequence, *label)?;
-    }
-    Ok(set)
+    Ok(text)
 }

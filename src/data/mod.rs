@@ -51,9 +51,11 @@ pub mod speech_commands;
 pub mod subjects;
 mod targets;
 pub(crate) mod text_lines;
+mod text_unit;
 mod vocabulary;
 #[cfg(feature = "data")]
 mod wav;
+mod words;
 
 pub use batch::{Batch, Inputs};
 #[cfg(feature = "train")]
@@ -63,6 +65,7 @@ pub use encoding::{Encoding, Standardization};
 pub use faults::Faults;
 pub use random::{hold_out, order};
 pub use targets::TargetScale;
+pub use text_unit::TextUnit;
 pub use vocabulary::Vocabulary;
 
 /// The three parts of a data set.

@@ -6,7 +6,7 @@ use crate::files::*;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use pspikessm::data::own::{self, Kind, Options, SPARED};
-use pspikessm::data::{Dataset, Encoding, Faults, Splits};
+use pspikessm::data::{Dataset, Encoding, Faults, Splits, TextUnit};
 use pspikessm::error::{Error, Result};
 
 // ---- Folders ----
@@ -287,6 +287,24 @@ fn texts_are_cut_and_empty_ones_refused() {
     assert!(matches!(own::load(dir.path(), options, &Faults::refused()), Err(Error::Config { name: "longest_text", .. })));
     refused(&[("a/1.txt", " \n"), ("b/1.txt", "y")], &["1.txt", "the text is empty"]);
     refused(&[("a/1.txt", &b"\xff\xfea\0"[..]), ("b/1.txt", &b"y"[..])], &["1.txt:1:1", "UTF-16"]);
+}
+
+#[test]
+fn texts_are_read_by_words_where_they_are_asked_for() {
+    let texts =
+        [("train/a/1.txt", "One two, two"), ("train/b/1.txt", "one THREE three"), ("train/b/2.txt", "x"), ("test/a/3.txt", "one x")];
+    let dir = folder(&texts);
+    let options = Options { text_unit: TextUnit::Words, longest_text: 4, ..Options::default() };
+    let splits = own::load(dir.path(), options, &Faults::refused()).unwrap();
+    let vocabulary = splits.train.vocabulary().unwrap().clone();
+    assert_eq!(vocabulary.decode(&[3u8, 4, 5, 6]), "one three two <unk>");
+    assert_eq!(vocabulary.decode(&splits.test.ids(0).unwrap()), "one <unk> <eos>");
+    let mut set = splits.train.subset(&[]).unwrap();
+    own::push_text("Two - two four two two", &mut set).unwrap();
+    assert_eq!(vocabulary.decode(&set.ids(0).unwrap()), "two two <unk> <eos>");
+    own::push(folder(&[("new.txt", "two")]).path().join("new.txt"), &mut set).unwrap();
+    assert_eq!(vocabulary.decode(&set.ids(1).unwrap()), "two <eos>");
+    assert!(own::load(dir.path(), Options { longest_text: 1, ..options }, &Faults::refused()).unwrap_err().to_string().contains("a word"));
 }
 
 // ---- Sounds ----

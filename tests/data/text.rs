@@ -1,9 +1,10 @@
-//! The data sets of characters: IMDB and AAN from small folders made here, and sequences that are stored once for many pairs.
+//! The data sets of characters and words: IMDB and AAN from small folders made here, and sequences that are stored once for many pairs.
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use pspikessm::data::{Dataset, Faults, Vocabulary, aan, imdb};
+use pspikessm::data::{Dataset, Faults, TextUnit, Vocabulary, aan, imdb};
 use pspikessm::error::Error;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -54,7 +55,7 @@ fn symbols(vocabulary: &Vocabulary) -> Vec<&str> {
 
 /// Sequence `index` of a set that is not of pairs.
 fn shown(set: &Dataset, index: usize) -> String {
-    set.vocabulary().unwrap().decode(set.sequence(index).unwrap())
+    set.vocabulary().unwrap().decode(&set.ids(index).unwrap())
 }
 
 /// File, line, column and message.
@@ -273,6 +274,79 @@ fn no_room_for_a_character_is_refused() {
             assert!(matches!(result, Err(Error::Config { name: "longest", .. })), "{result:?}");
         }
     }
+}
+
+// ---- Words ----
+
+/// The words of a text, character by character.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut word) = (Vec::new(), String::new());
+    for character in text.chars().chain([' ']) {
+        match character.is_alphanumeric() || character == '\'' {
+            true => word.push(character),
+            false if word.is_empty() => {}
+            false => words.push(std::mem::take(&mut word).to_lowercase()),
+        }
+    }
+    words
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(12), cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reviews_by_words_are_those_of_a_naive_reader(
+        train in prop::collection::vec("[aB1é' ,.-]{0,80}a", 2..12),
+        test in "[aB1é' ,.-]{0,80}\\.",
+        longest in 2usize..60,
+    ) {
+        let dir = folder(&REVIEWS[2..3]);
+        let place = |at: usize| format!("train/{}/{at:02}_1.txt", ["neg", "pos"][usize::from(at > 0)]);
+        train.iter().enumerate().for_each(|(at, text)| write(dir.path(), &place(at), text.as_bytes()));
+        write(dir.path(), "test/pos/0_8.txt", test.as_bytes());
+        let splits = imdb::load_by(TextUnit::Words, dir.path(), longest, &Faults::refused()).unwrap();
+        let cut = |text: &str| words(text).into_iter().take(longest - 1).collect::<Vec<_>>();
+        let mut counts = BTreeMap::new();
+        train.iter().flat_map(|text| cut(text)).for_each(|word| *counts.entry(word).or_insert(0) += 1);
+        let mut known: Vec<(String, usize)> = counts.into_iter().filter(|&(_, count)| count >= 15).collect();
+        known.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let known: Vec<String> = known.into_iter().map(|(word, _)| word).collect();
+        prop_assert_eq!(symbols(splits.train.vocabulary().unwrap()), known.iter().map(String::as_str).collect::<Vec<_>>());
+        let shown_naively = |text: &str| {
+            let shown = cut(text).into_iter().map(|word| if known.contains(&word) { word } else { "<unk>".into() });
+            shown.chain(["<eos>".into()]).collect::<Vec<_>>().join(" ")
+        };
+        for (at, text) in train.iter().enumerate() {
+            prop_assert_eq!(shown(&splits.train, at), shown_naively(text));
+        }
+        prop_assert_eq!(shown(&splits.test, 1), shown_naively(&test));
+        prop_assert_eq!(splits.train.labels()[0], 0);
+    }
+}
+
+#[test]
+fn of_too_many_words_the_rarest_are_unknown() {
+    // 10,100 words, each 15 times but the last hundred, which come once more.
+    let all = |times: usize| {
+        (0..10_100).flat_map(move |word| std::iter::repeat_n(word, times)).map(|word| format!("w{word:05} ")).collect::<String>()
+    };
+    let often: String = (10_000..10_100).map(|word| format!("W{word:05}, ")).collect();
+    let dir = reviews_and("train/pos/0_9.txt", (all(15) + &often).as_bytes());
+    let splits = imdb::load_by(TextUnit::Words, dir.path(), usize::MAX, &Faults::refused()).unwrap();
+    let vocabulary = splits.train.vocabulary().unwrap();
+    assert_eq!(vocabulary.len(), 10_000);
+    assert_eq!((vocabulary.symbol(3), vocabulary.symbol(102), vocabulary.symbol(103)), (Some("w10000"), Some("w10099"), Some("bad")));
+    assert_eq!((vocabulary.symbol(9_999), vocabulary.id("w09896")), (Some("w09895"), None));
+    // The review itself: its first word, and its last.
+    let sequence = splits.train.ids(1).unwrap();
+    assert_eq!((sequence[0], sequence[sequence.len() - 2], sequence[sequence.len() - 1]), (104, 102, 2));
+}
+
+#[test]
+fn a_review_needs_room_for_a_word_and_the_mark() {
+    let dir = folder(&REVIEWS);
+    let Err(Error::Config { name, help, .. }) = imdb::load_by(TextUnit::Words, dir.path(), 1, &Faults::refused()) else { panic!() };
+    assert_eq!((name, help.as_str()), ("longest", "must be at least 2: a word and <eos>"));
 }
 
 // ---- AAN ----

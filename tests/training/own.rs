@@ -93,8 +93,10 @@ fn sounds_pictures_and_texts_from_folders_of_classes() {
         let (origin, lines) = whole(&files, "", &format!("--predict DIR/left/4.{ending}"));
         assert_eq!((origin.set.class_names().to_vec(), lines.len()), (vec!["left".to_string(), "right".into()], 2), "{ending}");
         if ending == "txt" {
-            let (_, lines) = whole(&files, "", "--predict-text ab");
-            assert_eq!(lines.len(), 2);
+            for (unit, symbol) in [("", "a"), ("--set data=words", "ab")] {
+                let (origin, lines) = whole(&files, unit, "--predict-text ab");
+                assert_eq!((lines.len(), origin.set.vocabulary().unwrap().id(symbol).is_some()), (2, true));
+            }
         }
     }
 }

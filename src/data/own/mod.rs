@@ -28,7 +28,7 @@ mod ts;
 
 use std::path::Path;
 
-use super::{Dataset, Faults, Splits};
+use super::{Dataset, Faults, Splits, TextUnit};
 use crate::error::{Error, Result};
 
 pub use look::Kind;
@@ -40,7 +40,9 @@ pub struct Options {
     pub regression: bool,
     /// Time series are read with their differences from one time step to the next, as many channels again.
     pub differences: bool,
-    /// Texts are cut to this many characters, the mark at the end among them.
+    /// What texts are read as.
+    pub text_unit: TextUnit,
+    /// Texts are cut to this many characters, or words, the mark at the end among them.
     pub longest_text: usize,
     /// Of what is drawn.
     pub seed: u64,
@@ -48,7 +50,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { regression: false, differences: true, longest_text: 1024, seed: 0 }
+        Options { regression: false, differences: true, text_unit: TextUnit::Characters, longest_text: 1024, seed: 0 }
     }
 }
 

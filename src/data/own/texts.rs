@@ -1,19 +1,21 @@
-//! Texts, character by character.
+//! Texts, character by character or word by word.
 
 use super::assemble::{Coder, assemble};
 use super::look::{Kind, Source};
 use super::part::Parts;
 use super::sample::{Place, Sample};
 use super::{OP, Options};
-use crate::data::characters::{Counts, beginning, encode};
-use crate::data::{Dataset, Encoding, Faults, Splits, text_lines};
+use crate::data::{Dataset, Encoding, Faults, Splits, TextUnit, text_lines};
 use crate::error::{Error, Result};
 
-/// A character that comes less often in the training texts is unknown.
+/// A character, or word, that comes less often in the training texts is unknown.
 const LEAST: u64 = 2;
 
-/// Under which name a set remembers how many characters of a text it holds, the mark at the end among them.
+/// Under which name a set remembers how many characters, or words, of a text it holds, the mark at the end among them.
 const LONGEST: &str = "longest_text";
+
+/// Under which name a set of words remembers that it is one.
+const UNIT: &str = "text_unit";
 
 /// The texts in files of their own.
 pub(super) fn files(parts: &Parts<Vec<Source>>, faults: &Faults) -> Result<Parts<Vec<Sample<String>>>> {
@@ -32,9 +34,10 @@ pub(super) fn files(parts: &Parts<Vec<Source>>, faults: &Faults) -> Result<Parts
 /// The splits of these texts.
 pub(super) fn load(parts: Parts<Vec<Sample<String>>>, kind: Kind, options: Options, faults: &Faults) -> Result<Splits> {
     if options.longest_text < 2 {
-        return Err(Error::config("longest_text", options.longest_text, "must be at least 2: a character and the mark at the end"));
+        let help = format!("must be at least 2: a {} and the mark at the end", options.text_unit.names()[0]);
+        return Err(Error::config("longest_text", options.longest_text, help));
     }
-    let most = options.longest_text - 1;
+    let (unit, most) = (options.text_unit, options.longest_text - 1);
     let filled = |texts: Vec<Sample<String>>| {
         let mut kept = Vec::new();
         for text in texts {
@@ -47,12 +50,13 @@ pub(super) fn load(parts: Parts<Vec<Sample<String>>>, kind: Kind, options: Optio
     };
     let parts = Parts { train: filled(parts.train)?, val: parts.val.map(filled).transpose()?, test: parts.test.map(filled).transpose()? };
     let encoding = |train: &[Sample<String>]| {
-        let mut counts = Counts::default();
-        train.iter().for_each(|text| counts.add(beginning(&text.content, most), 1));
-        counts.vocabulary(LEAST).map(Encoding::Tokens)
+        unit.vocabulary(train.iter().map(|text| unit.beginning(&text.content, most)), LEAST).map(Encoding::Tokens)
     };
-    let push = |set: &mut Dataset, text: &String, label: usize| append(text, set, options.longest_text, label);
-    let reading = vec![(LONGEST, options.longest_text.to_string())];
+    let push = |set: &mut Dataset, text: &String, label: usize| unit.push([(text.as_str(), label)], options.longest_text, set);
+    let mut reading = vec![(LONGEST, options.longest_text.to_string())];
+    if unit != TextUnit::default() {
+        reading.push((UNIT, unit.names()[1].into()));
+    }
     assemble(parts, kind, options, &[], faults, Coder { encoding: &encoding, push: &push, reading })
 }
 
@@ -61,18 +65,18 @@ pub(super) fn push(text: &str, set: &mut Dataset) -> Result<()> {
     if text.trim().is_empty() {
         return Err(Error::value(OP, "the text is empty: give at least one character"));
     }
-    append(text, set, longest(set).unwrap_or(usize::MAX), 0)
+    let unit = unit(set)?;
+    unit.push([(text, 0)], longest(set).unwrap_or(usize::MAX), set)
 }
 
-/// How many characters of a text a set holds, the mark at the end among them; `None` of a set of something else.
+/// What the texts of a set are sequences of.
+fn unit(set: &Dataset) -> Result<TextUnit> {
+    let Some(name) = set.reading().get(UNIT) else { return Ok(TextUnit::default()) };
+    let known = TextUnit::ALL.into_iter().find(|unit| unit.names()[1] == name);
+    known.ok_or_else(|| Error::value(OP, format!("the set holds texts as {name}, which this version does not know")))
+}
+
+/// How many characters, or words, of a text a set holds, the mark at the end among them; `None` of a set of something else.
 pub(super) fn longest(set: &Dataset) -> Option<usize> {
     set.reading().get(LONGEST)?.parse().ok()
-}
-
-fn append(text: &str, set: &mut Dataset, longest: usize, label: usize) -> Result<()> {
-    let Some(vocabulary) = set.vocabulary() else {
-        return Err(Error::value(OP, "the model does not read texts: give a file like those it was trained on"));
-    };
-    let sequence = encode(text, vocabulary, longest);
-    set.push_tokens(&sequence, label)
 }

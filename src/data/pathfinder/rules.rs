@@ -79,7 +79,7 @@ impl Rules {
     pub fn pathfinder16() -> Self {
         Rules {
             side: 16,
-            contour_length: 4,
+            contour_length: 3,
             distractors: 0,
             seed_distance: 4.0,
             train: 40_000,

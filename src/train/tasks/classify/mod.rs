@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Preset, Sample, Task, no_variant};
 use crate::data::own::{self, Options};
-use crate::data::{Dataset, Faults, Splits};
+use crate::data::{Dataset, Faults, Splits, TextUnit};
 use crate::error::{Error, Result};
 use crate::train::{Loss, Recipe};
 
@@ -47,12 +47,13 @@ impl Task for Classify {
         if !path.exists() {
             return Err(Error::config("--data", path.display(), "this is not there: correct its name"));
         }
-        let differences = match recipe.data.as_str() {
-            "differences" => true,
-            "plain" => false,
-            _ => return Err(no_variant(recipe, "differences and plain")),
+        let (differences, text_unit) = match recipe.data.as_str() {
+            "differences" => (true, TextUnit::Characters),
+            "plain" => (false, TextUnit::Characters),
+            "words" => (true, TextUnit::Words),
+            _ => return Err(no_variant(recipe, "differences, plain and words")),
         };
-        let options = Options { regression: recipe.loss == Loss::SquaredError, differences, seed: DATA_SEED, ..Options::default() };
+        let options = Options { regression: recipe.loss == Loss::SquaredError, differences, text_unit, seed: DATA_SEED, ..Options::default() };
         let longest_text = recipe.model.block.ssm.l_max.unwrap_or(options.longest_text);
         own::load(path, Options { longest_text, ..options }, faults)
     }
