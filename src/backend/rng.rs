@@ -256,8 +256,9 @@ impl Rows {
     /// The words of `R` channels of one sample side by side, from row `row` on; R divides [`LANES`]. Lane j is word j / R of channel
     /// j % R.
     pub fn side_by_side<const R: usize>(&self, row: usize) -> Words {
-        let mut starts = self.starts(row);
-        Words::new(&[(); R].map(|()| starts.next().unwrap_or_default()), self.increment)
+        let mut starts = [0; R];
+        starts.iter_mut().zip(self.starts(row)).for_each(|(own, start)| *own = start);
+        Words::new(&starts, self.increment)
     }
 }
 
@@ -275,10 +276,14 @@ impl Words {
         let rows = starts.len();
         let mut state = [0; LANES];
         state[..rows].copy_from_slice(starts);
-        for lane in rows..LANES {
-            state[lane] = step(state[lane - rows], MULTIPLIER, increment);
+        // All words that are known give as many more, twice as far away each time: no chain of 64 multiplications.
+        let (mut known, mut multiply, mut add) = (rows, MULTIPLIER, increment);
+        while known < LANES {
+            let (from, to) = state.split_at_mut(known);
+            to.iter_mut().zip(from).for_each(|(to, &mut from)| *to = step(from, multiply, add));
+            (multiply, add) = (multiply.wrapping_mul(multiply), step(add, multiply, add));
+            known *= 2;
         }
-        let (multiply, add) = jump((LANES / rows) as u64, increment);
         Words { state, multiply, add }
     }
 

@@ -122,7 +122,9 @@ pub fn binary<E: Real>(f: Binary, x: (&[E], &[usize]), y: (&[E], &[usize]), shap
 pub fn select<E: Real>(mask: (&[E], &[usize]), a: (&[E], &[usize]), b: (&[E], &[usize]), shape: &[usize], out: &mut [E]) {
     let axes = collapse(shape, [mask.1, a.1, b.1]);
     for_each_piece(out, PIECE, |i, out| {
-        for_each_run(&axes, i * PIECE, out, |[mask_run, a_run, b_run], out| select_run(&mask.0[mask_run], &a.0[a_run], &b.0[b_run], out));
+        for ([mask_run, a_run, b_run], out) in runs(&axes, i * PIECE, out) {
+            select_run(&mask.0[mask_run], &a.0[a_run], &b.0[b_run], out);
+        }
     });
 }
 
@@ -159,14 +161,19 @@ fn collapse<const N: usize>(shape: &[usize], operands: [&[usize]; N]) -> Vec<Axi
     axes
 }
 
-/// Calls `f` for one run along the innermost axis after another of the elements from `start` on, with where the run lies in each operand:
-/// as many elements, or one where the operand is stretched.
-#[inline(always)]
-fn for_each_run<const N: usize, E>(axes: &[Axis<N>], start: usize, out: &mut [E], f: impl Fn([Range<usize>; N], &mut [E])) {
+/// One run along the innermost axis after another of the elements from `start` on, and where it lies in each operand: as many elements, or
+/// one where the operand is stretched. (An iterator: what is done with a run belongs into the caller, at the caller's level of vectors.)
+fn runs<'a, const N: usize, E>(
+    axes: &'a [Axis<N>],
+    start: usize,
+    out: &'a mut [E],
+) -> impl Iterator<Item = ([Range<usize>; N], &'a mut [E])> {
     let inner = axes[axes.len() - 1];
-    let mut done = 0;
-    while done < out.len() {
-        let position = start + done;
+    let (mut position, mut rest) = (start, out);
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
         let (mut outer, at) = (position / inner.len, position % inner.len);
         let mut places = inner.strides.map(|stride| at * stride);
         for axis in axes[..axes.len() - 1].iter().rev() {
@@ -174,11 +181,11 @@ fn for_each_run<const N: usize, E>(axes: &[Axis<N>], start: usize, out: &mut [E]
             places.iter_mut().zip(axis.strides).for_each(|(place, stride)| *place += index * stride);
             outer /= axis.len;
         }
-        let run = (inner.len - at).min(out.len() - done);
-        let ranges = std::array::from_fn(|n| places[n]..places[n] + if inner.strides[n] == 0 { 1 } else { run });
-        f(ranges, &mut out[done..done + run]);
-        done += run;
-    }
+        let run = rest.split_off_mut(..(inner.len - at).min(rest.len()))?;
+        position += run.len();
+        let ranges = std::array::from_fn(|n| places[n]..places[n] + if inner.strides[n] == 0 { 1 } else { run.len() });
+        Some((ranges, run))
+    })
 }
 
 dispatch! { fn binary_piece<E: Real>(f: Binary, x: &[E], y: &[E], at: (&[Axis<2>], usize), out: &mut [E]) = binary_piece_body; }
@@ -186,7 +193,9 @@ dispatch! { fn binary_piece<E: Real>(f: Binary, x: &[E], y: &[E], at: (&[Axis<2>
 /// Runs may be short: the level of vectors is found out once for all of them.
 #[inline(always)]
 fn binary_piece_body<I: Isa, E: Real>(f: Binary, x: &[E], y: &[E], (axes, start): (&[Axis<2>], usize), out: &mut [E]) {
-    for_each_run(axes, start, out, |[x_run, y_run], out| binary_body::<I, E>(f, &x[x_run], &y[y_run], out));
+    for ([x_run, y_run], out) in runs(axes, start, out) {
+        binary_body::<I, E>(f, &x[x_run], &y[y_run], out);
+    }
 }
 
 #[inline(always)]
@@ -354,14 +363,19 @@ fn sum_block_body<I: Isa, E: Real>(x: &[E]) -> E {
             *lane += v;
         }
     }
-    fold_lanes(lanes) + rest.iter().copied().sum::<E>()
+    fold_lanes(&mut lanes) + rest.iter().copied().sum::<E>()
 }
 
 /// The [`sum`] of each row.
 #[inline(always)]
 fn sum_rows_body<I: Isa, E: Real>(x: &[E], len: usize, out: &mut [E]) {
     for (row, out) in x.chunks_exact(len).zip(out) {
-        *out = E::of(row.chunks(BLOCK).map(|block| sum_block_body::<I, E>(block).f64()).sum());
+        // A loop: what `Iterator::sum` calls is compiled without wide vectors where it is not inlined.
+        let mut total = 0.0;
+        for block in row.chunks(BLOCK) {
+            total += sum_block_body::<I, E>(block).f64();
+        }
+        *out = E::of(total);
     }
 }
 
@@ -374,11 +388,12 @@ fn dot_block_body<I: Isa, E: Real>(x: &[E], y: &[E]) -> E {
             *lane = I::fma(x, y, *lane);
         }
     }
-    fold_lanes(lanes) + x_rest.iter().zip(y_rest).map(|(&x, &y)| x * y).sum::<E>()
+    fold_lanes(&mut lanes) + x_rest.iter().zip(y_rest).map(|(&x, &y)| x * y).sum::<E>()
 }
 
-#[inline(always)]
-fn fold_lanes<E: Real>(mut lanes: [E; LANES]) -> E {
+/// The sum of the lanes, by halves. Not inlined: the last halves are pairs, and the compiler would make the whole loop before them one of pairs.
+#[inline(never)]
+fn fold_lanes<E: Real>(lanes: &mut [E; LANES]) -> E {
     let mut width = LANES;
     while width > 1 {
         width /= 2;

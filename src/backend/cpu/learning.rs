@@ -1,6 +1,7 @@
 //! Cross-entropy and the AdamW update.
 
 use super::{Cpu, values};
+use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{PIECE, for_each};
 use crate::backend::{AdamW, Learning, Real, Tensor, Transfer, shape};
 use crate::error::Result;
@@ -32,25 +33,39 @@ pub fn cross_entropy_grad<E: Real>(softmax: &[E], labels: &[usize], g: E, out: &
 
 /// One step (Loshchilov and Hutter 2019): decay, moments, bias correction; order of operations as in PyTorch.
 pub fn adamw<E: Real>(step: &AdamW, state: [&[E]; 3], grad: &[E], out: [&mut [E]; 3]) {
-    let [value, first, second] = state;
     let [new_value, new_first, new_second] = out;
+    let work: Vec<_> = new_value.chunks_mut(PIECE).zip(new_first.chunks_mut(PIECE)).zip(new_second.chunks_mut(PIECE)).collect();
+    for_each(work, |i, ((new_value, new_first), new_second)| {
+        let piece = i * PIECE..i * PIECE + new_value.len();
+        let state = state.map(|values| &values[piece.clone()]);
+        adamw_piece(step, state, &grad[piece], [new_value, new_first, new_second]);
+    });
+}
+
+dispatch! { fn adamw_piece<E: Real>(step: &AdamW, state: [&[E]; 3], grad: &[E], out: [&mut [E]; 3]) = adamw_body; }
+
+#[inline(always)]
+fn adamw_body<I: Isa, E: Real>(
+    step: &AdamW,
+    [value, first, second]: [&[E]; 3],
+    grad: &[E],
+    [new_value, new_first, new_second]: [&mut [E]; 3],
+) {
     let correct = |beta: f64| 1.0 - beta.powf(step.step as f64);
     let keep = E::of(1.0 - step.lr * step.weight_decay);
     let rate = E::of(step.lr / correct(step.beta1));
     let root = E::of(correct(step.beta2).sqrt());
     let (beta2, eps) = (E::of(step.beta2), E::of(step.eps));
     let (rest1, rest2) = (E::of(1.0 - step.beta1), E::of(1.0 - step.beta2));
-    let work: Vec<_> = new_value.chunks_mut(PIECE).zip(new_first.chunks_mut(PIECE)).zip(new_second.chunks_mut(PIECE)).collect();
-    for_each(work, |i, ((new_value, new_first), new_second)| {
-        let start = i * PIECE;
-        for j in 0..new_value.len() {
-            let (g, at) = (grad[start + j], start + j);
-            let m = first[at] + (g - first[at]) * rest1;
-            let v = second[at] * beta2 + g * g * rest2;
-            (new_first[j], new_second[j]) = (m, v);
-            new_value[j] = value[at] * keep - rate * m / (v.sqrt() / root + eps);
-        }
-    });
+    let old = value.iter().zip(first).zip(second).zip(grad);
+    for (((new_value, new_first), new_second), (((&value, &first), &second), &g)) in
+        new_value.iter_mut().zip(new_first).zip(new_second).zip(old)
+    {
+        let m = first + (g - first) * rest1;
+        let v = second * beta2 + g * g * rest2;
+        (*new_first, *new_second) = (m, v);
+        *new_value = value * keep - rate * m / (v.sqrt() / root + eps);
+    }
 }
 
 impl<E: Real> Learning for Cpu<E> {

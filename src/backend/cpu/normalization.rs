@@ -131,13 +131,6 @@ fn affine_centre<E: Real>(x: &[E], mean: E, out: &mut [E]) {
     centred_row(x, mean, E::one(), E::zero(), out);
 }
 
-/// Calls `f` with every channel's row of one batch entry's (H, L) matrix.
-fn add_rows<E: Real>(x: &[E], length: usize, total: &mut [E], f: impl Fn(E, E, usize) -> E) {
-    for (h, row) in x.chunks_exact(length).enumerate() {
-        total.iter_mut().zip(row).for_each(|(total, &v)| *total = f(*total, v, h));
-    }
-}
-
 /// Rows of single positions that one thread takes at a time.
 const ROWS_AT_ONCE: usize = 16;
 
@@ -177,18 +170,30 @@ pub fn layer_statistics<E: Real>(x: &[E], [_, channels, length]: [usize; 3], mea
     let work: Vec<_> = mean.chunks_exact_mut(length).zip(var.chunks_exact_mut(length)).collect();
     let count = E::of(channels as f64);
     for_each(work, |b, (mean, var)| {
-        let x = &x[b * channels * length..][..channels * length];
-        mean.fill(E::zero());
-        add_rows(x, length, mean, |total, v, _| total + v);
-        mean.iter_mut().for_each(|m| *m /= count);
-        var.fill(E::zero());
-        for row in x.chunks_exact(length) {
-            for ((var, &v), &mean) in var.iter_mut().zip(row).zip(&*mean) {
-                *var += (v - mean) * (v - mean);
-            }
-        }
-        var.iter_mut().for_each(|v| *v /= count);
+        moments_by_position(&x[b * channels * length..][..channels * length], count, mean, var);
     });
+}
+
+dispatch! {
+    /// Mean and biased variance over the rows of x, `count` of them.
+    fn moments_by_position<E: Real>(x: &[E], count: E, mean: &mut [E], var: &mut [E]) = moments_body;
+}
+
+#[inline(always)]
+fn moments_body<I: Isa, E: Real>(x: &[E], count: E, mean: &mut [E], var: &mut [E]) {
+    let length = mean.len();
+    mean.fill(E::zero());
+    for row in x.chunks_exact(length) {
+        mean.iter_mut().zip(row).for_each(|(mean, &v)| *mean += v);
+    }
+    mean.iter_mut().for_each(|mean| *mean /= count);
+    var.fill(E::zero());
+    for row in x.chunks_exact(length) {
+        for ((var, &v), &mean) in var.iter_mut().zip(row).zip(&*mean) {
+            *var += (v - mean) * (v - mean);
+        }
+    }
+    var.iter_mut().for_each(|var| *var /= count);
 }
 
 /// gamma[h] (x - mean) / sqrt(var + eps) + beta[h] with statistics (B, L).
@@ -204,11 +209,48 @@ pub fn layer_apply<E: Real>(x: &[E], statistics: (&[E], &[E]), gamma: &[E], beta
     }
     for_each_piece(out, length, |i, out| {
         let (b, h) = (i / channels, i % channels);
-        let (mean, var) = (&statistics.0[b * length..][..length], &statistics.1[b * length..][..length]);
-        for (((out, &x), &mean), &var) in out.iter_mut().zip(&x[i * length..][..length]).zip(mean).zip(var) {
-            *out = (x - mean) / (var + eps).sqrt() * gamma[h] + beta[h];
-        }
+        let statistics = (&statistics.0[b * length..][..length], &statistics.1[b * length..][..length]);
+        normal_by_position(&x[i * length..][..length], statistics, (gamma[h], beta[h]), eps, out);
     });
+}
+
+dispatch! {
+    fn normal_by_position<E: Real>(x: &[E], statistics: (&[E], &[E]), affine: (E, E), eps: E, out: &mut [E]) = normal_by_position_body;
+}
+
+/// out = gamma (x - mean) / sqrt(var + eps) + beta, with statistics of every position.
+#[inline(always)]
+fn normal_by_position_body<I: Isa, E: Real>(x: &[E], (mean, var): (&[E], &[E]), (gamma, beta): (E, E), eps: E, out: &mut [E]) {
+    for (((out, &x), &mean), &var) in out.iter_mut().zip(x).zip(mean).zip(var) {
+        *out = (x - mean) / (var + eps).sqrt() * gamma + beta;
+    }
+}
+
+dispatch! { fn normalised<E: Real>(x: &[E], mean: &[E], r: &[E], out: &mut [E]) = normalised_body; }
+dispatch! { fn add_weighted<E: Real>(g: &[E], xh: &[E], gamma: E, alone: &mut [E], with_x: &mut [E]) = add_weighted_body; }
+dispatch! { fn layer_slopes<E: Real>(g: &[E], xh: &[E], gamma: E, count: E, positions: [&[E]; 3], out: &mut [E]) = layer_slopes_body; }
+
+/// out = (x - mean) r.
+#[inline(always)]
+fn normalised_body<I: Isa, E: Real>(x: &[E], mean: &[E], r: &[E], out: &mut [E]) {
+    out.iter_mut().zip(x).zip(mean).zip(r).for_each(|(((out, &x), &mean), &r)| *out = (x - mean) * r);
+}
+
+/// Adds gamma g to `alone`, gamma g xh to `with_x`.
+#[inline(always)]
+fn add_weighted_body<I: Isa, E: Real>(g: &[E], xh: &[E], gamma: E, alone: &mut [E], with_x: &mut [E]) {
+    for (((alone, with_x), &g), &xh) in alone.iter_mut().zip(with_x).zip(g).zip(xh) {
+        *alone += g * gamma;
+        *with_x += g * gamma * xh;
+    }
+}
+
+/// out = r (gamma g - alone / count - xh with_x / count).
+#[inline(always)]
+fn layer_slopes_body<I: Isa, E: Real>(g: &[E], xh: &[E], gamma: E, count: E, [r, alone, with_x]: [&[E]; 3], out: &mut [E]) {
+    for (((((out, &g), &xh), &r), &alone), &with_x) in out.iter_mut().zip(g).zip(xh).zip(r).zip(alone).zip(with_x) {
+        *out = r * (g * gamma - alone / count - xh * with_x / count);
+    }
 }
 
 /// Gradients of x, gamma, beta of a LayerNorm.
@@ -227,24 +269,16 @@ pub fn layer_grad<E: Real>(x: &[E], g: &[E], statistics: (&[E], &[E]), gamma: &[
             let (x, g) = (&x[b * channels * length..][..channels * length], &g[b * channels * length..][..channels * length]);
             let mean = &statistics.0[b * length..][..length];
             r.iter_mut().zip(&statistics.1[b * length..]).for_each(|(r, &var)| *r = E::one() / (var + eps).sqrt());
-            let normalised = |x: &[E], r: &[E], xh: &mut [E]| {
-                xh.iter_mut().zip(x).zip(mean).zip(r).for_each(|(((xh, &x), &mean), &r)| *xh = (x - mean) * r);
-            };
             alone.fill(E::zero());
             with_x.fill(E::zero());
             for (h, (x, g)) in x.chunks_exact(length).zip(g.chunks_exact(length)).enumerate() {
-                normalised(x, r, xh);
+                normalised(x, mean, r, xh);
                 sums[h] = (dot(g, xh), sum(g));
-                for (((alone, with_x), &g), &xh) in alone.iter_mut().zip(with_x.iter_mut()).zip(g).zip(&*xh) {
-                    *alone += g * gamma[h];
-                    *with_x += g * gamma[h] * xh;
-                }
+                add_weighted(g, xh, gamma[h], alone, with_x);
             }
             for (h, ((x, g), out)) in x.chunks_exact(length).zip(g.chunks_exact(length)).zip(gx.chunks_exact_mut(length)).enumerate() {
-                normalised(x, r, xh);
-                for t in 0..length {
-                    out[t] = r[t] * (g[t] * gamma[h] - alone[t] / count - xh[t] * with_x[t] / count);
-                }
+                normalised(x, mean, r, xh);
+                layer_slopes(g, xh, gamma[h], count, [r, alone, with_x], out);
             }
         },
     );

@@ -107,6 +107,8 @@ lanes!(
             match level() {
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512(simd) => simd.vectorize(|| transpose_avx512(simd, square)),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2(simd) => simd.vectorize(|| transpose_avx2(simd, square)),
                 #[cfg(target_arch = "aarch64")]
                 Level::Neon(simd) => transpose_neon(simd, square),
                 _ => transpose_by_swaps(square),
@@ -156,6 +158,33 @@ fn transpose_avx512(simd: pulp::x86::V4, square: &mut [[f32; ROWS]; ROWS]) {
         square[4 + j] = pulp::cast(simd._mm512_shuffle_f32x4::<0xDD>(low[0], low[1]));
         square[8 + j] = pulp::cast(simd._mm512_shuffle_f32x4::<0x88>(high[0], high[1]));
         square[12 + j] = pulp::cast(simd._mm512_shuffle_f32x4::<0xDD>(high[0], high[1]));
+    }
+}
+
+/// Squares of eight times eight, each woven three times: by single numbers, by pairs, by halves of a vector.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn transpose_avx2(simd: pulp::x86::V3, square: &mut [[f32; ROWS]; ROWS]) {
+    let (simd, from) = (simd.avx, *square);
+    let (mut a, mut b) = ([simd._mm256_setzero_ps(); 8], [simd._mm256_setzero_ps(); 8]);
+    // No closures: one that is not inlined has no wide vectors.
+    for (i, rows) in from.as_chunks::<8>().0.iter().enumerate() {
+        for j in 0..ROWS / 8 {
+            for k in 0..4 {
+                let (even, odd) = (pulp::cast(rows[2 * k].as_chunks::<8>().0[j]), pulp::cast(rows[2 * k + 1].as_chunks::<8>().0[j]));
+                b[2 * k] = simd._mm256_unpacklo_ps(even, odd);
+                b[2 * k + 1] = simd._mm256_unpackhi_ps(even, odd);
+            }
+            for (four, k) in [(0, 0), (0, 1), (4, 0), (4, 1)] {
+                let (x, y) = (simd._mm256_castps_pd(b[four + k]), simd._mm256_castps_pd(b[four + 2 + k]));
+                a[four + 2 * k] = simd._mm256_castpd_ps(simd._mm256_unpacklo_pd(x, y));
+                a[four + 2 * k + 1] = simd._mm256_castpd_ps(simd._mm256_unpackhi_pd(x, y));
+            }
+            for k in 0..4 {
+                square[8 * j + k].as_chunks_mut::<8>().0[i] = pulp::cast(simd._mm256_permute2f128_ps::<0x20>(a[k], a[4 + k]));
+                square[8 * j + 4 + k].as_chunks_mut::<8>().0[i] = pulp::cast(simd._mm256_permute2f128_ps::<0x31>(a[k], a[4 + k]));
+            }
+        }
     }
 }
 

@@ -196,6 +196,12 @@ fn real_dot<I: Isa>(v: &[Complex8], u: &[Complex8]) -> f64 {
             sum[i] = I::fma(v.re[i], u.re[i], I::fma(-v.im[i], u.im[i], sum[i]));
         }
     }
+    fold(&sum)
+}
+
+/// The sum of eight lanes. Not inlined: its pairs would make the compiler take the loop before it apart into pairs as well.
+#[inline(never)]
+fn fold(sum: &[f64; 8]) -> f64 {
     ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]))
 }
 

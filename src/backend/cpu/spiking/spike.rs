@@ -162,7 +162,7 @@ pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: Spike
                 channel.shift += sum(gy);
             }
             if let Some(out) = channel.rows.get_mut(b) {
-                out.iter_mut().zip(&*gy).for_each(|(out, &gy)| *out = gy * scale);
+                scaled_row(gy, scale, out);
             }
         }
     });
@@ -172,6 +172,13 @@ pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: Spike
     for (out, channel) in wanted.shift.into_iter().flatten().zip(&work) {
         *out = E::of(channel.shift);
     }
+}
+
+dispatch! { fn scaled_row<E: Real>(x: &[E], scale: E, out: &mut [E]) = scaled_body; }
+
+#[inline(always)]
+fn scaled_body<I: Isa, E: Real>(x: &[E], scale: E, out: &mut [E]) {
+    out.iter_mut().zip(x).for_each(|(out, &x)| *out = x * scale);
 }
 
 /// The gradient of y, row by row.
