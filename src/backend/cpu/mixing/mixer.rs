@@ -1,27 +1,21 @@
 //! The SpikeMixer and what follows it: the product of a matrix with spikes or numbers, activation, dropout, residual.
 //!
-//! Of spikes, rows of W^T are added where a neuron spiked, or, where many did, the spikes are spread to numbers for a matrix product.
-//! Which of the two is decided block by block, by counting. Work is cut into blocks of [`width`] output channels and fixed stretches
-//! of time, whatever the number of threads; what follows the product is done while a block is in the cache. The gradient computes the
-//! product again: that costs less than to store it.
+//! Of spikes, rows of W^T are added where a neuron spiked, by tables of sums. Work is cut into blocks of [`WIDTH`] output channels and
+//! stretches of time, whatever the number of threads; what follows the product is done while a block is in the cache. The gradient computes
+//! the product again: that costs less than to store it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::spike_sums::{AddRows, AddSteps, NEAR, STEPS, WIDEST, time_major, width};
+use super::spike_sums::{AddRows, AddSteps, NEAR, STEPS, WIDTH, masks, table, time_major};
 use crate::backend::cpu::buffer::{Buffer, Pool};
 use crate::backend::cpu::elementwise::{add, mask, sum, unary_grad_in_place, unary_in_place};
-use crate::backend::cpu::spike_bits::{Packed, Spread, count, tiles};
-use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, scatter};
+use crate::backend::cpu::spike_bits::{Packed, tiles};
+use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, panel_mut, scatter};
 use crate::backend::host::gemm::{Matrix, gemm};
 use crate::backend::host::threads::{PIECE, for_each_piece, for_each_piece_with, for_each_with};
 use crate::backend::host::vectors::at_level;
 use crate::backend::{Draw, Real, Unary};
-
-/// The share of spikes from which on a matrix product is faster (benches/NOTES.md).
-const DENSE: f64 = 0.38;
-
-/// The share from which on it is faster for the weight's gradient.
-const DENSE_GRAD: f64 = 0.55;
 
 /// The spikes of all parts, tile after tile.
 struct Spikes<'a> {
@@ -34,17 +28,13 @@ impl<'a> Spikes<'a> {
         self.parts.iter().map(|part| tiles(part.shape()[1]) * ROWS).sum()
     }
 
-    /// Calls `f(padded channel, column of W, count)` for stretches of at most [`STEPS`] channels that cover all parts.
-    fn each_stretch(&self, mut f: impl FnMut(usize, usize, usize)) {
-        let (mut at, mut column) = (0, 0);
-        for part in &self.parts {
-            let channels = part.shape()[1];
-            for from in (0..channels).step_by(STEPS) {
-                f(at + from, column + from, STEPS.min(channels - from));
-            }
-            at += tiles(channels) * ROWS;
-            column += channels;
-        }
+    /// Of every part the first padded channel, the first column of W, and the number of channels.
+    fn places(&self) -> impl Iterator<Item = [usize; 3]> {
+        self.parts.iter().scan([0, 0], |[at, column], part| {
+            let place = [*at, *column, part.shape()[1]];
+            (*at, *column) = (*at + tiles(place[2]) * ROWS, *column + place[2]);
+            Some(place)
+        })
     }
 
     /// The words of every tile of one sequence.
@@ -53,62 +43,48 @@ impl<'a> Spikes<'a> {
     }
 }
 
+/// Steps in parts of equal lengths, to within one, of at most [`STEPS`].
+fn stretches(length: usize) -> impl Iterator<Item = Range<usize>> {
+    let parts = length.div_ceil(STEPS);
+    (0..parts).map(move |part| length * part / parts..length * (part + 1) / parts)
+}
+
 /// Steps `from..to` of some tiles.
 fn stretch<'a>(words: &[&'a [u16]], from: usize, to: usize) -> Vec<&'a [u16]> {
     words.iter().map(|words| &words[from..to]).collect()
 }
 
-/// The share of ones.
-fn density(words: &[&[u16]]) -> f64 {
-    let total: usize = words.iter().map(|words| words.len() * ROWS).sum();
-    words.iter().map(|words| count(words)).sum::<u64>() as f64 / total as f64
-}
-
-/// Time-major zeros and ones, (steps, padded channels).
-fn spread_out<E: Real>(spread: &Spread<E>, words: &[&[u16]], out: &mut [E]) {
-    let lanes = out.as_chunks_mut::<ROWS>().0;
-    for (t, lanes) in lanes.chunks_exact_mut(words.len()).enumerate().take(words[0].len()) {
-        lanes.iter_mut().zip(words).for_each(|(lanes, words)| spread.word(words[t], lanes));
-    }
-}
-
-/// W^T in blocks of [`width`] columns: (blocks, padded channels, width), zero where there is no channel.
+/// W^T in strips of sixteen columns: (strips, padded channels, 16), zero where there is no channel.
 fn transposed<E: Real>(weight: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &Arc<Pool<E>>) -> Buffer<E> {
-    let (width, padded) = (width(shape.d_out), spikes.padded());
-    let mut out = pool.dirty(shape.d_out.div_ceil(width) * padded * width);
-    for_each_piece(&mut out, padded * width, |block, out| {
+    let padded = spikes.padded();
+    let mut out = pool.dirty(shape.d_out.next_multiple_of(ROWS) * padded);
+    for_each_piece(&mut out, padded * ROWS, |i, out| {
         out.fill(E::zero());
-        let rows = &weight[block * width * shape.d_in..];
-        let rows = &rows[..rows.len().min(width * shape.d_in)];
-        let mut lanes = [[E::zero(); ROWS]; STEPS];
-        for (i, rows) in rows.chunks(ROWS * shape.d_in).enumerate() {
-            spikes.each_stretch(|at, column, count| {
-                gather(rows, shape.d_in, column, count, &mut lanes[..count]);
-                for (out, lanes) in out[at * width..].chunks_exact_mut(width).zip(&lanes[..count]) {
-                    out[i * ROWS..][..ROWS].copy_from_slice(lanes);
-                }
-            });
+        let rows = &weight[i * ROWS * shape.d_in..];
+        let rows = &rows[..rows.len().min(ROWS * shape.d_in)];
+        for [at, column, count] in spikes.places() {
+            gather(rows, shape.d_in, column, count, &mut panel_mut(out)[at..at + count]);
         }
     });
     out
 }
 
-/// Back from (shares, blocks, padded channels, width), shares added up, to W.
-fn untransposed<E: Real>(shares: &[E], shape: Shape, spikes: &Spikes<'_>, weight: &mut [E]) {
-    let (width, padded) = (width(shape.d_out), spikes.padded());
-    let size = shape.d_out.div_ceil(width) * padded * width;
-    for_each_piece(weight, ROWS * shape.d_in, |i, rows| {
-        let (block, lane) = (i * ROWS / width, i * ROWS % width);
-        let mut lanes = [[E::zero(); ROWS]; STEPS];
-        spikes.each_stretch(|at, column, count| {
-            lanes.fill([E::zero(); ROWS]);
-            for share in shares.chunks_exact(size) {
-                let block = share[(block * padded + at) * width..].chunks_exact(width);
-                lanes[..count].iter_mut().zip(block).for_each(|(sum, v)| add(&v[lane..][..ROWS], sum));
+/// Back from (shares, padded output channels, padded channels), in strips, shares added up, to W.
+fn untransposed<E: Real>(shares: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &Arc<Pool<E>>, weight: &mut [E]) {
+    let strip = spikes.padded() * ROWS;
+    let size = shape.d_out.next_multiple_of(ROWS) / ROWS * strip;
+    for_each_piece_with(
+        weight,
+        ROWS * shape.d_in,
+        || pool.dirty(strip),
+        |sums, i, rows| {
+            sums.fill(E::zero());
+            shares.chunks_exact(size).for_each(|share| add(&share[i * strip..][..strip], sums));
+            for [at, column, count] in spikes.places() {
+                scatter(&panel(sums)[at..at + count], shape.d_in, column, rows);
             }
-            scatter(&lanes[..count], shape.d_in, column, rows);
-        });
-    });
+        },
+    );
 }
 
 /// What is mixed: (B, K_i, L) each.
@@ -225,11 +201,10 @@ impl<'a, E: Real> Mixer<'a, E> {
     /// The output's blocks.
     fn blocks<'b>(&self, out: &'b mut [E]) -> Vec<(Block, &'b mut [E])> {
         let Shape { d_out, length, .. } = self.shape;
-        let width = width(d_out);
         let entries = out.chunks_mut(d_out * length).enumerate();
         let blocks = entries.flat_map(|(batch, out)| {
-            let blocks = out.chunks_mut(width * length).enumerate();
-            blocks.map(move |(i, out)| (Block { batch, first: i * width, rows: out.len() / length }, out))
+            let blocks = out.chunks_mut(WIDTH * length).enumerate();
+            blocks.map(move |(i, out)| (Block { batch, first: i * WIDTH, rows: out.len() / length }, out))
         });
         blocks.collect()
     }
@@ -258,53 +233,28 @@ impl<'a, E: Real> Mixer<'a, E> {
     }
 
     fn run_spikes(&self, parts: &[&Packed], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
-        let (length, width) = (self.shape.length, width(self.shape.d_out));
+        let length = self.shape.length;
         let spikes = Spikes { parts: parts.to_vec() };
         let padded = spikes.padded();
         let by_neuron = transposed(self.weight, self.shape, &spikes, self.pool);
-        let spread = Spread::new();
-        let init = || (self.pool.dirty(STEPS * padded), self.pool.dirty(STEPS * width));
-        for_each_with(self.blocks(out), init, |(dense, sums), _, (block, out)| {
+        let most = self.shape.d_out.next_multiple_of(ROWS).min(WIDTH) * length.min(STEPS);
+        let init = || (self.pool.dirty(most), self.pool.dirty(table::<E>()));
+        for_each_with(self.blocks(out), init, |(sums, table), _, (block, out)| {
+            let width = block.rows.next_multiple_of(ROWS);
+            let mut start = [E::zero(); WIDTH];
+            start[..block.rows].copy_from_slice(&self.bias[block.first..][..block.rows]);
+            let (start, weights) = (&start[..width], &by_neuron[block.first * padded..][..padded * width]);
             let words = spikes.words(block.batch);
-            for from in (0..length).step_by(STEPS) {
-                let steps = STEPS.min(length - from);
-                let words = stretch(&words, from, from + steps);
-                if density(&words) < DENSE {
-                    let weights = &by_neuron[block.first * padded..][..padded * width];
-                    self.add_rows(&block, weights, &words, sums);
-                    for (sums, out) in panel(sums).chunks_exact(STEPS).zip(out.chunks_mut(ROWS * length)) {
-                        scatter(&sums[..steps], length, from, out);
-                    }
-                } else {
-                    spread_out(&spread, &words, dense);
-                    self.multiply(&block, parts, &dense[..steps * padded], from, out);
+            for Range { start: from, end } in stretches(length) {
+                let steps = end - from;
+                let sums = &mut sums[..steps * width];
+                at_level(AddRows { weights, start, words: &stretch(&words, from, end), sums, table });
+                for (sums, out) in panel(sums).chunks_exact(steps).zip(out.chunks_mut(ROWS * length)) {
+                    scatter(sums, length, from, out);
                 }
                 then(&block, from, steps, out);
             }
         });
-    }
-
-    fn add_rows(&self, block: &Block, weights: &[E], words: &[&[u16]], sums: &mut [E]) {
-        let mut start = [E::zero(); WIDEST * ROWS];
-        start[..block.rows].copy_from_slice(&self.bias[block.first..][..block.rows]);
-        let start = &start[..width(self.shape.d_out)];
-        at_level(AddRows { weights, start, words, sums });
-    }
-
-    /// A stretch of the product from time-major numbers.
-    fn multiply(&self, block: &Block, parts: &[&Packed], dense: &[E], from: usize, out: &mut [E]) {
-        let Shape { d_in, length, .. } = self.shape;
-        let padded = Spikes { parts: parts.to_vec() }.padded();
-        let steps = dense.len() / padded;
-        out.chunks_exact_mut(length).zip(&self.bias[block.first..]).for_each(|(row, &bias)| row[from..from + steps].fill(bias));
-        let (mut at, mut column) = (0, 0);
-        for part in parts {
-            let channels = part.shape()[1];
-            let spikes = Matrix::new(dense, steps, padded).columns(at, channels).transposed();
-            gemm(self.rows(block, d_in).columns(column, channels), spikes, &mut out[from..], length, true);
-            at += tiles(channels) * ROWS;
-            column += channels;
-        }
     }
 
     /// The gradient of one part, whose columns of W start at `at`, from the product's: with all of W^T, the surrogate's mask being
@@ -313,8 +263,7 @@ impl<'a, E: Real> Mixer<'a, E> {
         let Shape { d_out, d_in, length, .. } = self.shape;
         let weight = Matrix::new(self.weight, d_out, d_in);
         let entries = out.chunks_mut(channels * length).enumerate();
-        let width = WIDEST * ROWS;
-        let blocks = entries.flat_map(|(b, out)| out.chunks_mut(width * length).enumerate().map(move |(i, out)| (b, i * width, out)));
+        let blocks = entries.flat_map(|(b, out)| out.chunks_mut(WIDTH * length).enumerate().map(move |(i, out)| (b, i * WIDTH, out)));
         for_each_with(
             blocks.collect(),
             || (),
@@ -376,39 +325,29 @@ fn weight_grad_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, 
 fn weight_grad_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
     let Shape { batch, d_out, length, .. } = shape;
     let spikes = Spikes { parts: parts.to_vec() };
-    let (width, padded) = (width(d_out), spikes.padded());
-    let (blocks, entries) = (d_out.div_ceil(width), batch.div_ceil(SHARES));
-    let size = padded * width;
-    let spread = Spread::new();
-    // (shares, blocks, padded channels, width), as W^T in `transposed`.
-    let mut partial = pool.dirty(batch.div_ceil(entries) * blocks * size);
-    let init = || (pool.dirty(STEPS * padded), pool.zeros(NEAR * width));
-    for_each_piece_with(&mut partial, size, init, |(dense, near), i, sums| {
+    let (padded, entries) = (spikes.padded(), batch.div_ceil(SHARES));
+    let size = d_out.next_multiple_of(ROWS) * padded;
+    // (shares, strips, padded channels, 16), as W^T in `transposed`.
+    let mut partial = pool.dirty(batch.div_ceil(entries) * size);
+    let shares = partial.chunks_exact_mut(size).enumerate();
+    let work = shares.flat_map(|(share, sums)| sums.chunks_mut(WIDTH * padded).enumerate().map(move |(i, sums)| (share, i * WIDTH, sums)));
+    let init = || (pool.zeros(NEAR * WIDTH), pool.dirty(table::<E>()), Vec::with_capacity(padded));
+    for_each_with(work.collect(), init, |(near, table, spiked), _, (share, first, sums)| {
         sums.fill(E::zero());
-        let (share, first) = (i / blocks, i % blocks * width);
-        let rows = width.min(d_out - first);
+        let (width, rows) = (sums.len() / padded, WIDTH.min(d_out - first));
         for b in share * entries..((share + 1) * entries).min(batch) {
             let words = spikes.words(b);
             let g = &g[(b * d_out + first) * length..][..rows * length];
-            for from in (0..length).step_by(STEPS) {
-                let steps = STEPS.min(length - from);
-                let words = stretch(&words, from, from + steps);
-                if density(&words) < DENSE_GRAD {
-                    for at in (0..steps).step_by(NEAR) {
-                        let count = NEAR.min(steps - at);
-                        time_major(g, length, from + at, near, width, count);
-                        at_level(AddSteps { near, width, words: &stretch(&words, at, at + count), sums });
-                    }
-                } else {
-                    spread_out(&spread, &words, dense);
-                    let spikes = Matrix::new(&dense[..steps * padded], steps, padded).transposed();
-                    let g = Matrix::new(g, rows, length).columns(from, steps).transposed();
-                    gemm(spikes, g, sums, width, true);
-                }
+            for from in (0..length).step_by(NEAR) {
+                let count = NEAR.min(length - from);
+                time_major(g, length, from, count, near);
+                spiked.clear();
+                spiked.extend(masks(&stretch(&words, from, from + count)));
+                at_level(AddSteps { near, width, masks: spiked, sums, table });
             }
         }
     });
-    untransposed(&partial, shape, &spikes, out);
+    untransposed(&partial, shape, &spikes, pool, out);
 }
 
 #[cfg(test)]
@@ -443,8 +382,15 @@ mod tests {
     }
 
     #[test]
-    fn sparse_and_dense_blocks_agree_with_the_sums_that_they_stand_for() {
-        let cases = [(1, &[1][..], 1, 1), (2, &[16, 16], 16, 64), (3, &[5, 20], 7, 300), (9, &[33], 130, 65), (1, &[70, 3], 260, 257)];
+    fn spikes_of_every_rate_agree_with_the_sums_that_they_stand_for() {
+        let cases = [
+            (1, &[1][..], 1, 1),
+            (2, &[16, 16], 16, 64),
+            (3, &[5, 20], 7, 300),
+            (9, &[33], 130, 65),
+            (1, &[70, 3], 260, 257),
+            (1, &[40], 20, 1030),
+        ];
         for (batch, channels, d_out, length) in cases {
             for rate in [0.0, 0.1, 0.9] {
                 let d_in = channels.iter().sum();
@@ -482,6 +428,29 @@ mod tests {
                     assert!((v - want).abs() < 1e-11, "{shape:?} at {rate}: {v}, not {want}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_step_alone_has_the_bits_of_a_step_among_others() {
+        let (channels, d_out, length) = (70, 50, 37);
+        let together = spikes(3, [1, channels, length], 0.4);
+        let mut alone = Packed::silent([length, channels, 1]);
+        for (i, word) in alone.tiles_mut().enumerate() {
+            word[0] = together.tile(0, i % tiles(channels))[i / tiles(channels)];
+        }
+        let (weight, bias) = (values(1, d_out * channels), values(2, d_out));
+        let product = |packed: &Packed| {
+            let [batch, d_in, length] = packed.shape();
+            let (parts, shape) = (Parts::Spikes(vec![packed]), Shape { batch, d_out, d_in, length });
+            let (activation, dropout, residual) = (None, None, None);
+            let mut out = vec![f64::NAN; batch * d_out * length];
+            Mixer { pool: &Arc::default(), parts, weight: &weight, bias: &bias, activation, dropout, residual, shape }.forward(&mut out);
+            out
+        };
+        let (together, alone) = (product(&together), product(&alone));
+        for (i, v) in together.iter().enumerate() {
+            assert_eq!(*v, alone[i % length * d_out + i / length]);
         }
     }
 }

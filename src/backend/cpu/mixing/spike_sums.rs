@@ -1,199 +1,307 @@
 //! Sums over what spiked: rows of a matrix over the neurons that did, for every step; rows over the steps, for every neuron.
 //!
-//! Sums of a block of output channels stay in registers while the spikes go by; silence costs nothing.
+//! Four bits have sixteen sums, which are added up once and looked up from then on ("the method of the four Russians": Arlazarov, Dinic,
+//! Kronrod, Faradzhev 1970): a quarter of the additions that a matrix product takes, whatever spiked, and nothing branches on a spike. The
+//! table of some neurons (or steps) and of a strip of output channels lies in the nearest cache while all steps (or neurons) go by. Matrices
+//! are cut into strips of sixteen columns, one after another.
 
 use pulp::{Simd, WithSimd};
 
 use crate::backend::Real;
 use crate::backend::cpu::spike_bits::by_channel;
-use crate::backend::cpu::transposed_rows::{ROWS, gather};
+use crate::backend::cpu::transposed_rows::{ROWS, gather, panel_mut};
+use crate::backend::host::vectors::Vectors;
 
-/// The most output channels of a block, in sixteens: as many as the registers hold sums for.
-pub const WIDEST: usize = 8;
+/// Output channels of a block.
+pub const WIDTH: usize = 8 * ROWS;
 
-/// Output channels of a block: a multiple of sixteen for which the blocks cost least together. To go through the spikes costs as much
-/// as one and a half sixteens of sums.
-pub fn width(d_out: usize) -> usize {
-    let cost = |sixteens: &usize| d_out.div_ceil(sixteens * ROWS) * (2 * sixteens + 3);
-    (1..=WIDEST).min_by_key(cost).unwrap_or(WIDEST) * ROWS
-}
+/// The most steps of a stretch of the product: for each a table is made anew.
+pub const STEPS: usize = 1024;
 
-/// Steps of a block of the product, and of the weight's gradient.
-pub const STEPS: usize = 256;
-
-/// Steps whose gradients are added from the nearest cache: the bits of a mask.
+/// Steps whose gradients are in one table: the bits of a mask.
 pub const NEAR: usize = 64;
 
-/// Bytes of rows that are added from the nearest cache, to the sums of all steps, before the next ones are.
-const NEAREST: usize = 24 << 10;
+/// Fewer steps are not worth a table.
+const FEW: usize = 8;
 
-/// Runs `op` with the block's number of sixteens as a constant.
-macro_rules! with_sums {
-    ($sixteens:expr, $op:expr, $s:expr) => {
-        match $sixteens {
-            1 => $op.run::<S, 1>($s),
-            2 => $op.run::<S, 2>($s),
-            3 => $op.run::<S, 3>($s),
-            4 => $op.run::<S, 4>($s),
-            5 => $op.run::<S, 5>($s),
-            6 => $op.run::<S, 6>($s),
-            7 => $op.run::<S, 7>($s),
-            _ => $op.run::<S, WIDEST>($s),
+/// Bytes of a table, which leave room for other things in the nearest cache.
+const NEAREST: usize = 32 << 10;
+
+/// Numbers in a table.
+pub const fn table<E>() -> usize {
+    NEAREST / size_of::<E>()
+}
+
+/// Bits that are looked up together, and their sums.
+const BITS: usize = 4;
+const SUMS: usize = 1 << BITS;
+
+/// Tables of a word.
+const TABLES: usize = ROWS / BITS;
+
+/// `G` times sixteen numbers, of `P` vectors each.
+type Strip<S, E, const P: usize, const G: usize> = [[<E as Vectors>::Vector<S>; P]; G];
+
+/// Runs `op` for strips of the block, from sixteen `first` on: of sixteen channels each, or, of vectors that hold as many, of two where they
+/// are there; for so many rows at a time that no addition waits for the one before.
+macro_rules! for_each_strip {
+    ($op:expr, $s:expr, $width:expr) => {{
+        let (mut op, sixteens) = ($op, $width / ROWS);
+        let mut first = 0;
+        while first < sixteens {
+            match E::count::<S>() {
+                16 if first + 1 < sixteens => op.strip::<S, 1, 2, 4>($s, first),
+                16 => op.strip::<S, 1, 1, 4>($s, first),
+                8 => op.strip::<S, 2, 1, 4>($s, first),
+                4 => op.strip::<S, 4, 1, 2>($s, first),
+                2 => op.strip::<S, 8, 1, 1>($s, first),
+                _ => op.strip::<S, 16, 1, 1>($s, first),
+            }
+            first += if E::count::<S>() == 16 { 2 } else { 1 };
         }
-    };
+    }};
 }
 
 /// For every step, the sum of the rows of the neurons that spiked.
 pub struct AddRows<'a, E> {
-    /// (padded channels, width).
+    /// (width / 16, padded channels, 16).
     pub weights: &'a [E],
-    /// What the sums start from, (width).
+    /// What the sums start from, (width), sixteens of at most [`WIDTH`] channels.
     pub start: &'a [E],
     /// The words of every tile.
     pub words: &'a [&'a [u16]],
-    /// (width / 16, STEPS, 16).
+    /// (width / 16, steps, 16).
     pub sums: &'a mut [E],
+    /// Room for [`table`] numbers.
+    pub table: &'a mut [E],
 }
 
 impl<E: Real> WithSimd for AddRows<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        with_sums!(self.start.len() / ROWS, self, s)
+        let width = self.start.len();
+        for_each_strip!(self, s, width);
     }
 }
 
 impl<E: Real> AddRows<'_, E> {
-    /// With `SUMS` sums in registers at a time: as many as the block has sixteens.
+    /// The sums of `G` sixteens from `first` on, `T` steps at a time.
     #[inline(always)]
-    fn run<S: Simd, const SUMS: usize>(self, s: S) {
-        let lanes = E::count::<S>();
-        let groups = ROWS / lanes;
-        let rows = E::vectors::<S>(self.weights).as_chunks::<SUMS>().0;
-        let start = E::vectors::<S>(self.start).as_chunks::<SUMS>().0;
-        let sums = E::vectors_mut::<S>(self.sums);
-        let tiles = (NEAREST / (ROWS * SUMS * ROWS * size_of::<E>())).max(1);
-        let mut spiked = vec![0u32; tiles * ROWS + 8];
+    fn strip<S: Simd, const P: usize, const G: usize, const T: usize>(&mut self, s: S, first: usize) {
+        let (steps, padded) = (self.words[0].len(), self.words.len() * ROWS);
+        let rows = &E::vectors::<S>(self.weights).as_chunks::<P>().0[first * padded..];
+        let table = E::vectors_mut::<S>(self.table).as_chunks_mut::<P>().0.as_chunks_mut::<G>().0;
+        let sums = &mut E::vectors_mut::<S>(self.sums).as_chunks_mut::<P>().0[first * steps..][..G * steps];
+        for (g, &start) in E::vectors::<S>(self.start).as_chunks::<P>().0[first..][..G].iter().enumerate() {
+            sums[g * steps..][..steps].fill(start);
+        }
+        let tiles = table.len() / (TABLES * SUMS);
         for (chunk, words) in self.words.chunks(tiles).enumerate() {
-            let rows = &rows[chunk * tiles * ROWS * groups..];
-            for t in 0..words[0].len() {
-                let spiked = collect(words, t, &mut spiked);
-                for (group, &start) in start.iter().enumerate() {
-                    let place = |i: usize| {
-                        let lane = (group * SUMS + i) * lanes;
-                        ((lane / ROWS * STEPS + t) * ROWS + lane % ROWS) / lanes
-                    };
-                    let mut sum = start;
-                    if chunk > 0 {
-                        for i in 0..SUMS {
-                            sum[i] = sums[place(i)];
-                        }
-                    }
-                    for &k in spiked {
-                        let row = &rows[k as usize * groups + group];
-                        for i in 0..SUMS {
-                            sum[i] = E::plus(s, sum[i], row[i]);
-                        }
-                    }
-                    for i in 0..SUMS {
-                        sums[place(i)] = sum[i];
-                    }
+            let rows = &rows[chunk * tiles * ROWS..];
+            if steps < FEW {
+                (0..steps).for_each(|t| add_one_by_one::<S, E, P, G>(s, rows, padded, words, sums, t));
+                continue;
+            }
+            for (i, table) in table.as_chunks_mut::<SUMS>().0.iter_mut().take(words.len() * TABLES).enumerate() {
+                fill::<S, E, P, G>(s, &rows[i * BITS..], padded, table);
+            }
+            let (table, whole) = (table.as_chunks().0, steps / T * T);
+            for t in (0..whole).step_by(T) {
+                add_looked_up::<S, E, P, G, T>(s, table, words, sums, t);
+            }
+            for t in whole..steps {
+                add_looked_up::<S, E, P, G, 1>(s, table, words, sums, t);
+            }
+        }
+    }
+}
+
+/// All sums of the first four rows of `G` strips, which lie `stride` apart: entry e is that of the rows of e's bits.
+#[inline(always)]
+fn fill<S: Simd, E: Real, const P: usize, const G: usize>(
+    s: S,
+    rows: &[[E::Vector<S>; P]],
+    stride: usize,
+    sums: &mut [Strip<S, E, P, G>; SUMS],
+) {
+    sums[0] = [[E::splat(s, E::zero()); P]; G];
+    for bit in 0..BITS {
+        for g in 0..G {
+            let row = rows[g * stride + bit];
+            for rest in 0..1 << bit {
+                for p in 0..P {
+                    sums[(1 << bit) + rest][g][p] = E::plus(s, row[p], sums[rest][g][p]);
                 }
             }
         }
     }
 }
 
-/// Of every byte the places of its ones in order, and zeros behind them.
-const PLACES: [[u8; 8]; 256] = {
-    let mut places = [[0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut bits, mut n) = (byte, 0);
-        while bits != 0 {
-            places[byte][n] = bits.trailing_zeros() as u8;
-            bits &= bits - 1;
-            n += 1;
-        }
-        byte += 1;
-    }
-    places
-};
-
-/// The channels that spiked at step t; `out` has room for all, and for eight more. Nothing here depends on the bits but through a table: to
-/// branch at each of them took as long as the sums.
+/// Adds to the sums, (G, steps), of `T` steps from `t` on what the tables have for their words.
 #[inline(always)]
-fn collect<'a>(words: &[&[u16]], t: usize, out: &'a mut [u32]) -> &'a [u32] {
-    let mut n = 0;
-    for (tile, words) in words.iter().enumerate() {
-        for (half, byte) in words[t].to_le_bytes().into_iter().enumerate() {
-            let first = (tile * ROWS + half * 8) as u32;
-            if let Some(next) = out[n..].first_chunk_mut::<8>() {
-                *next = PLACES[usize::from(byte)].map(|place| first + u32::from(place));
-            }
-            n += byte.count_ones() as usize;
+fn add_looked_up<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
+    s: S,
+    tables: &[[Strip<S, E, P, G>; TABLES * SUMS]],
+    words: &[&[u16]],
+    sums: &mut [[E::Vector<S>; P]],
+    t: usize,
+) {
+    let steps = sums.len() / G;
+    let mut own = [[[E::splat(s, E::zero()); P]; G]; T];
+    for j in 0..T {
+        for g in 0..G {
+            own[j][g] = sums[g * steps + t + j];
         }
     }
-    &out[..n]
+    for (table, words) in tables.iter().zip(words) {
+        let words = &words[t..][..T];
+        for group in 0..TABLES {
+            for j in 0..T {
+                let row = &table[group * SUMS + (usize::from(words[j]) >> (group * BITS)) % SUMS];
+                for g in 0..G {
+                    for p in 0..P {
+                        own[j][g][p] = E::plus(s, own[j][g][p], row[g][p]);
+                    }
+                }
+            }
+        }
+    }
+    for j in 0..T {
+        for g in 0..G {
+            sums[g * steps + t + j] = own[j][g];
+        }
+    }
 }
 
-/// `count` steps of rows from `start` on, as (count, width).
-pub fn time_major<E: Real>(rows: &[E], length: usize, start: usize, out: &mut [E], width: usize, count: usize) {
-    let mut lanes = [[E::zero(); ROWS]; NEAR];
-    for (i, rows) in rows.chunks(ROWS * length).enumerate() {
-        gather(rows, length, start, count, &mut lanes);
-        for (out, lanes) in out.chunks_exact_mut(width).zip(&lanes[..count]) {
-            out[i * ROWS..][..ROWS].copy_from_slice(lanes);
+/// The same for step `t` without tables, in the same order.
+#[inline(always)]
+fn add_one_by_one<S: Simd, E: Real, const P: usize, const G: usize>(
+    s: S,
+    rows: &[[E::Vector<S>; P]],
+    stride: usize,
+    words: &[&[u16]],
+    sums: &mut [[E::Vector<S>; P]],
+    t: usize,
+) {
+    let steps = sums.len() / G;
+    for (tile, words) in words.iter().enumerate() {
+        for group in 0..TABLES {
+            let mut bits = words[t] >> (group * BITS) & (SUMS as u16 - 1);
+            let mut four = [[E::splat(s, E::zero()); P]; G];
+            while bits != 0 {
+                let k = tile * ROWS + group * BITS + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                for g in 0..G {
+                    for p in 0..P {
+                        four[g][p] = E::plus(s, rows[g * stride + k][p], four[g][p]);
+                    }
+                }
+            }
+            for g in 0..G {
+                for p in 0..P {
+                    sums[g * steps + t][p] = E::plus(s, sums[g * steps + t][p], four[g][p]);
+                }
+            }
         }
     }
+}
+
+/// `count` steps of rows from `start` on, as (rows / 16, NEAR, 16).
+pub fn time_major<E: Real>(rows: &[E], length: usize, start: usize, count: usize, out: &mut [E]) {
+    for (rows, out) in rows.chunks(ROWS * length).zip(panel_mut(out).chunks_exact_mut(NEAR)) {
+        gather(rows, length, start, count, out);
+    }
+}
+
+/// At which of at most [`NEAR`] steps a neuron spiked, a bit each. (Bytes: of whole words the compiler would shift several at once, and take
+/// them apart again.)
+pub type Mask = [u8; NEAR / 8];
+
+/// The masks of all neurons of the tiles.
+pub fn masks<'a>(words: &'a [&[u16]]) -> impl Iterator<Item = Mask> + 'a {
+    words.iter().flat_map(|words| {
+        let mut all = [0; NEAR];
+        all[..words.len()].copy_from_slice(words);
+        by_channel(&all).map(u64::to_le_bytes)
+    })
 }
 
 /// For every neuron, the sum of g over the steps at which it spiked, added to `sums`.
 pub struct AddSteps<'a, E> {
-    /// (NEAR, width): g.
+    /// (width / 16, NEAR, 16): g.
     pub near: &'a [E],
     /// Output channels of the block.
     pub width: usize,
-    /// The words of every tile, at most NEAR.
-    pub words: &'a [&'a [u16]],
-    /// (padded channels, width).
+    /// Of every padded channel.
+    pub masks: &'a [Mask],
+    /// (width / 16, padded channels, 16).
     pub sums: &'a mut [E],
+    /// Room for [`table`] numbers.
+    pub table: &'a mut [E],
 }
 
 impl<E: Real> WithSimd for AddSteps<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        with_sums!(self.width / ROWS, self, s)
+        let width = self.width;
+        for_each_strip!(self, s, width);
     }
 }
 
 impl<E: Real> AddSteps<'_, E> {
-    /// As [`AddRows::run`].
+    /// The sums of `G` sixteens from `first` on, of `T` neurons at a time.
     #[inline(always)]
-    fn run<S: Simd, const SUMS: usize>(self, s: S) {
-        let groups = ROWS / E::count::<S>();
-        let g = E::vectors::<S>(self.near).as_chunks::<SUMS>().0;
-        let sums = E::vectors_mut::<S>(self.sums).as_chunks_mut::<SUMS>().0;
-        for (words, sums) in self.words.iter().zip(sums.chunks_exact_mut(ROWS * groups)) {
-            let mut all = [0; NEAR];
-            all[..words.len()].copy_from_slice(words);
-            for (mask, sums) in by_channel(&all).into_iter().zip(sums.chunks_exact_mut(groups)) {
-                if mask == 0 {
-                    continue;
-                }
-                for (group, total) in sums.iter_mut().enumerate() {
-                    let (mut sum, mut bits) = (*total, mask);
-                    while bits != 0 {
-                        let row = &g[bits.trailing_zeros() as usize * groups + group];
-                        bits &= bits - 1;
-                        for i in 0..SUMS {
-                            sum[i] = E::plus(s, sum[i], row[i]);
-                        }
+    fn strip<S: Simd, const P: usize, const G: usize, const T: usize>(&mut self, s: S, first: usize) {
+        let padded = self.masks.len();
+        let near = &E::vectors::<S>(self.near).as_chunks::<P>().0[first * NEAR..];
+        let sums = &mut E::vectors_mut::<S>(self.sums).as_chunks_mut::<P>().0[first * padded..][..G * padded];
+        let table = E::vectors_mut::<S>(self.table).as_chunks_mut::<P>().0.as_chunks_mut::<G>().0;
+        for (i, table) in table.as_chunks_mut::<SUMS>().0.iter_mut().take(NEAR / BITS).enumerate() {
+            fill::<S, E, P, G>(s, &near[i * BITS..], NEAR, table);
+        }
+        let Some((tables, _)) = table.split_first_chunk() else { return };
+        // T divides the sixteen channels of a tile.
+        for (k, masks) in self.masks.as_chunks::<T>().0.iter().enumerate() {
+            if *masks != [[0; NEAR / 8]; T] {
+                add_steps::<S, E, P, G, T>(s, tables, masks, sums, k * T);
+            }
+        }
+    }
+}
+
+/// Adds to the sums, (G, padded channels), of `T` neurons from `k` on what the tables have for their masks.
+#[inline(always)]
+fn add_steps<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
+    s: S,
+    tables: &[Strip<S, E, P, G>; NEAR / BITS * SUMS],
+    masks: &[Mask; T],
+    sums: &mut [[E::Vector<S>; P]],
+    k: usize,
+) {
+    let padded = sums.len() / G;
+    let mut own = [[[E::splat(s, E::zero()); P]; G]; T];
+    for j in 0..T {
+        for g in 0..G {
+            own[j][g] = sums[g * padded + k + j];
+        }
+    }
+    for (byte, tables) in tables.as_chunks::<{ 2 * SUMS }>().0.iter().enumerate() {
+        for (shift, table) in [(0, 0), (BITS, SUMS)] {
+            for j in 0..T {
+                let row = &tables[table + (usize::from(masks[j][byte]) >> shift) % SUMS];
+                for g in 0..G {
+                    for p in 0..P {
+                        own[j][g][p] = E::plus(s, own[j][g][p], row[g][p]);
                     }
-                    *total = sum;
                 }
             }
+        }
+    }
+    for j in 0..T {
+        for g in 0..G {
+            sums[g * padded + k + j] = own[j][g];
         }
     }
 }
