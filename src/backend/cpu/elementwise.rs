@@ -166,24 +166,37 @@ fn collapse<const N: usize>(shape: &[usize], operands: [&[usize]; N]) -> Vec<Axi
 fn runs<'a, const N: usize, E>(
     axes: &'a [Axis<N>],
     start: usize,
-    out: &'a mut [E],
+    mut rest: &'a mut [E],
 ) -> impl Iterator<Item = ([Range<usize>; N], &'a mut [E])> {
-    let inner = axes[axes.len() - 1];
-    let (mut position, mut rest) = (start, out);
+    let (outer, inner) = (&axes[..axes.len() - 1], axes[axes.len() - 1]);
+    let (mut run_number, mut at) = (start / inner.len, start % inner.len);
+    // The place of the run along every outer axis, and in every operand.
+    let (mut indices, mut places) = (vec![0; outer.len()], [0; N]);
+    for (index, axis) in indices.iter_mut().zip(outer).rev() {
+        *index = run_number % axis.len;
+        run_number /= axis.len;
+        places.iter_mut().zip(axis.strides).for_each(|(place, stride)| *place += *index * stride);
+    }
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let (mut outer, at) = (position / inner.len, position % inner.len);
-        let mut places = inner.strides.map(|stride| at * stride);
-        for axis in axes[..axes.len() - 1].iter().rev() {
-            let index = outer % axis.len;
-            places.iter_mut().zip(axis.strides).for_each(|(place, stride)| *place += index * stride);
-            outer /= axis.len;
-        }
         let run = rest.split_off_mut(..(inner.len - at).min(rest.len()))?;
-        position += run.len();
-        let ranges = std::array::from_fn(|n| places[n]..places[n] + if inner.strides[n] == 0 { 1 } else { run.len() });
+        let ranges = std::array::from_fn(|n| {
+            let place = places[n] + at * inner.strides[n];
+            place..place + if inner.strides[n] == 0 { 1 } else { run.len() }
+        });
+        at = 0;
+        // As an odometer: no division for every run.
+        for (index, axis) in indices.iter_mut().zip(outer).rev() {
+            *index += 1;
+            places.iter_mut().zip(axis.strides).for_each(|(place, stride)| *place += stride);
+            if *index < axis.len {
+                break;
+            }
+            *index = 0;
+            places.iter_mut().zip(axis.strides).for_each(|(place, stride)| *place -= axis.len * stride);
+        }
         Some((ranges, run))
     })
 }

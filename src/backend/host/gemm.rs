@@ -140,9 +140,9 @@ unsafe fn gemm_at<E: Gemm + Num>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: *mut E, 
 }
 
 /// Rows and columns of the largest block, and of the smallest: a block packs its operands anew, so that small ones lose by it what threads
-/// gain.
-const LARGEST: [usize; 2] = [512, 1024];
-const SMALLEST: [usize; 2] = [64, 128];
+/// gain, and wide ones more than tall ones.
+const LARGEST: [usize; 2] = [1024, 512];
+const SMALLEST: [usize; 2] = [128, 64];
 
 /// So many blocks are enough to be shared evenly.
 const ENOUGH: usize = 8;
@@ -167,7 +167,7 @@ fn block_size(m: usize, n: usize, k: usize) -> [usize; 2] {
             break;
         }
         // The longer side, in blocks' own proportions.
-        if cut_rows && (!cut_columns || 2 * rows.min(m) >= columns.min(n)) { rows /= 2 } else { columns /= 2 }
+        if cut_columns && (!cut_rows || 2 * columns.min(n) >= rows.min(m)) { columns /= 2 } else { rows /= 2 }
     }
     // Where the inner size is small, a block that is worth a thread is longer.
     let least = |other: usize| ONE_BLOCK / (other * k).max(1);
