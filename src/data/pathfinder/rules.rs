@@ -74,7 +74,7 @@ impl Rules {
         }
     }
 
-    /// An easier Pathfinder, which a small model learns in minutes: 16 x 16 pixels, lines of 4 bars and no others; 40,000, 1,000 and 2,000
+    /// An easier Pathfinder, which a small model learns in minutes: 16 x 16 pixels, lines of 3 bars and no others; 40,000, 1,000 and 2,000
     /// samples.
     pub fn pathfinder16() -> Self {
         Rules {
