@@ -198,6 +198,7 @@ mod of_a_run {
 
 /// A disk that fails when a test wants it to.
 #[cfg(test)]
+#[cfg_attr(not(feature = "train"), allow(dead_code, reason = "the tests that want it train"))]
 pub(crate) mod faults {
     use std::cell::Cell;
     use std::fs::File;

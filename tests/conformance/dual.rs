@@ -186,13 +186,21 @@ pub fn evaluate(inputs: &[&Array], shape: &[usize], f: impl Fn(&[Vec<Dual>]) -> 
 
 /// The gradients of sum(g f(inputs)): one number of the inputs after another is varied.
 pub fn gradient(inputs: &[&Array], g: &Array, f: impl Fn(&[Vec<Dual>]) -> Vec<Dual>) -> Vec<Array> {
+    gradient_with_size(inputs, g, f).into_iter().map(|(gradient, _)| gradient).collect()
+}
+
+/// The same, each with the size of what it sums up: of the terms of one number of the gradient the root of the sum of squares, by which
+/// their roundings add up; of all its numbers the largest.
+pub fn gradient_with_size(inputs: &[&Array], g: &Array, f: impl Fn(&[Vec<Dual>]) -> Vec<Dual>) -> Vec<(Array, f64)> {
     let mut varied: Vec<_> = inputs.iter().map(|x| constants(x)).collect();
-    let mut grads: Vec<_> = inputs.iter().map(|x| Array::zeros(&x.shape)).collect();
-    for (i, grad) in grads.iter_mut().enumerate() {
+    let mut grads: Vec<_> = inputs.iter().map(|x| (Array::zeros(&x.shape), 0.0f64)).collect();
+    for (i, (grad, size)) in grads.iter_mut().enumerate() {
         for (j, grad) in grad.values.iter_mut().enumerate() {
             varied[i][j].slope = 1.0;
-            *grad = f(&varied).iter().zip(&g.values).map(|(out, g)| out.slope * g).sum();
+            let terms: Vec<f64> = f(&varied).iter().zip(&g.values).map(|(out, g)| out.slope * g).collect();
             varied[i][j].slope = 0.0;
+            *grad = terms.iter().sum();
+            *size = size.max(terms.iter().map(|term| term * term).sum::<f64>().sqrt());
         }
     }
     grads

@@ -70,17 +70,22 @@ fn erf(x: f64) -> f64 {
     2.0 * normal_density(x * root) * normal_series(x * root)
 }
 
+/// phi(x). What x^2 loses when it is rounded is put back: far out it would be eight units in the last place.
 fn normal_density(x: f64) -> f64 {
-    (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt()
+    let square = x * x;
+    let lost = if square.is_finite() { x.mul_add(x, -square) } else { 0.0 };
+    (-0.5 * square).exp() * (-0.5 * lost).exp() / std::f64::consts::TAU.sqrt()
 }
 
-/// Marsaglia's series, whose terms are all of one sign: 1/2 + phi(x) (x + x^3 / 3 + x^5 / (3 5) + ..). In the lower tail, where that
-/// would cancel, Laplace's continued fraction: phi(x) / (z + 1 / (z + 2 / (z + ..))) with z = -x.
+/// Marsaglia's series, whose terms are all of one sign: 1/2 + phi(x) (x + x^3 / 3 + x^5 / (3 5) + ..). In the tails, where that would
+/// cancel or have many terms, Laplace's continued fraction: phi(x) / (z + 1 / (z + 2 / (z + ..))) with z = |x|, or one less it.
 fn normal_cdf(x: f64) -> f64 {
-    if x < -2.5 {
-        return normal_density(x) / (1..200).rev().fold(-x, |tail, k| -x + f64::from(k) / tail);
+    let z = x.abs();
+    if z < 0.75 {
+        return 0.5 + normal_density(x) * normal_series(x);
     }
-    0.5 + normal_density(x) * normal_series(x)
+    let tail = normal_density(z) / (1..1000).rev().fold(z, |rest, k| z + f64::from(k) / rest);
+    if x < 0.0 { tail } else { 1.0 - tail }
 }
 
 /// x + x^3 / 3 + x^5 / (3 5) + ..

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use pspikessm::backend::*;
 
-use super::dual::{Complex, Dual, evaluate, gradient};
+use super::dual::{Complex, Dual, evaluate, gradient_with_size};
 use super::harness::{Array, Dice, Lab, Verdict, cases, seed};
 
 /// H, S, M, R and c.
@@ -74,10 +74,11 @@ impl Stored {
         prop_assert_eq!(got.dt, self.dt);
         prop_assert_eq!(got.p.is_some(), self.sizes.rank > 0);
         let mut got = got.as_ref().in_order();
-        for (i, want) in gradient(&self.inputs(), g, &f).iter().enumerate() {
-            // A gradient can vanish where its terms do not, as dt's for len = 1. A change of a parameter by its own size (of dt and Re A:
-            // of their logarithms by 1) changes the kernel by about its size: that is the size of a term.
-            let terms = g.largest() * kernel / if i < 2 { 1.0 } else { self.params[i].largest() };
+        for (i, (want, size)) in gradient_with_size(&self.inputs(), g, &f).iter().enumerate() {
+            // A gradient can vanish where its terms do not: where they cancel in the sum over time, or, as dt's for len = 1, within the
+            // kernel. There a change of a parameter by its own size (of dt and Re A: of their logarithms by 1) changes the kernel by about
+            // its size: that is the size of a term.
+            let terms = size.max(g.largest() * kernel / if i < 2 { 1.0 } else { self.params[i].largest() });
             let got = got.next().ok_or_else(|| TestCaseError::fail("the gradient of p is missing"))?;
             lab.near(&format!("the gradient of {} for {:?}", NAMES[i], self.sizes), got, want, lab.tolerance.kernels, terms)?;
         }

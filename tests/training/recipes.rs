@@ -13,8 +13,8 @@ use pspikessm::backend::{Adaptation, Cpu, Discretization, DtTransform, Key, Lif,
 use pspikessm::data::{Dataset, Vocabulary};
 use pspikessm::nn::hippo::{DiagInit, Measure};
 use pspikessm::nn::{
-    Activation, AdamWConfig, BlockConfig, Cosine, LinearDecay, Model, ModelConfig, Module, NormKind, PlifConfig, Pooling, SgdConfig,
-    SpikeSource, SsmConfig, SsmInit,
+    Activation, AdamWConfig, BlockConfig, Cosine, Encoder, LinearDecay, Model, ModelConfig, Module, NormKind, ParamOptions, PlifConfig,
+    Pooling, SgdConfig, SpikeSource, SsmConfig, SsmInit,
 };
 use pspikessm::train::{BatchNorms, Length, Recipe, Schedule, SpikePenalty, TrainingSpikes, tasks};
 
@@ -475,6 +475,33 @@ fn values_that_go_together_are_set_together_in_any_order() {
     let again = epochs.set_all([("schedule.cosine.total", "90"), ("schedule.cosine.warmup", "9")]).unwrap();
     assert_eq!((again.schedule, again.run.length), (cosine(9, 90), Length::Epochs(5)));
     mentions(&epochs.set("schedule.cosine.total", "90").unwrap_err().to_string(), &["schedule.cosine.total=90", "missing field `warmup`"]);
+}
+
+#[test]
+fn every_parameter_is_in_its_recipe_group() {
+    let cpu = Cpu::<f32>::new();
+    // One's own data are not the paper's.
+    let papers: Vec<_> = tasks::ALL.iter().filter(|task| task.name() != "classify").collect();
+    assert_eq!(papers.len(), 7);
+    for task in papers {
+        let block = task.recipe(Some("paper")).unwrap().model.block;
+        let lr_for_all = block.ssm.lr_for_all;
+        let config = ModelConfig::new(Encoder::Tokens(18), block, 10).layers(2).retrieval(task.name() == "retrieval");
+        let model = Model::new(&cpu, Key::new(0), &config).unwrap();
+        for (name, param) in model.parameters() {
+            let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+            let state = ends(&["kernel.A_real", "kernel.A_imag", "kernel.B", "kernel.P"]);
+            let in_norm = name.starts_with("norm.") || name.contains(".norm.");
+            let own_lr = state || lr_for_all && ends(&["kernel.inv_dt", "kernel.C"]);
+            let spared = state || ends(&["kernel.inv_dt", "mixer.bias"]) || in_norm;
+            let want = if ends(&["running_mean", "running_var", "l_kernel"]) {
+                ParamOptions::Buffer
+            } else {
+                ParamOptions::Trained { lr: own_lr.then_some(1e-3), decay: !spared }
+            };
+            assert_eq!(param.options(), want, "{name} of {}", task.name());
+        }
+    }
 }
 
 #[test]

@@ -142,13 +142,13 @@ unsafe fn gemm_at<E: Gemm + Num>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: *mut E, 
 /// Rows and columns of the largest block, and of the smallest: a block packs its operands anew, so that small ones lose by it what threads
 /// gain, and wide ones more than tall ones.
 const LARGEST: [usize; 2] = [1024, 512];
-const SMALLEST: [usize; 2] = [128, 64];
+const SMALLEST: [usize; 2] = if cfg!(miri) { [32, 16] } else { [128, 64] };
 
 /// So many blocks are enough to be shared evenly.
 const ENOUGH: usize = 8;
 
-/// Products of fewer multiplications are not worth a second thread.
-const ONE_BLOCK: usize = 1 << 18;
+/// Products of fewer multiplications are not worth a second thread. (Interpreted by Miri, what has several blocks is small.)
+const ONE_BLOCK: usize = if cfg!(miri) { 1 << 8 } else { 1 << 18 };
 
 /// The first and the number of entries of each of the fewest even pieces of at most `most`.
 fn pieces(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn products_agree_with_three_loops_and_never_read_what_they_overwrite() {
-        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (17, 33, 65), (1, 9, 1), (5, 1, 3), (2, 3, 2000), (3, 4, 0)] {
+        let depth = if cfg!(miri) { 20 } else { 2000 };
+        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (17, 33, depth / 40 + 15), (1, 9, 1), (5, 1, 3), (2, 3, depth), (3, 4, 0)] {
             for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
                 let a: Vec<f64> = (0..m * k).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
                 let b: Vec<f64> = (0..k * n).map(|i| ((i * 53 % 97) as f64 - 48.0) / 48.0).collect();
@@ -231,9 +232,10 @@ mod tests {
 
     #[test]
     fn blocks_make_the_whole_product() {
-        for (m, n, k) in
-            [(1, 300_000, 1), (129, 257, 64), (300, 20, 60), (20, 700, 31), (1, 1, 300_000), (256, 512, 3), (0, 5, 7), (64, 64, 64)]
-        {
+        let large =
+            [(1, 300_000, 1), (129, 257, 64), (300, 20, 60), (20, 700, 31), (1, 1, 300_000), (256, 512, 3), (0, 5, 7), (64, 64, 64)];
+        let small = [(1, 300, 1), (33, 65, 2), (40, 7, 5), (7, 50, 3), (1, 1, 300), (0, 5, 7), (6, 6, 6)];
+        for &(m, n, k) in if cfg!(miri) { &small[..] } else { &large } {
             for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
                 let a: Vec<f64> = (0..m * k).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
                 let b: Vec<f64> = (0..k * n).map(|i| ((i * 53 % 97) as f64 - 48.0) / 48.0).collect();

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use crate::backend::{Backend, Tensor};
 
-/// Elements of the kernels of a layer that are kept at most: 8 MB in f32. Longer ones cost little beside their convolution.
-const MOST: usize = 1 << 21;
+/// Elements of the kernels of a layer that are kept at most: 8 MB in f32. Longer ones cost little beside their convolution. (Fewer
+/// for Miri, which interprets.)
+const MOST: usize = if cfg!(miri) { 8 } else { 1 << 21 };
 
 /// What kernels are generated from: the versions of all parameters, Lk, and the length.
 #[derive(Clone, Debug, PartialEq)]
