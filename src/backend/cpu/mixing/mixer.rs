@@ -43,10 +43,10 @@ impl<'a> Spikes<'a> {
     }
 }
 
-/// Steps in parts of equal lengths, to within one, of at most [`STEPS`].
+/// Steps in the fewest even parts of at most [`STEPS`].
 fn stretches(length: usize) -> impl Iterator<Item = Range<usize>> {
-    let parts = length.div_ceil(STEPS);
-    (0..parts).map(move |part| length * part / parts..length * (part + 1) / parts)
+    let size = length.div_ceil(length.div_ceil(STEPS).max(1)).max(1);
+    (0..length).step_by(size).map(move |from| from..length.min(from + size))
 }
 
 /// Steps `from..to` of some tiles.
@@ -72,7 +72,7 @@ fn transposed<E: Real>(weight: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &A
 /// Back from (shares, padded output channels, padded channels), in strips, shares added up, to W.
 fn untransposed<E: Real>(shares: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &Arc<Pool<E>>, weight: &mut [E]) {
     let strip = spikes.padded() * ROWS;
-    let size = shape.d_out.next_multiple_of(ROWS) / ROWS * strip;
+    let size = shape.d_out.div_ceil(ROWS) * strip;
     for_each_piece_with(
         weight,
         ROWS * shape.d_in,
