@@ -376,7 +376,9 @@ fn sum_block_body<I: Isa, E: Real>(x: &[E]) -> E {
             *lane += v;
         }
     }
-    fold_lanes(&mut lanes) + rest.iter().copied().sum::<E>()
+    // Of a short row all lanes are zeros.
+    let sum = if whole.is_empty() { E::zero() } else { fold_lanes(&lanes) };
+    sum + rest.iter().copied().sum::<E>()
 }
 
 /// The [`sum`] of each row.
@@ -401,21 +403,17 @@ fn dot_block_body<I: Isa, E: Real>(x: &[E], y: &[E]) -> E {
             *lane = I::fma(x, y, *lane);
         }
     }
-    fold_lanes(&mut lanes) + x_rest.iter().zip(y_rest).map(|(&x, &y)| x * y).sum::<E>()
+    let sum = if x_whole.is_empty() { E::zero() } else { fold_lanes(&lanes) };
+    sum + x_rest.iter().zip(y_rest).map(|(&x, &y)| x * y).sum::<E>()
 }
 
-/// The sum of the lanes, by halves. Not inlined: the last halves are pairs, and the compiler would make the whole loop before them one of pairs.
+/// The sum of the lanes, by halves. Not inlined: the last halves are pairs, and the compiler would make the whole loop before it one of pairs.
 #[inline(never)]
-fn fold_lanes<E: Real>(lanes: &mut [E; LANES]) -> E {
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for i in 0..width {
-            let upper = lanes[i + width];
-            lanes[i] += upper;
-        }
-    }
-    lanes[0]
+fn fold_lanes<E: Real>(lanes: &[E; LANES]) -> E {
+    let sixteen: [E; 16] = std::array::from_fn(|i| lanes[i] + lanes[i + 16]);
+    let eight: [E; 8] = std::array::from_fn(|i| sixteen[i] + sixteen[i + 8]);
+    let four: [E; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 impl<E: Real> Elementwise for Cpu<E> {

@@ -343,7 +343,7 @@ fn weight_grad_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool
                 time_major(g, length, from, count, near);
                 spiked.clear();
                 spiked.extend(masks(&stretch(&words, from, from + count)));
-                at_level(AddSteps { near, width, masks: spiked, sums, table });
+                at_level(AddSteps { near, width, count, masks: spiked, sums, table });
             }
         }
     });

@@ -233,6 +233,8 @@ pub struct AddSteps<'a, E> {
     pub near: &'a [E],
     /// Output channels of the block.
     pub width: usize,
+    /// How many of the NEAR steps there are.
+    pub count: usize,
     /// Of every padded channel.
     pub masks: &'a [Mask],
     /// (width / 16, padded channels, 16).
@@ -258,10 +260,11 @@ impl<E: Real> AddSteps<'_, E> {
         let near = &E::vectors::<S>(self.near).as_chunks::<P>().0[first * NEAR..];
         let sums = &mut E::vectors_mut::<S>(self.sums).as_chunks_mut::<P>().0[first * padded..][..G * padded];
         let table = E::vectors_mut::<S>(self.table).as_chunks_mut::<P>().0.as_chunks_mut::<G>().0;
-        for (i, table) in table.as_chunks_mut::<SUMS>().0.iter_mut().take(NEAR / BITS).enumerate() {
+        let bytes = self.count.div_ceil(8);
+        for (i, table) in table.as_chunks_mut::<SUMS>().0.iter_mut().take(2 * bytes).enumerate() {
             fill::<S, E, P, G>(s, &near[i * BITS..], NEAR, table);
         }
-        let Some((tables, _)) = table.split_first_chunk() else { return };
+        let tables = &table.as_chunks().0[..bytes];
         // T divides the sixteen channels of a tile.
         for (k, masks) in self.masks.as_chunks::<T>().0.iter().enumerate() {
             if *masks != [[0; NEAR / 8]; T] {
@@ -275,7 +278,7 @@ impl<E: Real> AddSteps<'_, E> {
 #[inline(always)]
 fn add_steps<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
     s: S,
-    tables: &[Strip<S, E, P, G>; NEAR / BITS * SUMS],
+    tables: &[[Strip<S, E, P, G>; 2 * SUMS]],
     masks: &[Mask; T],
     sums: &mut [[E::Vector<S>; P]],
     k: usize,
@@ -287,7 +290,7 @@ fn add_steps<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
             own[j][g] = sums[g * padded + k + j];
         }
     }
-    for (byte, tables) in tables.as_chunks::<{ 2 * SUMS }>().0.iter().enumerate() {
+    for (byte, tables) in tables.iter().enumerate() {
         for (shift, table) in [(0, 0), (BITS, SUMS)] {
             for j in 0..T {
                 let row = &tables[table + (usize::from(masks[j][byte]) >> shift) % SUMS];
