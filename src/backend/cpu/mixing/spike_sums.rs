@@ -138,6 +138,46 @@ fn fill<S: Simd, E: Real, const P: usize, const G: usize>(
     }
 }
 
+/// The sums of `T` rows from `at` on, out of (G, rows).
+#[inline(always)]
+fn take<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
+    s: S,
+    sums: &[[E::Vector<S>; P]],
+    at: usize,
+) -> [Strip<S, E, P, G>; T] {
+    let mut own = [[[E::splat(s, E::zero()); P]; G]; T];
+    for j in 0..T {
+        for g in 0..G {
+            own[j][g] = sums[g * (sums.len() / G) + at + j];
+        }
+    }
+    own
+}
+
+/// Back to where [`take`] had them from.
+#[inline(always)]
+fn put<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
+    own: &[Strip<S, E, P, G>; T],
+    sums: &mut [[E::Vector<S>; P]],
+    at: usize,
+) {
+    let rows = sums.len() / G;
+    for j in 0..T {
+        for g in 0..G {
+            sums[g * rows + at + j] = own[j][g];
+        }
+    }
+}
+
+#[inline(always)]
+fn add<S: Simd, E: Real, const P: usize, const G: usize>(s: S, row: &Strip<S, E, P, G>, sum: &mut Strip<S, E, P, G>) {
+    for g in 0..G {
+        for p in 0..P {
+            sum[g][p] = E::plus(s, sum[g][p], row[g][p]);
+        }
+    }
+}
+
 /// Adds to the sums, (G, steps), of `T` steps from `t` on what the tables have for their words.
 #[inline(always)]
 fn add_looked_up<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
@@ -147,31 +187,17 @@ fn add_looked_up<S: Simd, E: Real, const P: usize, const G: usize, const T: usiz
     sums: &mut [[E::Vector<S>; P]],
     t: usize,
 ) {
-    let steps = sums.len() / G;
-    let mut own = [[[E::splat(s, E::zero()); P]; G]; T];
-    for j in 0..T {
-        for g in 0..G {
-            own[j][g] = sums[g * steps + t + j];
-        }
-    }
+    let mut own: [Strip<S, E, P, G>; T] = take::<S, E, P, G, T>(s, sums, t);
     for (table, words) in tables.iter().zip(words) {
         let words = &words[t..][..T];
         for group in 0..TABLES {
             for j in 0..T {
                 let row = &table[group * SUMS + (usize::from(words[j]) >> (group * BITS)) % SUMS];
-                for g in 0..G {
-                    for p in 0..P {
-                        own[j][g][p] = E::plus(s, own[j][g][p], row[g][p]);
-                    }
-                }
+                add::<S, E, P, G>(s, row, &mut own[j]);
             }
         }
     }
-    for j in 0..T {
-        for g in 0..G {
-            sums[g * steps + t + j] = own[j][g];
-        }
-    }
+    put::<S, E, P, G, T>(&own, sums, t);
 }
 
 /// The same for step `t` without tables, in the same order.
@@ -283,28 +309,14 @@ fn add_steps<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
     sums: &mut [[E::Vector<S>; P]],
     k: usize,
 ) {
-    let padded = sums.len() / G;
-    let mut own = [[[E::splat(s, E::zero()); P]; G]; T];
-    for j in 0..T {
-        for g in 0..G {
-            own[j][g] = sums[g * padded + k + j];
-        }
-    }
+    let mut own: [Strip<S, E, P, G>; T] = take::<S, E, P, G, T>(s, sums, k);
     for (byte, tables) in tables.iter().enumerate() {
         for (shift, table) in [(0, 0), (BITS, SUMS)] {
             for j in 0..T {
                 let row = &tables[table + (usize::from(masks[j][byte]) >> shift) % SUMS];
-                for g in 0..G {
-                    for p in 0..P {
-                        own[j][g][p] = E::plus(s, own[j][g][p], row[g][p]);
-                    }
-                }
+                add::<S, E, P, G>(s, row, &mut own[j]);
             }
         }
     }
-    for j in 0..T {
-        for g in 0..G {
-            sums[g * padded + k + j] = own[j][g];
-        }
-    }
+    put::<S, E, P, G, T>(&own, sums, k);
 }
