@@ -24,8 +24,10 @@ use super::{
     Task, Trainer, fit, interrupt, load_weights, memory, pictures, progress, report, seeds,
 };
 use crate::backend::{Backend, Key, SpikeMode};
+use crate::data::Encoding;
 use crate::error::{Error, Result};
 use crate::nn::Model;
+use crate::nn::store::Archive;
 
 pub use super::outcome::{Errors, Outcome, SeedRun, Summary, Sweep};
 pub use super::spread::Spread;
@@ -218,6 +220,10 @@ fn train<B: Backend>(
     let splits = load_in(task, &recipe, flags, &faults, group)?;
     let recipe = group.agree(flags.sized(task, recipe, &splits))?;
     let mut trainer = group.agree(Trainer::new(backend, task.name(), recipe, splits))?;
+    if let Some(file) = &flags.start_from {
+        let archive = shared_archive(file, group)?;
+        trainer = group.agree(started_from(trainer, archive, file))?;
+    }
     if let (Some(dir), true) = (&flags.out, flags.resume) {
         let path = Output::checkpoint_in(dir);
         let archive = shared_archive(&path, group)?;
@@ -257,6 +263,17 @@ fn train<B: Backend>(
         say_end(&summary, output.as_ref(), best);
     }
     group.agree(noted.and(printed)).map(|()| Outcome::Finished(Box::new(summary)))
+}
+
+/// The trainer with the weights of a file, whose samples may be others than its own, but not of other symbols.
+fn started_from<B: Backend>(trainer: Trainer<B>, archive: Archive, file: &Path) -> Result<Trainer<B>> {
+    let stored = Origin::of(&archive, file, trainer.task())?.set;
+    match (stored.encoding(), trainer.splits().train.encoding()) {
+        (Encoding::Tokens(stored), Encoding::Tokens(own)) if stored != own => {
+            Err(Error::checkpoint(file, "was trained on other symbols, whose weights say nothing of these: give data with the same ones"))
+        }
+        _ => trainer.with_weights_from(archive, file),
+    }
 }
 
 /// How often what is written.

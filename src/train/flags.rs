@@ -39,6 +39,7 @@ running
                         is written
   --checkpoint-every N  steps between checkpoints (default 100)
   --resume              go on from the checkpoint in --out, with its recipe
+  --start-from FILE     begin with the weights of this checkpoint or model in the place of drawn ones, and with its recipe, as --set changes it
   --overwrite           begin anew in an --out that holds a run; its checkpoints stay beside the new ones, with .previous in their names
   --seeds N             train from N seeds, --seed and those after it, one after the other, each in a folder seed-.. of --out; the last
                         line has mean and standard deviation. --resume goes on with the seed that was stopped
@@ -126,6 +127,8 @@ pub struct Flags {
     pub checkpoint_every: u64,
     /// `--resume`
     pub resume: bool,
+    /// `--start-from`
+    pub start_from: Option<PathBuf>,
     /// `--overwrite`
     pub overwrite: bool,
     /// `--seeds`
@@ -178,6 +181,7 @@ impl Default for Flags {
             out: None,
             checkpoint_every: 100,
             resume: false,
+            start_from: None,
             overwrite: false,
             seeds: None,
             report_every: 0,
@@ -226,6 +230,7 @@ impl Flags {
                 Long("out") => flags.out = Some(path(&mut parser, "--out")?),
                 Long("checkpoint-every") => flags.checkpoint_every = positive(&mut parser, "--checkpoint-every")?,
                 Long("resume") => flags.resume = true,
+                Long("start-from") => flags.start_from = Some(path(&mut parser, "--start-from")?),
                 Long("overwrite") => flags.overwrite = true,
                 Long("seeds") => flags.seeds = Some(positive(&mut parser, "--seeds")?),
                 Long("report") => report = true,
@@ -270,6 +275,10 @@ impl Flags {
         }
         if self.resume && self.out.is_none() {
             return refuse("--resume", "without --out", "say with --out DIR in which folder the checkpoint is");
+        }
+        if self.start_from.is_some() && (self.resume || self.checkpoint.is_some()) {
+            let flag = if self.resume { "with --resume" } else { "with --checkpoint" };
+            return refuse("--start-from", flag, "it begins a training: leave one of them out");
         }
         if self.overwrite && (self.resume || self.out.is_none()) {
             let flag = if self.resume { "with --resume" } else { "without --out" };
@@ -326,13 +335,21 @@ impl Flags {
         format!("{}\nPresets: {}.\n{USAGE}\nDevices:\n{devices}", task.about(), presets.join(", "))
     }
 
-    /// The checkpoint whose recipe the run has, unless it is given another.
-    fn origin(&self, task: &dyn Task) -> Result<Option<Origin>> {
+    /// The file whose recipe the run has, unless it is given another.
+    fn origin_file(&self) -> Option<PathBuf> {
         let resumed = self.out.as_ref().filter(|_| self.resume).map(|out| super::Output::checkpoint_in(out));
-        match self.checkpoint.clone().or(resumed) {
-            Some(path) if self.recipe.is_none() && self.preset.is_none() => Origin::of_task(&path, task.name()).map(Some),
-            _ => Ok(None),
-        }
+        self.checkpoint.clone().or(self.start_from.clone()).or(resumed)
+    }
+
+    /// Whether the recipe is that of such a file.
+    pub(super) fn recipe_is_stored(&self) -> bool {
+        self.recipe.is_none() && self.preset.is_none() && self.origin_file().is_some()
+    }
+
+    /// What that file says.
+    fn origin(&self, task: &dyn Task) -> Result<Option<Origin>> {
+        let file = self.origin_file().filter(|_| self.recipe_is_stored());
+        file.map(|path| Origin::of_task(&path, task.name())).transpose()
     }
 
     /// The recipe of a task with what the flags change in it, before any data are read.
@@ -354,8 +371,7 @@ impl Flags {
     /// # Errors
     /// As [`recipe`](Self::recipe).
     pub fn sized(&self, task: &dyn Task, recipe: Recipe, splits: &Splits) -> Result<Recipe> {
-        let is_stored = self.preset.is_none() && (self.resume || self.checkpoint.is_some());
-        if self.recipe.is_some() || is_stored {
+        if self.recipe.is_some() || self.recipe_is_stored() {
             return Ok(recipe);
         }
         let preset = task.recipe(self.preset.as_deref())?;

@@ -49,6 +49,8 @@ fn flags_that_make_no_sense_are_errors() {
         ("--checkpoint x", &["--checkpoint", "--eval-only or --predict"]),
         ("--eval-only --predict x --checkpoint y", &["--predict = with --eval-only"]),
         ("--eval-only --checkpoint y --resume --out x", &["--resume = with --checkpoint"]),
+        ("--start-from x --resume --out y", &["--start-from = with --resume"]),
+        ("--start-from x --eval-only --checkpoint y", &["--start-from = with --checkpoint"]),
         ("--energy --expected", &["--energy = with --expected"]),
         ("--votes", &["--votes = without --eval-only"]),
         ("--votes --expected --eval-only --checkpoint y", &["--votes = with --expected"]),
@@ -62,7 +64,7 @@ fn flags_that_make_no_sense_are_errors() {
     ] {
         mentions(&parse(line).unwrap_err().to_string(), parts);
     }
-    for flag in ["--out", "--data", "--recipe", "--checkpoint"] {
+    for flag in ["--out", "--data", "--recipe", "--checkpoint", "--start-from"] {
         mentions(&Flags::parse([flag, ""]).unwrap_err().to_string(), &[&format!("{flag} = ''"), "is empty"]);
     }
     if cfg!(not(feature = "download")) {
@@ -99,6 +101,7 @@ fn flags_are_read() {
         out: Some("o".into()),
         checkpoint_every: 5,
         resume: true,
+        start_from: None,
         overwrite: false,
         seeds: Some(4),
         report_every: 6,
@@ -117,6 +120,8 @@ fn flags_are_read() {
     assert_eq!(parse(line).unwrap(), Command::Run(all));
     let some = Flags { preset: Some("p".into()), expected: true, eval_only: true, checkpoint: Some("c".into()), ..Flags::default() };
     assert_eq!(parse("--preset p --expected --eval-only --checkpoint c").unwrap(), Command::Run(some));
+    let some = Flags { start_from: Some("c".into()), ..Flags::default() };
+    assert_eq!(parse("--start-from c").unwrap(), Command::Run(some));
     let some = Flags { predict: Some("s".into()), checkpoint: Some("c".into()), ..Flags::default() };
     assert_eq!(parse("--predict s --checkpoint c").unwrap(), Command::Run(some));
     let some = Flags { predict_text: Some("a b".into()), checkpoint: Some("c".into()), ..Flags::default() };
@@ -147,6 +152,7 @@ fn the_help_text_names_every_flag_preset_and_device() {
         "out",
         "checkpoint-every",
         "resume",
+        "start-from",
         "overwrite",
         "seeds",
         "report",

@@ -1,6 +1,7 @@
 //! Interruptions and checkpoints: what a run that goes on computes and writes, and every file that is refused.
 
 use std::fs;
+use std::path::Path;
 
 use crate::runs::{
     Tiny, advance, bits, changed, flags, go, halt, hard_splits, mentions, metrics, names, recipe, result, run_error, splits, take, trainer,
@@ -235,6 +236,49 @@ fn a_new_run_in_an_old_folder_puts_the_old_checkpoints_aside() {
         [".lock", "best.previous.safetensors", "checkpoint.previous.safetensors", "checkpoint.safetensors", "metrics.jsonl"]
     );
     assert_eq!(metrics(dir.path()).iter().map(|line| &line["kind"]).collect::<Vec<_>>(), ["run"]);
+}
+
+// Starting from another run.
+
+#[test]
+fn a_run_starts_from_the_weights_of_another() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    result(&Tiny, &flags("--steps 7 --set run.ema=0.5 --set optimizer.lr=3e-3", Some(first.path())));
+    let file = first.path().join("checkpoint.safetensors");
+    let from = format!("--start-from {} --steps 5 --seed 9 --set schedule=constant", file.display());
+    result(&Tiny, &flags(&from, Some(second.path())));
+    // Its recipe, changed as it was asked for; its weights, on average; new steps, moments and random numbers.
+    let own = "--steps 5 --seed 9 --set schedule=constant --set run.ema=0.5 --set optimizer.lr=3e-3";
+    let recipe = flags(own, None).recipe(&Tiny).unwrap();
+    assert_eq!(flags(&from, None).recipe(&Tiny).unwrap(), recipe);
+    let mut want = trainer_of(recipe.clone()).with_weights(&file).unwrap();
+    advance(&mut want, 5);
+    let got = trainer_of(recipe.clone()).resume(second.path().join("checkpoint.safetensors")).unwrap();
+    assert_eq!((got.steps_done(), bits(&got)), (5, bits(&want)));
+    let mut drawn = trainer_of(recipe);
+    advance(&mut drawn, 5);
+    assert_ne!(bits(&got), bits(&drawn));
+}
+
+#[test]
+fn weights_that_are_none_for_a_run_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, other, text) = (dir.path().join("a.safetensors"), dir.path().join("b.safetensors"), dir.path().join("c.safetensors"));
+    trainer().save(&file).unwrap();
+    let error = |file: &Path, line: &str| run_error(&Tiny, &flags(&format!("--start-from {} {line}", file.display()), None));
+    mentions(&error(&file, "--set model.block.ssm.d_model=6"), &["a.safetensors", "shape"]);
+    mentions(&error(&dir.path().join("none"), ""), &["none"]);
+    let of_task = |task: &str, splits| Trainer::new(&Cpu::<f32>::new(), task, recipe(16), splits).unwrap();
+    of_task("other", splits()).save(&other).unwrap();
+    mentions(&error(&other, ""), &["is of the task other"]);
+    let swapped = |set: Dataset| {
+        let mut other = Dataset::tokens(Vocabulary::new(["b", "a"]).unwrap(), 2);
+        (0..set.len()).for_each(|i| other.push_tokens(set.sequence(i).unwrap(), set.labels()[i]).unwrap());
+        other
+    };
+    let Splits { train, val, test, .. } = splits();
+    of_task("tiny", Splits { train: swapped(train), val: swapped(val), test: swapped(test) }).save(&text).unwrap();
+    mentions(&error(&text, ""), &["c.safetensors", "other symbols"]);
 }
 
 // What is in a file.
