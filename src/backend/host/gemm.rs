@@ -1,10 +1,10 @@
-//! Matrix products by the `gemm` crates: a safe wrapper, for one thread and, by blocks of fixed size, for all of them.
+//! Matrix products by the `gemm` crates: a safe wrapper, for one thread and, by blocks, for all of them.
 
 use gemm_common::Parallelism;
 
 use num_traits::Num;
 
-use super::threads::for_each;
+use super::threads::{for_each, threads};
 
 /// A gemm function: m, n, k; destination with column and row stride, whether to read it; left and right operands with theirs;
 /// the factors of destination and product; conjugations; parallelism.
@@ -139,46 +139,64 @@ unsafe fn gemm_at<E: Gemm + Num>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: *mut E, 
     }
 }
 
-/// Rows and columns of the largest block, and of the smallest: a block packs its operands anew, so that small ones lose by it what threads
-/// gain, and wide ones more than tall ones.
-const LARGEST: [usize; 2] = [1024, 512];
-const SMALLEST: [usize; 2] = if cfg!(miri) { [32, 16] } else { [128, 64] };
-
-/// So many blocks are enough to be shared evenly.
-const ENOUGH: usize = 8;
+/// So many blocks for each thread are shared evenly.
+const BLOCKS_A_THREAD: usize = 4;
 
 /// Products of fewer multiplications are not worth a second thread. (Interpreted by Miri, what has several blocks is small.)
 const ONE_BLOCK: usize = if cfg!(miri) { 1 << 8 } else { 1 << 18 };
 
-/// The first and the number of entries of each of the fewest even pieces of at most `most`.
-fn pieces(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
-    // Whole vectors, where there is more than one piece.
-    let size = len.div_ceil(len.div_ceil(most).max(1)).next_multiple_of(16);
-    (0..len).step_by(size.max(1)).map(move |start| (start, size.min(len - start)))
+/// The first and the number of entries of each of `count` even pieces, of whole vectors but for the last.
+fn pieces(len: usize, count: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+    let vectors = len.div_ceil(VECTOR);
+    let start = move |i: usize| (vectors * i / count * VECTOR).min(len);
+    (0..count).map(move |i| (start(i), start(i + 1) - start(i))).filter(|&(_, size)| size > 0)
 }
 
-/// The most rows and columns of a block of a product: halved until there are enough blocks, while each is worth a thread.
-fn block_size(m: usize, n: usize, k: usize) -> [usize; 2] {
-    let [mut rows, mut columns] = LARGEST;
-    while pieces(m, rows).count() * pieces(n, columns).count() < ENOUGH {
-        let (cut_rows, cut_columns) = (rows > SMALLEST[0], columns > SMALLEST[1]);
-        let work = rows.min(m) * columns.min(n) / 2;
-        if work.saturating_mul(k) < ONE_BLOCK || !(cut_rows || cut_columns) {
+/// Entries of a vector, at most.
+const VECTOR: usize = 16;
+
+/// The fewest entries of a piece.
+fn smallest(len: usize, count: usize) -> usize {
+    if count == 1 { len } else { (len.div_ceil(VECTOR) / count * VECTOR).saturating_sub(VECTOR - 1) }
+}
+
+/// Whether an entry of a result of this size has the bits that it has in any larger result. The gemm crates have ways of their own for vectors
+/// and for small results; beyond them they cut the inner axis by its length alone.
+fn is_large(rows: usize, columns: usize) -> bool {
+    let [less, more] = if rows < columns { [rows, columns] } else { [columns, rows] };
+    less > 1 && more > 64 && less * more > 256
+}
+
+/// Into how many pieces the rows and the columns of a product are cut, so that there are `enough` blocks, while each is worth a thread and has
+/// the bits of the whole.
+fn cuts([m, n, k]: [usize; 3], enough: usize) -> [usize; 2] {
+    let mut counts = [1, 1];
+    while counts[0] * counts[1] < enough {
+        // The longer side, where a block is twice as tall as it is wide: it packs its operands anew, and wide ones lose more by it.
+        let [rows, columns] = [m / counts[0], n / counts[1]];
+        let cut = if 2 * columns >= rows { [counts[0], 2 * counts[1]] } else { [2 * counts[0], counts[1]] };
+        let [rows, columns] = [smallest(m, cut[0]), smallest(n, cut[1])];
+        if !is_large(rows, columns) || rows.saturating_mul(columns).saturating_mul(k) < ONE_BLOCK {
             break;
         }
-        // The longer side, in blocks' own proportions.
-        if cut_columns && (!cut_rows || 2 * columns.min(n) >= rows.min(m)) { columns /= 2 } else { rows /= 2 }
+        counts = cut;
     }
-    // Where the inner size is small, a block that is worth a thread is longer.
-    let least = |other: usize| ONE_BLOCK / (other * k).max(1);
-    rows = rows.max(least(columns.min(n)));
-    [rows, columns.max(least(rows.min(m)))]
+    counts
 }
 
-/// c = a b for a contiguous row-major c, on all cores: by blocks that the shape alone decides, so that the bits do not depend on the
-/// number of threads.
+/// c = a b for a contiguous row-major c, one of `beside` products that are taken side by side, on all cores: by as many blocks as keep them
+/// busy. The bits are the same for any number of threads, because they are the same for any blocks.
+pub fn gemm_in_blocks<E: Gemm + Num + Send + Sync + Copy>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: &mut [E], beside: usize) {
+    let enough = match threads() {
+        1 => 1,
+        threads => (BLOCKS_A_THREAD * threads).div_ceil(beside.max(1)),
+    };
+    gemm_by(cuts([a.rows, b.columns, a.columns], enough), a, b, c);
+}
+
+/// The same by so many pieces of its rows and of its columns.
 #[allow(unsafe_code, reason = "threads write disjoint blocks of one slice, which are no slices of their own")]
-pub fn gemm_in_blocks<E: Gemm + Num + Send + Sync + Copy>(a: Matrix<'_, E>, b: Matrix<'_, E>, c: &mut [E]) {
+fn gemm_by<E: Gemm + Num + Send + Sync + Copy>(counts: [usize; 2], a: Matrix<'_, E>, b: Matrix<'_, E>, c: &mut [E]) {
     /// The first element of the result, for all threads.
     struct Shared<E>(*mut E);
     // SAFETY: threads write through it to disjoint blocks only, as below.
@@ -189,13 +207,12 @@ pub fn gemm_in_blocks<E: Gemm + Num + Send + Sync + Copy>(a: Matrix<'_, E>, b: M
         }
     }
     let (m, n, k) = (a.rows, b.columns, a.columns);
-    if m.saturating_mul(n).saturating_mul(k) < ONE_BLOCK {
+    if counts == [1, 1] {
         return gemm(a, b, c, n, false);
     }
     assert_eq!(k, b.rows, "inner sizes");
     assert!(m * n <= c.len(), "the result fits its slice");
-    let [rows, columns] = block_size(m, n, k);
-    let blocks = pieces(m, rows).flat_map(|rows| pieces(n, columns).map(move |columns| (rows, columns))).collect();
+    let blocks = pieces(m, counts[0]).flat_map(|rows| pieces(n, counts[1]).map(move |columns| (rows, columns))).collect();
     let c = Shared(c.as_mut_ptr());
     for_each(blocks, |_, ((row, rows), (column, columns))| {
         // SAFETY: the block lies within m rows of n, which c holds as asserted above; pieces do not overlap, so no two blocks do, and c is
@@ -207,6 +224,7 @@ pub fn gemm_in_blocks<E: Gemm + Num + Send + Sync + Copy>(a: Matrix<'_, E>, b: M
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Real;
 
     #[test]
     fn products_agree_with_three_loops_and_never_read_what_they_overwrite() {
@@ -230,34 +248,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn blocks_make_the_whole_product() {
-        let large =
-            [(1, 300_000, 1), (129, 257, 64), (300, 20, 60), (20, 700, 31), (1, 1, 300_000), (256, 512, 3), (0, 5, 7), (64, 64, 64)];
-        let small = [(1, 300, 1), (33, 65, 2), (40, 7, 5), (7, 50, 3), (1, 1, 300), (0, 5, 7), (6, 6, 6)];
-        for &(m, n, k) in if cfg!(miri) { &small[..] } else { &large } {
-            for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
-                let a: Vec<f64> = (0..m * k).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
-                let b: Vec<f64> = (0..k * n).map(|i| ((i * 53 % 97) as f64 - 48.0) / 48.0).collect();
-                let view = |v, r, c, t: bool| if t { Matrix::new(v, c, r).transposed() } else { Matrix::new(v, r, c) };
-                let (mut whole, mut blocks) = (vec![f64::NAN; m * n], vec![f64::NAN; m * n]);
-                gemm(view(&a, m, k, ta), view(&b, k, n, tb), &mut whole, n, false);
-                gemm_in_blocks(view(&a, m, k, ta), view(&b, k, n, tb), &mut blocks);
-                for (got, want) in blocks.iter().zip(&whole) {
-                    assert!((got - want).abs() <= 1e-12 * (k as f64 + 1.0), "{m} {n} {k} {ta} {tb}: {got} and not {want}");
-                }
+    /// Numbers whose sums are rounded, so that another order of them shows.
+    fn numbers<E: Real>(count: usize, seed: usize) -> Vec<E> {
+        (0..count).map(|i| E::of(((i * 7919 + seed * 104_729) % 10_007) as f64 / 10_007.0 - 0.5)).collect()
+    }
+
+    fn blocks_have_the_bits_of_the_whole<E: Real>(size @ [m, n, k]: [usize; 3]) {
+        let (a, b) = (numbers::<E>(m * k, 1), numbers::<E>(k * n, 2));
+        let view = |v, rows, columns, t: bool| if t { Matrix::new(v, columns, rows).transposed() } else { Matrix::new(v, rows, columns) };
+        for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (a, b) = (view(&a, m, k, ta), view(&b, k, n, tb));
+            let mut whole = vec![E::nan(); m * n];
+            gemm(a, b, &mut whole, n, false);
+            for enough in [2, 8, 12, 64] {
+                let (mut blocks, counts) = (vec![E::nan(); m * n], cuts(size, enough));
+                gemm_by(counts, a, b, &mut blocks);
+                assert!(blocks == whole, "{size:?} {ta} {tb} in {counts:?}");
             }
         }
-        for (len, most) in [(0, 5), (1, 128), (784, 256), (129, 128), (1024, 256)] {
-            let pieces: Vec<_> = pieces(len, most).collect();
-            assert_eq!(
-                pieces.iter().fold(0, |end, &(start, count)| {
-                    assert_eq!(start, end);
-                    start + count
-                }),
-                len
-            );
-            assert!(pieces.iter().all(|&(_, count)| (1..=most.next_multiple_of(16)).contains(&count)), "{pieces:?}");
+    }
+
+    #[test]
+    fn an_entry_has_the_same_bits_in_any_block() {
+        let small = [[1, 300, 1], [33, 65, 2], [90, 7, 5], [7, 80, 3], [1, 1, 300], [0, 5, 7], [5, 0, 7], [66, 4, 7]];
+        let vectors = [[1, 300_000, 1], [1, 1, 300_000], [1, 900, 900], [900, 1, 900]];
+        let large = [[129, 257, 64], [300, 20, 60], [20, 700, 31], [256, 512, 3], [65, 66, 1100], [2, 5000, 600], [5000, 2, 600]];
+        let deep = [[177, 193, 1300], [120, 120, 1200]];
+        let sizes = if cfg!(miri) { vec![&small[..]] } else { vec![&small[..], &vectors, &large, &deep] };
+        for &size in sizes.into_iter().flatten() {
+            blocks_have_the_bits_of_the_whole::<f32>(size);
+            blocks_have_the_bits_of_the_whole::<f64>(size);
+        }
+        assert!(cuts([1024, 1024, 1024], 8).iter().product::<usize>() == 8 && cuts([1024, 1024, 1024], 1) == [1, 1]);
+        assert_eq!(cuts([1, 1 << 20, 1 << 10], 8), [1, 1], "a vector");
+    }
+
+    #[test]
+    fn pieces_are_even_and_cover_all() {
+        for (len, count) in [(0, 5), (1, 1), (784, 4), (129, 2), (1024, 8), (100, 7), (2049, 16)] {
+            let pieces: Vec<_> = pieces(len, count).collect();
+            let end = pieces.iter().fold(0, |end, &(start, size)| {
+                assert_eq!(start, end);
+                start + size
+            });
+            assert_eq!(end, len);
+            assert!(pieces.iter().all(|&(_, size)| size >= smallest(len, count).max(1)), "{len} {count} {pieces:?}");
         }
     }
 

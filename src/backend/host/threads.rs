@@ -9,10 +9,18 @@ use rayon::prelude::*;
 /// Elements of a piece of elementwise work: large enough to hide the cost of a task, small enough to share evenly.
 pub const PIECE: usize = 1 << 14;
 
+/// How many threads share the caller's work.
+pub fn threads() -> usize {
+    #[cfg(feature = "parallel")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "parallel"))]
+    1
+}
+
 /// Whether pieces are shared with other threads, which are kept awake for them then.
 #[cfg(feature = "parallel")]
 fn shared() -> bool {
-    let threads = rayon::current_num_threads();
+    let threads = threads();
     if threads > 1 {
         lookout::post(threads);
     }

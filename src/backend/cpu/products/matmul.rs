@@ -1,5 +1,4 @@
-//! Batches of matrix products. They are shared between threads by blocks that the shapes alone decide, so results do not depend on how many
-//! threads there are.
+//! Batches of matrix products.
 
 use crate::backend::host::gemm::{Matrix, gemm_in_blocks};
 use crate::backend::host::threads::for_each_piece;
@@ -40,8 +39,9 @@ impl<'a, E> Operand<'a, E> {
 /// All products of a batch.
 pub fn matmul<E: Real>(x: Operand<'_, E>, y: Operand<'_, E>, product: &Product, out: &mut [E]) {
     let Product { batch, m, n, k } = product;
+    let beside = batch.iter().product();
     for_each_piece(out, m * n, |entry, out| {
-        gemm_in_blocks(x.matrix(entry, batch, *m, *k), y.matrix(entry, batch, *k, *n), out);
+        gemm_in_blocks(x.matrix(entry, batch, *m, *k), y.matrix(entry, batch, *k, *n), out, beside);
     });
 }
 
