@@ -20,6 +20,13 @@ pub trait Elementwise: Transfer {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
     fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>>;
+    /// x + y, both of one shape and given away: where nobody else shares the storage of one of them, the sum may take it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where the shapes do not broadcast.
+    fn accumulate(&self, x: Tensor<Self>, y: Tensor<Self>) -> Result<Tensor<Self>> {
+        self.binary(Binary::Add, &x, &y)
+    }
     /// `a` where `mask` is not 0, `b` where it is, of the shape that all three broadcast to. What is not picked leaves no trace, be it NaN;
     /// a NaN in the mask is not 0.
     ///

@@ -3,7 +3,7 @@
 use super::{Transfer, shape};
 use crate::error::Result;
 
-/// Values on a backend. Cloning shares the storage: no backend method ever changes a tensor.
+/// Values on a backend. Cloning shares the storage: no backend method ever changes a tensor that someone else can see.
 pub struct Tensor<B: Transfer> {
     storage: B::Storage,
     shape: Vec<usize>,
@@ -21,6 +21,11 @@ impl<B: Transfer> Tensor<B> {
     /// The backend's storage.
     pub fn storage(&self) -> &B::Storage {
         &self.storage
+    }
+
+    /// The storage, for a backend that was given the tensor.
+    pub(in crate::backend) fn storage_mut(&mut self) -> &mut B::Storage {
+        &mut self.storage
     }
 
     /// The length of every axis.

@@ -1,7 +1,8 @@
 //! Elementwise functions with their derivatives, broadcasting, and its adjoint.
 
 use proptest::prelude::*;
-use pspikessm::backend::{Backend, Binary, Real, Unary};
+use proptest::test_runner::TestCaseError;
+use pspikessm::backend::{Backend, Binary, Real, Tensor, Unary};
 
 use super::dual::Dual;
 use super::harness::{Array, Dice, Lab, Verdict, cases, filled_shape, indices, narrowed, once, seed, shape};
@@ -345,6 +346,28 @@ pub fn binary<B: Backend>(lab: &Lab<B>) {
             )?;
         }
         Ok(())
+    });
+}
+
+/// The sum takes the storage of what was given away, and of nothing that someone else holds.
+pub fn accumulate<B: Backend>(lab: &Lab<B>) {
+    cases(32, 14, (shape(), 0..3usize, 0..4u8, seed()), |(shape, stretched, held, seed)| {
+        let mut dice = Dice::new(seed);
+        let left = if stretched == 1 { narrowed(&mut dice, &shape) } else { shape.clone() };
+        let right = if stretched == 2 { narrowed(&mut dice, &shape) } else { shape.clone() };
+        let (x, y) = (lab.signed(&mut dice, &left), lab.signed(&mut dice, &right));
+        let want = Array::of(&joined(&left, &right), |i| x.at(i) + y.at(i));
+        let (left, right) = (lab.put(&x)?, lab.put(&y)?);
+        let hold = |tensor: &Tensor<B>| Ok::<_, TestCaseError>((tensor.clone(), lab.get(tensor)?));
+        let mut others = Vec::new();
+        for (_, tensor) in [&left, &right].into_iter().enumerate().filter(|(i, _)| held >> i & 1 == 1) {
+            others.push(hold(tensor)?);
+        }
+        let sum = lab.backend.accumulate(left, right)?;
+        lab.near("the sum", &sum, &want, lab.tolerance.elementwise, 0.0)?;
+        let twice = lab.backend.accumulate(sum.clone(), sum)?;
+        lab.near("twice the sum", &twice, &Array::of(&want.shape, |i| 2.0 * want.at(i)), lab.tolerance.elementwise, 0.0)?;
+        others.iter().try_for_each(|(tensor, values)| lab.same("what someone else holds", tensor, values))
     });
 }
 

@@ -24,7 +24,7 @@ macro_rules! every_test {
     ($then:ident! $($with:tt)*) => {
         $then! { $($with)*;
             transfer: values_come_back;
-            elementwise: unary, unary_gradient, unary_special_points, unary_of_small_arguments, unary_propagates_nan, binary, binary_propagates_nan,
+            elementwise: unary, unary_gradient, unary_special_points, unary_of_small_arguments, unary_propagates_nan, binary, accumulate, binary_propagates_nan,
                 binary_special_points, select, select_leaks_nothing, sum_to, first_not_finite;
             reductions: reduce, reduce_of_special_values, argmax, argmax_of_ties_and_nan, cumsum, softmax, softmax_of_extreme_values,
                 softmax_gradient;

@@ -231,7 +231,7 @@ fn check_limit(limit: f64) -> Result<()> {
 /// Adds `grad` to what stands at `place`.
 pub(super) fn add<B: Backend, K: Ord>(backend: &B, sums: &mut BTreeMap<K, Tensor<B>>, place: K, grad: Tensor<B>) -> Result<()> {
     let sum = match sums.remove(&place) {
-        Some(earlier) => backend.binary(Binary::Add, &earlier, &grad)?,
+        Some(earlier) => backend.accumulate(earlier, grad)?,
         None => grad,
     };
     sums.insert(place, sum);

@@ -112,6 +112,11 @@ fn add_products_body<I: Isa, E: Real>(x: &[E], y: &[E], out: &mut [E]) {
     }
 }
 
+/// sum += x.
+fn add_to_all<E: Real>(sum: &mut [E], x: &[E]) {
+    for_each_piece(sum, PIECE, |i, sum| add(&x[i * PIECE..][..sum.len()], sum));
+}
+
 /// f(x, y), broadcast to `shape`.
 pub fn binary<E: Real>(f: Binary, x: (&[E], &[usize]), y: (&[E], &[usize]), shape: &[usize], out: &mut [E]) {
     let axes = collapse(shape, [x.1, y.1]);
@@ -431,6 +436,21 @@ impl<E: Real> Elementwise for Cpu<E> {
     fn binary(&self, f: Binary, x: &Tensor<Self>, y: &Tensor<Self>) -> Result<Tensor<Self>> {
         let shape = shape::broadcast(f.name(), x.shape(), y.shape())?;
         Ok(self.make(&shape, |out| binary(f, (values(x), x.shape()), (values(y), y.shape()), &shape, out)))
+    }
+
+    fn accumulate(&self, mut x: Tensor<Self>, mut y: Tensor<Self>) -> Result<Tensor<Self>> {
+        if x.shape() == y.shape() {
+            // x + y has the bits of y + x.
+            if let Some(sum) = x.storage_mut().own_values() {
+                add_to_all(sum, values(&y));
+                return Ok(x);
+            }
+            if let Some(sum) = y.storage_mut().own_values() {
+                add_to_all(sum, values(&x));
+                return Ok(y);
+            }
+        }
+        self.binary(Binary::Add, &x, &y)
     }
 
     fn select(&self, mask: &Tensor<Self>, a: &Tensor<Self>, b: &Tensor<Self>) -> Result<Tensor<Self>> {

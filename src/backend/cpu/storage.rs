@@ -38,6 +38,14 @@ impl<E: Real> Storage<E> {
         }
     }
 
+    /// The values, where nobody else shares them and they are numbers.
+    pub fn own_values(&mut self) -> Option<&mut [E]> {
+        match Arc::get_mut(&mut self.0)? {
+            Values::Dense(buffer) => Some(buffer),
+            Values::Spikes { .. } => None,
+        }
+    }
+
     /// The bits, where the values are spikes.
     pub fn packed(&self) -> Option<&Packed> {
         match &*self.0 {

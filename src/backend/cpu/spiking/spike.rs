@@ -131,46 +131,41 @@ pub struct SpikeGrads<'a, E> {
     pub shift: Option<&'a mut [E]>,
 }
 
-/// One channel's rows of the gradient of x, and its sums.
-struct Channel<'a, E> {
-    rows: Vec<&'a mut [E]>,
-    scale: f64,
-    shift: f64,
-}
-
 /// The surrogate gradients for the spikes' gradient `g`.
-pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], wanted: SpikeGrads<'_, E>) {
+pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], mut wanted: SpikeGrads<'_, E>) {
     let [batch, channels, length] = potentials.shape;
     let (spike, uniform) = (potentials.spike, potentials.uniform());
-    let mut work: Vec<Channel<'_, E>> = (0..channels).map(|_| Channel { rows: Vec::new(), scale: 0.0, shift: 0.0 }).collect();
-    for (i, row) in wanted.x.into_iter().flat_map(|g| g.chunks_mut(length.max(1))).enumerate() {
-        work[i % channels].rows.push(row);
-    }
-    let sums = wanted.scale.is_some() || wanted.shift.is_some();
+    let summed = wanted.scale.is_some() || wanted.shift.is_some();
+    // Of every row the sum of gy x, and of gy. Rows are taken as they lie in memory, and added up channel by channel afterwards.
+    let mut sums = vec![(0.0, 0.0); batch * channels];
+    let count = PIECE.div_ceil(length.max(1));
+    let mut gx = wanted.x.take().map(|gx| gx.chunks_mut((count * length).max(1)));
+    let work = sums.chunks_mut(count).map(|sums| (sums, gx.as_mut().and_then(Iterator::next))).collect();
     let init = || (vec![E::zero(); length], vec![E::zero(); length]);
-    for_each_with(work.iter_mut().collect(), init, |(u, gy), h, channel| {
-        for b in 0..batch {
-            let row = b * channels + h;
+    for_each_with(work, init, |(u, gy), i, (sums, mut gx)| {
+        for (j, sums) in sums.iter_mut().enumerate() {
+            let row = i * count + j;
             let (x, g) = (potentials.row(row), &g[row * length..][..length]);
             let (scale, shift) = potentials.affine(row);
             if spike.has_noisy_grad() {
                 uniform.row(row, u);
             }
             surrogate_row(spike, x, scale, shift, u, g, gy);
-            if sums {
-                channel.scale += dot(gy, x);
-                channel.shift += sum(gy);
+            if summed {
+                *sums = (dot(gy, x), sum(gy));
             }
-            if let Some(out) = channel.rows.get_mut(b) {
-                scaled_row(gy, scale, out);
+            if let Some(gx) = &mut gx {
+                scaled_row(gy, scale, &mut gx[j * length..][..length]);
             }
         }
     });
-    for (out, channel) in wanted.scale.into_iter().flatten().zip(&work) {
-        *out = E::of(channel.scale);
+    let of_channel =
+        |h: usize, pick: fn(&(f64, f64)) -> f64| E::of(sums.iter().skip(h).step_by(channels).map(pick).fold(0.0, std::ops::Add::add));
+    if let Some(scale) = wanted.scale {
+        scale.iter_mut().enumerate().for_each(|(h, out)| *out = of_channel(h, |sums| sums.0));
     }
-    for (out, channel) in wanted.shift.into_iter().flatten().zip(&work) {
-        *out = E::of(channel.shift);
+    if let Some(shift) = wanted.shift {
+        shift.iter_mut().enumerate().for_each(|(h, out)| *out = of_channel(h, |sums| sums.1));
     }
 }
 
