@@ -3,9 +3,6 @@
 //! What a piece computes never depends on which thread runs it or on how many there are, so neither does any result. Where there is one thread
 //! the caller does the work: to wake that thread and to sleep meanwhile takes longer than many a piece.
 
-#[cfg(feature = "parallel")]
-use rayon::prelude::*;
-
 /// Elements of a piece of elementwise work: large enough to hide the cost of a task, small enough to share evenly.
 pub const PIECE: usize = 1 << 14;
 
@@ -99,47 +96,140 @@ pub fn map_with<T: Send, S>(count: usize, init: impl Fn() -> S + Sync + Send, f:
     map(count, &init, &f)
 }
 
-// Below what is done is behind a pointer, so that rayon's part is compiled once for a type and not for every operation.
+// Below what is done is behind a pointer, so that what shares it out is compiled once for a type and not for every operation.
 
 fn each<T: Send>(items: Vec<T>, f: &(dyn Fn(usize, T) + Sync)) {
-    #[cfg(feature = "parallel")]
-    if shared() {
-        return items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item));
-    }
-    items.into_iter().enumerate().for_each(|(i, item)| f(i, item));
+    each_with(items, &|| (), &|(), i, item| f(i, item));
 }
 
 fn each_with<T: Send, S>(items: Vec<T>, init: &(dyn Fn() -> S + Sync), f: &(dyn Fn(&mut S, usize, T) + Sync)) {
     #[cfg(feature = "parallel")]
-    if shared() {
-        return items.into_par_iter().enumerate().for_each_init(init, |scratch, (i, item)| f(scratch, i, item));
+    if shared() && items.len() > 1 {
+        let bounds = shares::bounds(items.len());
+        let mut items = items.into_iter();
+        let shares = bounds.map(|share| (share.start, items.by_ref().take(share.len()).collect::<Vec<_>>().into_iter()));
+        return shares::work_off(shares.collect(), init, f);
     }
     let mut scratch = init();
     items.into_iter().enumerate().for_each(|(i, item)| f(&mut scratch, i, item));
 }
 
 fn piece<E: Send>(out: &mut [E], size: usize, f: &(dyn Fn(usize, &mut [E]) + Sync)) {
-    #[cfg(feature = "parallel")]
-    if shared() {
-        return out.par_chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
-    }
-    out.chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
+    piece_with(out, size, &|| (), &|(), i, piece| f(i, piece));
 }
 
 fn piece_with<E: Send, S>(out: &mut [E], size: usize, init: &(dyn Fn() -> S + Sync), f: &(dyn Fn(&mut S, usize, &mut [E]) + Sync)) {
     #[cfg(feature = "parallel")]
-    if shared() {
-        return out.par_chunks_mut(size).enumerate().for_each_init(init, |scratch, (i, piece)| f(scratch, i, piece));
+    if shared() && out.len() > size {
+        let bounds = shares::bounds(out.len().div_ceil(size));
+        let mut rest = out;
+        let shares = bounds.map(|share| {
+            let own = rest.split_off_mut(..(share.len() * size).min(rest.len())).unwrap_or_default();
+            (share.start, own.chunks_mut(size))
+        });
+        return shares::work_off(shares.collect(), init, f);
     }
     let mut scratch = init();
     out.chunks_mut(size).enumerate().for_each(|(i, piece)| f(&mut scratch, i, piece));
 }
 
 fn map<T: Send, S>(count: usize, init: &(dyn Fn() -> S + Sync), f: &(dyn Fn(&mut S, usize) -> T + Sync)) -> Vec<T> {
-    #[cfg(feature = "parallel")]
-    if shared() {
-        return (0..count).into_par_iter().map_init(init, f).collect();
+    let mut found: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    each_with(found.iter_mut().collect(), init, &|scratch, i, found| *found = Some(f(scratch, i)));
+    found.into_iter().flatten().collect()
+}
+
+/// Contiguous shares of work, one for each thread.
+///
+/// The first thread always begins with the first share, and so on: what one operation has written lies in the cache of the thread that reads it
+/// in the next one. Who is done with the own share helps with the others.
+#[cfg(feature = "parallel")]
+mod shares {
+    use std::ops::Range;
+    use std::sync::{Mutex, PoisonError};
+
+    /// The items of each share, of `count` in all.
+    pub fn bounds(count: usize) -> impl Iterator<Item = Range<usize>> {
+        let shares = super::threads().min(count);
+        (0..shares).map(move |i| count * i / shares..count * (i + 1) / shares)
     }
-    let mut scratch = init();
-    (0..count).map(|i| f(&mut scratch, i)).collect()
+
+    /// The most items that are taken from a share at a time, and the part of what is left: towards the end they are single ones.
+    const AT_ONCE: usize = 16;
+    const PART: usize = 8;
+
+    /// Calls `f(scratch, index, item)` for every item of the shares, each of which is given with the index of its first item.
+    pub fn work_off<I: ExactSizeIterator<Item: Send> + Send, S>(
+        shares: Vec<(usize, I)>,
+        init: &(dyn Fn() -> S + Sync),
+        f: &(dyn Fn(&mut S, usize, I::Item) + Sync),
+    ) {
+        let shares: Vec<_> = shares.into_iter().map(Mutex::new).collect();
+        let work = || {
+            let (own, mut scratch, mut taken) = (rayon::current_thread_index().unwrap_or_default(), None, Vec::new());
+            for i in 0..shares.len() {
+                while let Some(first) = take(&shares[(own + i) % shares.len()], &mut taken) {
+                    let scratch = scratch.get_or_insert_with(init);
+                    taken.drain(..).enumerate().for_each(|(i, item)| f(scratch, first + i, item));
+                }
+            }
+        };
+        rayon::scope(|scope| {
+            (1..shares.len()).for_each(|_| scope.spawn(|_| work()));
+            work();
+        });
+    }
+
+    /// Takes the next items from a share, and says which is the first of them.
+    fn take<I: ExactSizeIterator>(share: &Mutex<(usize, I)>, taken: &mut Vec<I::Item>) -> Option<usize> {
+        let (index, items) = &mut *share.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = *index;
+        taken.extend(items.take((items.len() / PART).clamp(1, AT_ONCE)));
+        *index += taken.len();
+        (*index > first).then_some(first)
+    }
+}
+
+#[cfg(all(test, feature = "parallel"))]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn in_pools(f: impl Fn() + Sync) {
+        for threads in [1, 2, 3, 8] {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads").install(&f);
+        }
+    }
+
+    #[test]
+    fn every_item_is_met_once_with_its_index() {
+        in_pools(|| {
+            for count in [0, 1, 2, 7, 64, 1001] {
+                let mut met = vec![0; count];
+                for_each(met.iter_mut().collect(), |i, met| *met += i + 1);
+                for_each_with(met.iter_mut().collect(), || 1, |one, i, met| *met += *one * (i + 1));
+                assert_eq!(met, (0..count).map(|i| 2 * (i + 1)).collect::<Vec<_>>());
+                for size in [0, 1, 3, 64, 2000] {
+                    let mut met = vec![0; count];
+                    for_each_piece(&mut met, size, |i, piece| {
+                        let first = i * size.max(1);
+                        piece.iter_mut().enumerate().for_each(|(j, met)| *met += first + j + 1);
+                    });
+                    assert_eq!(met, (1..=count).collect::<Vec<_>>(), "pieces of {size}");
+                }
+                assert_eq!(map_with(count, || 3, |three, i| i * *three), (0..count).map(|i| 3 * i).collect::<Vec<_>>());
+            }
+        });
+    }
+
+    #[test]
+    fn work_within_work_is_done_and_a_panic_is_passed_on() {
+        in_pools(|| {
+            let sums = map_with(20, || (), |(), i| map_with(i, || (), |(), j| j).into_iter().sum::<usize>());
+            assert_eq!(sums, (0..20).map(|i: usize| i * i.saturating_sub(1) / 2).collect::<Vec<_>>());
+            let mut numbers = [0; 50];
+            let panics = || for_each_piece(&mut numbers, 1, |i, _| assert!(i != 33, "thirty-three"));
+            assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        });
+    }
 }
