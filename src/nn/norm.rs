@@ -75,6 +75,11 @@ impl<B: Backend> Norm<B> {
         x.affine(&scale, &shift)
     }
 
+    /// Whether it is an affine map of every channel, the same for all samples: a BatchNorm that is evaluated.
+    pub(super) fn is_affine(&self, cx: &Context<'_, B>) -> bool {
+        self.running.is_some() && !cx.training
+    }
+
     /// Scale and shift of the one affine map that this BatchNorm makes of `scale x + shift`, so that neither of the two need be stored;
     /// `None` for a LayerNorm, which is no affine map.
     pub(super) fn folded(&self, cx: &Context<'_, B>, x: &Var<B>, scale: &Var<B>, shift: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {

@@ -123,8 +123,18 @@ impl<B: Backend> Model<B> {
     /// [`Error::Shape`] where sizes do not fit; [`Error::NotDifferentiable`] on a tape that records, where the model is not
     /// [prepared](Model::prepare) for the length.
     pub fn forward(&self, cx: &Context<'_, B>, input: Input<'_, B>) -> Result<Var<B>> {
-        let lengths = input.lengths;
-        self.decode(cx, &self.pool(cx, &self.features(cx, input)?, lengths)?)
+        let (lengths, cx) = (input.lengths, &self.in_samples(cx, input.batch)?);
+        let x = self.through_blocks(cx, input)?;
+        let pooled = match &self.norm {
+            // The weights of the positions add up to 1, so that an affine map may as well be taken of what is pooled, which is less.
+            Some(norm) if norm.is_affine(cx) => {
+                let pooled = self.pool(cx, &x, lengths)?;
+                let sizes = [pooled.shape()[0], pooled.shape()[1]];
+                norm.forward(cx, &pooled.reshape(&[sizes[0], sizes[1], 1])?)?.reshape(&sizes)?
+            }
+            _ => self.pool(cx, &self.normalized(cx, x)?, lengths)?,
+        };
+        self.decode(cx, &pooled)
     }
 
     /// What the blocks make of the input, (batch, d_model, length): before pooling and head.
@@ -132,8 +142,12 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// As [`Model::forward`].
     pub fn features(&self, cx: &Context<'_, B>, input: Input<'_, B>) -> Result<Var<B>> {
+        let cx = &self.in_samples(cx, input.batch)?;
+        self.normalized(cx, self.through_blocks(cx, input)?)
+    }
+
+    fn through_blocks(&self, cx: &Context<'_, B>, input: Input<'_, B>) -> Result<Var<B>> {
         let (lengths, batch) = (input.lengths, input.batch);
-        let cx = &self.in_samples(cx, batch)?;
         let mut x = self.encode(cx, input)?;
         shape::lengths(OP, lengths, batch, x.shape()[2])?;
         let draws = self.config.block.draws();
@@ -141,7 +155,15 @@ impl<B: Backend> Model<B> {
         for (i, block) in self.blocks.iter().enumerate() {
             x = through(block, &cx.layer(i, draws), &x, lengths)?;
         }
-        self.norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(cx, &x))
+        Ok(x)
+    }
+
+    /// What the last norm, if there is one, makes of it.
+    fn normalized(&self, cx: &Context<'_, B>, x: Var<B>) -> Result<Var<B>> {
+        match &self.norm {
+            Some(norm) => norm.forward(cx, &x),
+            None => Ok(x),
+        }
     }
 
     /// The head's logits for every time step, (batch, classes, length), in the place of those of the pooled sequence.
