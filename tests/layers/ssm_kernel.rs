@@ -102,6 +102,23 @@ fn kernels_are_the_official_ones_in_f32() {
     check_official_diagonal(&cpu, OFFICIAL_F32);
 }
 
+/// In LegS, B is a multiple of P. Were that part of B not left out, errors would be twice as large.
+#[test]
+fn kernels_of_legs_keep_their_digits_in_f32() {
+    let (narrow, wide) = (Cpu::<f32>::new(), B::new());
+    let (length, config) = (37, SsmConfig::new(4, 8).init(SsmInit::Dplr(Measure::LegS)));
+    for seed in 0..10 {
+        let kernel = SsmKernel::new(&wide, Key::new(seed), &config).unwrap();
+        kernel.prepare(&wide, length).unwrap();
+        let rounded = kernel.params().map(|x| Array::new(x.shape(), host(&wide, &x).into_iter().map(|x| f64::from(x as f32)).collect()));
+        let shape = [rounded.c.shape[1], rounded.c.shape[2], length];
+        let g = Array::new(&shape, (0..shape.iter().product::<usize>()).map(|i| f64::from(((i * i) as f32 * 0.3 + 1.0).cos())).collect());
+        let got = narrow.dplr_kernel_grad(&rounded.as_ref().map(|x| x.tensor(&narrow)), length, &g.tensor(&narrow)).unwrap();
+        let want = wide.dplr_kernel_grad(&rounded.as_ref().map(|x| x.tensor(&wide)), length, &g.tensor(&wide)).unwrap();
+        assert_close("dC", &host(&narrow, &got.c), &host(&wide, &want.c), 8e-7);
+    }
+}
+
 #[cfg(feature = "wgpu")]
 #[test]
 fn kernels_are_the_official_ones_on_wgpu() {

@@ -289,7 +289,7 @@ pub(super) fn gram(p: &[&[C64]], d: &[C64], half: f64) -> Vec<f64> {
 }
 
 /// The inverse of a real 1 x 1 or 2 x 2 matrix (or of the empty one).
-pub(super) fn inverse_small(m: &[f64], size: usize) -> Vec<f64> {
+pub fn inverse_small(m: &[f64], size: usize) -> Vec<f64> {
     match size {
         0 => Vec::new(),
         1 => vec![1.0 / m[0]],

@@ -14,6 +14,7 @@ use super::dplr_spectra::{Grid, Modes, fill_spectra, spectra_grad};
 use crate::backend::cpu::products::fft::{Plan, Plans};
 use crate::backend::cpu::rows_by_channel;
 use crate::backend::host::threads;
+use crate::backend::ssm::recurrence::inverse_small;
 use crate::backend::ssm::system::{C64, Reader, System, SystemGrad};
 use crate::backend::{Real, SsmParams, shape::Ssm};
 
@@ -45,12 +46,12 @@ impl DplrDims {
 /// The kernels (c, H, take); `params.c` is C~.
 pub(super) fn kernel<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: SsmParams<&[E]>, out: &mut [E]) {
     let reader = Reader::new(dims.sizes, params);
-    let grids = Grids::new(dims.len, &reader);
+    let grids = Grids::new(dims.sizes, dims.len, &reader);
     let plan = plans.get(dims.len);
     let rows = rows_by_channel(out, dims.sizes.d_model, dims.take);
     let init = || Buffers::new(dims, &plan);
     threads::for_each_with(rows, init, |Buffers { spectra, wide, time, fft: scratch }, h, rows| {
-        grids.fill(dims.sizes, &reader.system(h), spectra, wide);
+        grids.fill(h, &reader.system(h), spectra, wide);
         for (spectrum, row) in spectra.chunks_exact_mut(dims.bins()).zip(rows) {
             plan.inverse(spectrum, time, scratch);
             row.copy_from_slice(&time[..dims.take]);
@@ -62,7 +63,7 @@ pub(super) fn kernel<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: SsmPara
 pub(super) fn kernel_grad<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: SsmParams<&[E]>, grad: &[E]) -> SsmParams<Vec<E>> {
     assert_eq!(grad.len(), dims.sizes.channels * dims.sizes.d_model * dims.take);
     let reader = Reader::new(dims.sizes, params);
-    let grids = Grids::new(dims.len, &reader);
+    let grids = Grids::new(dims.sizes, dims.len, &reader);
     let plan = plans.get(dims.len);
     let init = || Buffers::new(dims, &plan);
     let channels = threads::map_with(dims.sizes.d_model, init, |Buffers { spectra, wide, time, fft: scratch }, h| {
@@ -74,7 +75,7 @@ pub(super) fn kernel_grad<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: Ss
             // Every other frequency stands for itself and its conjugate; that factor of two is in `dplr_spectra`.
             dims.real_ends(spectrum).for_each(|end| *end = Complex::new(end.re * E::of(0.5), E::zero()));
         }
-        grids.grad(dims.sizes, &reader.system(h), spectra, wide)
+        grids.grad(h, &reader.system(h), spectra, wide)
     });
     reader.gather(&channels)
 }
@@ -90,17 +91,21 @@ fn well_damped(a: &C64) -> bool {
     -a.re >= WELL_DAMPED
 }
 
-/// The tables in the kernel's type, and in f64 if a channel needs that.
+/// What channels have in common: the tables in the kernel's type, and in f64 if a channel needs that.
 struct Grids<E> {
+    sizes: Ssm,
     native: Grid<E>,
     wide: Option<Grid<f64>>,
+    /// [`share_of_p`] of each stored system, (S).
+    shares: Vec<Vec<f64>>,
 }
 
 impl<E: Real> Grids<E> {
-    fn new(len: usize, reader: &Reader<'_, E>) -> Self {
+    fn new(sizes: Ssm, len: usize, reader: &Reader<'_, E>) -> Self {
         let narrow = size_of::<E>() < size_of::<f64>();
         let wide = (narrow && !reader.poles().iter().all(well_damped)).then(|| Grid::new(len));
-        Grids { native: Grid::new(len), wide }
+        let shares = (0..sizes.n_ssm).map(|s| share_of_p(&reader.system(s))).collect();
+        Grids { sizes, native: Grid::new(len), wide, shares }
     }
 
     /// The f64 tables, if `system` needs them.
@@ -108,9 +113,13 @@ impl<E: Real> Grids<E> {
         self.wide.as_ref().filter(|_| !system.a.iter().all(well_damped))
     }
 
-    /// The spectra (c, bins) of a channel's kernels; `wide` is scratch.
-    fn fill(&self, sizes: Ssm, system: &System, spectra: &mut [Complex<E>], wide: &mut Vec<Complex<f64>>) {
-        let factors = Factors::new(system, self.native.len);
+    fn factors(&self, h: usize, system: &System) -> Factors<'_> {
+        Factors::new(system, &self.shares[h % self.sizes.n_ssm], self.native.len)
+    }
+
+    /// The spectra (c, bins) of channel `h`'s kernels; `wide` is scratch.
+    fn fill(&self, h: usize, system: &System, spectra: &mut [Complex<E>], wide: &mut Vec<Complex<f64>>) {
+        let (sizes, factors) = (self.sizes, self.factors(h, system));
         let Some(grid) = self.wide_for(system) else {
             return fill_spectra(sizes, &self.native, &factors.modes(), spectra);
         };
@@ -119,9 +128,9 @@ impl<E: Real> Grids<E> {
         spectra.iter_mut().zip(wide).for_each(|(z, wide)| *z = Complex::new(E::of(wide.re), E::of(wide.im)));
     }
 
-    /// A channel's gradient from the spectra (c, bins) of the gradients of its kernels.
-    fn grad(&self, sizes: Ssm, system: &System, spectra: &[Complex<E>], wide: &mut Vec<Complex<f64>>) -> SystemGrad {
-        let factors = Factors::new(system, self.native.len);
+    /// Channel `h`'s gradient from the spectra (c, bins) of the gradients of its kernels.
+    fn grad(&self, h: usize, system: &System, spectra: &[Complex<E>], wide: &mut Vec<Complex<f64>>) -> SystemGrad {
+        let (sizes, factors) = (self.sizes, self.factors(h, system));
         let mut sums = vec![0.0; factors.a.len() * (2 * factors.products() + 2)];
         if let Some(grid) = self.wide_for(system) {
             wide.clear();
@@ -154,19 +163,31 @@ impl<E: Real> Buffers<E> {
 }
 
 /// What the products of a channel are made of, in f64.
-struct Factors {
+struct Factors<'s> {
     a: Vec<C64>,
-    /// dt B, dt P_k: (1 + R, M).
+    /// How much of each P_k is in B, (R).
+    share: &'s [f64],
+    /// B' = B - sum_k share_k P_k, and P_k: (1 + R, M).
+    unscaled: Vec<C64>,
+    /// dt B', dt P_k: (1 + R, M).
     rows: Vec<C64>,
     /// C_c / Lk (the factor of the inverse FFT goes with C), conj P_k: (c + R, M).
     cols: Vec<C64>,
 }
 
-impl Factors {
-    fn new(system: &System, len: usize) -> Self {
+impl<'s> Factors<'s> {
+    fn new(system: &System, share: &'s [f64], len: usize) -> Self {
+        let m = system.a.len();
+        let mut unscaled = [&system.b[..], &system.p].concat();
+        let (b, p) = unscaled.split_at_mut(m);
+        for (p, share) in p.chunks_exact(m).zip(share) {
+            b.iter_mut().zip(p).for_each(|(b, p)| *b -= p * share);
+        }
         Factors {
             a: system.a.iter().map(|a| a * system.dt).collect(),
-            rows: system.b.iter().chain(&system.p).map(|x| x * system.dt).collect(),
+            rows: unscaled.iter().map(|x| x * system.dt).collect(),
+            share,
+            unscaled,
             cols: system.c.iter().map(|c| c / len as f64).chain(system.p.iter().map(|p| p.conj())).collect(),
         }
     }
@@ -184,8 +205,12 @@ impl Factors {
 
     fn modes<E: Real>(&self) -> Modes<E> {
         let products = self.products() * self.a.len();
-        let mut modes =
-            Modes { pole: Vec::with_capacity(self.a.len()), alpha: Vec::with_capacity(products), beta: Vec::with_capacity(products) };
+        let mut modes = Modes {
+            share: self.share.iter().map(|x| E::of(*x)).collect(),
+            pole: Vec::with_capacity(self.a.len()),
+            alpha: Vec::with_capacity(products),
+            beta: Vec::with_capacity(products),
+        };
         for (n, a) in self.a.iter().enumerate() {
             modes.pole.push([E::of(a.norm_sqr().sqrt()), E::of(-2.0 * a.re)]);
             for (r, c) in self.pairs(n) {
@@ -215,15 +240,36 @@ impl Factors {
             grad.a[n] = da * system.dt;
             grad.dt += dot(da, system.a[n]);
         }
-        let unscaled = system.b.iter().chain(&system.p);
-        grad.dt += rows.iter().zip(unscaled).map(|(g, x)| dot(*g, *x)).sum::<f64>();
+        grad.dt += rows.iter().zip(&self.unscaled).map(|(g, x)| dot(*g, *x)).sum::<f64>();
         let (b, p) = rows.split_at(grad.b.len());
         let (c, q) = cols.split_at(grad.c.len());
         grad.b = b.iter().map(|g| g * system.dt).collect();
         grad.c = c.iter().map(|g| g / len as f64).collect();
         grad.p = p.iter().zip(q).map(|(p, q)| p * system.dt + q.conj()).collect();
+        // P is in B' as well. The shares may stand for constants: whatever they are, the kernels are the same.
+        for (p, share) in grad.p.chunks_exact_mut(grad.b.len()).zip(self.share) {
+            p.iter_mut().zip(&grad.b).for_each(|(p, b)| *p -= b * share);
+        }
         grad
     }
+}
+
+/// The real numbers s_k for which B - sum_k s_k P_k is smallest, (R).
+///
+/// In LegS, B is a multiple of P: at low frequencies the low-rank correction would take away most of T[B, C], and what is left, and the
+/// gradients even more so, would keep few of f32's digits. Without that part of B nothing cancels.
+fn share_of_p(system: &System) -> Vec<f64> {
+    let p: Vec<&[C64]> = system.p.chunks_exact(system.a.len()).collect();
+    let rank = p.len();
+    let along = |x: &[C64], y: &[C64]| x.iter().zip(y).map(|(x, y)| dot(*x, *y)).sum::<f64>();
+    let mut squares: Vec<f64> = (0..rank * rank).map(|i| along(p[i / rank], p[i % rank])).collect();
+    // A P of nothing, or two that are the same, shall not make a share infinite.
+    let least = 1e-6 * (along(&system.b, &system.b) + along(&system.p, &system.p)) + f64::MIN_POSITIVE;
+    squares.iter_mut().step_by(rank + 1).for_each(|square| *square += least);
+    let inverse = inverse_small(&squares, rank);
+    let share = |row: &[f64]| row.iter().zip(&p).map(|(x, p)| x * along(p, &system.b)).sum::<f64>();
+    // The same number in every precision, for it is taken from B and put back into the correction.
+    inverse.chunks_exact(rank).map(|row| f64::from(share(row) as f32)).collect()
 }
 
 /// Re(conj(g) z): the part of dL that comes from z growing along itself.

@@ -12,6 +12,8 @@
 //!
 //! One reciprocal serves all products: rows {B, P_k} times columns {C_c, Q_j = conj P_j}. The low-rank part follows by Woodbury: with
 //! M_jk = T[P_k, Q_j] and f = (I + cosine M)^-1 cosine T[B, Q], the spectrum is Khat_c = e^(i t/2) (T[B, C_c] - sum_k T[P_k, C_c] f_k).
+//! Where B has a large part along P, as in LegS, the two terms cancel. So B is B' + sum_k s_k P_k, with the real shares s_k that make B'
+//! smallest: with f = (I + cosine M)^-1 (cosine T[B', Q] - s), the same formula holds for B' in the place of B.
 //! pp is computed as (|a| cosine - chord)(|a| cosine + chord): near resonance the difference is what counts. Unlike the form of the
 //! literature (`dplr` names it), this one has no singularity at w = -1.
 //!
@@ -73,6 +75,8 @@ impl<E: Real> Grid<E> {
 
 /// A channel's coefficients, rounded to the type of the kernel; products are in the order (row, column).
 pub struct Modes<E> {
+    /// s, (R).
+    pub share: Vec<E>,
     /// |a| and -2 Re a, (M).
     pub pole: Vec<[E; 2]>,
     /// (M, V).
@@ -132,10 +136,11 @@ fn fill_tiles<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize, 
     modes: &Modes<E>,
     out: &mut [Complex<E>],
 ) {
+    let share = std::array::from_fn(|k| modes.share[k]);
     for (start, chord, cosine) in grid.tiles::<T>() {
         let count = T.min(grid.bins - start);
         let products = sum_products::<I, E, V, T>(chord, cosine, modes, |_, _| {});
-        for (c, [re, im]) in combine::<E, R, CH, V, T>(chord, cosine, &products).iter().enumerate() {
+        for (c, [re, im]) in combine::<E, R, CH, V, T>(chord, cosine, &products, &share).iter().enumerate() {
             let tile: [Complex<E>; T] = std::array::from_fn(|i| Complex::new(re[i], im[i]));
             out[c * grid.bins + start..][..count].copy_from_slice(&tile[..count]);
         }
@@ -182,11 +187,12 @@ fn sum_products<I: Isa, E: Real, const V: usize, const T: usize>(
     sum
 }
 
-/// (I + cosine M)^-1 and f, from the products `t` at one frequency.
+/// (I + cosine M)^-1 and f, from the products `t` at one frequency and the shares.
 #[inline(always)]
 fn woodbury<E: Real, const R: usize, const CH: usize>(
     t: impl Fn(usize) -> Complex<E>,
     cosine: E,
+    share: &[E; R],
 ) -> ([[Complex<E>; R]; R], [Complex<E>; R]) {
     let mut m = [[Complex::new(E::zero(), E::zero()); R]; R];
     for j in 0..R {
@@ -199,7 +205,7 @@ fn woodbury<E: Real, const R: usize, const CH: usize>(
     let mut f = [Complex::new(E::zero(), E::zero()); R];
     for k in 0..R {
         for j in 0..R {
-            f[k] += x[k][j] * t(CH + j) * cosine;
+            f[k] += x[k][j] * (t(CH + j) * cosine - share[j]);
         }
     }
     (x, f)
@@ -228,11 +234,12 @@ fn combine<E: Real, const R: usize, const CH: usize, const V: usize, const T: us
     chord: &[E; T],
     cosine: &[E; T],
     products: &[Tile<E, T>; V],
+    share: &[E; R],
 ) -> [Tile<E, T>; CH] {
     let mut out = [[[E::zero(); T]; 2]; CH];
     for i in 0..T {
         let t = |v: usize| Complex::new(products[v][0][i], products[v][1][i]);
-        let (_, f) = woodbury::<E, R, CH>(t, cosine[i]);
+        let (_, f) = woodbury::<E, R, CH>(t, cosine[i], share);
         let half_turn = Complex::new(cosine[i], chord[i] * E::of(0.5));
         for c in 0..CH {
             let mut s = t(c);
@@ -249,7 +256,7 @@ fn combine<E: Real, const R: usize, const CH: usize, const V: usize, const T: us
 
 /// The row gradients of the products from twice the conjugate of the gradient's spectra: the adjoint of [`combine`].
 ///
-/// With x = (I + cosine M)^-1: h[f]_k = -sum_c T[P_k, C_c] h_c, lambda = x^T h[f], h[T[B, Q_j]] = cosine lambda_j,
+/// With x = (I + cosine M)^-1: h[f]_k = -sum_c T[P_k, C_c] h_c, lambda = x^T h[f], h[T[B', Q_j]] = cosine lambda_j,
 /// h[M_jk] = -cosine lambda_j f_k.
 #[inline(always)]
 fn combine_grad<E: Real, const R: usize, const CH: usize, const V: usize, const T: usize>(
@@ -257,12 +264,13 @@ fn combine_grad<E: Real, const R: usize, const CH: usize, const V: usize, const 
     cosine: &[E; T],
     products: &[Tile<E, T>; V],
     spectra: &[Tile<E, T>; CH],
+    share: &[E; R],
 ) -> [Tile<E, T>; V] {
     let mut out = [[[E::zero(); T]; 2]; V];
     for i in 0..T {
         let t = |v: usize| Complex::new(products[v][0][i], products[v][1][i]);
         let mut set = |v: usize, z: Complex<E>| (out[v][0][i], out[v][1][i]) = (z.re, z.im);
-        let (x, f) = woodbury::<E, R, CH>(t, cosine[i]);
+        let (x, f) = woodbury::<E, R, CH>(t, cosine[i], share);
         let twice_half_turn = Complex::new(cosine[i] + cosine[i], chord[i]);
         let mut hf = [Complex::new(E::zero(), E::zero()); R];
         for c in 0..CH {
@@ -305,6 +313,7 @@ fn blocks_grad<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize,
     sums: &mut [f64],
 ) {
     let m = modes.pole.len();
+    let share = std::array::from_fn(|k| modes.share[k]);
     let zero = [E::zero(); T];
     let mut mode_sums = vec![ModeSums { alpha: [zero; V], beta: [zero; V], square: zero, real: zero }; m];
     let mut inv = vec![[zero; 2]; BLOCK * m];
@@ -314,7 +323,7 @@ fn blocks_grad<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize,
         for (tile, &(start, chord, cosine)) in block.iter().enumerate() {
             let spectra = std::array::from_fn(|c| load(&spectra[c * grid.bins + start..(c + 1) * grid.bins]));
             let products = sum_products::<I, E, V, T>(chord, cosine, modes, |n, tile_inv| inv[tile * m + n] = tile_inv);
-            rows[tile] = combine_grad::<E, R, CH, V, T>(chord, cosine, &products, &spectra);
+            rows[tile] = combine_grad::<E, R, CH, V, T>(chord, cosine, &products, &spectra, &share);
         }
         let (alpha, beta) = (modes.alpha.as_chunks::<V>().0, modes.beta.as_chunks::<V>().0);
         for (n, ((sums, alpha), beta)) in mode_sums.iter_mut().zip(alpha).zip(beta).enumerate() {
