@@ -342,7 +342,7 @@ impl Flags {
     }
 
     /// Whether the recipe is that of such a file.
-    pub(super) fn recipe_is_stored(&self) -> bool {
+    fn recipe_is_stored(&self) -> bool {
         self.recipe.is_none() && self.preset.is_none() && self.origin_file().is_some()
     }
 

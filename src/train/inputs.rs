@@ -21,7 +21,7 @@ pub(super) fn shared_recipe(task: &dyn Task, flags: &Flags, group: &ProcessGroup
     }
     let own = || {
         let mut recipe = flags.recipe(task)?;
-        if flags.accumulate.is_none() && !flags.recipe_is_stored() && recipe.run.accumulate == 1 {
+        if flags.accumulate.is_none() && !flags.resume && flags.checkpoint.is_none() && recipe.run.accumulate == 1 {
             recipe.run.accumulate = group.size().min(recipe.run.batch);
         }
         recipe.to_toml().map(String::into_bytes)

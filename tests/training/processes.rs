@@ -285,6 +285,18 @@ fn a_run_goes_on_with_another_number_of_processes() {
 }
 
 #[test]
+fn a_run_that_starts_from_a_model_has_as_many_micro_batches_as_processes() {
+    let [first, whole, parts] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    printed(&Tiny, &flags("--batch-size 6 --steps 3 --eval-passes 1 --quiet", Some(first.path())));
+    let file = first.path().join("checkpoint.safetensors");
+    let line = format!("--start-from {} --steps 4 --eval-passes 1 --quiet", file.display());
+    printed(&Tiny, &flags(&format!("{line} --accumulate 2"), Some(whole.path())));
+    let ends = together(2, |own| across(&line, Some(parts.path()), &go(), own).0);
+    ends.into_iter().for_each(|end| assert!(matches!(end.unwrap(), Outcome::Finished(_))));
+    same_folders(parts.path(), whole.path());
+}
+
+#[test]
 fn flags_of_many_processes_are_read() {
     assert_eq!((flags("--accumulate 3", None).accumulate, flags("--reduce fast", None).reduce), (Some(3), Reduce::Fast));
     mentions(&parse("--reduce sometimes").unwrap_err().to_string(), &["--reduce = sometimes", "fixed", "fast"]);

@@ -145,15 +145,15 @@ const BLOCKS_A_THREAD: usize = 4;
 /// Products of fewer multiplications are not worth a second thread. (Interpreted by Miri, what has several blocks is small.)
 const ONE_BLOCK: usize = if cfg!(miri) { 1 << 8 } else { 1 << 18 };
 
+/// Entries of a vector, at most.
+const VECTOR: usize = 16;
+
 /// The first and the number of entries of each of `count` even pieces, of whole vectors but for the last.
 fn pieces(len: usize, count: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
     let vectors = len.div_ceil(VECTOR);
     let start = move |i: usize| (vectors * i / count * VECTOR).min(len);
     (0..count).map(move |i| (start(i), start(i + 1) - start(i))).filter(|&(_, size)| size > 0)
 }
-
-/// Entries of a vector, at most.
-const VECTOR: usize = 16;
 
 /// The fewest entries of a piece.
 fn smallest(len: usize, count: usize) -> usize {
