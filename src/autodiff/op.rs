@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 
 /// A differentiable operation with any number of inputs and one output.
 ///
-/// But for [`derivative`](Op::derivative) nothing has a default: an op brings its own adjoint, says how that is verified, and gives the
-/// cases that [`check_op`](super::check_op) runs. One test runs it on all of the crate's own ops.
+/// But for [`derivative`](Op::derivative) and [`backward_onto`](Op::backward_onto) nothing has a default: an op brings its own adjoint, says
+/// how that is verified, and gives the cases that [`check_op`](super::check_op) runs. One test runs it on all of the crate's own ops.
 pub trait Op<B: Backend>: Clone + 'static {
     /// The name in error messages.
     const NAME: &'static str;
@@ -26,6 +26,23 @@ pub trait Op<B: Backend>: Clone + 'static {
     /// # Errors
     /// What the device answers.
     fn backward(&self, backend: &B, saved: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>>;
+
+    /// As [`backward`](Op::backward), where the first input may have a gradient already, from ops after this one: an op that takes it out of
+    /// `earlier` answers the sum of both, and saves the tape a pass over them. By default it stays where it is.
+    ///
+    /// # Errors
+    /// What the device answers.
+    fn backward_onto(
+        &self,
+        backend: &B,
+        saved: Self::Saved,
+        grad: &Tensor<B>,
+        needs: Needs,
+        earlier: &mut Option<Tensor<B>>,
+    ) -> Result<Grads<B>> {
+        let _ = earlier;
+        self.backward(backend, saved, grad, needs)
+    }
 
     /// The same gradients as [`backward`](Op::backward), made of variables by ops, so that they can be differentiated again: what
     /// [`gradients`](super::gradients()) records, on a tape of higher order. `needs` says which of them are wanted.

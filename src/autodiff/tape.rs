@@ -24,7 +24,8 @@ use super::op::{Grads, Needs, Op};
 use crate::backend::{Backend, Tensor, shape};
 use crate::error::{Error, Result};
 
-type Backward<B> = Box<dyn FnOnce(&B, &Tensor<B>) -> Result<Grads<B>>>;
+/// See [`Op::backward_onto`].
+type Backward<B> = Box<dyn FnOnce(&B, &Tensor<B>, &mut Option<Tensor<B>>) -> Result<Grads<B>>>;
 
 /// Who follows a run backwards: told of every leaf whose gradient is summed up, and of nothing after every other node.
 type Watch<'a, B> = dyn FnMut(Option<(LeafId, &Tensor<B>)>) -> Result<()> + 'a;
@@ -236,7 +237,7 @@ impl<B: Backend> Tape<B> {
             let op = op.clone();
             Source::new(inputs, &value, move |inputs, output, grad, needs| op.derivative(inputs, output, grad, needs))
         });
-        let backward: Backward<B> = Box::new(move |backend, grad| op.backward(backend, saved, grad, needs));
+        let backward: Backward<B> = Box::new(move |backend, grad, earlier| op.backward_onto(backend, saved, grad, needs, earlier));
         Ok(tape.record(O::NAME, inputs, value, Kind::Op(backward), source))
     }
 
@@ -329,7 +330,10 @@ impl<B: Backend> Tape<B> {
                     continue;
                 }
                 Kind::Op(backward) => {
-                    let grads = backward(&self.backend, &grad)?;
+                    let first = inputs.first().copied().flatten();
+                    let mut earlier = first.and_then(|input| sums.remove(&input));
+                    let grads = backward(&self.backend, &grad, &mut earlier)?;
+                    sums.extend(first.zip(earlier));
                     self.hand_down(recording, name, &inputs, grads, &mut sums)?;
                 }
                 Kind::Segment(segment) => {

@@ -33,6 +33,14 @@ pub trait Normalization: Elementwise + Layout {
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
         composed::normalization::moments_grad(self, x, moments, g)
     }
+    /// The same, added to a gradient of x's shape that is given away: where nobody else shares its storage, the sum may take it.
+    ///
+    /// # Errors
+    /// As [`Normalization::moments_grad`]; [`Error::Shape`] where `earlier` has not x's shape.
+    fn add_moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>, earlier: Tensor<Self>) -> Result<Tensor<Self>> {
+        shape::exactly("add_moments_grad", "the gradient so far", x.shape(), earlier.shape())?;
+        self.accumulate(earlier, self.moments_grad(x, moments, g)?)
+    }
     /// BatchNorm or LayerNorm of x (B, H, L) with gamma and beta (H).
     ///
     /// # Errors

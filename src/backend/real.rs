@@ -35,6 +35,10 @@ pub trait Real:
     #[doc(hidden)]
     fn normal_cdf_pdf_by(self, fma: impl Fn(Self, Self, Self) -> Self + Copy) -> (Self, Self);
 
+    /// x Phi(x), by the same `fma`.
+    #[doc(hidden)]
+    fn gelu_by(self, fma: impl Fn(Self, Self, Self) -> Self + Copy) -> Self;
+
     /// The error function, within a few units in the last place.
     fn erf(self) -> Self;
 
@@ -80,6 +84,11 @@ impl Real for f32 {
     #[inline(always)]
     fn normal_cdf_pdf_by(self, fma: impl Fn(f32, f32, f32) -> f32 + Copy) -> (f32, f32) {
         math::normal_cdf_pdf_f32(self, fma)
+    }
+
+    #[inline(always)]
+    fn gelu_by(self, fma: impl Fn(f32, f32, f32) -> f32 + Copy) -> f32 {
+        math::gelu_f32(self, fma)
     }
 
     #[inline]
@@ -141,6 +150,15 @@ impl Real for f64 {
         // At an infinity nothing is lacking, and NaN would be.
         let correction = if density == 0.0 { 0.0 } else { lacking * SQRT_2 * density };
         (0.5 * libm::erfc(t) - correction, density)
+    }
+
+    #[inline]
+    fn gelu_by(self, fma: impl Fn(f64, f64, f64) -> f64 + Copy) -> f64 {
+        // Where Phi is 0, so is its product with x, which may be infinite.
+        match self.normal_cdf_pdf_by(fma).0 {
+            0.0 => 0.0,
+            cdf => self * cdf,
+        }
     }
 
     #[inline]

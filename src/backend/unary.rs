@@ -179,12 +179,13 @@ macro_rules! with_function {
                 $loop
             }
             Unary::Gelu => {
-                let $f = |x: $real| {
-                    let (cdf, pdf) = x.normal_cdf_pdf_by(<$isa as $crate::backend::host::simd::Isa>::fma::<$real>);
-                    // Where Phi or phi is 0, so is its product with x, which may be infinite.
-                    let times = move |factor: $real| if factor == zero { factor } else { x * factor };
-                    (move || times(cdf), move |g: $real| (cdf + times(pdf)) * g)
+                let fma = <$isa as $crate::backend::host::simd::Isa>::fma::<$real>;
+                let slope = move |x: $real| {
+                    let (cdf, pdf) = x.normal_cdf_pdf_by(fma);
+                    // Where phi is 0, so is its product with x, which may be infinite.
+                    if pdf == zero { cdf } else { fma(x, pdf, cdf) }
                 };
+                let $f = |x: $real| (move || x.gelu_by(fma), move |g: $real| slope(x) * g);
                 $loop
             }
             Unary::Clamp(low, high) => {

@@ -75,9 +75,11 @@ impl<B: Backend> Norm<B> {
         x.affine(&scale, &shift)
     }
 
-    /// Whether it is an affine map of every channel, the same for all samples: a BatchNorm that is evaluated.
-    pub(super) fn is_affine(&self, cx: &Context<'_, B>) -> bool {
-        self.running.is_some() && !cx.training
+    /// Scale and shift of the affine map that this BatchNorm makes of x, the same for all samples and positions; `None` for a LayerNorm.
+    pub(super) fn affine(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {
+        let channels = [x.shape()[1]];
+        let [one, zero] = [1.0, 0.0].map(|v| cx.backend().full(&channels, v).map(|t| cx.tape().constant(&t)));
+        self.folded(cx, x, &one?, &zero?)
     }
 
     /// Scale and shift of the one affine map that this BatchNorm makes of `scale x + shift`, so that neither of the two need be stored;

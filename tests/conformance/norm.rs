@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use pspikessm::backend::{Backend, NormAxes};
+use pspikessm::backend::{Backend, Binary, NormAxes};
 
 use super::dual::{Dual, evaluate, gradient};
 use super::harness::{Array, Dice, Lab, cases, indices, seed, sequence, wanted};
@@ -97,7 +97,18 @@ pub fn moments_gradient<B: Backend>(lab: &Lab<B>) {
         let want = gradient(&[&x], &g, |inputs| channel_moments(shape, &inputs[0]));
         // Every value has its share of the mean's gradient and, times its distance from the mean, of the variance's.
         let share = g.largest() / (shape[0] * shape[2]) as f64;
-        lab.near("the gradient of moments", &got, &want[0], lab.tolerance.sums, share * (1.0 + x.largest()))
+        lab.near("the gradient of moments", &got, &want[0], lab.tolerance.sums, share * (1.0 + x.largest()))?;
+        // To a gradient that nobody else holds, and to one that is wanted unchanged: what it would be on its own, added.
+        let earlier = lab.signed(&mut dice, &shape);
+        let sum = lab.backend.binary(Binary::Add, &lab.put(&earlier)?, &got)?;
+        let (given, kept) = (lab.put(&earlier)?, lab.put(&earlier)?);
+        let before = lab.get(&kept)?;
+        for earlier in [given, kept.clone()] {
+            let moments = lab.backend.moments(&there)?;
+            let added = lab.backend.add_moments_grad(&there, &moments, &lab.put(&g)?, earlier)?;
+            lab.same("an added gradient of moments", &added, &lab.get(&sum)?)?;
+        }
+        lab.same("the gradient that was kept", &kept, &before)
     });
 }
 

@@ -243,6 +243,7 @@ pub fn of_normalization<B: Backend>(lab: &Lab<B>) {
     refused(b.moments_grad(&h, &moments, &moments), Value, &["moments_grad", "[3]"]);
     refused(b.moments_grad(&x, &off, &moments), Shape, &["moments_grad", "the moments"]);
     refused(b.moments_grad(&x, &moments, &off), Shape, &["moments_grad", "the gradient"]);
+    refused(b.add_moments_grad(&x, &moments, &moments, off.clone()), Shape, &["add_moments_grad", "the gradient so far"]);
     for (axes, name) in NormAxes::ALL.into_iter().zip(["batch_norm", "layer_norm"]) {
         let mean = if axes == NormAxes::Batch { lab.some(&[3]) } else { lab.some(&[2, 4]) };
         refused(b.normalize(axes, &x, &wrong, &h, 1e-5), Shape, &[name, "gamma"]);

@@ -26,6 +26,20 @@ impl<B: Backend> Op<B> for Moments {
         Ok(vec![Some(backend.moments_grad(&x, &moments, grad)?)])
     }
 
+    fn backward_onto(
+        &self,
+        backend: &B,
+        [x, moments]: Self::Saved,
+        grad: &Tensor<B>,
+        needs: Needs,
+        earlier: &mut Option<Tensor<B>>,
+    ) -> Result<Grads<B>> {
+        match earlier.take() {
+            Some(earlier) => Ok(vec![Some(backend.add_moments_grad(&x, &moments, grad, earlier)?)]),
+            None => self.backward(backend, [x, moments], grad, needs),
+        }
+    }
+
     fn oracle(&self) -> Oracle<B, Self> {
         Oracle::Composition(by_means)
     }

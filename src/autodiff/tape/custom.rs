@@ -55,7 +55,7 @@ impl<B: Backend> Tape<B> {
         let source = tape.is_higher_order().then(|| Source::new(inputs, &value, higher));
         let saved: Vec<Tensor<B>> = inputs.iter().map(|v| v.value.clone()).collect();
         let output = value.clone();
-        let first: Backward<B> = Box::new(move |_, grad| {
+        let first: Backward<B> = Box::new(move |_, grad, _| {
             let inputs: Vec<Var<B>> = saved.iter().map(|value| off.constant(value)).collect();
             let grads = backward(&inputs, &off.constant(&output), &off.constant(grad))?;
             Ok(grads.into_iter().map(|grad| grad.map(|grad| grad.value)).collect())

@@ -4,7 +4,7 @@ use super::elementwise::{dot, sum};
 use super::{Cpu, rows_by_channel, sequence, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{for_each, for_each_piece, for_each_with, map_with};
-use crate::backend::{NormAxes, Normalization, Normalized, Real, Tensor, shape};
+use crate::backend::{Elementwise, NormAxes, Normalization, Normalized, Real, Tensor, shape};
 use crate::error::Result;
 
 /// The rows of channel h in the order of the batch.
@@ -49,31 +49,43 @@ pub fn channel_sums<E: Real>(x: &[E], g: &[E], shape: [usize; 3]) -> Vec<(f64, f
     )
 }
 
-/// Mean and biased variance of every channel over batch and length: two passes, for the variance's accuracy.
-pub fn batch_statistics<E: Real>(x: &[E], shape: [usize; 3]) -> Vec<(E, E)> {
-    let count = (shape[0] * shape[2]) as f64;
-    map_with(
-        shape[1],
-        || vec![E::zero(); shape[2]],
-        |centred, h| {
-            let mean = E::of(channel_rows(x, shape, h).map(sum).sum::<f64>() / count);
-            let squares = channel_rows(x, shape, h).map(|row| {
-                centred.iter_mut().zip(row).for_each(|(c, &v)| *c = v - mean);
-                dot(centred, centred)
-            });
-            let var = squares.sum::<f64>() / count;
-            (mean, E::of(var))
-        },
-    )
+/// Mean and biased variance of every channel over batch and length. Of every row, while it is in the cache, its mean, and the squares around it
+/// for the variance's accuracy (Chan, Golub, LeVeque 1983).
+pub fn batch_statistics<E: Real>(x: &[E], [batch, channels, length]: [usize; 3]) -> Vec<(E, E)> {
+    let of_row = |centred: &mut Vec<E>, row: usize| {
+        let (row, count) = (&x[row * length..][..length], length as f64);
+        let total = sum(row);
+        let mean = E::of(total / count);
+        affine_centre(row, mean, centred);
+        // What the rounded mean is off by.
+        let off = total / count - mean.f64();
+        (total / count, dot(centred, centred) - count * off * off)
+    };
+    let rows = map_with(batch * channels, || vec![E::zero(); length], of_row);
+    let of_channel = |h: usize| rows[h..].iter().step_by(channels);
+    let moments = |h: usize| {
+        let mean = of_channel(h).map(|row| row.0).sum::<f64>() / batch as f64;
+        let squares = of_channel(h).map(|row| row.1 + length as f64 * (row.0 - mean) * (row.0 - mean)).sum::<f64>();
+        // Rounding may take it below 0; NaN stays NaN.
+        (E::of(mean), E::of(if squares < 0.0 { 0.0 } else { squares / (batch * length) as f64 }))
+    };
+    (0..channels).map(moments).collect()
 }
 
-/// The gradient of x for the gradients `g` of the moments, (2, H): those of the mean and of the variance.
-pub fn moments_grad<E: Real>(x: &[E], moments: &[E], g: &[E], [batch, channels, length]: [usize; 3], out: &mut [E]) {
+/// The gradient of x for the gradients `g` of the moments, (2, H): those of the mean and of the variance. `put` does with a row (of x, by
+/// its centre, a scale and a shift) what is to be done with it.
+fn moments_grad<E: Real>(
+    (x, moments): (&[E], &[E]),
+    g: &[E],
+    [batch, channels, length]: [usize; 3],
+    put: fn(&[E], E, E, E, &mut [E]),
+    out: &mut [E],
+) {
     let count = E::of((batch * length) as f64);
     for_each_piece(out, length, |i, out| {
         let h = i % channels;
         let (mean, slope) = (g[h] / count, E::of(2.0) * g[channels + h] / count);
-        centred_row(&x[i * length..][..length], moments[h], slope, mean, out);
+        put(&x[i * length..][..length], moments[h], slope, mean, out);
     });
 }
 
@@ -88,11 +100,19 @@ pub fn batch_apply<E: Real>(x: &[E], statistics: &[(E, E)], gamma: &[E], beta: &
 }
 
 dispatch! { fn centred_row<E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) = centred_body; }
+dispatch! { fn add_centred_row<E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) = add_centred_body; }
 
 #[inline(always)]
 fn centred_body<I: Isa, E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) {
     for (out, &x) in out.iter_mut().zip(x) {
         *out = I::fma(x - mean, scale, shift);
+    }
+}
+
+#[inline(always)]
+fn add_centred_body<I: Isa, E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out += I::fma(x - mean, scale, shift);
     }
 }
 
@@ -312,7 +332,23 @@ impl<E: Real> Normalization for Cpu<E> {
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
         let sizes = shape::moments_grad("moments_grad", x.shape(), moments.shape(), g.shape())?;
-        Ok(self.make(x.shape(), |out| moments_grad(values(x), values(moments), values(g), sizes, out)))
+        Ok(self.make(x.shape(), |out| moments_grad((values(x), values(moments)), values(g), sizes, centred_row, out)))
+    }
+
+    fn add_moments_grad(
+        &self,
+        x: &Tensor<Self>,
+        moments: &Tensor<Self>,
+        g: &Tensor<Self>,
+        mut earlier: Tensor<Self>,
+    ) -> Result<Tensor<Self>> {
+        let sizes = shape::moments_grad("add_moments_grad", x.shape(), moments.shape(), g.shape())?;
+        shape::exactly("add_moments_grad", "the gradient so far", x.shape(), earlier.shape())?;
+        if let Some(sum) = earlier.storage_mut().own_values() {
+            moments_grad((values(x), values(moments)), values(g), sizes, add_centred_row, sum);
+            return Ok(earlier);
+        }
+        self.accumulate(earlier, self.moments_grad(x, moments, g)?)
     }
 
     fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>> {

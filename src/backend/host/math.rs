@@ -10,20 +10,6 @@ fn polynomial<const N: usize>(fma: impl Fn(f32, f32, f32) -> f32, x: f32, c: [f3
     sum
 }
 
-/// e^x for x <= 0 (results below 2^-126 come out as 2^-126); relative error 2e-7. The caller handles NaN.
-#[inline(always)]
-fn exp_negative_f32(x: f32, fma: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the mantissa
-    let x = x.max(-87.3);
-    let shifted = fma(x, std::f32::consts::LOG2_E, ROUND);
-    let k = shifted - ROUND;
-    let r = fma(k, 2.121_944_4e-4, fma(k, -0.693_359_4, x)); // ln 2 in two parts: k * 0.693_359_4 is exact
-    let p = polynomial(fma, r, [1.0, 1.0, 0.5, 0.166_666_66, 0.041_666_46, 0.008_333_45, 0.001_393_32]);
-    // The exponent field is added in integers: k is at least -126, so the sum stays a normal number.
-    let k = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-    f32::from_bits((p.to_bits() as i32).wrapping_add(k << 23) as u32)
-}
-
 /// e^x, over the largest number infinity, below the smallest 0; relative error 2e-7. NaN stays NaN.
 #[inline(always)]
 pub fn exp_f32(x: f32) -> f32 {
@@ -54,23 +40,50 @@ pub fn tanh_f32(x: f32) -> f32 {
     if x.abs() < 0.35 { small } else { large }
 }
 
-/// Phi(x) and phi(x) of the standard normal distribution; `fma(a, b, c)` is a b + c.
+/// From here on e^(-x^2 / 2) is below the smallest normal number, and taken as 0.
+const FAR: f32 = 13.2;
+
+/// e^(-a^2 / 2) for a from 0 to [`FAR`], relative error 2e-7 beside the rounding of a^2. The caller handles NaN.
+#[inline(always)]
+fn gaussian_f32(a: f32, fma: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the mantissa
+    /// e^(-z / 2) where |z| is at most ln 2; relative error 8e-8.
+    const E: [f32; 6] = [1.0, -0.499_999_85, 0.124_997_23, -0.020_834_47, 0.002_619_726_8, -0.000_259_300_6];
+    let square = a * a;
+    let shifted = fma(square, -0.5 * std::f32::consts::LOG2_E, ROUND);
+    let k = shifted - ROUND;
+    let z = fma(k, -4.243_888_8e-4, fma(k, 1.386_718_8, square)); // 2 ln 2 in two parts: k * 1.386_718_8 is exact
+    // The exponent field is added in integers: k is at least -126, so the sum stays a normal number. ROUND's own bits are shifted out.
+    f32::from_bits(polynomial(fma, z, E).to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+/// Phi(-a), phi(a) sqrt(2 pi) of the standard normal distribution, and a itself, for a = |x| or [`FAR`], if that is less. Both are exactly 0
+/// there: callers multiply them by x, which may be infinite.
 ///
-/// For t = |x| / sqrt 2, erfc(t) = e^(-t^2) g(1 / (1 + t / 2)) with a polynomial g of degree 9 fitted to the scaled complementary
-/// error function (relative error 4e-8 before rounding), so the small tail keeps its relative accuracy: 5e-7 above -2, 1.3e-6 at -6,
-/// where x^2 is rounded.
+/// Phi(-a) = e^(-a^2 / 2) g(1 / (1 + c a)) with a polynomial g of degree 8 fitted to the scaled complementary error function (relative
+/// error 3e-8 before rounding), so the small tail keeps its relative accuracy: 5e-7 above -2, 1.3e-6 at -6, where x^2 is rounded.
+#[inline(always)]
+fn normal_tail_f32(x: f32, fma: impl Fn(f32, f32, f32) -> f32 + Copy) -> (f32, f32, f32) {
+    const C: f32 = 0.295;
+    const G: [f32; 9] =
+        [1.812_971_3e-5, 0.117_268_58, 0.121_860_44, 0.084_059_9, 0.168_037_13, -0.119_817_93, 0.273_616_55, -0.184_764_58, 0.039_721_813];
+    let a = if x.abs() > FAR { FAR } else { x.abs() };
+    let e = if a == FAR { 0.0 } else { gaussian_f32(a, fma) };
+    (e * polynomial(fma, 1.0 / fma(C, a, 1.0), G), e, a)
+}
+
+/// Phi(x) and phi(x) of the standard normal distribution; `fma(a, b, c)` is a b + c.
 #[inline(always)]
 pub fn normal_cdf_pdf_f32(x: f32, fma: impl Fn(f32, f32, f32) -> f32 + Copy) -> (f32, f32) {
-    /// g(s) / s.
-    const G: [f32; 9] =
-        [0.282_087_98, 0.282_348, 0.243_300_23, 0.201_916_53, -0.024_819_149, 0.275_462_36, -0.484_936_33, 0.283_487_35, -0.058_847_044];
-    let s = 1.0 / fma(0.5 * std::f32::consts::FRAC_1_SQRT_2, x.abs(), 1.0);
-    let g = s * polynomial(fma, s, G);
-    // For |x| above 13.2, e^(-x^2 / 2) is below the smallest normal number. It must be exactly 0 there: callers multiply it by x, which
-    // may be infinite.
-    let e = if x.abs() > 13.2 { 0.0 } else { exp_negative_f32(-0.5 * x * x, fma) };
-    let tail = 0.5 * g * e;
+    let (tail, e, _) = normal_tail_f32(x, fma);
     (if x > 0.0 { 1.0 - tail } else { tail }, e * 0.398_942_3)
+}
+
+/// x Phi(x) = max(x, 0) - |x| Phi(-|x|), as accurate as Phi; 0 at minus infinity.
+#[inline(always)]
+pub fn gelu_f32(x: f32, fma: impl Fn(f32, f32, f32) -> f32 + Copy) -> f32 {
+    let (tail, _, a) = normal_tail_f32(x, fma);
+    fma(-a, tail, if x < 0.0 { 0.0 } else { x })
 }
 
 #[cfg(test)]
@@ -98,23 +111,27 @@ mod tests {
 
     #[test]
     fn normal_distribution_agrees_with_libm_whether_fused_or_not() {
-        let two_roundings = |x: f32| normal_cdf_pdf_f32(x, |a, b, c| a * b + c);
-        let one = |x: f32| normal_cdf_pdf_f32(x, f32::mul_add);
+        let two_roundings = |x: f32| (normal_cdf_pdf_f32(x, |a, b, c| a * b + c), gelu_f32(x, |a, b, c| a * b + c));
+        let one = |x: f32| (normal_cdf_pdf_f32(x, f32::mul_add), gelu_f32(x, f32::mul_add));
         let mut x = -12.0f64;
         while x < 12.0 {
-            for (cdf, pdf) in [two_roundings(x as f32), one(x as f32)] {
+            for ((cdf, pdf), gelu) in [two_roundings(x as f32), one(x as f32)] {
                 let (want_cdf, want_pdf) = f64::from(x as f32).normal_cdf_pdf();
                 // In the exponent, x^2 / 2 is rounded.
                 let off = 5e-7 + x * x * 3.3e-8;
                 assert!((f64::from(cdf) / want_cdf - 1.0).abs() < off, "Phi({x}) = {cdf}, not {want_cdf}");
                 assert!((f64::from(pdf) / want_pdf - 1.0).abs() < off, "phi({x}) = {pdf}, not {want_pdf}");
                 assert!((f64::from(cdf) - want_cdf).abs() < 3e-7);
+                let want = f64::from(x as f32) * want_cdf;
+                assert!((f64::from(gelu) - want).abs() <= off * want.abs(), "GELU({x}) = {gelu}, not {want}");
             }
             x += 0.001_37;
         }
-        for far in [two_roundings as fn(f32) -> (f32, f32), one] {
-            assert_eq!(far(-40.0).0 * 0.0, 0.0);
-            assert_eq!(far(40.0).0, 1.0);
+        for far in [two_roundings as fn(f32) -> ((f32, f32), f32), one] {
+            assert_eq!((far(-40.0), far(40.0)), (((0.0, 0.0), 0.0), ((1.0, 0.0), 40.0)));
+            assert_eq!((far(f32::NEG_INFINITY).1, far(f32::INFINITY).1), (0.0, f32::INFINITY));
+            let ((cdf, _), gelu) = far(f32::NAN);
+            assert!(cdf.is_nan() && gelu.is_nan());
         }
     }
 }

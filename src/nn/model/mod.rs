@@ -126,13 +126,8 @@ impl<B: Backend> Model<B> {
         let (lengths, cx) = (input.lengths, &self.in_samples(cx, input.batch)?);
         let x = self.through_blocks(cx, input)?;
         let pooled = match &self.norm {
-            // The weights of the positions add up to 1, so that an affine map may as well be taken of what is pooled, which is less.
-            Some(norm) if norm.is_affine(cx) => {
-                let pooled = self.pool(cx, &x, lengths)?;
-                let sizes = [pooled.shape()[0], pooled.shape()[1]];
-                norm.forward(cx, &pooled.reshape(&[sizes[0], sizes[1], 1])?)?.reshape(&sizes)?
-            }
-            _ => self.pool(cx, &self.normalized(cx, x)?, lengths)?,
+            Some(norm) => self.normalized_and_pooled(cx, norm, &x, lengths)?,
+            None => self.pool(cx, &x, lengths)?,
         };
         self.decode(cx, &pooled)
     }
@@ -212,6 +207,15 @@ impl<B: Backend> Model<B> {
             (EncoderLayer::Tokens(_), _) => Err(Error::value(OP, "this model reads tokens, but values were given")),
             (EncoderLayer::Values(_), _) => Err(Error::value(OP, "this model reads values, but tokens were given")),
         }
+    }
+
+    /// What the last norm makes of x, pooled. The weights of the positions add up to 1, so that a norm which is an affine map may as well be
+    /// applied to what is pooled, which is less.
+    fn normalized_and_pooled(&self, cx: &Context<'_, B>, norm: &Norm<B>, x: &Var<B>, lengths: Option<&[usize]>) -> Result<Var<B>> {
+        let Some((scale, shift)) = norm.affine(cx, x)? else { return self.pool(cx, &norm.forward(cx, x)?, lengths) };
+        let pooled = self.pool(cx, x, lengths)?;
+        let sizes = [pooled.shape()[0], pooled.shape()[1]];
+        pooled.reshape(&[sizes[0], sizes[1], 1])?.affine(&scale, &shift)?.reshape(&sizes)
     }
 
     /// (B, H, L) to (B, H): a product with the weights of the positions.

@@ -7,13 +7,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::spike_sums::{AddRows, AddSteps, NEAR, STEPS, WIDTH, masks, table, time_major};
+use super::spike_sums::{AddRows, AddSteps, Mask, NEAR, STEPS, WIDTH, masks, table, time_major};
 use crate::backend::cpu::buffer::{Buffer, Pool};
 use crate::backend::cpu::elementwise::{add, mask, sum, unary_grad_in_place, unary_in_place};
 use crate::backend::cpu::spike_bits::{Packed, tiles};
 use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, panel_mut, scatter};
 use crate::backend::host::gemm::{Matrix, gemm};
-use crate::backend::host::threads::{PIECE, for_each_piece, for_each_piece_with, for_each_with};
+use crate::backend::host::threads::{PIECE, for_each_piece, for_each_piece_with, for_each_with, map_with};
 use crate::backend::host::vectors::at_level;
 use crate::backend::{Draw, Real, Unary};
 
@@ -35,6 +35,20 @@ impl<'a> Spikes<'a> {
             (*at, *column) = (*at + tiles(place[2]) * ROWS, *column + place[2]);
             Some(place)
         })
+    }
+
+    /// For every sequence and every [`NEAR`] steps of it, at which of them the neurons spiked, (B, L / NEAR, padded channels).
+    fn masks(&self, batch: usize, length: usize) -> Vec<Mask> {
+        let (padded, stretches) = (self.padded(), length.div_ceil(NEAR));
+        let mut out = vec![Mask::default(); batch * stretches * padded];
+        for_each_piece(&mut out, stretches * padded, |b, out| {
+            let words = self.words(b);
+            for (from, out) in (0..length).step_by(NEAR).zip(out.chunks_exact_mut(padded)) {
+                let near = stretch(&words, from, length.min(from + NEAR));
+                out.iter_mut().zip(masks(&near)).for_each(|(out, mask)| *out = mask);
+            }
+        });
+        out
     }
 
     /// The words of every tile of one sequence.
@@ -129,10 +143,12 @@ pub struct Mixer<'a, E: Real> {
 }
 
 /// A block of the product: output channels `first..first + rows` of one sequence.
-struct Block {
+struct Block<'a> {
     batch: usize,
     first: usize,
     rows: usize,
+    /// Room for a sum a row, where sums are wanted.
+    sums: &'a mut [f64],
 }
 
 impl<'a, E: Real> Mixer<'a, E> {
@@ -143,7 +159,7 @@ impl<'a, E: Real> Mixer<'a, E> {
 
     /// The output, (B, H, L).
     pub fn forward(&self, out: &mut [E]) {
-        self.run(out, |block, from, steps, out| {
+        self.run(out, &mut [], |block, from, steps, out| {
             let masks = self.masks(block);
             for (row, out) in out.chunks_mut(self.shape.length).enumerate() {
                 let out = &mut out[from..from + steps];
@@ -160,9 +176,9 @@ impl<'a, E: Real> Mixer<'a, E> {
         });
     }
 
-    /// The gradient of the product, for the output's gradient `g`.
-    pub fn product_grad(&self, g: &[E], out: &mut [E]) {
-        self.run(out, |block, from, steps, out| {
+    /// The gradient of the product, for the output's gradient `g`, and the sums of its rows, (B, H), which were 0.
+    pub fn product_grad(&self, g: &[E], out: &mut [E], sums: &mut [f64]) {
+        self.run(out, sums, |block, from, steps, out| {
             let masks = self.masks(block);
             for (row, out) in out.chunks_mut(self.shape.length).enumerate() {
                 let (out, g) = (&mut out[from..from + steps], &g[self.row(block, row) + from..][..steps]);
@@ -173,48 +189,61 @@ impl<'a, E: Real> Mixer<'a, E> {
                 if self.dropout.is_some() {
                     out.iter_mut().for_each(|v| *v *= masks[row]);
                 }
+                block.sums[row] += sum(out);
             }
         });
     }
 
     /// Where row `row` of the block starts.
-    fn row(&self, block: &Block, row: usize) -> usize {
+    fn row(&self, block: &Block<'_>, row: usize) -> usize {
         (block.batch * self.shape.d_out + block.first + row) * self.shape.length
     }
 
     /// 0 or 1 / (1 - p) for every row of the block.
-    fn masks(&self, block: &Block) -> Vec<E> {
+    fn masks(&self, block: &Block<'_>) -> Vec<E> {
         let Some((p, draw)) = self.dropout else { return Vec::new() };
         let Shape { batch, d_out, .. } = self.shape;
         let words = draw.rows(batch, d_out).first_words(block.batch * d_out + block.first);
         words.take(block.rows).map(|word| mask(1.0 - p, E::unit(word))).collect()
     }
 
-    /// The product, block by block; `then(block, from, steps, rows)` is called for every stretch of it.
-    fn run(&self, out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
+    /// The product, block by block; `then(block, from, steps, rows)` is called for every stretch of it, with room for the sums of the
+    /// block's rows where there is any, (B, H).
+    fn run(&self, out: &mut [E], sums: &mut [f64], then: impl Fn(&mut Block<'_>, usize, usize, &mut [E]) + Sync + Send) {
+        let blocks = self.blocks(out, sums);
         match &self.parts {
-            Parts::Spikes(parts) => self.run_spikes(parts, out, then),
-            Parts::Rows(parts) => self.run_rows(parts, out, then),
+            Parts::Spikes(parts) => self.run_spikes(parts, blocks, then),
+            Parts::Rows(parts) => self.run_rows(parts, blocks, then),
         }
     }
 
     /// The output's blocks.
-    fn blocks<'b>(&self, out: &'b mut [E]) -> Vec<(Block, &'b mut [E])> {
+    fn blocks<'b>(&self, out: &'b mut [E], sums: &'b mut [f64]) -> Vec<(Block<'b>, &'b mut [E])> {
         let Shape { d_out, length, .. } = self.shape;
+        let mut sums = sums.chunks_mut(d_out);
         let entries = out.chunks_mut(d_out * length).enumerate();
         let blocks = entries.flat_map(|(batch, out)| {
+            let mut sums = sums.next().unwrap_or_default().chunks_mut(WIDTH);
             let blocks = out.chunks_mut(WIDTH * length).enumerate();
-            blocks.map(move |(i, out)| (Block { batch, first: i * WIDTH, rows: out.len() / length }, out))
+            blocks.map(move |(i, out)| {
+                let (first, rows) = (i * WIDTH, out.len() / length);
+                (Block { batch, first, rows, sums: sums.next().unwrap_or_default() }, out)
+            })
         });
         blocks.collect()
     }
 
-    fn run_rows(&self, parts: &[(&[E], usize)], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
+    fn run_rows(
+        &self,
+        parts: &[(&[E], usize)],
+        blocks: Vec<(Block<'_>, &mut [E])>,
+        then: impl Fn(&mut Block<'_>, usize, usize, &mut [E]) + Sync + Send,
+    ) {
         let Shape { d_in, length, .. } = self.shape;
         for_each_with(
-            self.blocks(out),
+            blocks,
             || (),
-            |(), _, (block, out)| {
+            |(), _, (mut block, out)| {
                 out.chunks_exact_mut(length).zip(&self.bias[block.first..]).for_each(|(row, &bias)| row.fill(bias));
                 let mut at = 0;
                 for &(part, channels) in parts {
@@ -222,24 +251,29 @@ impl<'a, E: Real> Mixer<'a, E> {
                     gemm(self.rows(&block, d_in).columns(at, channels), x, out, length, true);
                     at += channels;
                 }
-                then(&block, 0, length, out);
+                then(&mut block, 0, length, out);
             },
         );
     }
 
     /// The rows of W that a block needs.
-    fn rows(&self, block: &Block, d_in: usize) -> Matrix<'a, E> {
+    fn rows(&self, block: &Block<'_>, d_in: usize) -> Matrix<'a, E> {
         Matrix::new(&self.weight[block.first * d_in..][..block.rows * d_in], block.rows, d_in)
     }
 
-    fn run_spikes(&self, parts: &[&Packed], out: &mut [E], then: impl Fn(&Block, usize, usize, &mut [E]) + Sync + Send) {
+    fn run_spikes(
+        &self,
+        parts: &[&Packed],
+        blocks: Vec<(Block<'_>, &mut [E])>,
+        then: impl Fn(&mut Block<'_>, usize, usize, &mut [E]) + Sync + Send,
+    ) {
         let length = self.shape.length;
         let spikes = Spikes { parts: parts.to_vec() };
         let padded = spikes.padded();
         let by_neuron = transposed(self.weight, self.shape, &spikes, self.pool);
         let most = self.shape.d_out.next_multiple_of(ROWS).min(WIDTH) * length.min(STEPS);
         let init = || (self.pool.dirty(most), self.pool.dirty(table::<E>()));
-        for_each_with(self.blocks(out), init, |(sums, table), _, (block, out)| {
+        for_each_with(blocks, init, |(sums, table), _, (mut block, out)| {
             let width = block.rows.next_multiple_of(ROWS);
             let mut start = [E::zero(); WIDTH];
             start[..block.rows].copy_from_slice(&self.bias[block.first..][..block.rows]);
@@ -252,7 +286,7 @@ impl<'a, E: Real> Mixer<'a, E> {
                 for (sums, out) in panel(sums).chunks_exact(steps).zip(out.chunks_mut(ROWS * length)) {
                     scatter(sums, length, from, out);
                 }
-                then(&block, from, steps, out);
+                then(&mut block, from, steps, out);
             }
         });
     }
@@ -283,16 +317,16 @@ impl<'a, E: Real> Mixer<'a, E> {
         }
     }
 
-    /// The gradient of the bias, from the product's: the sum over batch and length.
-    pub fn bias_grad(&self, g: &[E], out: &mut [E]) {
-        let Shape { d_out, length, .. } = self.shape;
-        for_each_with(
-            out.iter_mut().collect(),
-            || (),
-            |(), h, out| {
-                *out = E::of(g.chunks_exact(length).skip(h).step_by(d_out).map(sum).sum());
-            },
-        );
+    /// The sums of the rows of the product's gradient, (B, H).
+    pub fn row_sums(&self, g: &[E]) -> Vec<f64> {
+        let Shape { batch, d_out, length, .. } = self.shape;
+        map_with(batch * d_out, || (), |(), row| sum(&g[row * length..][..length]))
+    }
+
+    /// The gradient of the bias, from the sums of the rows of the product's: the sum over the batch.
+    pub fn bias_grad(&self, sums: &[f64], out: &mut [E]) {
+        let of_channel = |h: usize| sums[h..].iter().step_by(self.shape.d_out).sum();
+        out.iter_mut().enumerate().for_each(|(h, out)| *out = E::of(of_channel(h)));
     }
 }
 
@@ -331,19 +365,18 @@ fn weight_grad_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool
     let mut partial = pool.dirty(batch.div_ceil(entries) * size);
     let shares = partial.chunks_exact_mut(size).enumerate();
     let work = shares.flat_map(|(share, sums)| sums.chunks_mut(WIDTH * padded).enumerate().map(move |(i, sums)| (share, i * WIDTH, sums)));
-    let init = || (pool.zeros(NEAR * WIDTH), pool.dirty(table::<E>()), Vec::with_capacity(padded));
-    for_each_with(work.collect(), init, |(near, table, spiked), _, (share, first, sums)| {
+    let (spiked, of_sequence) = (spikes.masks(batch, length), length.div_ceil(NEAR) * padded);
+    let init = || (pool.zeros(NEAR * WIDTH), pool.dirty(table::<E>()));
+    for_each_with(work.collect(), init, |(near, table), _, (share, first, sums)| {
         sums.fill(E::zero());
         let (width, rows) = (sums.len() / padded, WIDTH.min(d_out - first));
         for b in share * entries..((share + 1) * entries).min(batch) {
-            let words = spikes.words(b);
             let g = &g[(b * d_out + first) * length..][..rows * length];
-            for from in (0..length).step_by(NEAR) {
+            let spiked = spiked[b * of_sequence..][..of_sequence].chunks_exact(padded);
+            for (from, masks) in (0..length).step_by(NEAR).zip(spiked) {
                 let count = NEAR.min(length - from);
                 time_major(g, length, from, count, near);
-                spiked.clear();
-                spiked.extend(masks(&stretch(&words, from, from + count)));
-                at_level(AddSteps { near, width, count, masks: spiked, sums, table });
+                at_level(AddSteps { near, width, count, masks, sums, table });
             }
         }
     });

@@ -38,8 +38,10 @@ impl<E: Real> ChannelMixing for Cpu<E> {
     }
 
     fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
-        let mixer = mixer(&self.scratch, &mixing, mixing.check_grad(g, needs)?);
-        let inner = if mixer.is_plain() { g.clone() } else { self.make(g.shape(), |out| mixer.product_grad(values(g), out)) };
+        let shape = mixing.check_grad(g, needs)?;
+        let mixer = mixer(&self.scratch, &mixing, shape);
+        let mut sums = vec![0.0; shape[0] * shape[1]];
+        let inner = if mixer.is_plain() { g.clone() } else { self.make(g.shape(), |out| mixer.product_grad(values(g), out, &mut sums)) };
         let g = values(&inner);
         let mut grads = Vec::with_capacity(mixing.parts.len() + 2);
         let mut at = 0;
@@ -50,7 +52,11 @@ impl<E: Real> ChannelMixing for Cpu<E> {
         }
         let [weight, bias] = [mixing.weight, mixing.bias].map(|t| t.shape());
         grads.push(needs[mixing.parts.len()].then(|| self.make(weight, |out| mixer.weight_grad(g, out))));
-        grads.push(needs[mixing.parts.len() + 1].then(|| self.make(bias, |out| mixer.bias_grad(g, out))));
+        let needs_bias = needs[mixing.parts.len() + 1];
+        if needs_bias && mixer.is_plain() {
+            sums = mixer.row_sums(g);
+        }
+        grads.push(needs_bias.then(|| self.make(bias, |out| mixer.bias_grad(&sums, out))));
         Ok(grads)
     }
 }
