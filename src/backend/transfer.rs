@@ -35,6 +35,11 @@ pub trait Transfer: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn is_asynchronous(&self) -> bool {
         false
     }
+    /// How many bytes a tensor had better have at most, so that what one op leaves is still in the caches for the next: a pass over a batch
+    /// that keeps nothing for gradients goes slice by slice then. `None` where larger is better.
+    fn cached_bytes(&self) -> Option<usize> {
+        None
+    }
     /// A tensor of one repeated value.
     ///
     /// # Errors

@@ -142,6 +142,12 @@ impl<'a, B: Backend> Context<'a, B> {
         Context { samples: Samples { sides, ..self.samples }, ..self }
     }
 
+    /// Whether samples may be run one after another: nothing of one depends on another, and nobody looks at a batch as a whole.
+    pub(super) fn parts_samples(&self) -> bool {
+        let unwatched = self.meter.is_none() && self.observed.is_none() && self.given.is_none();
+        unwatched && !self.training && !self.tape.is_recording()
+    }
+
     /// Whether a block is to be run again for its gradients.
     pub(super) fn recomputes(&self) -> bool {
         self.recompute && self.meter.is_none() && self.observed.is_none()

@@ -7,7 +7,8 @@ use pspikessm::backend::*;
 use pspikessm::nn::hippo::{DiagInit, Measure};
 use pspikessm::nn::store::{load, save};
 use pspikessm::nn::{
-    Activation, Block, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Pooling, SpikeSource, SsmConfig, SsmInit,
+    Activation, Block, BlockConfig, Context, Encoder, Input, Model, ModelConfig, Module, NormKind, Pooling, SpikeMeter, SpikeSource,
+    SsmConfig, SsmInit,
 };
 
 type B = Cpu<f64>;
@@ -54,6 +55,48 @@ fn values_a_sequence_and_what_is_encoded_are_one_input() {
     let reader = self::model(&config().encoder(Encoder::Tokens(5)));
     assert!(reader.forward(&cx, Input::sequence(&x)).unwrap_err().to_string().contains("reads tokens"));
     assert_eq!(reader.forward(&cx, Input::encoded(&encoded)).unwrap().shape(), [BATCH, 3]);
+}
+
+#[test]
+fn a_batch_beyond_the_caches_has_the_bits_of_one_that_is_run_whole() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let ssm = |length| SsmConfig::new(32, 4).dt_min(0.05).dt_max(0.5).l_max(length);
+    for (encoder, norm, pooling, length) in [
+        (Encoder::Tokens(9), NormKind::Batch, Pooling::Mean, 2048),
+        (Encoder::Values(2), NormKind::Batch, Pooling::Mean, 2000),
+        (Encoder::Values(1), NormKind::Layer, Pooling::Last, 1777),
+    ] {
+        let (cpu, batch) = (B::new(), 11);
+        assert!(pool.install(|| cpu.cached_bytes()).unwrap() < batch * 32 * length * size_of::<f64>(), "a slice holds all");
+        let block = BlockConfig::new(ssm(length)).norm(norm).prenorm(true).residual(false);
+        let model = model(&ModelConfig::new(encoder, block, 3).layers(1).pooling(pooling));
+        let width = if let Encoder::Values(width) = encoder { width } else { 0 };
+        let numbers = host(&cpu, &cpu.draw_uniform(Draw::new(Key::new(3)), &[batch * length * width.max(1)]).unwrap());
+        let tokens: Vec<u32> = numbers.iter().map(|u| (u * 9.0) as u32).collect();
+        let values: Vec<f32> = numbers.iter().map(|&u| u as f32).collect();
+        let lengths: Vec<usize> = (0..batch).map(|b| length - 100 * b).collect();
+        // Whoever counts spikes sees the whole batch.
+        let run = |whole: bool, tokens: &[u32], values: &[f32], lengths: &[usize]| {
+            let (tape, meter) = (Tape::off(&cpu), SpikeMeter::default());
+            let cx = Context::evaluation(&tape, Key::new(1)).first_sample(5);
+            let cx = if whole { cx.metered(&meter) } else { cx };
+            let input = if width == 0 { Input::tokens(tokens, batch) } else { Input::values(values, batch) };
+            model.forward(&cx, input.lengths(lengths))?.to_vec()
+        };
+        let same = |tokens: &[u32], values: &[f32], lengths: &[usize]| {
+            let [whole, slices] = [true, false].map(|whole| pool.install(|| run(whole, tokens, values, lengths)));
+            assert_eq!(slices.as_ref().map_err(ToString::to_string), whole.as_ref().map_err(ToString::to_string), "{encoder:?}");
+            slices
+        };
+        assert_eq!(same(&tokens, &values, &lengths).unwrap().len(), batch * 3);
+        // What does not fit is told by its place in the batch.
+        let (mut odd_tokens, mut odd_values) = (tokens.clone(), values.clone());
+        *odd_tokens.last_mut().unwrap() = 9;
+        *odd_values.last_mut().unwrap() = f32::NAN;
+        same(&odd_tokens, &odd_values, &lengths).unwrap_err();
+        same(&[&tokens[..], &[1]].concat(), &[&values[..], &[0.5]].concat(), &lengths).unwrap_err();
+        same(&tokens, &values, &lengths[1..]).unwrap_err();
+    }
 }
 
 #[test]

@@ -2,8 +2,12 @@
 
 use super::storage::Storage;
 use super::{Cpu, values};
+use crate::backend::host::threads::threads;
 use crate::backend::{Real, Tensor, Transfer, shape};
 use crate::error::Result;
+
+/// Bytes of a tensor for every thread: twice the cache of a core, as tried out (benches/NOTES.md).
+const CACHED: usize = 4 << 20;
 
 impl<E: Real> Transfer for Cpu<E> {
     type Elem = E;
@@ -20,6 +24,10 @@ impl<E: Real> Transfer for Cpu<E> {
 
     fn to_vec(&self, x: &Tensor<Self>) -> Result<Vec<E>> {
         Ok(values(x).to_vec())
+    }
+
+    fn cached_bytes(&self) -> Option<usize> {
+        Some(threads() * CACHED)
     }
 
     fn full(&self, shape: &[usize], value: f64) -> Result<Tensor<Self>> {

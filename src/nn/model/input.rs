@@ -61,6 +61,20 @@ impl<'a, B: Backend> Input<'a, B> {
         Input { content: Content::Encoded(x.clone()), ..Self::sequence(x) }
     }
 
+    /// `count` of the sequences, from `first` on, of tokens or values that the batch shares evenly.
+    pub(super) fn slice(&self, first: usize, count: usize) -> Self {
+        fn share<T>(all: &[T], batch: usize, first: usize, count: usize) -> &[T] {
+            let each = all.len() / batch;
+            &all[first * each..][..count * each]
+        }
+        let content = match &self.content {
+            Content::Tokens(tokens) => Content::Tokens(share(tokens, self.batch, first, count)),
+            Content::Values(values) => Content::Values(share(values, self.batch, first, count)),
+            other => other.clone(),
+        };
+        Input { content, batch: count, lengths: self.lengths.map(|lengths| share(lengths, self.batch, first, count)) }
+    }
+
     /// The same with the true length of every sequence; what lies behind it is padding.
     pub fn lengths(self, lengths: &'a [usize]) -> Self {
         Input { lengths: Some(lengths), ..self }

@@ -4,6 +4,7 @@ mod carry;
 mod config;
 mod file;
 mod input;
+mod slices;
 
 pub use carry::Carry;
 pub use config::{Encoder, ModelConfig, Pooling};
@@ -123,13 +124,23 @@ impl<B: Backend> Model<B> {
     /// [`Error::Shape`] where sizes do not fit; [`Error::NotDifferentiable`] on a tape that records, where the model is not
     /// [prepared](Model::prepare) for the length.
     pub fn forward(&self, cx: &Context<'_, B>, input: Input<'_, B>) -> Result<Var<B>> {
-        let (lengths, cx) = (input.lengths, &self.in_samples(cx, input.batch)?);
-        let x = self.through_blocks(cx, input)?;
-        let pooled = match &self.norm {
-            Some(norm) => self.normalized_and_pooled(cx, norm, &x, lengths)?,
-            None => self.pool(cx, &x, lengths)?,
+        let cx = &self.in_samples(cx, input.batch)?;
+        let pooled = match self.slice_size(cx, &input) {
+            // What is refused, is refused again in terms of the whole batch.
+            Some(size) => self.pooled_in_slices(cx, &input, size).or_else(|_| self.pooled(cx, input))?,
+            None => self.pooled(cx, input)?,
         };
         self.decode(cx, &pooled)
+    }
+
+    /// What the blocks and the last norm make of the input, pooled: (batch, d_model).
+    fn pooled(&self, cx: &Context<'_, B>, input: Input<'_, B>) -> Result<Var<B>> {
+        let lengths = input.lengths;
+        let x = self.through_blocks(cx, input)?;
+        match &self.norm {
+            Some(norm) => self.normalized_and_pooled(cx, norm, &x, lengths),
+            None => self.pool(cx, &x, lengths),
+        }
     }
 
     /// What the blocks make of the input, (batch, d_model, length): before pooling and head.

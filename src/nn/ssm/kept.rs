@@ -6,7 +6,7 @@ use crate::backend::{Backend, Tensor};
 
 /// Elements of the kernels of a layer that are kept at most: 8 MB in f32. Longer ones cost little beside their convolution. (Fewer
 /// for Miri, which interprets.)
-const MOST: usize = if cfg!(miri) { 8 } else { 1 << 21 };
+pub const MOST: usize = if cfg!(miri) { 8 } else { 1 << 21 };
 
 /// What kernels are generated from: the versions of all parameters, Lk, and the length.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 mod carry;
 mod init;
-mod kept;
+pub(in crate::nn) mod kept;
 mod kernel;
 mod step;
 
