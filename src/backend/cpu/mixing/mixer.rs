@@ -2,34 +2,37 @@
 //!
 //! Of spikes, rows of W^T are added where a neuron spiked, by tables of sums. Work is cut into blocks of [`WIDTH`] output channels and
 //! stretches of time, whatever the number of threads; what follows the product is done while a block is in the cache. The gradient computes
-//! the product again: that costs less than to store it.
+//! the product again: that costs less than to store it. It takes some sequences at a time, whose product's gradient then lies in the caches
+//! for all that is made of it.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::spike_sums::{AddRows, AddSteps, Mask, NEAR, STEPS, WIDTH, masks, table, time_major};
+use super::spike_sums::{AddRows, STEPS, WIDTH, table};
 use crate::backend::cpu::buffer::{Buffer, Pool};
 use crate::backend::cpu::elementwise::{add, mask, sum, unary_grad_in_place, unary_in_place};
 use crate::backend::cpu::spike_bits::{Packed, tiles};
 use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, panel_mut, scatter};
-use crate::backend::host::gemm::{Matrix, gemm};
-use crate::backend::host::threads::{PIECE, for_each_piece, for_each_piece_with, for_each_with, map_with};
+use crate::backend::host::gemm::{Matrix, gemm, gemm_in_blocks};
+use crate::backend::host::threads::{for_each_piece, for_each_with, threads};
 use crate::backend::host::vectors::at_level;
 use crate::backend::{Draw, Real, Unary};
 
 /// The spikes of all parts, tile after tile.
-struct Spikes<'a> {
-    parts: Vec<&'a Packed>,
+#[derive(Clone)]
+pub struct Spikes<'a> {
+    /// (B, K_i, L) each.
+    pub parts: Vec<&'a Packed>,
 }
 
 impl<'a> Spikes<'a> {
     /// Input channels, with those that fill up the parts' last tiles.
-    fn padded(&self) -> usize {
+    pub fn padded(&self) -> usize {
         self.parts.iter().map(|part| tiles(part.shape()[1]) * ROWS).sum()
     }
 
     /// Of every part the first padded channel, the first column of W, and the number of channels.
-    fn places(&self) -> impl Iterator<Item = [usize; 3]> {
+    pub fn places(&self) -> impl Iterator<Item = [usize; 3]> {
         self.parts.iter().scan([0, 0], |[at, column], part| {
             let place = [*at, *column, part.shape()[1]];
             (*at, *column) = (*at + tiles(place[2]) * ROWS, *column + place[2]);
@@ -37,22 +40,8 @@ impl<'a> Spikes<'a> {
         })
     }
 
-    /// For every sequence and every [`NEAR`] steps of it, at which of them the neurons spiked, (B, L / NEAR, padded channels).
-    fn masks(&self, batch: usize, length: usize) -> Vec<Mask> {
-        let (padded, stretches) = (self.padded(), length.div_ceil(NEAR));
-        let mut out = vec![Mask::default(); batch * stretches * padded];
-        for_each_piece(&mut out, stretches * padded, |b, out| {
-            let words = self.words(b);
-            for (from, out) in (0..length).step_by(NEAR).zip(out.chunks_exact_mut(padded)) {
-                let near = stretch(&words, from, length.min(from + NEAR));
-                out.iter_mut().zip(masks(&near)).for_each(|(out, mask)| *out = mask);
-            }
-        });
-        out
-    }
-
     /// The words of every tile of one sequence.
-    fn words(&self, batch: usize) -> Vec<&'a [u16]> {
+    pub fn words(&self, batch: usize) -> Vec<&'a [u16]> {
         self.parts.iter().flat_map(|part| (0..tiles(part.shape()[1])).map(move |tile| part.tile(batch, tile))).collect()
     }
 }
@@ -64,7 +53,7 @@ fn stretches(length: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Steps `from..to` of some tiles.
-fn stretch<'a>(words: &[&'a [u16]], from: usize, to: usize) -> Vec<&'a [u16]> {
+pub fn stretch<'a>(words: &[&'a [u16]], from: usize, to: usize) -> Vec<&'a [u16]> {
     words.iter().map(|words| &words[from..to]).collect()
 }
 
@@ -83,28 +72,10 @@ fn transposed<E: Real>(weight: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &A
     out
 }
 
-/// Back from (shares, padded output channels, padded channels), in strips, shares added up, to W.
-fn untransposed<E: Real>(shares: &[E], shape: Shape, spikes: &Spikes<'_>, pool: &Arc<Pool<E>>, weight: &mut [E]) {
-    let strip = spikes.padded() * ROWS;
-    let size = shape.d_out.div_ceil(ROWS) * strip;
-    for_each_piece_with(
-        weight,
-        ROWS * shape.d_in,
-        || pool.dirty(strip),
-        |sums, i, rows| {
-            sums.fill(E::zero());
-            shares.chunks_exact(size).for_each(|share| add(&share[i * strip..][..strip], sums));
-            for [at, column, count] in spikes.places() {
-                scatter(&panel(sums)[at..at + count], shape.d_in, column, rows);
-            }
-        },
-    );
-}
-
 /// What is mixed: (B, K_i, L) each.
 pub enum Parts<'a, E> {
     /// Spikes.
-    Spikes(Vec<&'a Packed>),
+    Spikes(Spikes<'a>),
     /// Any numbers, with K_i.
     Rows(Vec<(&'a [E], usize)>),
 }
@@ -140,6 +111,8 @@ pub struct Mixer<'a, E: Real> {
     pub residual: Option<&'a [E]>,
     /// Sizes.
     pub shape: Shape,
+    /// W^T as [`transposed`] makes it, once it was asked for.
+    pub by_neuron: OnceLock<Buffer<E>>,
 }
 
 /// A block of the product: output channels `first..first + rows` of one sequence.
@@ -159,7 +132,7 @@ impl<'a, E: Real> Mixer<'a, E> {
 
     /// The output, (B, H, L).
     pub fn forward(&self, out: &mut [E]) {
-        self.run(out, &mut [], |block, from, steps, out| {
+        self.run(0..self.shape.batch, out, &mut [], |block, from, steps, out| {
             let masks = self.masks(block);
             for (row, out) in out.chunks_mut(self.shape.length).enumerate() {
                 let out = &mut out[from..from + steps];
@@ -176,9 +149,25 @@ impl<'a, E: Real> Mixer<'a, E> {
         });
     }
 
-    /// The gradient of the product, for the output's gradient `g`, and the sums of its rows, (B, H), which were 0.
-    pub fn product_grad(&self, g: &[E], out: &mut [E], sums: &mut [f64]) {
-        self.run(out, sums, |block, from, steps, out| {
+    /// How many numbers so many channels of all sequences are.
+    pub fn numbers(&self, channels: usize) -> usize {
+        self.shape.batch * channels * self.shape.length
+    }
+
+    /// The sequences of which the gradient is made together: few, so that the product's gradient stays in caches of so many bytes, but enough
+    /// for all threads, each of which has the same share of them in every step.
+    pub fn slices(&self, cached_bytes: usize) -> impl Iterator<Item = Range<usize>> + use<E> {
+        let Shape { batch, d_out, length, .. } = self.shape;
+        let (threads, blocks) = (threads(), d_out.div_ceil(WIDTH).max(1));
+        let fitting = cached_bytes / (d_out * length * size_of::<E>()).max(1) / threads * threads;
+        let size = fitting.max((2 * threads).div_ceil(blocks));
+        (0..batch).step_by(size).map(move |from| from..batch.min(from + size))
+    }
+
+    /// The gradient of the product of some sequences, for the output's gradient `g`, (B, H, L) of all; and the sums of its rows, which were 0, where there is
+    /// room for them.
+    pub fn product_grad(&self, sequences: Range<usize>, g: &[E], out: &mut [E], sums: &mut [f64]) {
+        self.run(sequences, out, sums, |block, from, steps, out| {
             let masks = self.masks(block);
             for (row, out) in out.chunks_mut(self.shape.length).enumerate() {
                 let (out, g) = (&mut out[from..from + steps], &g[self.row(block, row) + from..][..steps]);
@@ -189,7 +178,9 @@ impl<'a, E: Real> Mixer<'a, E> {
                 if self.dropout.is_some() {
                     out.iter_mut().for_each(|v| *v *= masks[row]);
                 }
-                block.sums[row] += sum(out);
+                if let Some(total) = block.sums.get_mut(row) {
+                    *total += sum(out);
+                }
             }
         });
     }
@@ -207,22 +198,27 @@ impl<'a, E: Real> Mixer<'a, E> {
         words.take(block.rows).map(|word| mask(1.0 - p, E::unit(word))).collect()
     }
 
-    /// The product, block by block; `then(block, from, steps, rows)` is called for every stretch of it, with room for the sums of the
-    /// block's rows where there is any, (B, H).
-    fn run(&self, out: &mut [E], sums: &mut [f64], then: impl Fn(&mut Block<'_>, usize, usize, &mut [E]) + Sync + Send) {
-        let blocks = self.blocks(out, sums);
+    /// The product of some sequences, block by block; `then(block, from, steps, rows)` is called for every stretch of it, with room for the
+    /// sums of the block's rows where there is any, (B, H).
+    fn run(
+        &self,
+        sequences: Range<usize>,
+        out: &mut [E],
+        sums: &mut [f64],
+        then: impl Fn(&mut Block<'_>, usize, usize, &mut [E]) + Sync + Send,
+    ) {
+        let blocks = self.blocks(sequences, out, sums);
         match &self.parts {
-            Parts::Spikes(parts) => self.run_spikes(parts, blocks, then),
+            Parts::Spikes(spikes) => self.run_spikes(spikes, blocks, then),
             Parts::Rows(parts) => self.run_rows(parts, blocks, then),
         }
     }
 
     /// The output's blocks.
-    fn blocks<'b>(&self, out: &'b mut [E], sums: &'b mut [f64]) -> Vec<(Block<'b>, &'b mut [E])> {
+    fn blocks<'b>(&self, sequences: Range<usize>, out: &'b mut [E], sums: &'b mut [f64]) -> Vec<(Block<'b>, &'b mut [E])> {
         let Shape { d_out, length, .. } = self.shape;
         let mut sums = sums.chunks_mut(d_out);
-        let entries = out.chunks_mut(d_out * length).enumerate();
-        let blocks = entries.flat_map(|(batch, out)| {
+        let blocks = sequences.zip(out.chunks_mut(d_out * length)).flat_map(|(batch, out)| {
             let mut sums = sums.next().unwrap_or_default().chunks_mut(WIDTH);
             let blocks = out.chunks_mut(WIDTH * length).enumerate();
             blocks.map(move |(i, out)| {
@@ -263,14 +259,13 @@ impl<'a, E: Real> Mixer<'a, E> {
 
     fn run_spikes(
         &self,
-        parts: &[&Packed],
+        spikes: &Spikes<'_>,
         blocks: Vec<(Block<'_>, &mut [E])>,
         then: impl Fn(&mut Block<'_>, usize, usize, &mut [E]) + Sync + Send,
     ) {
         let length = self.shape.length;
-        let spikes = Spikes { parts: parts.to_vec() };
         let padded = spikes.padded();
-        let by_neuron = transposed(self.weight, self.shape, &spikes, self.pool);
+        let by_neuron = self.by_neuron.get_or_init(|| transposed(self.weight, self.shape, spikes, self.pool));
         let most = self.shape.d_out.next_multiple_of(ROWS).min(WIDTH) * length.min(STEPS);
         let init = || (self.pool.dirty(most), self.pool.dirty(table::<E>()));
         for_each_with(blocks, init, |(sums, table), _, (mut block, out)| {
@@ -291,100 +286,27 @@ impl<'a, E: Real> Mixer<'a, E> {
         });
     }
 
-    /// The gradient of one part, whose columns of W start at `at`, from the product's: with all of W^T, the surrogate's mask being
-    /// open for half of the potentials.
+    /// The gradient of one part, whose columns of W start at `at`, from the product's of as many sequences: with all of W^T, the surrogate's
+    /// mask being open for half of the potentials.
     pub fn part_grad(&self, g: &[E], at: usize, channels: usize, out: &mut [E]) {
         let Shape { d_out, d_in, length, .. } = self.shape;
-        let weight = Matrix::new(self.weight, d_out, d_in);
-        let entries = out.chunks_mut(channels * length).enumerate();
-        let blocks = entries.flat_map(|(b, out)| out.chunks_mut(WIDTH * length).enumerate().map(move |(i, out)| (b, i * WIDTH, out)));
-        for_each_with(
-            blocks.collect(),
-            || (),
-            |(), _, (b, first, out)| {
-                let rows = out.len() / length;
-                let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
-                gemm(weight.columns(at + first, rows).transposed(), g, out, length, false);
-            },
-        );
+        let weight = Matrix::new(self.weight, d_out, d_in).columns(at, channels).transposed();
+        let beside = out.len() / (channels * length);
+        for_each_piece(out, channels * length, |b, out| {
+            gemm_in_blocks(weight, Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length), out, beside);
+        });
     }
 
-    /// The gradient of W, from the product's.
-    pub fn weight_grad(&self, g: &[E], out: &mut [E]) {
-        match &self.parts {
-            Parts::Spikes(parts) => weight_grad_of_spikes(parts, g, self.shape, self.pool, out),
-            Parts::Rows(parts) => weight_grad_of_rows(parts, g, self.shape, self.pool, out),
-        }
+    /// The sums of the rows of the product's gradient.
+    pub fn row_sums(&self, g: &[E], sums: &mut [f64]) {
+        let length = self.shape.length;
+        for_each_piece(sums, 1, |row, out| out[0] = sum(&g[row * length..][..length]));
     }
-
-    /// The sums of the rows of the product's gradient, (B, H).
-    pub fn row_sums(&self, g: &[E]) -> Vec<f64> {
-        let Shape { batch, d_out, length, .. } = self.shape;
-        map_with(batch * d_out, || (), |(), row| sum(&g[row * length..][..length]))
-    }
-
-    /// The gradient of the bias, from the sums of the rows of the product's: the sum over the batch.
-    pub fn bias_grad(&self, sums: &[f64], out: &mut [E]) {
-        let of_channel = |h: usize| sums[h..].iter().step_by(self.shape.d_out).sum();
-        out.iter_mut().enumerate().for_each(|(h, out)| *out = E::of(of_channel(h)));
-    }
-}
-
-/// Parts of a batch whose weight gradients are summed separately, then added in order: a fixed number, so that the result does not
-/// depend on the number of threads.
-const SHARES: usize = 8;
-
-fn weight_grad_of_rows<E: Real>(parts: &[(&[E], usize)], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
-    let Shape { batch, d_out, d_in, length } = shape;
-    let entries = batch.div_ceil(SHARES);
-    let mut partial = pool.dirty(batch.div_ceil(entries) * d_out * d_in);
-    for_each_piece(&mut partial, d_out * d_in, |share, out| {
-        out.fill(E::zero());
-        for b in share * entries..((share + 1) * entries).min(batch) {
-            let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
-            let mut at = 0;
-            for &(part, channels) in parts {
-                let x = Matrix::new(&part[b * channels * length..][..channels * length], channels, length);
-                gemm(g, x.transposed(), &mut out[at..], d_in, true);
-                at += channels;
-            }
-        }
-    });
-    for_each_piece(out, PIECE, |i, out| {
-        out.fill(E::zero());
-        partial.chunks_exact(d_out * d_in).for_each(|share| add(&share[i * PIECE..][..out.len()], out));
-    });
-}
-
-fn weight_grad_of_spikes<E: Real>(parts: &[&Packed], g: &[E], shape: Shape, pool: &Arc<Pool<E>>, out: &mut [E]) {
-    let Shape { batch, d_out, length, .. } = shape;
-    let spikes = Spikes { parts: parts.to_vec() };
-    let (padded, entries) = (spikes.padded(), batch.div_ceil(SHARES));
-    let size = d_out.next_multiple_of(ROWS) * padded;
-    // (shares, strips, padded channels, 16), as W^T in `transposed`.
-    let mut partial = pool.dirty(batch.div_ceil(entries) * size);
-    let shares = partial.chunks_exact_mut(size).enumerate();
-    let work = shares.flat_map(|(share, sums)| sums.chunks_mut(WIDTH * padded).enumerate().map(move |(i, sums)| (share, i * WIDTH, sums)));
-    let (spiked, of_sequence) = (spikes.masks(batch, length), length.div_ceil(NEAR) * padded);
-    let init = || (pool.zeros(NEAR * WIDTH), pool.dirty(table::<E>()));
-    for_each_with(work.collect(), init, |(near, table), _, (share, first, sums)| {
-        sums.fill(E::zero());
-        let (width, rows) = (sums.len() / padded, WIDTH.min(d_out - first));
-        for b in share * entries..((share + 1) * entries).min(batch) {
-            let g = &g[(b * d_out + first) * length..][..rows * length];
-            let spiked = spiked[b * of_sequence..][..of_sequence].chunks_exact(padded);
-            for (from, masks) in (0..length).step_by(NEAR).zip(spiked) {
-                let count = NEAR.min(length - from);
-                time_major(g, length, from, count, near);
-                at_level(AddSteps { near, width, count, masks, sums, table });
-            }
-        }
-    });
-    untransposed(&partial, shape, &spikes, pool, out);
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::weight_grad::WeightGrad;
     use super::*;
     use crate::backend::Key;
 
@@ -406,6 +328,12 @@ mod tests {
     fn values(seed: u64, count: usize) -> Vec<f64> {
         let mut words = Key::new(seed).words(0);
         std::iter::repeat_with(|| words.next_lanes()).flatten().take(count).map(|word| f64::unit(word) - 0.5).collect()
+    }
+
+    /// A product of spikes, after which nothing follows.
+    fn mixer<'a>(pool: &'a Arc<Pool<f64>>, parts: Vec<&'a Packed>, (weight, bias): (&'a [f64], &'a [f64]), shape: Shape) -> Mixer<'a, f64> {
+        let (parts, by_neuron) = (Parts::Spikes(Spikes { parts }), OnceLock::new());
+        Mixer { pool, parts, weight, bias, activation: None, dropout: None, residual: None, shape, by_neuron }
     }
 
     fn dense(packed: &Packed) -> Vec<f64> {
@@ -443,12 +371,14 @@ mod tests {
                 let (weight, bias) = (values(7, d_out * d_in), values(8, d_out));
                 let g = values(9, batch * d_out * length);
                 let mut out = vec![f64::NAN; g.len()];
-                let parts = Parts::Spikes(parts);
-                let (activation, dropout, residual) = (None, None, None);
-                let mixer = Mixer { pool: &Arc::default(), parts, weight: &weight, bias: &bias, activation, dropout, residual, shape };
+                let pool = Arc::default();
+                let mixer = mixer(&pool, parts, (&weight, &bias), shape);
                 mixer.forward(&mut out);
-                let mut gradient = vec![f64::NAN; weight.len()];
-                mixer.weight_grad(&g, &mut gradient);
+                let (mut gradient, mut sums) = (vec![f64::NAN; weight.len()], WeightGrad::new(&mixer));
+                for sequences in [0..batch / 2, batch / 2..batch] {
+                    sums.add(&mixer, sequences.clone(), &g[sequences.start * d_out * length..]);
+                }
+                sums.finish(&mixer, &mut gradient);
                 for (i, &v) in out.iter().enumerate().step_by(1 + out.len() / 500) {
                     let (b, h, t) = (i / length / d_out, i / length % d_out, i % length);
                     let want: f64 = bias[h] + (0..d_in).map(|k| weight[h * d_in + k] * input(b, k, t)).sum::<f64>();
@@ -475,10 +405,8 @@ mod tests {
         let (weight, bias) = (values(1, d_out * channels), values(2, d_out));
         let product = |packed: &Packed| {
             let [batch, d_in, length] = packed.shape();
-            let (parts, shape) = (Parts::Spikes(vec![packed]), Shape { batch, d_out, d_in, length });
-            let (activation, dropout, residual) = (None, None, None);
             let mut out = vec![f64::NAN; batch * d_out * length];
-            Mixer { pool: &Arc::default(), parts, weight: &weight, bias: &bias, activation, dropout, residual, shape }.forward(&mut out);
+            mixer(&Arc::default(), vec![packed], (&weight, &bias), Shape { batch, d_out, d_in, length }).forward(&mut out);
             out
         };
         let (together, alone) = (product(&together), product(&alone));

@@ -1,14 +1,17 @@
 //! The family [`ChannelMixing`].
 
+mod mix_grad;
 mod mixer;
 mod spike_sums;
+mod weight_grad;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use self::mix_grad::MixGrad;
 use super::buffer::Pool;
 use super::spike_bits::Packed;
 use super::{Cpu, packed, values};
-use crate::backend::{ChannelMixing, Mixing, Real, Tensor};
+use crate::backend::{ChannelMixing, Mixing, Real, Tensor, Transfer};
 use crate::error::Result;
 
 /// The operands of a mix whose output has this shape.
@@ -19,7 +22,7 @@ fn mixer<'a, E: Real>(pool: &'a Arc<Pool<E>>, mixing: &Mixing<'a, Cpu<E>>, [batc
     mixer::Mixer {
         pool,
         parts: match spikes {
-            Some(parts) => mixer::Parts::Spikes(parts),
+            Some(parts) => mixer::Parts::Spikes(mixer::Spikes { parts }),
             None => mixer::Parts::Rows(mixing.parts.iter().map(|part| (values(part), part.shape()[1])).collect()),
         },
         weight: values(mixing.weight),
@@ -28,6 +31,7 @@ fn mixer<'a, E: Real>(pool: &'a Arc<Pool<E>>, mixing: &Mixing<'a, Cpu<E>>, [batc
         dropout: mixing.dropout,
         residual: mixing.residual.map(values),
         shape: mixer::Shape { batch, d_out, d_in, length },
+        by_neuron: OnceLock::new(),
     }
 }
 
@@ -38,25 +42,18 @@ impl<E: Real> ChannelMixing for Cpu<E> {
     }
 
     fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
-        let shape = mixing.check_grad(g, needs)?;
-        let mixer = mixer(&self.scratch, &mixing, shape);
-        let mut sums = vec![0.0; shape[0] * shape[1]];
-        let inner = if mixer.is_plain() { g.clone() } else { self.make(g.shape(), |out| mixer.product_grad(values(g), out, &mut sums)) };
-        let g = values(&inner);
-        let mut grads = Vec::with_capacity(mixing.parts.len() + 2);
-        let mut at = 0;
-        for (part, &need) in mixing.parts.iter().zip(needs) {
-            let channels = part.shape()[1];
-            grads.push(need.then(|| self.make(part.shape(), |out| mixer.part_grad(g, at, channels, out))));
-            at += channels;
+        let mixer = mixer(&self.scratch, &mixing, mixing.check_grad(g, needs)?);
+        let mut channels = mixing.parts.iter().map(|part| part.shape()[1]);
+        let parts = needs[..mixing.parts.len()].iter().zip(&mut channels);
+        let parts = parts.map(|(&need, channels)| (channels, need.then(|| self.pool.dirty(mixer.numbers(channels))))).collect();
+        let [weight, bias] = [0, 1].map(|i| needs[mixing.parts.len() + i]);
+        let mut grads = MixGrad::new(&mixer, parts, weight, bias);
+        for sequences in mixer.slices(self.cached_bytes().unwrap_or(usize::MAX)) {
+            grads.add(sequences, values(g));
         }
-        let [weight, bias] = [mixing.weight, mixing.bias].map(|t| t.shape());
-        grads.push(needs[mixing.parts.len()].then(|| self.make(weight, |out| mixer.weight_grad(g, out))));
-        let needs_bias = needs[mixing.parts.len() + 1];
-        if needs_bias && mixer.is_plain() {
-            sums = mixer.row_sums(g);
-        }
-        grads.push(needs_bias.then(|| self.make(bias, |out| mixer.bias_grad(&sums, out))));
-        Ok(grads)
+        let weight = weight.then(|| self.make(mixing.weight.shape(), |out| grads.weight(out)));
+        let bias = bias.then(|| self.make(mixing.bias.shape(), |out| grads.bias(out)));
+        let parts = mixing.parts.iter().zip(grads.parts).map(|(part, (_, out))| out.map(|out| self.wrap(out, part.shape())));
+        Ok(parts.chain([weight, bias]).collect())
     }
 }
