@@ -4,6 +4,7 @@
 
 mod buffer;
 mod convolution;
+mod derived;
 mod elementwise;
 mod layout;
 mod learning;
@@ -91,6 +92,11 @@ impl<E: Real> std::fmt::Debug for Cpu<E> {
 /// The values of a tensor.
 fn values<E: Real>(x: &Tensor<Cpu<E>>) -> &[E] {
     x.storage().values()
+}
+
+/// Where something that is made of a tensor's values is kept with them, if it can be.
+fn kept<E: Real>(x: &Tensor<Cpu<E>>) -> Option<&derived::Kept<E>> {
+    x.storage().kept()
 }
 
 /// The bits of a tensor of spikes, unless it was given another shape since.

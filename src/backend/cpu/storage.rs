@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::buffer::{Buffer, Pool};
+use super::derived::Kept;
 use super::spike_bits::Packed;
 use crate::backend::Real;
 
@@ -11,14 +12,14 @@ use crate::backend::Real;
 pub struct Storage<E: Real>(Arc<Values<E>>);
 
 enum Values<E: Real> {
-    Dense(Buffer<E>),
+    Dense(Buffer<E>, Kept<E>),
     Spikes { packed: Packed, dense: OnceLock<Buffer<E>>, pool: Arc<Pool<E>> },
 }
 
 impl<E: Real> Storage<E> {
     /// Numbers.
     pub fn dense(buffer: Buffer<E>) -> Self {
-        Storage(Arc::new(Values::Dense(buffer)))
+        Storage(Arc::new(Values::Dense(buffer, Kept::default())))
     }
 
     /// Spikes, and where the buffer comes from if they are ever asked for as numbers.
@@ -29,19 +30,35 @@ impl<E: Real> Storage<E> {
     /// The values, row-major.
     pub fn values(&self) -> &[E] {
         match &*self.0 {
-            Values::Dense(buffer) => buffer,
-            Values::Spikes { packed, dense, pool } => dense.get_or_init(|| {
-                let mut buffer = pool.dirty(packed.shape().iter().product());
-                packed.expand(&mut buffer);
-                buffer
-            }),
+            Values::Dense(buffer, _) => buffer,
+            Values::Spikes { packed, dense, pool } => {
+                if dense.get().is_none() {
+                    // Outside of the lock: a thread that waits for its part of the work may take up somebody else's, which asks for the same.
+                    let mut buffer = pool.dirty(packed.shape().iter().product());
+                    packed.expand(&mut buffer);
+                    // Whoever was first has the same numbers.
+                    drop(dense.set(buffer));
+                }
+                dense.get().map_or(&[], |buffer| buffer)
+            }
         }
     }
 
     /// The values, where nobody else shares them and they are numbers.
     pub fn own_values(&mut self) -> Option<&mut [E]> {
         match Arc::get_mut(&mut self.0)? {
-            Values::Dense(buffer) => Some(buffer),
+            Values::Dense(buffer, kept) => {
+                kept.clear();
+                Some(buffer)
+            }
+            Values::Spikes { .. } => None,
+        }
+    }
+
+    /// Where something that is made of the values is kept with them, unless they are spikes.
+    pub fn kept(&self) -> Option<&Kept<E>> {
+        match &*self.0 {
+            Values::Dense(_, kept) => Some(kept),
             Values::Spikes { .. } => None,
         }
     }
@@ -49,7 +66,7 @@ impl<E: Real> Storage<E> {
     /// The bits, where the values are spikes.
     pub fn packed(&self) -> Option<&Packed> {
         match &*self.0 {
-            Values::Dense(_) => None,
+            Values::Dense(..) => None,
             Values::Spikes { packed, .. } => Some(packed),
         }
     }

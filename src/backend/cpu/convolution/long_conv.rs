@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::negacyclic_fft::{NegacyclicFft, correlate};
 use crate::backend::Real;
 use crate::backend::cpu::buffer::{Buffer, Pool};
+use crate::backend::cpu::derived::{Derived, Form, Kept, derived};
 use crate::backend::cpu::elementwise::add_products;
 use crate::backend::cpu::spike_bits::{Packed, Spread, tiles};
 use crate::backend::cpu::transposed_rows::{Panel, ROWS, fold, gather, panel, panel_mut, repeated, scatter};
@@ -43,11 +44,13 @@ pub enum Source<'a, E> {
 
 /// A convolution's operands as plain rows.
 #[derive(Clone, Copy)]
-pub struct Operands<'a, E> {
+pub struct Operands<'a, E: Real> {
     /// u.
     pub input: Source<'a, E>,
     /// (c, H, Lk).
     pub kernel: &'a [E],
+    /// Where the kernels' spectra are kept.
+    pub kept: Option<&'a Kept<E>>,
     /// (H).
     pub skip: Option<&'a [E]>,
     /// True lengths.
@@ -75,22 +78,26 @@ pub struct Prepared<'a, E: Real> {
     ring: Arc<NegacyclicFft<E>>,
     pool: Arc<Pool<E>>,
     /// Of every tile's kernels, divided by N.
-    spectra: Vec<Buffer<E>>,
+    spectra: Derived<'a, E>,
     spread: Spread<E>,
 }
 
 impl<'a, E: Real> Prepared<'a, E> {
-    /// Transforms the kernels.
+    /// Transforms the kernels, unless that was done before.
     pub fn new(rings: &NegacyclicFfts<E>, operands: Operands<'a, E>) -> Self {
         let ring = rings.get(operands.shape[2]);
         let pool = rings.pool.clone();
-        let init = || [(); 2].map(|()| pool.dirty(ROWS * ring.points()));
-        let spectra = map_with(tiles(operands.shape[1]), init, |[re, im], tile| {
-            kernel_panels(&operands, tile, panel_mut(re), panel_mut(im));
-            let mut spectrum = pool.dirty(ring.tile_len());
-            ring.forward_complex(panel(re), panel(im), E::one() / E::of(ring.points() as f64), &mut spectrum);
-            spectrum
-        });
+        let transformed = || {
+            let init = || [(); 2].map(|()| pool.dirty(ROWS * ring.points()));
+            map_with(tiles(operands.shape[1]), init, |[re, im], tile| {
+                kernel_panels(&operands, tile, panel_mut(re), panel_mut(im));
+                let mut spectrum = pool.dirty(ring.tile_len());
+                ring.forward_complex(panel(re), panel(im), E::one() / E::of(ring.points() as f64), &mut spectrum);
+                spectrum
+            })
+        };
+        let ([_, channels, length], [sides, len]) = (operands.shape, operands.kernels);
+        let spectra = derived(operands.kept, Form::Spectra { kernels: [sides, channels, len], length }, transformed);
         Prepared { operands, ring, pool, spectra, spread: Spread::new() }
     }
 
@@ -300,7 +307,7 @@ impl<E: Real> Sums<E> {
 }
 
 /// The lags of the causal and of the anticausal kernel that reach an output.
-fn taps<E>(operands: &Operands<'_, E>) -> (usize, usize) {
+fn taps<E: Real>(operands: &Operands<'_, E>) -> (usize, usize) {
     let [sides, len] = operands.kernels;
     let length = operands.shape[2];
     (len.min(length), if sides == 2 { len.min(length - 1) } else { 0 })

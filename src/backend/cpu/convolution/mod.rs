@@ -7,7 +7,7 @@ mod negacyclic_fft;
 
 use super::spike_bits::Packed;
 use super::storage::Storage;
-use super::{Cpu, packed, sequence, values};
+use super::{Cpu, kept, packed, sequence, values};
 use crate::backend::{Convolution, Firing, LongConv, Real, SpikeMode, Tensor};
 use crate::error::Result;
 
@@ -21,6 +21,7 @@ fn operands<'a, E: Real>(conv: &LongConv<'a, Cpu<E>>) -> long_conv::Operands<'a,
     long_conv::Operands {
         input: source(conv.input),
         kernel: values(conv.kernel),
+        kept: kept(conv.kernel),
         skip: conv.skip.map(values),
         lengths: conv.lengths,
         shape: sequence(conv.input),

@@ -6,10 +6,11 @@
 //! for all that is made of it.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::spike_sums::{AddRows, STEPS, WIDTH, table};
 use crate::backend::cpu::buffer::{Buffer, Pool};
+use crate::backend::cpu::derived::{Form, Kept, derived};
 use crate::backend::cpu::elementwise::{add, mask, sum, unary_grad_in_place, unary_in_place};
 use crate::backend::cpu::spike_bits::{Packed, tiles};
 use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, panel_mut, scatter};
@@ -111,8 +112,8 @@ pub struct Mixer<'a, E: Real> {
     pub residual: Option<&'a [E]>,
     /// Sizes.
     pub shape: Shape,
-    /// W^T as [`transposed`] makes it, once it was asked for.
-    pub by_neuron: OnceLock<Buffer<E>>,
+    /// Where W^T is kept, as [`transposed`] makes it.
+    pub kept: Option<&'a Kept<E>>,
 }
 
 /// A block of the product: output channels `first..first + rows` of one sequence.
@@ -265,14 +266,15 @@ impl<'a, E: Real> Mixer<'a, E> {
     ) {
         let length = self.shape.length;
         let padded = spikes.padded();
-        let by_neuron = self.by_neuron.get_or_init(|| transposed(self.weight, self.shape, spikes, self.pool));
+        let form = Form::Strips { shape: [self.shape.d_out, self.shape.d_in], places: spikes.places().collect() };
+        let by_neuron = derived(self.kept, form, || vec![transposed(self.weight, self.shape, spikes, self.pool)]);
         let most = self.shape.d_out.next_multiple_of(ROWS).min(WIDTH) * length.min(STEPS);
         let init = || (self.pool.dirty(most), self.pool.dirty(table::<E>()));
         for_each_with(blocks, init, |(sums, table), _, (mut block, out)| {
             let width = block.rows.next_multiple_of(ROWS);
             let mut start = [E::zero(); WIDTH];
             start[..block.rows].copy_from_slice(&self.bias[block.first..][..block.rows]);
-            let (start, weights) = (&start[..width], &by_neuron[block.first * padded..][..padded * width]);
+            let (start, weights) = (&start[..width], &by_neuron[0][block.first * padded..][..padded * width]);
             let words = spikes.words(block.batch);
             for Range { start: from, end } in stretches(length) {
                 let steps = end - from;
@@ -332,8 +334,8 @@ mod tests {
 
     /// A product of spikes, after which nothing follows.
     fn mixer<'a>(pool: &'a Arc<Pool<f64>>, parts: Vec<&'a Packed>, (weight, bias): (&'a [f64], &'a [f64]), shape: Shape) -> Mixer<'a, f64> {
-        let (parts, by_neuron) = (Parts::Spikes(Spikes { parts }), OnceLock::new());
-        Mixer { pool, parts, weight, bias, activation: None, dropout: None, residual: None, shape, by_neuron }
+        let parts = Parts::Spikes(Spikes { parts });
+        Mixer { pool, parts, weight, bias, activation: None, dropout: None, residual: None, shape, kept: None }
     }
 
     fn dense(packed: &Packed) -> Vec<f64> {

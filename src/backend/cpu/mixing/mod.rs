@@ -5,12 +5,12 @@ mod mixer;
 mod spike_sums;
 mod weight_grad;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use self::mix_grad::MixGrad;
 use super::buffer::Pool;
 use super::spike_bits::Packed;
-use super::{Cpu, packed, values};
+use super::{Cpu, kept, packed, values};
 use crate::backend::{ChannelMixing, Mixing, Real, Tensor, Transfer};
 use crate::error::Result;
 
@@ -31,7 +31,7 @@ fn mixer<'a, E: Real>(pool: &'a Arc<Pool<E>>, mixing: &Mixing<'a, Cpu<E>>, [batc
         dropout: mixing.dropout,
         residual: mixing.residual.map(values),
         shape: mixer::Shape { batch, d_out, d_in, length },
-        by_neuron: OnceLock::new(),
+        kept: kept(mixing.weight),
     }
 }
 
