@@ -1,15 +1,18 @@
 //! The gradients of a mix, some sequences at a time: the gradient of their product is made, and used up while it is in the caches.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::mixer::Mixer;
+use super::mixer::{Mixer, Shape};
 use super::weight_grad::WeightGrad;
 use crate::backend::Real;
-use crate::backend::cpu::buffer::Buffer;
+use crate::backend::cpu::buffer::{Buffer, Pool};
 
 /// The gradients so far.
 pub struct MixGrad<'a, E: Real> {
     mixer: &'a Mixer<'a, E>,
+    /// Where tensors' buffers come from.
+    pool: &'a Arc<Pool<E>>,
     /// Of every part its channels and its gradient, (B, K_i, L), where that is wanted.
     pub parts: Vec<(usize, Option<Buffer<E>>)>,
     weight: Option<WeightGrad<E>>,
@@ -18,10 +21,12 @@ pub struct MixGrad<'a, E: Real> {
 }
 
 impl<'a, E: Real> MixGrad<'a, E> {
-    /// Nothing so far; whether the gradients of W and of the bias are wanted.
-    pub fn new(mixer: &'a Mixer<'a, E>, parts: Vec<(usize, Option<Buffer<E>>)>, weight: bool, bias: bool) -> Self {
-        let rows = mixer.shape.batch * mixer.shape.d_out;
-        MixGrad { mixer, parts, weight: weight.then(|| WeightGrad::new(mixer)), sums: vec![0.0; if bias { rows } else { 0 }] }
+    /// Nothing so far: which gradients are wanted of the parts, with the channels of each, of W and of the bias.
+    pub fn new(mixer: &'a Mixer<'a, E>, pool: &'a Arc<Pool<E>>, parts: &[(usize, bool)], weight: bool, bias: bool) -> Self {
+        let Shape { batch, d_out, length, .. } = mixer.shape;
+        let part = |&(channels, wanted): &(usize, bool)| (channels, wanted.then(|| pool.dirty(batch * channels * length)));
+        let sums = vec![0.0; if bias { batch * d_out } else { 0 }];
+        MixGrad { mixer, pool, parts: parts.iter().map(part).collect(), weight: weight.then(|| WeightGrad::new(mixer)), sums }
     }
 
     /// What these sequences give, for the output's gradient `g`, (B, H, L) of all.
@@ -34,7 +39,7 @@ impl<'a, E: Real> MixGrad<'a, E> {
             mixer.row_sums(&g[numbers(d_out)], sums);
             &g[numbers(d_out)]
         } else {
-            inner = mixer.pool.dirty(sequences.len() * d_out * length);
+            inner = self.pool.dirty(sequences.len() * d_out * length);
             mixer.product_grad(sequences.clone(), g, &mut inner, sums);
             &inner
         };

@@ -150,11 +150,6 @@ impl<'a, E: Real> Mixer<'a, E> {
         });
     }
 
-    /// How many numbers so many channels of all sequences are.
-    pub fn numbers(&self, channels: usize) -> usize {
-        self.shape.batch * channels * self.shape.length
-    }
-
     /// The sequences of which the gradient is made together: few, so that the product's gradient stays in caches of so many bytes, but enough
     /// for all threads, each of which has the same share of them in every step.
     pub fn slices(&self, cached_bytes: usize) -> impl Iterator<Item = Range<usize>> + use<E> {

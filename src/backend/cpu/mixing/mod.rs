@@ -43,11 +43,9 @@ impl<E: Real> ChannelMixing for Cpu<E> {
 
     fn mix_grad(&self, mixing: Mixing<'_, Self>, g: &Tensor<Self>, needs: &[bool]) -> Result<Vec<Option<Tensor<Self>>>> {
         let mixer = mixer(&self.scratch, &mixing, mixing.check_grad(g, needs)?);
-        let mut channels = mixing.parts.iter().map(|part| part.shape()[1]);
-        let parts = needs[..mixing.parts.len()].iter().zip(&mut channels);
-        let parts = parts.map(|(&need, channels)| (channels, need.then(|| self.pool.dirty(mixer.numbers(channels))))).collect();
-        let [weight, bias] = [0, 1].map(|i| needs[mixing.parts.len() + i]);
-        let mut grads = MixGrad::new(&mixer, parts, weight, bias);
+        let parts: Vec<_> = mixing.parts.iter().zip(needs).map(|(part, &need)| (part.shape()[1], need)).collect();
+        let [weight, bias] = [0, 1].map(|i| needs[parts.len() + i]);
+        let mut grads = MixGrad::new(&mixer, &self.pool, &parts, weight, bias);
         for sequences in mixer.slices(self.cached_bytes().unwrap_or(usize::MAX)) {
             grads.add(sequences, values(g));
         }
