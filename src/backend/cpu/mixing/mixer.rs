@@ -14,7 +14,7 @@ use crate::backend::cpu::derived::{Form, Kept, derived};
 use crate::backend::cpu::elementwise::{add, mask, sum, unary_grad_in_place, unary_in_place};
 use crate::backend::cpu::spike_bits::{Packed, tiles};
 use crate::backend::cpu::transposed_rows::{ROWS, gather, panel, panel_mut, scatter};
-use crate::backend::host::gemm::{Matrix, gemm, gemm_in_blocks};
+use crate::backend::host::gemm::{Matrix, gemm};
 use crate::backend::host::threads::{for_each_piece, for_each_with, threads};
 use crate::backend::host::vectors::at_level;
 use crate::backend::{Draw, Real, Unary};
@@ -287,11 +287,18 @@ impl<'a, E: Real> Mixer<'a, E> {
     /// mask being open for half of the potentials.
     pub fn part_grad(&self, g: &[E], at: usize, channels: usize, out: &mut [E]) {
         let Shape { d_out, d_in, length, .. } = self.shape;
-        let weight = Matrix::new(self.weight, d_out, d_in).columns(at, channels).transposed();
-        let beside = out.len() / (channels * length);
-        for_each_piece(out, channels * length, |b, out| {
-            gemm_in_blocks(weight, Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length), out, beside);
-        });
+        let weight = Matrix::new(self.weight, d_out, d_in);
+        let entries = out.chunks_mut(channels * length).enumerate();
+        let blocks = entries.flat_map(|(b, out)| out.chunks_mut(WIDTH * length).enumerate().map(move |(i, out)| (b, i * WIDTH, out)));
+        for_each_with(
+            blocks.collect(),
+            || (),
+            |(), _, (b, first, out)| {
+                let rows = out.len() / length;
+                let g = Matrix::new(&g[b * d_out * length..][..d_out * length], d_out, length);
+                gemm(weight.columns(at + first, rows).transposed(), g, out, length, false);
+            },
+        );
     }
 
     /// The sums of the rows of the product's gradient.
