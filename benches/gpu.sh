@@ -47,7 +47,8 @@ build() {
     # Unoptimised: what takes time in the tests are kernels, which the driver's toolkit compiles.
     messages=$(CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --features cuda --no-run "${tests[@]/#/--test=}" 2>&1) || fail "the tests do not build: $messages"
     messages+=$'\n'$(cargo bench --features cuda --no-run "${benches[@]/#/--bench=}" 2>&1) || fail "the benches do not build: $messages"
-    cargo build --release --features cuda "${examples[@]/#/--example=}" || fail "the examples do not build"
+    # The benches' profile: what is below the crate is then compiled once.
+    cargo build --profile bench --features cuda "${examples[@]/#/--example=}" || fail "the examples do not build"
     for path in "${tests[@]/#/tests/}" "${benches[@]/#/benches/}"; do
         name=$path.rs
         [[ -f $name ]] || name=$path/main.rs
@@ -83,9 +84,12 @@ compile_ahead() {
 
 # ------------------------------------------------------------------------------------------------ run
 
-# CUDA as pip installs it (with PyTorch, for one), where no toolkit is found.
+# A toolkit's libraries, which need not be among the system's; or CUDA as pip installs it (with PyTorch, for one), where there is no toolkit.
 find_toolkit() {
-    local site
+    local site root
+    for root in ${CUDA_PATH:-/usr/local/cuda /opt/cuda}; do
+        [[ ! -d $root/lib64 ]] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$root/lib64
+    done
     if [[ -n ${CUDA_PATH:-} || -d /usr/local/cuda/include || -d /opt/cuda ]] || ! command -v python3 >/dev/null; then
         return
     fi
@@ -109,6 +113,19 @@ keep_kernels() {
     fi
     printf '[compilation]\ncache = { file = "%s" }\n' "$work/kernels" >"$work/cubecl.toml"
     cd "$work"
+}
+
+# How many kernels are kept.
+kept() { find "$work/kernels" -name 'toc*' -exec cat {} + | wc -l; }
+
+# Takes a step on the device. Kernels of the build that its driver does not load would stand in the way of those that it can compile itself.
+start() {
+    local step=(within "$dir/train_step" --backend "$backend" --task listops --batch 1 --length 64 --steps 1)
+    "${step[@]}" && return
+    rm -rf "$work/kernels" "$logs/failed"
+    mkdir "$work/kernels"
+    "${step[@]}" || fail "no $backend to run on: see $logs/start.log"
+    tell "(without the build's kernels, which do not load: see start.log)"
 }
 
 # The seconds that are left to the part, and to all.
@@ -254,7 +271,7 @@ run_mnist() {
 }
 
 run() {
-    local name asked=("${@:2}")
+    local name before asked=("${@:2}")
     dir=$(cd "$1" 2>/dev/null && pwd) || fail "there is no folder $1: gpu.sh build DIR makes one"
     [[ -x $dir/train_step ]] || fail "$dir holds no binaries: gpu.sh build DIR puts them there"
     ((${#asked[@]})) || asked=("${parts[@]}")
@@ -277,11 +294,11 @@ run() {
     name=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1) || name="no NVIDIA GPU"
     part=start part_end=$((SECONDS + 60))
     tell "$name, $(date +%F), $backend"
-    within "$dir/train_step" --backend "$backend" --task listops --batch 1 --length 64 --steps 1 || fail "no $backend to run on: see $logs/start.log"
+    start
     for part in "${asked[@]}"; do
-        part_end=$((SECONDS + LIMITS[$part]))
+        part_end=$((SECONDS + LIMITS[$part])) before=$(kept)
         "run_$part"
-        tell "($part: at $SECONDS s of $limit)"
+        tell "($part: at $SECONDS s of $limit; $(($(kept) - before)) kernels compiled beside $before)"
     done
     [[ ! -e $logs/failed ]] || fail "something has failed: see $logs"
 }

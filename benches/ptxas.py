@@ -35,8 +35,8 @@ def toolkit():
 
 
 def to_ptx(root, nvrtc, source, arch):
-    """The PTX of a source, by the options of CubeCL."""
-    options = [f"--gpu-architecture={arch}", f"--include-path={root}/include", f"--include-path={root}/include/cccl", "-lineinfo"]
+    """The PTX of a source, by the options of CubeCL; for a virtual architecture NVRTC makes no machine code beside it."""
+    options = [f"--gpu-architecture={arch.replace('sm_', 'compute_')}", f"--include-path={root}/include", f"--include-path={root}/include/cccl", "-lineinfo"]
     program = ctypes.c_void_p()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), None, 0, None, None)
     failed = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*map(str.encode, options)))
