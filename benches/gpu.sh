@@ -304,6 +304,10 @@ run() {
     start
     for part in "${asked[@]}"; do
         part_end=$((SECONDS + LIMITS[$part])) before=$(kept)
+        if (($(left) < 5)); then
+            tell "($part: no time is left of $limit s)"
+            continue
+        fi
         "run_$part"
         tell "($part: at $SECONDS s of $limit; $(($(kept) - before)) kernels compiled beside $before)"
     done
