@@ -2,7 +2,7 @@
 # Tests and times the crate on an NVIDIA GPU, beside PyTorch where python3 has it, in minutes that are counted.
 #
 #   benches/gpu.sh                   builds, and runs on this machine
-#   benches/gpu.sh build DIR         puts all that a run needs into DIR: binaries, fixtures, kernels, this script
+#   benches/gpu.sh build DIR         puts all that a run needs into DIR: programs, fixtures, kernels, this script
 #   DIR/gpu.sh run DIR [PART ..]     runs it, on a machine that needs neither Rust nor this checkout, nor a network
 #
 # The parts, in the order of their worth: f32 and f64 (conformance and fixtures), tasks (a training step and an inference pass beside PyTorch,
@@ -37,9 +37,10 @@ built() {
 }
 
 build() {
-    local dir=$1 here messages path name
+    local dir=$1 here messages path name programs
     mkdir -p "$dir/tests"
     dir=$(cd "$dir" && pwd)
+    programs=$(mktemp -d)
     here=$(cd "$(dirname "$0")" && pwd)
     cd "$here/.."
     # Without a toolkit here, the calls of the driver that binaries make would be those of the newest one that is known.
@@ -47,15 +48,19 @@ build() {
     # Unoptimised: what takes time in the tests are kernels, which the driver's toolkit compiles.
     messages=$(CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --features cuda --no-run "${tests[@]/#/--test=}" 2>&1) || fail "the tests do not build: $messages"
     messages+=$'\n'$(cargo bench --features cuda --no-run "${benches[@]/#/--bench=}" 2>&1) || fail "the benches do not build: $messages"
-    cargo build --release --features cuda "${examples[@]/#/--example=}" || fail "the examples do not build"
+    # The benches' profile: what is below the crate is then compiled once.
+    cargo build --profile bench --features cuda "${examples[@]/#/--example=}" || fail "the examples do not build"
     for path in "${tests[@]/#/tests/}" "${benches[@]/#/benches/}"; do
         name=$path.rs
         [[ -f $name ]] || name=$path/main.rs
         name=$(built "$name" "$messages")
         [[ -n $name ]] || fail "cargo has named no binary of $path: $messages"
-        strip -o "$dir/${path##*/}" "$name"
+        strip -o "$programs/${path##*/}" "$name"
     done
-    for name in "${examples[@]}"; do strip -o "$dir/$name" "${CARGO_TARGET_DIR:-target}/release/examples/$name"; done
+    for name in "${examples[@]}"; do strip -o "$programs/$name" "${CARGO_TARGET_DIR:-target}/release/examples/$name"; done
+    # The unoptimised tests alone are a hundred megabytes, and an eighth of that packed.
+    tar -C "$programs" -cJf "$dir/programs.tar.xz" .
+    rm -rf "$programs"
     cp -R tests/fixtures "$dir/tests/"
     cp benches/gpu.sh benches/peer/torch_baseline.py "$dir/"
     if [[ -n ${MNIST:-} ]]; then
@@ -83,9 +88,12 @@ compile_ahead() {
 
 # ------------------------------------------------------------------------------------------------ run
 
-# CUDA as pip installs it (with PyTorch, for one), where no toolkit is found.
+# A toolkit's libraries, which need not be among the system's; or CUDA as pip installs it (with PyTorch, for one), where there is no toolkit.
 find_toolkit() {
-    local site
+    local site root
+    for root in ${CUDA_PATH:-/usr/local/cuda /opt/cuda}; do
+        [[ ! -d $root/lib64 ]] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$root/lib64
+    done
     if [[ -n ${CUDA_PATH:-} || -d /usr/local/cuda/include || -d /opt/cuda ]] || ! command -v python3 >/dev/null; then
         return
     fi
@@ -97,18 +105,34 @@ find_toolkit() {
     fi
 }
 
-# Where kernels that were compiled are kept, and those of the build: CubeCL reads cubecl.toml in the folder that a program is started in.
-keep_kernels() {
-    local mark
-    mark=$(cat "${tests[@]/#/$dir/}" "${benches[@]/#/$dir/}" | sha256sum | head -c 12)
-    work=$dir/work-$mark
-    mkdir -p "$work"
+# Unpacks the archive $1 here. Not every machine that has Python has xz.
+unpack() { tar -xJf "$1" 2>/dev/null || python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall()' "$1"; }
+
+# The folder of a build's programs, its kernels and those that are compiled here: CubeCL reads cubecl.toml in the folder where a program starts.
+enter() {
+    work=$dir/work-$(sha256sum <"$dir/programs.tar.xz" | head -c 12)
     if [[ ! -d $work/kernels ]]; then
-        mkdir "$work/kernels"
-        [[ ! -f $dir/kernels.tar.xz ]] || tar -C "$work" -xJf "$dir/kernels.tar.xz"
+        mkdir -p "$work"
+        cd "$work"
+        unpack "$dir/programs.tar.xz"
+        [[ ! -f $dir/kernels.tar.xz ]] || unpack "$dir/kernels.tar.xz"
+        mkdir -p kernels
     fi
     printf '[compilation]\ncache = { file = "%s" }\n' "$work/kernels" >"$work/cubecl.toml"
     cd "$work"
+}
+
+# How many kernels are kept.
+kept() { find "$work/kernels" -name 'toc*' -exec cat {} + | wc -l; }
+
+# Takes a step on the device. Kernels of the build that its driver does not load would stand in the way of those that it can compile itself.
+start() {
+    local step=(within "$work/train_step" --backend "$backend" --task listops --batch 1 --length 64 --steps 1)
+    "${step[@]}" && return
+    rm -rf "$work/kernels" "$logs/failed"
+    mkdir "$work/kernels"
+    "${step[@]}" || fail "no $backend to run on: see $logs/start.log"
+    tell "(without the build's kernels, which do not load: see start.log)"
 }
 
 # The seconds that are left to the part, and to all.
@@ -160,7 +184,7 @@ ratio() {
 run_tests() {
     local name text
     for name in "${tests[@]}"; do
-        text=$(within "$dir/$name" --include-ignored "$@") || true
+        text=$(within "$work/$name" --include-ignored "$@") || true
         tell "- $part: $name: $(grep '^test result' <<<"$text" || echo "not all: $(grep -c '\.\.\. ok$' <<<"$text") passed, $(grep -c '\.\.\. FAILED$' <<<"$text") failed")"
     done
 }
@@ -172,7 +196,7 @@ run_f64() { run_tests "${backend}_f64"; }
 # One time of ours and one of PyTorch, $2 of its environment, for the task $1.
 time_task() {
     local task=$1 environment=$2 text
-    text=$(within "$dir/train_step" --backend "$backend" --task "$task" --steps "$steps") || true
+    text=$(within "$work/train_step" --backend "$backend" --task "$task" --steps "$steps") || true
     number train_s= "$text" >>"$work/$task.train"
     number infer_s= "$text" >>"$work/$task.infer"
     ((has_torch)) || return 0
@@ -213,7 +237,7 @@ run_tasks() {
 # A row for a piece: $1 what, then its sizes.
 run_piece() {
     local text
-    text=$(within "$dir/pieces" --backend "$backend" --what "$@" ${peak:+--peak-gbs "$peak"} ${repeat:+--repeat "$repeat"}) || true
+    text=$(within "$work/pieces" --backend "$backend" --what "$@" ${peak:+--peak-gbs "$peak"} ${repeat:+--repeat "$repeat"}) || true
     [[ $1 != copy ]] || peak=$(number forward_gbs= "$text")
     [[ $peak != - ]] || peak=
     tell "| $* | $(number forward_s= "$text") | $(number forward_gbs= "$text") | $(number forward_of_peak= "$text")" \
@@ -244,7 +268,7 @@ run_mnist() {
     seconds=$(left)
     # Twice the step, since a run also makes batches and validates; an epoch has 844.
     steps=$(awk -v step="$step" -v left="$seconds" 'BEGIN { if (step == "-") step = 0.05; n = int((left - 25) / (2 * step)); print (n < 20) ? 20 : (n > 8440) ? 8440 : n }')
-    text=$(within "$dir/psmnist" --backend "$backend" --preset paper --data "$dir/mnist" --out "$logs/psmnist" --quiet --eval-passes 1 \
+    text=$(within "$work/psmnist" --backend "$backend" --preset paper --data "$dir/mnist" --out "$logs/psmnist" --quiet --eval-passes 1 \
         --set optimizer.lr=0.004 --set "run.length.steps=$steps" --set schedule.cosine.warmup=$((steps / 12)) --set "schedule.cosine.total=$steps" \
         --set model.block.dropout=0 --set model.block.ssm.dropout=0 --rates-every 0) || true
     seconds=$((seconds - $(left)))
@@ -254,9 +278,9 @@ run_mnist() {
 }
 
 run() {
-    local name asked=("${@:2}")
+    local name before asked=("${@:2}")
     dir=$(cd "$1" 2>/dev/null && pwd) || fail "there is no folder $1: gpu.sh build DIR makes one"
-    [[ -x $dir/train_step ]] || fail "$dir holds no binaries: gpu.sh build DIR puts them there"
+    [[ -f $dir/programs.tar.xz ]] || fail "$dir holds no programs: gpu.sh build DIR puts them there"
     ((${#asked[@]})) || asked=("${parts[@]}")
     for part in "${asked[@]}"; do
         [[ -n ${LIMITS[$part]:-} ]] || fail "there is no part $part: there are ${parts[*]}"
@@ -272,16 +296,20 @@ run() {
     mkdir -p "$logs"
     logs=$(cd "$logs" && pwd)
     find_toolkit
-    keep_kernels
+    enter
     if python3 -c "import torch; assert '$torch_device' == 'cpu' or torch.cuda.is_available()" 2>/dev/null; then has_torch=1; fi
     name=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1) || name="no NVIDIA GPU"
     part=start part_end=$((SECONDS + 60))
     tell "$name, $(date +%F), $backend"
-    within "$dir/train_step" --backend "$backend" --task listops --batch 1 --length 64 --steps 1 || fail "no $backend to run on: see $logs/start.log"
+    start
     for part in "${asked[@]}"; do
-        part_end=$((SECONDS + LIMITS[$part]))
+        part_end=$((SECONDS + LIMITS[$part])) before=$(kept)
+        if (($(left) < 5)); then
+            tell "($part: no time is left of $limit s)"
+            continue
+        fi
         "run_$part"
-        tell "($part: at $SECONDS s of $limit)"
+        tell "($part: at $SECONDS s of $limit; $(($(kept) - before)) kernels compiled beside $before)"
     done
     [[ ! -e $logs/failed ]] || fail "something has failed: see $logs"
 }

@@ -6,7 +6,8 @@
   python3 benches/ptxas.py /tmp/kernels > benches/ptxas.md
 
 Each source goes through NVRTC with the options that CubeCL gives it, and its PTX through `ptxas -v`, for --arch (sm_90a, an H100 or H200).
-Told are the kernels of training steps; those that spill or have a stack, or with --all every one, of all other kernels.
+Told are the kernels of training steps, the tests' kernels that no step launches, and of those kernels' other variants the ones that spill or have
+a stack.
 """
 
 import argparse
@@ -35,8 +36,8 @@ def toolkit():
 
 
 def to_ptx(root, nvrtc, source, arch):
-    """The PTX of a source, by the options of CubeCL."""
-    options = [f"--gpu-architecture={arch}", f"--include-path={root}/include", f"--include-path={root}/include/cccl", "-lineinfo"]
+    """The PTX of a source, by the options of CubeCL; for a virtual architecture NVRTC makes no machine code beside it."""
+    options = [f"--gpu-architecture={arch.replace('sm_', 'compute_')}", f"--include-path={root}/include", f"--include-path={root}/include/cccl", "-lineinfo"]
     program = ctypes.c_void_p()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), None, 0, None, None)
     failed = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*map(str.encode, options)))
@@ -115,22 +116,28 @@ def main():
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("kernels", type=pathlib.Path)
     flags.add_argument("--arch", default="sm_90a")
-    flags.add_argument("--all", action="store_true")
     flags.add_argument("--jobs", type=int, default=2)
     flags = flags.parse_args()
     root, nvrtc = toolkit()
     for scalar in ("f32", "f64"):
-        paths = sorted((flags.kernels / scalar).glob("*.cu"))
+        # Each source once, as a step's where a step launches it.
+        paths = sorted((flags.kernels / scalar).glob("*.cu"), key=lambda path: (not path.stem.startswith("step"), path))
+        paths = {path.read_text().split("\n", 2)[2]: path for path in reversed(paths)}.values()
         with concurrent.futures.ThreadPoolExecutor(flags.jobs) as pool:
             rows = list(pool.map(lambda path: cost(root, nvrtc, path, flags.arch), paths))
         steps = [row for row in rows if row["of"] == "step"]
-        others = [row for row in rows if row["of"] != "step"]
+        launched = {row["name"] for row in steps}
+        more = [row for row in rows if row["name"] not in launched]
+        others = [row for row in rows if row["name"] in launched and row["of"] != "step"]
         bad = [row for row in others if row["stored"] or row["loaded"] or row["stack"]]
         print(f"\n{scalar}, {flags.arch}: {len(rows)} kernels; of training steps {len(steps)}:\n")
         table(steps)
-        print(f"\nOf {len(others)} of the methods' tests {len(bad)} spill or have a stack{':' if bad else '.'}\n")
-        if bad or flags.all:
-            table(others if flags.all else bad)
+        if more:
+            print(f"\n{scalar}: {len(more)} of the methods' tests, which no step launches:\n")
+            table(more)
+        print(f"\n{scalar}: of {len(others)} variants that the methods' tests launch beside {len(bad)} spill or have a stack{':' if bad else '.'}\n")
+        if bad:
+            table(bad)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use cubecl::cache::CacheOption;
 use cubecl::compilation_cache::CompilationCache;
 use cubecl::hash::StableHash;
-use cudarc::nvrtc::result;
+use cudarc::nvrtc::{result, sys};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -24,19 +24,23 @@ struct PtxCacheEntry {
     ptx: Vec<c_char>,
 }
 
-/// The PTX of a source, by the options of the CUDA runtime.
-fn ptx(source: &str, headers: &Path) -> Vec<c_char> {
+/// The machine code of a source, by the options of the CUDA runtime. That keeps PTX; the driver loads either, and would compile PTX once more.
+fn machine_code(source: &str, headers: &Path) -> Vec<c_char> {
     let include = |path: PathBuf| format!("--include-path={}", path.display());
-    let options = ["--gpu-architecture=sm_90a".into(), include(headers.into()), "-lineinfo".into(), include(headers.join("cccl"))];
+    let options = ["--gpu-architecture=sm_90a".into(), include(headers.into()), include(headers.join("cccl"))];
     let source = std::ffi::CString::new(source).unwrap();
     #[allow(unsafe_code, reason = "NVRTC is a foreign library")]
-    // SAFETY: the source outlives the program, which nobody else has, and which is not used after it is given back.
+    // SAFETY: the source outlives the program, which nobody else has, and which is not used after it is given back; the code has the size that
+    // NVRTC asks for.
     unsafe {
         let program = result::create_program(&source, None).unwrap();
         result::compile_program::<String>(program, &options).unwrap();
-        let ptx = result::get_ptx(program).unwrap();
+        let mut size = 0;
+        sys::nvrtcGetCUBINSize(program, &mut size).result().unwrap();
+        let mut code = vec![0; size];
+        sys::nvrtcGetCUBIN(program, code.as_mut_ptr()).result().unwrap();
         result::destroy_program(program).unwrap();
-        ptx
+        code
     }
 }
 
@@ -59,9 +63,9 @@ fn kernels_are_compiled_ahead() {
     let mut own: Vec<_> = kernels.iter().filter(|kernel| (30..35).contains(&kernel.device)).collect();
     own.sort_by_key(|kernel| kernel.key);
     own.dedup_by_key(|kernel| kernel.key);
-    let compiled: Vec<_> = own.par_iter().map(|kernel| ptx(kernel.source.as_ref().unwrap(), &headers)).collect();
-    for (kernel, ptx) in own.iter().zip(compiled) {
-        let entry = PtxCacheEntry { entrypoint_name: kernel.entry.clone(), shared_mem_bytes: kernel.shared, ptx };
+    let compiled: Vec<_> = own.par_iter().map(|kernel| machine_code(kernel.source.as_ref().unwrap(), &headers)).collect();
+    for (kernel, code) in own.iter().zip(compiled) {
+        let entry = PtxCacheEntry { entrypoint_name: kernel.entry.clone(), shared_mem_bytes: kernel.shared, ptx: code };
         assert!(cache.insert(kernel.key, entry).is_ok(), "{} stands in the cache, and is another", kernel.name);
     }
     println!("{} kernels", own.len());
