@@ -160,8 +160,8 @@ impl<'a, E: Real> Mixer<'a, E> {
         (0..batch).step_by(size).map(move |from| from..batch.min(from + size))
     }
 
-    /// The gradient of the product of some sequences, for the output's gradient `g`, (B, H, L) of all; and the sums of its rows, which were 0, where there is
-    /// room for them.
+    /// The gradient of the product of some sequences, for the output's gradient `g`, (B, H, L) of all; and the sums of its rows, which were
+    /// 0, where there is room for them.
     pub fn product_grad(&self, sequences: Range<usize>, g: &[E], out: &mut [E], sums: &mut [f64]) {
         self.run(sequences, out, sums, |block, from, steps, out| {
             let masks = self.masks(block);
