@@ -57,46 +57,52 @@ impl<B: Backend> Norm<B> {
     /// [`Error::Shape`] where x has another number of channels; in training [`Error::Value`] where a BatchNorm sees one value a channel.
     pub fn forward(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Var<B>> {
         let (gamma, beta) = (cx.var(&self.weight), cx.var(&self.bias));
-        let Some((mean, var)) = &self.running else { return x.layer_norm(&gamma, &beta, EPS) };
-        if cx.training && cx.parts().is_some() {
-            let (mean, var, count) = parts::moments(cx, x)?;
-            several(count)?;
-            self.track(cx, mean.value(), var.value(), count)?;
-            let scale = var.linear_map(1.0, EPS)?.sqrt()?.recip()?.mul(&gamma)?;
-            return x.affine(&scale, &beta.sub(&mean.mul(&scale)?)?);
-        }
-        if cx.training {
+        if self.running.is_some() && cx.training && cx.parts().is_none() {
             let (y, batch_mean, batch_var) = x.batch_norm(&gamma, &beta, EPS)?;
             self.track(cx, &batch_mean, &batch_var, x.value().numel() as f64 / x.shape()[1] as f64)?;
             return Ok(y);
         }
-        let scale = cx.var(var).linear_map(1.0, EPS)?.sqrt()?.recip()?.mul(&gamma)?;
-        let shift = beta.sub(&cx.var(mean).mul(&scale)?)?;
-        x.affine(&scale, &shift)
+        match self.affine(cx, x)? {
+            Some((scale, shift)) => x.affine(&scale, &shift),
+            None => x.layer_norm(&gamma, &beta, EPS),
+        }
     }
 
     /// Scale and shift of the affine map that this BatchNorm makes of x, the same for all samples and positions; `None` for a LayerNorm.
     pub(super) fn affine(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {
-        let channels = [x.shape()[1]];
-        let [one, zero] = [1.0, 0.0].map(|v| cx.backend().full(&channels, v).map(|t| cx.tape().constant(&t)));
-        self.folded(cx, x, &one?, &zero?)
+        let Some((mean, var, count)) = self.statistics(cx, x)? else { return Ok(None) };
+        if cx.training {
+            self.track(cx, mean.value(), var.value(), count)?;
+        }
+        let scale = var.linear_map(1.0, EPS)?.sqrt()?.recip()?.mul(&cx.var(&self.weight))?;
+        let shift = cx.var(&self.bias).sub(&mean.mul(&scale)?)?;
+        Ok(Some((scale, shift)))
+    }
+
+    /// Mean and variance by which a BatchNorm normalises, and of how many values a channel: in training those of x, else the running ones.
+    fn statistics(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Option<(Var<B>, Var<B>, f64)>> {
+        let Some((mean, var)) = &self.running else { return Ok(None) };
+        if !cx.training {
+            return Ok(Some((cx.var(mean), cx.var(var), 0.0)));
+        }
+        if cx.parts().is_none() {
+            shape::has_variance("batch_norm", x.shape())?;
+        }
+        let (mean, var, count) = parts::moments(cx, x)?;
+        several(count)?;
+        Ok(Some((mean, var, count)))
     }
 
     /// Scale and shift of the one affine map that this BatchNorm makes of `scale x + shift`, so that neither of the two need be stored;
     /// `None` for a LayerNorm, which is no affine map.
     pub(super) fn folded(&self, cx: &Context<'_, B>, x: &Var<B>, scale: &Var<B>, shift: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {
-        let Some((running_mean, running_var)) = &self.running else { return Ok(None) };
+        let Some((mean, var, count)) = self.statistics(cx, x)? else { return Ok(None) };
         let (mean, var) = if cx.training {
-            if cx.parts().is_none() {
-                shape::has_variance("batch_norm", x.shape())?;
-            }
-            let (mean, var, count) = parts::moments(cx, x)?;
-            several(count)?;
             let (mean, var) = (scale.mul(&mean)?.add(shift)?, scale.square()?.mul(&var)?);
             self.track(cx, mean.value(), var.value(), count)?;
             (mean, var)
         } else {
-            (cx.var(running_mean), cx.var(running_var))
+            (mean, var)
         };
         let gain = var.linear_map(1.0, EPS)?.sqrt()?.recip()?.mul(&cx.var(&self.weight))?;
         let offset = shift.sub(&mean)?.mul(&gain)?.add(&cx.var(&self.bias))?;
