@@ -23,6 +23,13 @@ listed! {
     }
 }
 
+/// Mean and variance of every channel, (d_model), of so many values each.
+struct Statistics<B: Backend> {
+    mean: Var<B>,
+    var: Var<B>,
+    count: f64,
+}
+
 /// A normalisation with gain and bias; eps 1e-5, momentum 0.1, as PyTorch.
 #[derive(Clone, Debug)]
 pub struct Norm<B: Backend> {
@@ -70,7 +77,7 @@ impl<B: Backend> Norm<B> {
 
     /// Scale and shift of the affine map that this BatchNorm makes of x, the same for all samples and positions; `None` for a LayerNorm.
     pub(super) fn affine(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {
-        let Some((mean, var, count)) = self.statistics(cx, x)? else { return Ok(None) };
+        let Some(Statistics { mean, var, count }) = self.statistics(cx, x)? else { return Ok(None) };
         if cx.training {
             self.track(cx, mean.value(), var.value(), count)?;
         }
@@ -79,24 +86,24 @@ impl<B: Backend> Norm<B> {
         Ok(Some((scale, shift)))
     }
 
-    /// Mean and variance by which a BatchNorm normalises, and of how many values a channel: in training those of x, else the running ones.
-    fn statistics(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Option<(Var<B>, Var<B>, f64)>> {
+    /// By what a BatchNorm normalises: in training the statistics of x, else the running ones.
+    fn statistics(&self, cx: &Context<'_, B>, x: &Var<B>) -> Result<Option<Statistics<B>>> {
         let Some((mean, var)) = &self.running else { return Ok(None) };
         if !cx.training {
-            return Ok(Some((cx.var(mean), cx.var(var), 0.0)));
+            return Ok(Some(Statistics { mean: cx.var(mean), var: cx.var(var), count: f64::INFINITY }));
         }
         if cx.parts().is_none() {
             shape::has_variance("batch_norm", x.shape())?;
         }
         let (mean, var, count) = parts::moments(cx, x)?;
         several(count)?;
-        Ok(Some((mean, var, count)))
+        Ok(Some(Statistics { mean, var, count }))
     }
 
     /// Scale and shift of the one affine map that this BatchNorm makes of `scale x + shift`, so that neither of the two need be stored;
     /// `None` for a LayerNorm, which is no affine map.
     pub(super) fn folded(&self, cx: &Context<'_, B>, x: &Var<B>, scale: &Var<B>, shift: &Var<B>) -> Result<Option<(Var<B>, Var<B>)>> {
-        let Some((mean, var, count)) = self.statistics(cx, x)? else { return Ok(None) };
+        let Some(Statistics { mean, var, count }) = self.statistics(cx, x)? else { return Ok(None) };
         let (mean, var) = if cx.training {
             let (mean, var) = (scale.mul(&mean)?.add(shift)?, scale.square()?.mul(&var)?);
             self.track(cx, mean.value(), var.value(), count)?;
