@@ -24,7 +24,18 @@ pub trait Learning: Elementwise {
     fn adamw(&self, step: &AdamW, state: [&Tensor<Self>; 3], grad: &Tensor<Self>) -> Result<[Tensor<Self>; 3]> {
         composed::learning::adamw(self, step, state, grad)
     }
+    /// [`Learning::adamw`] of many parameters, each with numbers of its own: their results, in order. A device on which a launch has a price
+    /// makes few of it.
+    ///
+    /// # Errors
+    /// As [`Learning::adamw`] of any of them.
+    fn adamw_together(&self, params: &[AdamWParam<Self>]) -> Result<Vec<[Tensor<Self>; 3]>> {
+        params.iter().map(|(step, state, grad)| self.adamw(step, *state, grad)).collect()
+    }
 }
+
+/// One of many parameters in a step: its numbers; itself, its first and its second moment; its gradient.
+pub type AdamWParam<'a, B> = (AdamW, [&'a Tensor<B>; 3], &'a Tensor<B>);
 
 /// The optimiser's numbers for one parameter in one step.
 #[derive(Clone, Copy, Debug, PartialEq)]

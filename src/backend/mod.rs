@@ -50,7 +50,7 @@ pub use device::{Device, Driver};
 pub use devices::devices;
 pub use elementwise::{Binary, Elementwise};
 pub use layout::Layout;
-pub use learning::{AdamW, Learning};
+pub use learning::{AdamW, AdamWParam, Learning};
 pub use mixing::{ChannelMixing, Mixing};
 pub use normalization::{NormAxes, Normalization, Normalized};
 pub use products::Products;

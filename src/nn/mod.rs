@@ -58,7 +58,7 @@ pub use norm::{Norm, NormKind};
 pub use observed::Observed;
 #[cfg(feature = "train")]
 pub(crate) use observed::check_rate;
-pub use optim::{AdamConfig, AdamWConfig, LionConfig, Moved, Optimizer, OptimizerConfig, ParamState, SgdConfig, Step, UpdateRule};
+pub use optim::{AdamConfig, AdamWConfig, LionConfig, Moved, Moving, Optimizer, OptimizerConfig, ParamState, SgdConfig, Step, UpdateRule};
 pub use parts::Parts;
 pub use plif::PlifConfig;
 pub use recurrent::{Gru, Lstm, LstmState};

@@ -73,6 +73,14 @@ pub trait UpdateRule<B: Backend> {
     /// # Errors
     /// What the device answers.
     fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>>;
+
+    /// [`UpdateRule::moved`] of every parameter of a step, in order: for a rule that a device follows for many of them at once.
+    ///
+    /// # Errors
+    /// As [`UpdateRule::moved`] of any of them.
+    fn all_moved(&self, backend: &B, params: &[Moving<B>]) -> Result<Vec<Moved<B>>> {
+        params.iter().map(|Moving { step, value, slots, grad }| self.moved(backend, step, value, slots, grad)).collect()
+    }
 }
 
 impl<B: Backend, R: UpdateRule<B> + ?Sized> UpdateRule<B> for Box<R> {
@@ -91,6 +99,24 @@ impl<B: Backend, R: UpdateRule<B> + ?Sized> UpdateRule<B> for Box<R> {
     fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
         (**self).moved(backend, step, value, slots, grad)
     }
+
+    fn all_moved(&self, backend: &B, params: &[Moving<B>]) -> Result<Vec<Moved<B>>> {
+        (**self).all_moved(backend, params)
+    }
+}
+
+/// A parameter before its step.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Moving<B: Backend> {
+    /// Its numbers.
+    pub step: Step,
+    /// What it is.
+    pub value: Tensor<B>,
+    /// What is remembered of it, as the step before left it, or zeros.
+    pub slots: Vec<Tensor<B>>,
+    /// Its gradient.
+    pub grad: Tensor<B>,
 }
 
 /// A parameter's new value and slots.
@@ -204,22 +230,27 @@ impl<B: Backend, R: UpdateRule<B>> Optimizer<B, R> {
     /// not its parameter's shape; what the device answers. After an error, parameters and optimiser are as before the call.
     pub fn update(&mut self, backend: &B, module: &dyn Module<B>, gradients: &Gradients<B>, factor: f64) -> Result<()> {
         const OP: &str = "Optimizer::update";
-        // Everything is computed before anything is set.
-        let mut moved = Vec::new();
+        let (mut params, mut moving) = (Vec::new(), Vec::new());
         for (name, param) in module.parameters().into_iter().filter(|(_, param)| param.is_trained()) {
             if let (ParamOptions::Trained { lr, decay }, Some(grad)) = (param.options(), gradients.of_parameter(param.identity())) {
                 shape::exactly(OP, &format!("the gradient of {name}"), param.value().shape(), grad.shape())?;
                 let lr = factor * lr.unwrap_or(self.config.lr());
-                let (value, state) = self.moved(backend, &param, grad, lr, decay)?;
-                moved.push((param, value, state));
+                let (number, slots) = self.before(backend, &param)?;
+                moving.push(Moving { step: Step { lr, decay, number }, value: param.value(), slots, grad: grad.clone() });
+                params.push(param);
             }
         }
-        if moved.is_empty() {
+        if params.is_empty() {
             return Err(Error::value(OP, "no trained parameter of this module has a gradient: are these another model's gradients?"));
         }
-        for (param, value, state) in moved {
+        // Everything is computed before anything is set.
+        let moved = self.config.all_moved(backend, &moving)?;
+        if moved.len() != moving.len() {
+            return Err(Error::value(OP, format!("the rule moved {} of {} parameters", moved.len(), moving.len())));
+        }
+        for ((param, before), (value, slots)) in params.into_iter().zip(moving).zip(moved) {
             param.set(value)?;
-            self.states.insert(param.identity(), state);
+            self.states.insert(param.identity(), ParamState { step: before.step.number, slots });
         }
         self.steps += 1;
         Ok(())
@@ -230,18 +261,15 @@ impl<B: Backend, R: UpdateRule<B>> Optimizer<B, R> {
         self.steps += 1;
     }
 
-    /// The value and the state of a parameter after one step at the rate `lr`.
-    fn moved(&self, backend: &B, param: &Param<B>, grad: &Tensor<B>, lr: f64, decay: bool) -> Result<(Tensor<B>, ParamState<B>)> {
-        let ParamState { step, slots } = match self.state(param) {
-            Some(state) => state.clone(),
+    /// The number of a parameter's next step, and what is remembered of it until then.
+    fn before(&self, backend: &B, param: &Param<B>) -> Result<(u64, Vec<Tensor<B>>)> {
+        match self.state(param) {
+            Some(state) => Ok((state.step + 1, state.slots.clone())),
             None => {
-                let zeros = |_: &&str| backend.full(grad.shape(), 0.0);
-                ParamState { step: 0, slots: self.config.slots().iter().map(zeros).collect::<Result<_>>()? }
+                let zeros = |_: &&str| backend.full(param.value().shape(), 0.0);
+                Ok((1, self.config.slots().iter().map(zeros).collect::<Result<_>>()?))
             }
-        };
-        let step = step + 1;
-        let (value, slots) = self.config.moved(backend, &Step { lr, decay, number: step }, &param.value(), &slots, grad)?;
-        Ok((value, ParamState { step, slots }))
+        }
     }
 }
 

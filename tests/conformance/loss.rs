@@ -5,7 +5,7 @@ use proptest::sample::select;
 use pspikessm::backend::{AdamW, Backend};
 
 use super::dual::{Dual, evaluate, gradient};
-use super::harness::{Array, Dice, Lab, cases, filled_shape, once, seed};
+use super::harness::{Array, Dice, Lab, cases, filled_shape, once, seed, shape};
 
 /// The mean of -ln(e^(logit of the label) / sum of e^logits); then the softmax.
 fn define(classes: usize, labels: &[usize], logits: &[Dual]) -> (Dual, Vec<Dual>) {
@@ -99,5 +99,36 @@ pub fn adamw<B: Backend>(lab: &Lab<B>) {
         let (zero, g) = (lab.put(&Array::zeros(&[3]))?, lab.put(&Array::new(&[3], vec![1e-3, -5.0, 0.0]))?);
         let [p, _, _] = lab.backend.adamw(&step, [&zero, &zero, &zero], &g)?;
         lab.near("the first step", &p, &Array::new(&[3], vec![-0.25, 0.25, 0.0]), lab.tolerance.sums, 0.0)
+    });
+}
+
+/// Each with numbers of its own, more of them than a launch takes, empty ones among them.
+pub fn adamw_of_many<B: Backend>(lab: &Lab<B>) {
+    cases(6, 83, (prop::collection::vec(shape(), 0..40), seed()), |(shapes, seed)| {
+        let mut dice = Dice::new(seed);
+        let params: Vec<_> = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, shape)| {
+                let (lr, weight_decay) = (0.01 * (i + 1) as f64, if i % 2 == 0 { 0.05 } else { 0.0 });
+                let step = AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, step: 1 + 7 * i as u64 };
+                let state = [lab.signed(&mut dice, shape), lab.signed(&mut dice, shape), lab.array(&mut dice, shape, 0.01, 1.0)];
+                (step, state, lab.signed(&mut dice, shape))
+            })
+            .collect();
+        let there =
+            params.iter().map(|(step, state, g)| Ok((*step, [lab.put(&state[0])?, lab.put(&state[1])?, lab.put(&state[2])?], lab.put(g)?)));
+        let there = there.collect::<Result<Vec<_>, TestCaseError>>()?;
+        let together: Vec<_> = there.iter().map(|(step, state, g)| (*step, state.each_ref(), g)).collect();
+        let moved = lab.backend.adamw_together(&together)?;
+        prop_assert_eq!(moved.len(), params.len());
+        for ((step, state, g), moved) in params.iter().zip(&moved) {
+            let by_hand = |i: usize| step_by_hand(step, [0, 1, 2].map(|part| state[part].values[i]), g.values[i]);
+            for (part, got) in moved.iter().enumerate() {
+                let want = Array::new(&g.shape, (0..g.values.len()).map(|i| by_hand(i)[part]).collect());
+                lab.near(&format!("part {part} of {step:?}"), got, &want, lab.tolerance.sums, 1.0)?;
+            }
+        }
+        Ok(())
     });
 }

@@ -41,7 +41,7 @@ macro_rules! every_test {
             conv: long_conv, long_conv_gradient, silent_channels_are_exactly_zero, fire, expected_fire,
                 fire_does_not_depend_on_the_batch, fire_gradient, fire_gradient_of_silence;
             kernels: dplr, dplr_of_a_large_system, dplr_gradient, dplr_advance, diagonal, diagonal_gradient;
-            loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw;
+            loss: cross_entropy, cross_entropy_of_extreme_logits, cross_entropy_gradient, adamw, adamw_of_many;
             refusals: of_transfer, of_elementwise, of_reductions, of_products, of_layout, of_indices, of_scans, of_embeddings, of_random,
                 of_normalization, of_spiking, of_lif, of_plif,
                 of_long_convolutions, of_firings, of_mixing, of_kernels, of_learning, moves_are_accepted_exactly_where_allowed,

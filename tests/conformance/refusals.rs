@@ -506,6 +506,8 @@ pub fn of_learning<B: Backend>(lab: &Lab<B>) {
     refused(b.adamw(&good, [&x; 3], &y), Shape, &["adamw", "the gradient"]);
     refused(b.adamw(&good, [&x, &y, &x], &x), Shape, &["adamw", "the first moment"]);
     refused(b.adamw(&good, [&x, &x, &y], &x), Shape, &["adamw", "the second moment"]);
+    refused(b.adamw_together(&[(good, [&x; 3], &x), (good, [&x; 3], &y)]), Shape, &["adamw", "the gradient"]);
+    refused(b.adamw_together(&[(good, [&x; 3], &x), (wrong[0].0, [&x; 3], &x)]), Config, &["lr"]);
 }
 
 /// Accepted exactly where it is allowed, and then of this shape.

@@ -6,7 +6,7 @@ use super::elementwise::reduce::{sum_cube, sum_strided};
 use super::launch::UNITS;
 use super::storage::arg;
 use super::{Cube, Scalar};
-use crate::backend::{AdamW, Learning, Tensor, shape};
+use crate::backend::{AdamW, AdamWParam, Learning, Tensor, shape};
 use crate::error::Result;
 
 /// The largest of every unit's `mine`, for all of them; `scratch` holds one number for every unit, a power of two of them.
@@ -112,28 +112,53 @@ struct Step {
     eps: InputScalar,
 }
 
-/// One step (Loshchilov and Hutter 2019): decay, moments, bias correction; order of operations as in PyTorch.
+/// A parameter, its moments and its gradient.
+#[derive(CubeType, CubeLaunch)]
+struct Before<F: Float> {
+    value: Array<F>,
+    first: Array<F>,
+    second: Array<F>,
+    grad: Array<F>,
+    step: Step,
+}
+
+/// A parameter and its moments.
+#[derive(CubeType, CubeLaunch)]
+struct After<F: Float> {
+    value: Array<F>,
+    first: Array<F>,
+    second: Array<F>,
+}
+
+/// One step (Loshchilov and Hutter 2019) of some parameters: decay, moments, bias correction; order of operations as in PyTorch. The cubes
+/// of a parameter, one unit for every entry, stand behind those of the one before.
 #[cube(launch)]
-fn adamw_kernel<F: Float>(
-    value: &Array<F>,
-    first: &Array<F>,
-    second: &Array<F>,
-    grad: &Array<F>,
-    new_value: &mut Array<F>,
-    new_first: &mut Array<F>,
-    new_second: &mut Array<F>,
-    step: &Step,
-) {
-    let i = ABSOLUTE_POS;
-    if i < grad.len() {
-        let g = grad[i];
-        let m = first[i] + (g - first[i]) * step.rest1.get::<F>();
-        let v = second[i] * step.beta2.get::<F>() + g * g * step.rest2.get::<F>();
-        new_first[i] = m;
-        new_second[i] = v;
-        new_value[i] = value[i] * step.keep.get::<F>() - step.rate.get::<F>() * m / (v.sqrt() / step.root.get::<F>() + step.eps.get::<F>());
+fn adamw_kernel<F: Float>(old: &Sequence<Before<F>>, new: &mut Sequence<After<F>>) {
+    let mut before = 0usize;
+    #[unroll]
+    for k in 0..old.len() {
+        let own = old.index(k);
+        let out = new.index_mut(k);
+        let cubes = own.grad.len().div_ceil(CUBE_DIM as usize);
+        if CUBE_POS >= before && CUBE_POS < before + cubes {
+            let i = (CUBE_POS - before) * CUBE_DIM as usize + UNIT_POS as usize;
+            if i < own.grad.len() {
+                let (g, step) = (own.grad[i], &own.step);
+                let m = own.first[i] + (g - own.first[i]) * step.rest1.get::<F>();
+                let v = own.second[i] * step.beta2.get::<F>() + g * g * step.rest2.get::<F>();
+                let size = v.sqrt() / step.root.get::<F>() + step.eps.get::<F>();
+                out.first[i] = m;
+                out.second[i] = v;
+                out.value[i] = own.value[i] * step.keep.get::<F>() - step.rate.get::<F>() * m / size;
+            }
+        }
+        before += cubes;
     }
 }
+
+/// Parameters that a launch moves, at most; each has [`ARRAYS`] arrays.
+const TOGETHER: usize = 16;
+const ARRAYS: usize = 7;
 
 fn words(labels: &[usize]) -> Vec<u32> {
     labels.iter().map(|&label| label as u32).collect()
@@ -174,14 +199,34 @@ impl<R: Runtime, E: Scalar> Learning for Cube<R, E> {
     }
 
     fn adamw(&self, step: &AdamW, state: [&Tensor<Self>; 3], grad: &Tensor<Self>) -> Result<[Tensor<Self>; 3]> {
-        step.check(state.map(Tensor::shape), grad.shape())?;
-        let make = || self.alloc("adamw", grad.shape());
-        let new = [make()?, make()?, make()?];
-        if grad.numel() == 0 {
-            return Ok(new);
+        let mut moved = self.adamw_together(&[(*step, state, grad)])?;
+        Ok(moved.remove(0))
+    }
+
+    fn adamw_together(&self, params: &[AdamWParam<Self>]) -> Result<Vec<[Tensor<Self>; 3]>> {
+        params.iter().try_for_each(|(step, state, grad)| step.check(state.map(Tensor::shape), grad.shape()))?;
+        let make = |grad: &Tensor<Self>| self.alloc("adamw", grad.shape());
+        let new = params.iter().map(|(.., grad)| Ok([make(grad)?, make(grad)?, make(grad)?])).collect::<Result<Vec<_>>>()?;
+        let filled: Vec<_> = params.iter().zip(&new).filter(|((.., grad), _)| grad.numel() > 0).collect();
+        // Beside the arrays, the numbers are bound.
+        let together = TOGETHER.min(self.limits().bindings.saturating_sub(1) / ARRAYS).max(1);
+        let units = self.limits().units_up_to(UNITS);
+        for some in filled.chunks(together) {
+            let cubes = some.iter().map(|((.., grad), _)| grad.numel().div_ceil(units)).sum();
+            let old = some.iter().map(|((step, [value, first, second], grad), _)| {
+                BeforeLaunch::new(arg(value), arg(first), arg(second), arg(grad), self.numbers(step))
+            });
+            let new = some.iter().map(|(_, [value, first, second])| AfterLaunch::new(arg(value), arg(first), arg(second)));
+            adamw_kernel::launch::<E, R>(self.client(), self.cubes(cubes), CubeDim::new_1d(units as u32), old.collect(), new.collect());
         }
+        Ok(new)
+    }
+}
+
+impl<R: Runtime, E: Scalar> Cube<R, E> {
+    fn numbers(&self, step: &AdamW) -> StepLaunch<R> {
         let correct = |beta: f64| 1.0 - beta.powf(step.step as f64);
-        let numbers = StepLaunch::new(
+        StepLaunch::new(
             self.scalar(1.0 - step.lr * step.weight_decay),
             self.scalar(step.lr / correct(step.beta1)),
             self.scalar(correct(step.beta2).sqrt()),
@@ -189,11 +234,6 @@ impl<R: Runtime, E: Scalar> Learning for Cube<R, E> {
             self.scalar(1.0 - step.beta1),
             self.scalar(1.0 - step.beta2),
             self.scalar(step.eps),
-        );
-        let (cubes, units) = self.units(grad.numel());
-        let ([value, first, second], [new_value, new_first, new_second]) = (state.map(arg), new.each_ref().map(|x| arg(x)));
-        let grad = arg(grad);
-        adamw_kernel::launch::<E, R>(self.client(), cubes, units, value, first, second, grad, new_value, new_first, new_second, numbers);
-        Ok(new)
+        )
     }
 }

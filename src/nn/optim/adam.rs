@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Moved, Step, UpdateRule, check_shares, check_sizes, combined};
+use super::{Moved, Moving, Step, UpdateRule, check_shares, check_sizes, combined};
 use crate::backend::{AdamW, Backend, Tensor};
 use crate::error::Result;
 
@@ -94,11 +94,22 @@ impl<B: Backend> UpdateRule<B> for AdamWConfig {
     }
 
     fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
-        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = *self;
-        let weight_decay = if step.decay { weight_decay } else { 0.0 };
-        let adamw = AdamW { lr: step.lr, beta1, beta2, eps, weight_decay, step: step.number };
-        let [value, first, second] = backend.adamw(&adamw, [value, &slots[0], &slots[1]], grad)?;
+        let [value, first, second] = backend.adamw(&self.numbers(step), [value, &slots[0], &slots[1]], grad)?;
         Ok((value, vec![first, second]))
+    }
+
+    fn all_moved(&self, backend: &B, params: &[Moving<B>]) -> Result<Vec<Moved<B>>> {
+        let params = params.iter().map(|Moving { step, value, slots, grad }| (self.numbers(step), [value, &slots[0], &slots[1]], grad));
+        let moved = backend.adamw_together(&params.collect::<Vec<_>>())?;
+        Ok(moved.into_iter().map(|[value, first, second]| (value, vec![first, second])).collect())
+    }
+}
+
+impl AdamWConfig {
+    /// The numbers of a parameter's step.
+    fn numbers(&self, step: &Step) -> AdamW {
+        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = *self;
+        AdamW { lr: step.lr, beta1, beta2, eps, weight_decay: if step.decay { weight_decay } else { 0.0 }, step: step.number }
     }
 }
 
@@ -116,18 +127,28 @@ impl<B: Backend> UpdateRule<B> for AdamConfig {
     }
 
     fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
-        let plain = Step { decay: false, ..*step };
-        match step.decay && self.weight_decay > 0.0 {
-            true => {
-                let grad = combined(backend, [1.0, self.weight_decay], [grad, value])?;
-                self.decoupled().moved(backend, &plain, value, slots, &grad)
-            }
-            false => self.decoupled().moved(backend, &plain, value, slots, grad),
-        }
+        let grad = self.with_decay(backend, step, value, grad)?;
+        self.decoupled().moved(backend, &Step { decay: false, ..*step }, value, slots, &grad)
+    }
+
+    fn all_moved(&self, backend: &B, params: &[Moving<B>]) -> Result<Vec<Moved<B>>> {
+        let decayed = params.iter().map(|param| {
+            let grad = self.with_decay(backend, &param.step, &param.value, &param.grad)?;
+            Ok(Moving { step: Step { decay: false, ..param.step }, grad, ..param.clone() })
+        });
+        self.decoupled().all_moved(backend, &decayed.collect::<Result<Vec<_>>>()?)
     }
 }
 
 impl AdamConfig {
+    /// A parameter's gradient, and its decay.
+    fn with_decay<B: Backend>(&self, backend: &B, step: &Step, value: &Tensor<B>, grad: &Tensor<B>) -> Result<Tensor<B>> {
+        match step.decay && self.weight_decay > 0.0 {
+            true => combined(backend, [1.0, self.weight_decay], [grad, value]),
+            false => Ok(grad.clone()),
+        }
+    }
+
     /// The same numbers; without decay both rules are one.
     fn decoupled(&self) -> AdamWConfig {
         let AdamConfig { lr, beta1, beta2, eps, weight_decay } = *self;

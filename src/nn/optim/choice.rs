@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::adam::default;
-use super::{AdamConfig, AdamWConfig, LionConfig, Moved, SgdConfig, Step, UpdateRule};
+use super::{AdamConfig, AdamWConfig, LionConfig, Moved, Moving, SgdConfig, Step, UpdateRule};
 use crate::backend::{Backend, Tensor};
 use crate::error::{Error, Result};
 
@@ -184,6 +184,10 @@ impl<B: Backend> UpdateRule<B> for OptimizerConfig {
 
     fn moved(&self, backend: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
         each_rule!(self, rule => rule.moved(backend, step, value, slots, grad))
+    }
+
+    fn all_moved(&self, backend: &B, params: &[Moving<B>]) -> Result<Vec<Moved<B>>> {
+        each_rule!(self, rule => rule.all_moved(backend, params))
     }
 }
 
