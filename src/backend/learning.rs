@@ -25,7 +25,7 @@ pub trait Learning: Elementwise {
         composed::learning::adamw(self, step, state, grad)
     }
     /// [`Learning::adamw`] of many parameters, each with numbers of its own: their results, in order. A device on which a launch has a price
-    /// makes few of it.
+    /// takes few launches for them.
     ///
     /// # Errors
     /// As [`Learning::adamw`] of any of them.

@@ -2,9 +2,9 @@
 
 use crate::common::{Array, assert_close, fetch, host};
 use pspikessm::autodiff::{Gradients, Tape};
-use pspikessm::backend::{Cpu, Key, Tensor};
+use pspikessm::backend::{Binary, Cpu, Elementwise, Key, Tensor, Unary};
 use pspikessm::nn::store::{Archive, load, save};
-use pspikessm::nn::{AdamWConfig, Context, Module, Names, Optimizer, Param, ParamOptions, ParamState};
+use pspikessm::nn::{AdamWConfig, Context, Module, Moved, Moving, Names, Optimizer, Param, ParamOptions, ParamState, Step, UpdateRule};
 use pspikessm::{Error, Result};
 
 type B = Cpu<f64>;
@@ -109,6 +109,43 @@ fn a_failed_update_leaves_everything_as_it_was() {
     let wrong = x.add(&y).unwrap().sum().unwrap().backward().unwrap();
     assert!(matches!(optimizer.update(&cpu, &both, &wrong, 1.0), Err(Error::Shape { op: "Optimizer::update", .. })));
     assert_eq!(state(&optimizer), before);
+}
+
+/// Takes the gradient away, for so many parameters of a step.
+struct Few(usize);
+
+impl UpdateRule<B> for Few {
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn lr(&self) -> f64 {
+        LR
+    }
+
+    fn slots(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn moved(&self, cpu: &B, step: &Step, value: &Tensor<B>, _: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
+        Ok((cpu.binary(Binary::Sub, value, &cpu.unary(Unary::Linear(step.lr, 0.0), grad)?)?, vec![]))
+    }
+
+    fn all_moved(&self, cpu: &B, params: &[Moving<B>]) -> Result<Vec<Moved<B>>> {
+        params.iter().take(self.0).map(|of| self.moved(cpu, &of.step, &of.value, &of.slots, &of.grad)).collect()
+    }
+}
+
+#[test]
+fn a_rule_for_all_parameters_at_once_must_move_them_all() {
+    let cpu = B::new();
+    let (a, b) = (param(&cpu, &[1.0, 2.0]), param(&cpu, &[3.0]));
+    let (both, module) = (gradients(&cpu, &[&a, &b]), Named(vec![("a", a.clone()), ("b", b.clone())]));
+    let error = Optimizer::new(Few(1)).unwrap().update(&cpu, &module, &both, 1.0).unwrap_err();
+    assert!(error.to_string().contains("moved 1 of 2"), "{error}");
+    assert_eq!([host(&cpu, &a.value()), host(&cpu, &b.value())], [vec![1.0, 2.0], vec![3.0]]);
+    Optimizer::new(Few(2)).unwrap().update(&cpu, &module, &both, 1.0).unwrap();
+    assert_close("b", &host(&cpu, &b.value()), &[3.0 - 3.0 * LR], 1e-15);
 }
 
 #[test]
