@@ -5,8 +5,8 @@ use pspikessm::autodiff::{Generate, Gradients, Tape};
 use pspikessm::backend::{Cpu, Key, Tensor};
 use pspikessm::nn::store::{load, save};
 use pspikessm::nn::{
-    AdamConfig, AdamWConfig, Context, Ema, LionConfig, Module, Names, Norm, NormKind, Optimizer, OptimizerConfig, Param, ParamOptions,
-    SgdConfig, UpdateRule,
+    AdamConfig, AdamWConfig, Context, Ema, LionConfig, Module, Moved, Names, Norm, NormKind, Optimizer, OptimizerConfig, Param,
+    ParamOptions, SgdConfig, Step, UpdateRule,
 };
 use pspikessm::{Error, Result};
 use serde_json::Value;
@@ -38,8 +38,36 @@ fn gradients(params: &[&Param<B>], values: &[Vec<f64>]) -> Gradients<B> {
 /// A rule for one number, as a loop would have it: (value, memory, gradient, rate, weight decay, step) to the new value.
 type Formula = Box<dyn Fn(f64, &mut [f64; 2], f64, f64, f64, i32) -> f64>;
 
-/// Runs `rule` and the formula side by side, on random gradients and rates, with and without weight decay.
+/// A rule that is asked for one parameter at a time.
+#[derive(Clone, Copy)]
+struct OneByOne<R>(R);
+
+impl<R: UpdateRule<B>> UpdateRule<B> for OneByOne<R> {
+    fn check(&self) -> Result<()> {
+        self.0.check()
+    }
+
+    fn lr(&self) -> f64 {
+        self.0.lr()
+    }
+
+    fn slots(&self) -> &'static [&'static str] {
+        self.0.slots()
+    }
+
+    fn moved(&self, cpu: &B, step: &Step, value: &Tensor<B>, slots: &[Tensor<B>], grad: &Tensor<B>) -> Result<Moved<B>> {
+        self.0.moved(cpu, step, value, slots, grad)
+    }
+}
+
+/// Whether `rule` does what the formula says, of all parameters together and of one at a time.
 fn follows(name: &str, rule: impl UpdateRule<B> + Copy, decay: f64, formula: Formula) {
+    side_by_side(name, rule, decay, &formula);
+    side_by_side(&format!("{name}, one by one"), OneByOne(rule), decay, &formula);
+}
+
+/// Runs `rule` and the formula side by side, on random gradients and rates, with and without weight decay.
+fn side_by_side(name: &str, rule: impl UpdateRule<B> + Copy, decay: f64, formula: &Formula) {
     let cpu = B::new();
     for seed in 0..5 {
         let mut generate = Generate::new(seed);

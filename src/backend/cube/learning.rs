@@ -224,6 +224,7 @@ impl<R: Runtime, E: Scalar> Learning for Cube<R, E> {
 }
 
 impl<R: Runtime, E: Scalar> Cube<R, E> {
+    /// The numbers of a step as the kernel takes them.
     fn numbers(&self, step: &AdamW) -> StepLaunch<R> {
         let correct = |beta: f64| 1.0 - beta.powf(step.step as f64);
         StepLaunch::new(
