@@ -18,10 +18,9 @@
 use rand_pcg::Pcg32;
 
 use super::Real;
+use super::host::pcg::{self, MULTIPLIER, States, WORDS, output, step};
 use super::host::simd::{Isa, dispatch};
 use crate::error::{Error, Result};
-
-const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
 
 /// What SplitMix64 adds at every step.
 pub(in crate::backend) const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -253,7 +252,7 @@ impl Rows {
         std::iter::successors(self.starts(row).next(), move |&state| Some(step(state, MULTIPLIER, increment))).map(output)
     }
 
-    /// The words of `R` channels of one sample side by side, from row `row` on; R divides [`LANES`]. Lane j is word j / R of channel
+    /// The words of `R` channels of one sample side by side, from row `row` on; R divides [`WORDS`]. Lane j is word j / R of channel
     /// j % R.
     pub fn side_by_side<const R: usize>(&self, row: usize) -> Words {
         let mut starts = [0; R];
@@ -262,39 +261,51 @@ impl Rows {
     }
 }
 
-/// Consecutive words of a stream, or of several side by side, [`LANES`] at a time.
+/// Consecutive words of a stream, or of several side by side.
 #[derive(Clone)]
 pub struct Words {
-    state: [u64; LANES],
+    states: [States; LANES / WORDS],
     multiply: u64,
     add: u64,
 }
 
 impl Words {
-    /// The words of several stretches side by side: one stretch a starting state, whose number divides [`LANES`].
+    /// The words of several stretches side by side: one stretch a starting state, whose number divides [`WORDS`].
     fn new(starts: &[u64], increment: u64) -> Self {
-        let rows = starts.len();
-        let mut state = [0; LANES];
-        state[..rows].copy_from_slice(starts);
-        // All words that are known give as many more, twice as far away each time: no chain of 64 multiplications.
-        let (mut known, mut multiply, mut add) = (rows, MULTIPLIER, increment);
-        while known < LANES {
-            let (from, to) = state.split_at_mut(known);
+        // All words that are known give as many more, twice as far away each time: no chain of multiplications.
+        let (mut known, mut multiply, mut add) = (starts.len(), MULTIPLIER, increment);
+        let twice = |multiply: u64, add: u64| (multiply.wrapping_mul(multiply), step(add, multiply, add));
+        let mut first = [0; WORDS];
+        first[..known].copy_from_slice(starts);
+        while known < WORDS {
+            let (from, to) = first.split_at_mut(known);
             to.iter_mut().zip(from).for_each(|(to, &mut from)| *to = step(from, multiply, add));
-            (multiply, add) = (multiply.wrapping_mul(multiply), step(add, multiply, add));
+            (multiply, add) = twice(multiply, add);
             known *= 2;
         }
-        Words { state, multiply, add }
+        let mut states = [[[0; WORDS / 2]; 2]; LANES / WORDS];
+        states[0] = [0, 1].map(|parity| std::array::from_fn(|lane| first[2 * lane + parity]));
+        let mut known = 1;
+        while known < states.len() {
+            let (from, to) = states.split_at_mut(known);
+            for (to, from) in to.as_flattened_mut().as_flattened_mut().iter_mut().zip(from.as_flattened().as_flattened()) {
+                *to = step(*from, multiply, add);
+            }
+            (multiply, add) = twice(multiply, add);
+            known *= 2;
+        }
+        Words { states, multiply, add }
+    }
+
+    /// The next words, each made a number by `of`; where `out` ends within [`WORDS`] words, the rest of these is lost.
+    pub fn fill<T>(&mut self, out: &mut [T], of: impl Fn(u32) -> T + Copy) {
+        pcg::fill(&mut self.states, (self.multiply, self.add), out, of);
     }
 
     /// The next [`LANES`] words.
-    #[inline(always)]
     pub fn next_lanes(&mut self) -> [u32; LANES] {
         let mut words = [0; LANES];
-        for (word, state) in words.iter_mut().zip(&mut self.state) {
-            *word = output(*state);
-            *state = step(*state, self.multiply, self.add);
-        }
+        self.fill(&mut words, |word| word);
         words
     }
 }
@@ -310,16 +321,6 @@ fn next_units_body<I: Isa, E: Real>(states: &mut [u64], increment: u64, out: &mu
         *out = E::unit(output(*state));
         *state = step(*state, MULTIPLIER, increment);
     }
-}
-
-#[inline(always)]
-fn step(state: u64, multiply: u64, add: u64) -> u64 {
-    state.wrapping_mul(multiply).wrapping_add(add)
-}
-
-#[inline(always)]
-fn output(state: u64) -> u32 {
-    ((((state >> 18) ^ state) >> 27) as u32).rotate_right((state >> 59) as u32)
 }
 
 /// The affine map of `distance` steps at once: by squaring, since maps compose.

@@ -1,7 +1,8 @@
 //! Random numbers: flat ones by blocks, those of a draw by rows.
 
+use std::ops::Range;
+
 use super::Cpu;
-use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{PIECE, for_each_piece};
 use crate::backend::rng::Rows;
 use crate::backend::{Draw, Key, LANES, Noise, Random, Real, Tensor, Words, normal_f64, shape};
@@ -47,6 +48,29 @@ impl<'a, E: Real> Uniform<'a, E> {
         }
     }
 
+    /// Those of row `row`, of `length` entries, a piece at a time with the entries that it is for.
+    ///
+    /// What they are compared with comes from memory, which fetches ahead while the next piece is drawn: of whole rows it came too late.
+    pub fn each_piece(&self, row: usize, length: usize, mut each: impl FnMut(Range<usize>, &[E])) {
+        const ENTRIES: usize = 512;
+        match self {
+            Uniform::Given(values) => each(0..length, &values[row * length..][..length]),
+            Uniform::Stream(rows) if length < LANES => {
+                let mut u = [E::zero(); LANES];
+                uniform_row(rows, row, &mut u[..length]);
+                each(0..length, &u[..length]);
+            }
+            Uniform::Stream(rows) => {
+                let (mut words, mut u) = (rows.side_by_side::<1>(row), [E::zero(); ENTRIES]);
+                for start in (0..length).step_by(ENTRIES) {
+                    let u = &mut u[..ENTRIES.min(length - start)];
+                    uniform_next(&mut words, u);
+                    each(start..start + u.len(), u);
+                }
+            }
+        }
+    }
+
     /// Those of row `row` into `out`, as long as the row is.
     pub fn row(&self, row: usize, out: &mut [E]) {
         match self {
@@ -56,30 +80,9 @@ impl<'a, E: Real> Uniform<'a, E> {
     }
 }
 
-dispatch! {
-    /// The next words of a stream as uniform numbers; where `out` ends within a block of words, the rest of the block is lost.
-    pub fn uniform_next<E: Real>(words: &mut Words, out: &mut [E]) = uniform_body;
-}
-
-#[inline(always)]
-fn uniform_body<I: Isa, E: Real>(words: &mut Words, out: &mut [E]) {
-    let (blocks, rest) = out.as_chunks_mut::<LANES>();
-    for block in blocks {
-        unit_block(words, block);
-    }
-    if !rest.is_empty() {
-        let mut block = [E::zero(); LANES];
-        unit_block(words, &mut block);
-        rest.copy_from_slice(&block[..rest.len()]);
-    }
-}
-
-#[inline(always)]
-fn unit_block<E: Real>(words: &mut Words, out: &mut [E; LANES]) {
-    let words = words.next_lanes();
-    for (out, word) in out.iter_mut().zip(words) {
-        *out = E::unit(word);
-    }
+/// The next words of a stream as uniform numbers.
+pub fn uniform_next<E: Real>(words: &mut Words, out: &mut [E]) {
+    words.fill(out, E::unit);
 }
 
 /// Standard normal: element i from words 2i and 2i + 1.

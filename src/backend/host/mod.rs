@@ -2,6 +2,7 @@
 
 pub mod gemm;
 pub mod math;
+pub mod pcg;
 pub mod simd;
 pub mod threads;
 pub mod vectors;

@@ -5,7 +5,7 @@ use crate::backend::cpu::random::Uniform;
 use crate::backend::cpu::spike_bits::{Packed, tiles};
 use crate::backend::cpu::transposed_rows::ROWS;
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::{PIECE, for_each_piece_with, for_each_with};
+use crate::backend::host::threads::{PIECE, for_each, for_each_piece, for_each_piece_with, for_each_with};
 use crate::backend::{Lif, Real, Spike, SpikeMode};
 
 /// Potentials y = scale x + shift, and what makes spikes of them.
@@ -44,22 +44,16 @@ pub fn spike<E: Real>(potentials: Potentials<'_, E>, out: &mut [E]) {
     let (uniform, length) = (potentials.uniform(), potentials.shape[2]);
     // Whole rows, and enough of them to be worth a task.
     let count = PIECE.div_ceil(length.max(1));
-    for_each_piece_with(
-        out,
-        count * length,
-        || vec![E::zero(); length],
-        |u, i, out| {
-            for (row, out) in (i * count..).zip(out.chunks_mut(length)) {
-                let (scale, shift) = potentials.affine(row);
-                if potentials.spike.mode == SpikeMode::Expected {
-                    expected_row(potentials.row(row), scale, shift, out);
-                } else {
-                    uniform.row(row, u);
-                    spike_row(potentials.row(row), scale, shift, u, out);
-                }
+    for_each_piece(out, count * length, |i, out| {
+        for (row, out) in (i * count..).zip(out.chunks_mut(length)) {
+            let (x, (scale, shift)) = (potentials.row(row), potentials.affine(row));
+            if potentials.spike.mode == SpikeMode::Expected {
+                expected_row(x, scale, shift, out);
+            } else {
+                uniform.each_piece(row, length, |at, u| spike_row(&x[at.clone()], scale, shift, u, &mut out[at]));
             }
-        },
-    );
+        }
+    });
 }
 
 /// Spikes as bits.
@@ -67,19 +61,14 @@ pub fn pack<E: Real>(potentials: Potentials<'_, E>, packed: &mut Packed) {
     let [_, channels, length] = potentials.shape;
     let uniform = potentials.uniform();
     let work: Vec<&mut [u16]> = packed.tiles_mut().collect();
-    for_each_with(
-        work,
-        || vec![E::zero(); length],
-        |u, i, words| {
-            let (b, first) = (i / tiles(channels), i % tiles(channels) * ROWS);
-            for lane in 0..ROWS.min(channels - first) {
-                let row = b * channels + first + lane;
-                let (scale, shift) = potentials.affine(row);
-                uniform.row(row, u);
-                pack_row(potentials.row(row), scale, shift, u, lane as u32, words);
-            }
-        },
-    );
+    for_each(work, |i, words| {
+        let (b, first) = (i / tiles(channels), i % tiles(channels) * ROWS);
+        for lane in 0..ROWS.min(channels - first) {
+            let row = b * channels + first + lane;
+            let (x, (scale, shift)) = (potentials.row(row), potentials.affine(row));
+            uniform.each_piece(row, length, |at, u| pack_row(&x[at.clone()], scale, shift, u, lane as u32, &mut words[at]));
+        }
+    });
 }
 
 dispatch! { fn pack_row<E: Real>(x: &[E], scale: E, shift: E, u: &[E], lane: u32, words: &mut [u16]) = pack_body; }
