@@ -30,6 +30,11 @@ pub trait Transfer: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn to_vecs(&self, tensors: &[&Tensor<Self>]) -> Result<Vec<Vec<Self::Elem>>> {
         tensors.iter().map(|x| self.to_vec(x)).collect()
     }
+    /// The same values for an op to remember until its gradient is asked for: where the device can make them again from a tensor that somebody
+    /// else holds anyway, without their numbers.
+    fn lean(&self, x: &Tensor<Self>) -> Tensor<Self> {
+        x.clone()
+    }
     /// Whether calls return before their work is done, so that a transfer to the host waits for all of it. Then the loop of a trainer reads
     /// the numbers of many steps at once.
     fn is_asynchronous(&self) -> bool {

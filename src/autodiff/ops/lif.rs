@@ -24,7 +24,7 @@ impl<B: Backend> Op<B> for LifOp {
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let [x] = operands("lif", inputs)?;
-        Ok((backend.lif(&self.lif, x)?, x.clone()))
+        Ok((backend.lif(&self.lif, x)?, backend.lean(x)))
     }
 
     fn backward(&self, backend: &B, x: Self::Saved, grad: &Tensor<B>, _: Needs) -> Result<Grads<B>> {

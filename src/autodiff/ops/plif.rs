@@ -24,7 +24,7 @@ impl<B: Backend> Op<B> for PlifOp {
 
     fn forward(&self, backend: &B, inputs: &[&Tensor<B>], _: Needs) -> Result<(Tensor<B>, Self::Saved)> {
         let [x, decay, threshold] = operands("plif", inputs)?;
-        Ok((backend.plif(&self.plif, x, decay, threshold)?, [x, decay, threshold].map(Clone::clone)))
+        Ok((backend.plif(&self.plif, x, decay, threshold)?, [backend.lean(x), decay.clone(), threshold.clone()]))
     }
 
     fn backward(&self, backend: &B, [x, decay, threshold]: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {

@@ -32,7 +32,7 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
             _ => return Err(wrong_inputs()),
         };
         let output = backend.spike(&self.spike, x, affine)?;
-        Ok((output, (x.clone(), affine.map(|(scale, shift)| (scale.clone(), shift.clone())))))
+        Ok((output, (backend.lean(x), affine.map(|(scale, shift)| (scale.clone(), shift.clone())))))
     }
 
     fn backward(&self, backend: &B, (x, affine): Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {

@@ -10,6 +10,7 @@ mod layout;
 mod learning;
 mod mixing;
 mod normalization;
+mod normalized;
 mod products;
 mod random;
 mod reductions;

@@ -1,6 +1,8 @@
 //! Per-channel affine maps, BatchNorm and LayerNorm of (B, H, L) tensors.
 
 use super::elementwise::{dot, sum};
+use super::normalized::{Normal, Recipe};
+use super::storage::Storage;
 use super::{Cpu, rows_by_channel, sequence, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{for_each, for_each_piece, for_each_with, map_with};
@@ -89,17 +91,10 @@ fn moments_grad<E: Real>(
     });
 }
 
-/// gamma (x - mean) / sqrt(var + eps) + beta, all (H).
-pub fn batch_apply<E: Real>(x: &[E], statistics: &[(E, E)], gamma: &[E], beta: &[E], eps: E, length: usize, out: &mut [E]) {
-    for_each_piece(out, length, |i, out| {
-        let h = i % gamma.len();
-        let (mean, var) = statistics[h];
-        let scale = gamma[h] / (var + eps).sqrt();
-        centred_row(&x[i * length..][..length], mean, scale, beta[h], out);
-    });
+dispatch! {
+    /// out = scale (x - mean) + shift.
+    pub fn centred_row<E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) = centred_body;
 }
-
-dispatch! { fn centred_row<E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) = centred_body; }
 dispatch! { fn add_centred_row<E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) = add_centred_body; }
 
 #[inline(always)]
@@ -216,29 +211,22 @@ fn moments_body<I: Isa, E: Real>(x: &[E], count: E, mean: &mut [E], var: &mut [E
     var.iter_mut().for_each(|var| *var /= count);
 }
 
-/// gamma[h] (x - mean) / sqrt(var + eps) + beta[h] with statistics (B, L).
-pub fn layer_apply<E: Real>(x: &[E], statistics: (&[E], &[E]), gamma: &[E], beta: &[E], eps: E, shape: [usize; 3], out: &mut [E]) {
-    let [_, channels, length] = shape;
-    if length == 1 {
-        return for_each_piece(out, ROWS_AT_ONCE * channels, |i, out| {
-            for (b, out) in (i * ROWS_AT_ONCE..).zip(out.chunks_exact_mut(channels)) {
-                let r = E::one() / (statistics.1[b] + eps).sqrt();
-                normal_row(&x[b * channels..][..channels], statistics.0[b], r, gamma, beta, out);
-            }
-        });
-    }
-    for_each_piece(out, length, |i, out| {
-        let (b, h) = (i / channels, i % channels);
-        let statistics = (&statistics.0[b * length..][..length], &statistics.1[b * length..][..length]);
-        normal_by_position(&x[i * length..][..length], statistics, (gamma[h], beta[h]), eps, out);
+/// Of single positions, each a row of all channels.
+fn normalize_positions<E: Real>(normal: &Normal<'_, E>, out: &mut [E]) {
+    let (channels, [gamma, beta, mean, var]) = (normal.shape[1], normal.parts);
+    for_each_piece(out, ROWS_AT_ONCE * channels, |i, out| {
+        for (b, out) in (i * ROWS_AT_ONCE..).zip(out.chunks_exact_mut(channels)) {
+            let r = E::one() / (var[b] + normal.eps).sqrt();
+            normal_row(&normal.x[b * channels..][..channels], mean[b], r, gamma, beta, out);
+        }
     });
 }
 
 dispatch! {
-    fn normal_by_position<E: Real>(x: &[E], statistics: (&[E], &[E]), affine: (E, E), eps: E, out: &mut [E]) = normal_by_position_body;
+    /// out = gamma (x - mean) / sqrt(var + eps) + beta, with statistics of every position.
+    pub fn normal_by_position<E: Real>(x: &[E], statistics: (&[E], &[E]), affine: (E, E), eps: E, out: &mut [E]) = normal_by_position_body;
 }
 
-/// out = gamma (x - mean) / sqrt(var + eps) + beta, with statistics of every position.
 #[inline(always)]
 fn normal_by_position_body<I: Isa, E: Real>(x: &[E], (mean, var): (&[E], &[E]), (gamma, beta): (E, E), eps: E, out: &mut [E]) {
     for (((out, &x), &mean), &var) in out.iter_mut().zip(x).zip(mean).zip(var) {
@@ -354,23 +342,28 @@ impl<E: Real> Normalization for Cpu<E> {
     fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>> {
         axes.check(x.shape(), gamma.shape(), beta.shape(), eps)?;
         let (shape, eps) = (sequence(x), E::of(eps));
-        let (gamma, beta) = (values(gamma), values(beta));
-        match axes {
+        let (mean, var) = match axes {
             NormAxes::Batch => {
-                let statistics = batch_statistics(values(x), shape);
-                let output = self.make(x.shape(), |out| batch_apply(values(x), &statistics, gamma, beta, eps, shape[2], out));
-                let (mean, var): (Vec<E>, Vec<E>) = statistics.into_iter().unzip();
-                Ok(Normalized { output, mean: self.own(mean, &[shape[1]]), var: self.own(var, &[shape[1]]) })
+                let (mean, var): (Vec<E>, Vec<E>) = batch_statistics(values(x), shape).into_iter().unzip();
+                (self.own(mean, &[shape[1]]), self.own(var, &[shape[1]]))
             }
             NormAxes::Layer => {
                 let mut var = self.pool.dirty(shape[0] * shape[2]);
                 let mean = self.make(&[shape[0], shape[2]], |mean| layer_statistics(values(x), shape, mean, &mut var));
-                let var = self.wrap(var, &[shape[0], shape[2]]);
-                let statistics = (values(&mean), values(&var));
-                let output = self.make(x.shape(), |out| layer_apply(values(x), statistics, gamma, beta, eps, shape, out));
-                Ok(Normalized { output, mean, var })
+                (mean, self.wrap(var, &[shape[0], shape[2]]))
             }
-        }
+        };
+        let parts = [gamma, beta, &mean, &var].map(|part| part.storage().clone());
+        let recipe = Recipe { axes, eps, shape, x: x.storage().clone(), parts };
+        let mut output = self.pool.dirty(x.numel());
+        let storage = if axes == NormAxes::Layer && shape[2] == 1 {
+            normalize_positions(&recipe.normal(), &mut output);
+            Storage::dense(output)
+        } else {
+            recipe.normal().fill(&mut output);
+            Storage::normalized(output, &recipe)
+        };
+        Ok(Normalized { output: Tensor::from_storage(storage, x.shape()), mean, var })
     }
 
     fn normalize_grad(

@@ -26,6 +26,10 @@ impl<E: Real> Transfer for Cpu<E> {
         Ok(values(x).to_vec())
     }
 
+    fn lean(&self, x: &Tensor<Self>) -> Tensor<Self> {
+        Tensor::from_storage(x.storage().lean(&self.pool), x.shape())
+    }
+
     fn cached_bytes(&self) -> Option<usize> {
         Some(threads() * CACHED)
     }

@@ -15,7 +15,12 @@ type Affine<'a, B> = Option<(&'a Tensor<B>, &'a Tensor<B>)>;
 /// The potentials of a draw: rows as [`shape::rows`] says.
 fn potentials<'a, E: Real>(spike: &'a Spike<&'a [E]>, x: &'a Tensor<Cpu<E>>, affine: Affine<'a, Cpu<E>>) -> spike::Potentials<'a, E> {
     let affine = affine.map(|(scale, shift)| (values(scale), values(shift)));
-    spike::Potentials { spike, x: values(x), affine, shape: shape::rows(x.shape()) }
+    let shape = shape::rows(x.shape());
+    let x = match x.storage().normal() {
+        Some(normal) if normal.shape == shape => spike::Rows::Normalized(normal),
+        _ => spike::Rows::Given(values(x)),
+    };
+    spike::Potentials { spike, x, affine, shape }
 }
 
 impl<E: Real> Spiking for Cpu<E> {

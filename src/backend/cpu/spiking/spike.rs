@@ -1,12 +1,22 @@
 //! SpikeSampler on rows: the affine, the draw and the surrogate gradient in one pass; and the leaky integrate-and-fire neuron.
 
 use crate::backend::cpu::elementwise::{dot, sum};
+use crate::backend::cpu::normalized::Normal;
 use crate::backend::cpu::random::Uniform;
 use crate::backend::cpu::spike_bits::{Packed, tiles};
 use crate::backend::cpu::transposed_rows::ROWS;
 use crate::backend::host::simd::{Isa, dispatch};
-use crate::backend::host::threads::{PIECE, for_each, for_each_piece, for_each_piece_with, for_each_with};
+use crate::backend::host::threads::{PIECE, for_each_piece_with, for_each_with};
 use crate::backend::{Lif, Real, Spike, SpikeMode};
+
+/// The rows of x.
+#[derive(Clone, Copy)]
+pub enum Rows<'a, E> {
+    /// As they lie in memory.
+    Given(&'a [E]),
+    /// Each made when it is its turn.
+    Normalized(Normal<'a, E>),
+}
 
 /// Potentials y = scale x + shift, and what makes spikes of them.
 #[derive(Clone, Copy)]
@@ -14,7 +24,7 @@ pub struct Potentials<'a, E> {
     /// The draw.
     pub spike: &'a Spike<&'a [E]>,
     /// x, (B, H, L).
-    pub x: &'a [E],
+    pub x: Rows<'a, E>,
     /// scale and shift, (H) each.
     pub affine: Option<(&'a [E], &'a [E])>,
     /// B, H, L.
@@ -32,10 +42,17 @@ impl<'a, E: Real> Potentials<'a, E> {
         self.affine.map_or((E::one(), E::zero()), |(scale, shift)| (scale[h], shift[h]))
     }
 
-    /// x of row `row`.
-    fn row(&self, row: usize) -> &'a [E] {
+    /// x of row `row`, where it must be made in `made`.
+    fn row<'b>(&'b self, row: usize, made: &'b mut Vec<E>) -> &'b [E] {
         let length = self.shape[2];
-        &self.x[row * length..][..length]
+        match &self.x {
+            Rows::Given(x) => &x[row * length..][..length],
+            Rows::Normalized(normal) => {
+                made.resize(length, E::zero());
+                normal.row(row, made);
+                made
+            }
+        }
     }
 }
 
@@ -44,9 +61,9 @@ pub fn spike<E: Real>(potentials: Potentials<'_, E>, out: &mut [E]) {
     let (uniform, length) = (potentials.uniform(), potentials.shape[2]);
     // Whole rows, and enough of them to be worth a task.
     let count = PIECE.div_ceil(length.max(1));
-    for_each_piece(out, count * length, |i, out| {
+    for_each_piece_with(out, count * length, Vec::new, |made, i, out| {
         for (row, out) in (i * count..).zip(out.chunks_mut(length)) {
-            let (x, (scale, shift)) = (potentials.row(row), potentials.affine(row));
+            let (x, (scale, shift)) = (potentials.row(row, made), potentials.affine(row));
             if potentials.spike.mode == SpikeMode::Expected {
                 expected_row(x, scale, shift, out);
             } else {
@@ -61,11 +78,11 @@ pub fn pack<E: Real>(potentials: Potentials<'_, E>, packed: &mut Packed) {
     let [_, channels, length] = potentials.shape;
     let uniform = potentials.uniform();
     let work: Vec<&mut [u16]> = packed.tiles_mut().collect();
-    for_each(work, |i, words| {
+    for_each_with(work, Vec::new, |made, i, words| {
         let (b, first) = (i / tiles(channels), i % tiles(channels) * ROWS);
         for lane in 0..ROWS.min(channels - first) {
             let row = b * channels + first + lane;
-            let (x, (scale, shift)) = (potentials.row(row), potentials.affine(row));
+            let (x, (scale, shift)) = (potentials.row(row, made), potentials.affine(row));
             uniform.each_piece(row, length, |at, u| pack_row(&x[at.clone()], scale, shift, u, lane as u32, &mut words[at]));
         }
     });
@@ -130,11 +147,11 @@ pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], mut wanted: S
     let count = PIECE.div_ceil(length.max(1));
     let mut gx = wanted.x.take().map(|gx| gx.chunks_mut((count * length).max(1)));
     let work = sums.chunks_mut(count).map(|sums| (sums, gx.as_mut().and_then(Iterator::next))).collect();
-    let init = || (vec![E::zero(); length], vec![E::zero(); length]);
-    for_each_with(work, init, |(u, gy), i, (sums, mut gx)| {
+    let init = || (vec![E::zero(); length], vec![E::zero(); length], Vec::new());
+    for_each_with(work, init, |(u, gy, made), i, (sums, mut gx)| {
         for (j, sums) in sums.iter_mut().enumerate() {
             let row = i * count + j;
-            let (x, g) = (potentials.row(row), &g[row * length..][..length]);
+            let (x, g) = (potentials.row(row, made), &g[row * length..][..length]);
             let (scale, shift) = potentials.affine(row);
             if spike.has_noisy_grad() {
                 uniform.row(row, u);
