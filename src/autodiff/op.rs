@@ -27,8 +27,9 @@ pub trait Op<B: Backend>: Clone + 'static {
     /// What the device answers.
     fn backward(&self, backend: &B, saved: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>>;
 
-    /// As [`backward`](Op::backward), where the first input may have a gradient already, from ops after this one: an op that takes it out of
-    /// `earlier` answers the sum of both, and saves the tape a pass over them. By default it stays where it is.
+    /// As [`backward`](Op::backward), of a gradient that is given away: an op may write a gradient of its own over it. The first input may have
+    /// a gradient already, from ops after this one: an op that takes it out of `earlier` answers the sum of both, and saves the tape a pass
+    /// over them. By default neither is done.
     ///
     /// # Errors
     /// What the device answers.
@@ -36,12 +37,12 @@ pub trait Op<B: Backend>: Clone + 'static {
         &self,
         backend: &B,
         saved: Self::Saved,
-        grad: &Tensor<B>,
+        grad: Tensor<B>,
         needs: Needs,
         earlier: &mut Option<Tensor<B>>,
     ) -> Result<Grads<B>> {
         let _ = earlier;
-        self.backward(backend, saved, grad, needs)
+        self.backward(backend, saved, &grad, needs)
     }
 
     /// The same gradients as [`backward`](Op::backward), made of variables by ops, so that they can be differentiated again: what

@@ -25,7 +25,7 @@ use crate::backend::{Backend, Tensor, shape};
 use crate::error::{Error, Result};
 
 /// See [`Op::backward_onto`].
-type Backward<B> = Box<dyn FnOnce(&B, &Tensor<B>, &mut Option<Tensor<B>>) -> Result<Grads<B>>>;
+type Backward<B> = Box<dyn FnOnce(&B, Tensor<B>, &mut Option<Tensor<B>>) -> Result<Grads<B>>>;
 
 /// Who follows a run backwards: told of every leaf whose gradient is summed up, and of nothing after every other node.
 type Watch<'a, B> = dyn FnMut(Option<(LeafId, &Tensor<B>)>) -> Result<()> + 'a;
@@ -332,7 +332,7 @@ impl<B: Backend> Tape<B> {
                 Kind::Op(backward) => {
                     let first = inputs.first().copied().flatten();
                     let mut earlier = first.and_then(|input| sums.remove(&input));
-                    let grads = backward(&self.backend, &grad, &mut earlier)?;
+                    let grads = backward(&self.backend, grad, &mut earlier)?;
                     sums.extend(first.zip(earlier));
                     self.hand_down(recording, name, &inputs, grads, &mut sums)?;
                 }

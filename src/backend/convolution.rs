@@ -39,6 +39,19 @@ pub trait Convolution: Products + Spiking {
     ) -> Result<[Option<Tensor<Self>>; 5]> {
         composed::convolution::fire_grad(self, conv, firing, g, needs)
     }
+    /// The same for a gradient that is given away: where nobody else shares its storage, the input's may be written over it.
+    ///
+    /// # Errors
+    /// As [`Convolution::fire_grad`].
+    fn fire_grad_over(
+        &self,
+        conv: LongConv<'_, Self>,
+        firing: Firing<&Tensor<Self>>,
+        g: Tensor<Self>,
+        needs: [bool; 5],
+    ) -> Result<[Option<Tensor<Self>>; 5]> {
+        self.fire_grad(conv, firing, &g, needs)
+    }
 }
 
 /// A long convolution's operands: `y[t] = sum_{m <= t} k0[m] u[t-m] + sum_m k1[m] u[t+1+m] + D u[t]`.

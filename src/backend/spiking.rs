@@ -38,6 +38,20 @@ pub trait Spiking: Normalization {
     ) -> Result<[Option<Tensor<Self>>; 3]> {
         composed::spiking::spike_grad(self, spike, x, affine, g, needs)
     }
+    /// The same for a gradient that is given away: where nobody else shares its storage, that of x may be written over it.
+    ///
+    /// # Errors
+    /// As [`Spiking::spike_grad`].
+    fn spike_grad_over(
+        &self,
+        spike: &Spike<Tensor<Self>>,
+        x: &Tensor<Self>,
+        affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
+        g: Tensor<Self>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Tensor<Self>>; 3]> {
+        self.spike_grad(spike, x, affine, &g, needs)
+    }
     /// Spikes of a leaky integrate-and-fire neuron along the last axis.
     ///
     /// # Errors

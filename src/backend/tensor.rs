@@ -28,6 +28,11 @@ impl<B: Transfer> Tensor<B> {
         &mut self.storage
     }
 
+    /// The storage of a tensor that is given away.
+    pub(in crate::backend) fn into_storage(self) -> B::Storage {
+        self.storage
+    }
+
     /// The length of every axis.
     pub fn shape(&self) -> &[usize] {
         &self.shape

@@ -67,8 +67,19 @@ impl<B: Backend> Op<B> for Fire<B> {
     }
 
     fn backward(&self, backend: &B, inputs: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
+        self.backward_onto(backend, inputs, grad.clone(), needs, &mut None)
+    }
+
+    fn backward_onto(
+        &self,
+        backend: &B,
+        inputs: Self::Saved,
+        grad: Tensor<B>,
+        needs: Needs,
+        _: &mut Option<Tensor<B>>,
+    ) -> Result<Grads<B>> {
         let (conv, firing) = self.operands(&inputs);
-        let grads = backend.fire_grad(conv, firing, grad, needs.flags())?;
+        let grads = backend.fire_grad_over(conv, firing, grad, needs.flags())?;
         Ok(grads.into_iter().take(if inputs.affine.is_some() { 5 } else { 3 }).collect())
     }
 

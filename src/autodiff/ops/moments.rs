@@ -30,13 +30,13 @@ impl<B: Backend> Op<B> for Moments {
         &self,
         backend: &B,
         [x, moments]: Self::Saved,
-        grad: &Tensor<B>,
+        grad: Tensor<B>,
         needs: Needs,
         earlier: &mut Option<Tensor<B>>,
     ) -> Result<Grads<B>> {
         match earlier.take() {
-            Some(earlier) => Ok(vec![Some(backend.add_moments_grad(&x, &moments, grad, earlier)?)]),
-            None => self.backward(backend, [x, moments], grad, needs),
+            Some(earlier) => Ok(vec![Some(backend.add_moments_grad(&x, &moments, &grad, earlier)?)]),
+            None => self.backward(backend, [x, moments], &grad, needs),
         }
     }
 

@@ -35,8 +35,20 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
         Ok((output, (backend.lean(x), affine.map(|(scale, shift)| (scale.clone(), shift.clone())))))
     }
 
-    fn backward(&self, backend: &B, (x, affine): Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
-        let grads = backend.spike_grad(&self.spike, &x, affine.as_ref().map(|(scale, shift)| (scale, shift)), grad, needs.flags())?;
+    fn backward(&self, backend: &B, saved: Self::Saved, grad: &Tensor<B>, needs: Needs) -> Result<Grads<B>> {
+        self.backward_onto(backend, saved, grad.clone(), needs, &mut None)
+    }
+
+    fn backward_onto(
+        &self,
+        backend: &B,
+        (x, affine): Self::Saved,
+        grad: Tensor<B>,
+        needs: Needs,
+        _: &mut Option<Tensor<B>>,
+    ) -> Result<Grads<B>> {
+        let by = affine.as_ref().map(|(scale, shift)| (scale, shift));
+        let grads = backend.spike_grad_over(&self.spike, &x, by, grad, needs.flags())?;
         Ok(grads.into_iter().take(if affine.is_some() { 3 } else { 1 }).collect())
     }
 

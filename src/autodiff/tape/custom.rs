@@ -57,7 +57,7 @@ impl<B: Backend> Tape<B> {
         let output = value.clone();
         let first: Backward<B> = Box::new(move |_, grad, _| {
             let inputs: Vec<Var<B>> = saved.iter().map(|value| off.constant(value)).collect();
-            let grads = backward(&inputs, &off.constant(&output), &off.constant(grad))?;
+            let grads = backward(&inputs, &off.constant(&output), &off.constant(&grad))?;
             Ok(grads.into_iter().map(|grad| grad.map(|grad| grad.value)).collect())
         });
         Ok(tape.record(name, inputs, value, Kind::Op(first), source))

@@ -73,6 +73,22 @@ impl<E: Real> Cpu<E> {
         wanted.then(|| self.pool.zeros(len))
     }
 
+    /// Where the gradient of an input goes, if it is wanted, that has the shape of the output's gradient `g`, which is given away: over its values,
+    /// where nobody else shares them. Else these stay apart.
+    fn over(&self, g: Tensor<Self>, wanted: bool) -> (Option<Tensor<Self>>, Option<Buffer<E>>) {
+        if !wanted {
+            return (Some(g), None);
+        }
+        let shape = g.shape().to_vec();
+        match g.into_storage().into_buffer() {
+            Ok(buffer) => (None, Some(buffer)),
+            Err(shared) => {
+                let room = self.pool.dirty(shape.iter().product());
+                (Some(Tensor::from_storage(shared, &shape)), Some(room))
+            }
+        }
+    }
+
     fn wrap_if(&self, buffer: Option<Buffer<E>>, shape: &[usize]) -> Option<Tensor<Self>> {
         buffer.map(|buffer| self.wrap(buffer, shape))
     }

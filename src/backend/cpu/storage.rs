@@ -98,6 +98,15 @@ impl<E: Real> Storage<E> {
         }
     }
 
+    /// The buffer, where nobody else shares it.
+    pub fn into_buffer(self) -> Result<Buffer<E>, Self> {
+        match Arc::try_unwrap(self.0) {
+            Ok(Values::Dense { buffer, .. }) => Ok(buffer),
+            Ok(lazy) => Err(Storage(Arc::new(lazy))),
+            Err(shared) => Err(Storage(shared)),
+        }
+    }
+
     /// Where something that is made of the values is kept with them, if they are numbers.
     pub fn kept(&self) -> Option<&Kept<E>> {
         match &*self.0 {

@@ -187,8 +187,14 @@ struct Gradients<E: Real> {
     shift: [f64; ROWS],
 }
 
-/// The surrogate gradients for the spikes' gradient `g`, (B, H, L).
-pub fn fire_grad<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, firing: Firing<&[E]>, g: &[E], wanted: FireGrads<'_, E>) {
+/// The surrogate gradients for the spikes' gradient `g`, (B, H, L); `None` where that of the input is written over it.
+pub fn fire_grad<E: Real>(
+    rings: &NegacyclicFfts<E>,
+    operands: Operands<'_, E>,
+    firing: Firing<&[E]>,
+    g: Option<&[E]>,
+    wanted: FireGrads<'_, E>,
+) {
     let conv = Prepared::new(rings, operands);
     let [_, channels, length] = operands.shape;
     let (input, kernel, skip) = (wanted.input.is_some(), wanted.kernel.is_some(), wanted.skip.is_some());
@@ -204,7 +210,8 @@ pub fn fire_grad<E: Real>(rings: &NegacyclicFfts<E>, operands: Operands<'_, E>, 
         for Unit { tile, batch, out } in task {
             conv.apply(scratch, batch, tile, kernel);
             let lanes = Lanes::new(&firing, &conv, operands.shape, batch, tile);
-            chunk.potential_grad(&lanes, lanes.rows(g), scratch, sums);
+            let g = g.map_or(out.as_deref().unwrap_or(&[]), |g| lanes.rows(g));
+            chunk.potential_grad(&lanes, g, scratch, sums);
             conv.grad(scratch, batch, tile, &mut sums.conv, input);
             if let Some(out) = out {
                 scatter(panel(&scratch.output), length, 0, out);

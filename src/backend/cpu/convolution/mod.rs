@@ -63,15 +63,25 @@ impl<E: Real> Convolution for Cpu<E> {
         g: &Tensor<Self>,
         needs: [bool; 5],
     ) -> Result<[Option<Tensor<Self>>; 5]> {
-        let shape @ [_, channels, _] = conv.check_grad("fire_grad", g)?;
+        self.fire_grad_over(conv, firing, g.clone(), needs)
+    }
+
+    fn fire_grad_over(
+        &self,
+        conv: LongConv<'_, Self>,
+        firing: Firing<&Tensor<Self>>,
+        g: Tensor<Self>,
+        needs: [bool; 5],
+    ) -> Result<[Option<Tensor<Self>>; 5]> {
+        let shape @ [_, channels, _] = conv.check_grad("fire_grad", &g)?;
         firing.check("fire_grad", shape)?;
-        let mut input = needs[0].then(|| self.pool.dirty(conv.input.numel()));
+        let (g, mut input) = self.over(g, needs[0]);
         let mut kernel = self.buffer_if(needs[1], conv.kernel.numel());
         let mut small = [needs[2] && conv.skip.is_some(), needs[3] && firing.affine.is_some(), needs[4] && firing.affine.is_some()]
             .map(|wanted| self.buffer_if(wanted, channels));
         let [skip, scale, shift] = small.each_mut().map(|buffer| buffer.as_deref_mut());
         let wanted = fire::FireGrads { input: input.as_deref_mut(), kernel: kernel.as_deref_mut(), skip, scale, shift };
-        fire::fire_grad(&self.rings, operands(&conv), firing.map(values), values(g), wanted);
+        fire::fire_grad(&self.rings, operands(&conv), firing.map(values), g.as_ref().map(values), wanted);
         let [skip, scale, shift] = small.map(|buffer| self.wrap_if(buffer, &[channels]));
         Ok([self.wrap_if(input, conv.input.shape()), self.wrap_if(kernel, conv.kernel.shape()), skip, scale, shift])
     }

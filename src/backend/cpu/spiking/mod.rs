@@ -56,14 +56,25 @@ impl<E: Real> Spiking for Cpu<E> {
         g: &Tensor<Self>,
         needs: [bool; 3],
     ) -> Result<[Option<Tensor<Self>>; 3]> {
+        self.spike_grad_over(spike, x, affine, g.clone(), needs)
+    }
+
+    fn spike_grad_over(
+        &self,
+        spike: &Spike<Tensor<Self>>,
+        x: &Tensor<Self>,
+        affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
+        g: Tensor<Self>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Tensor<Self>>; 3]> {
         spike.as_ref().check_affine("spike_grad", x, affine)?;
         shape::gradient("spike_grad", x.shape(), g.shape())?;
         let channels = affine.map_or(0, |(scale, _)| scale.numel());
         let sums = needs.map(|need| need && affine.is_some());
-        let mut x_grad = needs[0].then(|| self.pool.dirty(x.numel()));
+        let (g, mut x_grad) = self.over(g, needs[0]);
         let (mut scale, mut shift) = (self.buffer_if(sums[1], channels), self.buffer_if(sums[2], channels));
         let wanted = spike::SpikeGrads { x: x_grad.as_deref_mut(), scale: scale.as_deref_mut(), shift: shift.as_deref_mut() };
-        spike::spike_grad(potentials(&spike.as_ref().map(values), x, affine), values(g), wanted);
+        spike::spike_grad(potentials(&spike.as_ref().map(values), x, affine), g.as_ref().map(values), wanted);
         Ok([self.wrap_if(x_grad, x.shape()), self.wrap_if(scale, &[channels]), self.wrap_if(shift, &[channels])])
     }
 

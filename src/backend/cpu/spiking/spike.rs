@@ -137,8 +137,8 @@ pub struct SpikeGrads<'a, E> {
     pub shift: Option<&'a mut [E]>,
 }
 
-/// The surrogate gradients for the spikes' gradient `g`.
-pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], mut wanted: SpikeGrads<'_, E>) {
+/// The surrogate gradients for the spikes' gradient `g`; `None` where that of x is written over it.
+pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: Option<&[E]>, mut wanted: SpikeGrads<'_, E>) {
     let [batch, channels, length] = potentials.shape;
     let (spike, uniform) = (potentials.spike, potentials.uniform());
     let summed = wanted.scale.is_some() || wanted.shift.is_some();
@@ -151,7 +151,9 @@ pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: &[E], mut wanted: S
     for_each_with(work, init, |(u, gy, made), i, (sums, mut gx)| {
         for (j, sums) in sums.iter_mut().enumerate() {
             let row = i * count + j;
-            let (x, g) = (potentials.row(row, made), &g[row * length..][..length]);
+            let x = potentials.row(row, made);
+            let over = gx.as_deref().map_or(&[][..], |gx| &gx[j * length..][..length]);
+            let g = g.map_or(over, |g| &g[row * length..][..length]);
             let (scale, shift) = potentials.affine(row);
             if spike.has_noisy_grad() {
                 uniform.row(row, u);
