@@ -424,7 +424,14 @@ pub fn fire_gradient<B: Backend>(lab: &Lab<B>) {
         }
         let flags: [bool; 5] = dice.flags();
         let needs: [bool; 5] = std::array::from_fn(|i| needs[i] && flags[i]);
-        lab.only_the_wanted("fire", &needs, &lab.backend.fire_grad(there.operands(), fires.firing(), &g_there, needs)?, &all)
+        lab.only_the_wanted("fire", &needs, &lab.backend.fire_grad(there.operands(), fires.firing(), &g_there, needs)?, &all)?;
+        // Of a gradient that is given away, by itself or while somebody else holds it.
+        let before = lab.get(&g_there)?;
+        for given in [lab.put(&before)?, g_there.clone()] {
+            let over = lab.backend.fire_grad_over(there.operands(), fires.firing(), given, needs)?;
+            lab.only_the_wanted("fire, over its gradient", &needs, &over, &all)?;
+        }
+        lab.same("the gradient that was kept", &g_there, &before)
     });
 }
 

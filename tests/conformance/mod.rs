@@ -34,7 +34,8 @@ macro_rules! every_test {
             scan: scan, scan_gradient, scan_gradient_of_long_sequences, scan_keeps_what_is_not_finite_in_its_place;
             random: uniform_is_the_stream, normal_is_the_stream, normal_has_the_moments_of_a_normal, draws_are_by_sample_channel_and_time,
                 draws_do_not_depend_on_the_batch, a_batch_that_is_not_whole_samples_is_refused, rows_of_a_draw_are_uncorrelated;
-            norm: affine, affine_gradient, moments, moments_of_spikes, moments_gradient, normalize, normalize_gradient;
+            norm: affine, affine_gradient, moments, moments_of_spikes, moments_gradient, normalize, normalize_gradient,
+                what_was_normalized_is_remembered_as_it_was;
             spike: sampled, expected, given_noise_is_as_good_as_the_stream, spikes_do_not_depend_on_the_batch,
                 ties_and_nan_do_not_spike, surrogate_gradient, clamp_surrogate_includes_its_ends, lif, lif_ties_and_resets, lif_gradient,
                 plif, plif_with_equal_channels_is_lif, plif_gradient;

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use pspikessm::backend::{Backend, Binary, NormAxes};
+use pspikessm::backend::{Backend, Binary, Draw, Key, Noise, NormAxes, Spike, SpikeMode, Surrogate};
 
 use super::dual::{Dual, evaluate, gradient};
 use super::harness::{Array, Dice, Lab, cases, indices, seed, sequence, wanted};
@@ -177,5 +177,31 @@ pub fn normalize_gradient<B: Backend>(lab: &Lab<B>) {
             lab.near(&format!("gradient {i} of {axes:?} norm"), got, want, lab.tolerance.sums, terms * g.largest())?;
         }
         Ok(())
+    });
+}
+
+/// The same bits from a remembered tensor as from the one that was normalised, while what it came from is held and afterwards.
+pub fn what_was_normalized_is_remembered_as_it_was<B: Backend>(lab: &Lab<B>) {
+    cases(24, 57, (both_axes(), populations(), any::<bool>()), |(axes, (shape, offset, seed), held)| {
+        let mut dice = Dice::new(seed);
+        let [x, gamma, beta] = inputs(lab, &mut dice, shape, offset);
+        let (g, scale, shift) = (lab.signed(&mut dice, &shape), lab.signed(&mut dice, &shape[1..2]), lab.signed(&mut dice, &shape[1..2]));
+        let (x, gamma, beta) = (lab.put(&x)?, lab.put(&gamma)?, lab.put(&beta)?);
+        let (g, scale, shift) = (lab.put(&g)?, lab.put(&scale)?, lab.put(&shift)?);
+        let made = lab.backend.normalize(axes, &x, &gamma, &beta, EPS)?.output;
+        let x = held.then_some(x);
+        let remembered = lab.backend.lean(&made);
+        drop(x);
+        for surrogate in [Surrogate::Clamp, Surrogate::Atan { alpha: 2.0 }] {
+            let spike = Spike { noise: Noise::Stream(Draw::new(Key::new(seed))), mode: SpikeMode::Sampled, surrogate };
+            let want = lab.backend.spike_grad(&spike, &made, Some((&scale, &shift)), &g, [true; 3])?;
+            let got = lab.backend.spike_grad(&spike, &remembered, Some((&scale, &shift)), &g, [true; 3])?;
+            lab.only_the_wanted("of what is remembered", &[true; 3], &got, &want)?;
+            let drawn = lab.backend.spike(&spike, &remembered, None)?;
+            lab.same("its spikes", &drawn, &lab.get(&lab.backend.spike(&spike, &made, None)?)?)?;
+        }
+        let flat = remembered.reshape(&[shape.iter().product()])?;
+        lab.same("what is remembered, in another shape", &flat, &Array::new(flat.shape(), lab.get(&made)?.values))?;
+        lab.same("what is remembered", &remembered, &lab.get(&made)?)
     });
 }

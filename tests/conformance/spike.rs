@@ -192,7 +192,14 @@ pub fn surrogate_gradient<B: Backend>(lab: &Lab<B>) {
             lab.near(&format!("gradient {i} of {mode:?} {surrogate:?}"), wanted(got)?, want, lab.tolerance.sums, terms)?;
         }
         let needs = dice.flags().map(|flag| flag && has_affine);
-        lab.only_the_wanted("spike", &needs, &lab.backend.spike_grad(&spike, &there.x, there.affine(), &g, needs)?, &all)
+        lab.only_the_wanted("spike", &needs, &lab.backend.spike_grad(&spike, &there.x, there.affine(), &g, needs)?, &all)?;
+        // Of a gradient that is given away, by itself or while somebody else holds it.
+        let before = lab.get(&g)?;
+        for given in [lab.put(&before)?, g.clone()] {
+            let over = lab.backend.spike_grad_over(&spike, &there.x, there.affine(), given, needs)?;
+            lab.only_the_wanted("spike, over its gradient", &needs, &over, &all)?;
+        }
+        lab.same("the gradient that was kept", &g, &before)
     });
 }
 

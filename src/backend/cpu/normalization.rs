@@ -1,8 +1,8 @@
 //! Per-channel affine maps, BatchNorm and LayerNorm of (B, H, L) tensors.
 
 use super::elementwise::{dot, sum};
-use super::normalized::{Normal, Recipe};
-use super::storage::Storage;
+use super::normalized::{Normal, centred_row};
+use super::storage::{Recipe, Storage};
 use super::{Cpu, rows_by_channel, sequence, values};
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::{for_each, for_each_piece, for_each_with, map_with};
@@ -91,18 +91,7 @@ fn moments_grad<E: Real>(
     });
 }
 
-dispatch! {
-    /// out = scale (x - mean) + shift.
-    pub fn centred_row<E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) = centred_body;
-}
 dispatch! { fn add_centred_row<E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) = add_centred_body; }
-
-#[inline(always)]
-fn centred_body<I: Isa, E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) {
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out = I::fma(x - mean, scale, shift);
-    }
-}
 
 #[inline(always)]
 fn add_centred_body<I: Isa, E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) {
@@ -220,18 +209,6 @@ fn normalize_positions<E: Real>(normal: &Normal<'_, E>, out: &mut [E]) {
             normal_row(&normal.x[b * channels..][..channels], mean[b], r, gamma, beta, out);
         }
     });
-}
-
-dispatch! {
-    /// out = gamma (x - mean) / sqrt(var + eps) + beta, with statistics of every position.
-    pub fn normal_by_position<E: Real>(x: &[E], statistics: (&[E], &[E]), affine: (E, E), eps: E, out: &mut [E]) = normal_by_position_body;
-}
-
-#[inline(always)]
-fn normal_by_position_body<I: Isa, E: Real>(x: &[E], (mean, var): (&[E], &[E]), (gamma, beta): (E, E), eps: E, out: &mut [E]) {
-    for (((out, &x), &mean), &var) in out.iter_mut().zip(x).zip(mean).zip(var) {
-        *out = (x - mean) / (var + eps).sqrt() * gamma + beta;
-    }
 }
 
 dispatch! { fn normalised<E: Real>(x: &[E], mean: &[E], r: &[E], out: &mut [E]) = normalised_body; }

@@ -1,7 +1,6 @@
 //! What a normalisation makes of a tensor, row by row: once when it is asked for, and again where its numbers were not kept.
 
-use super::normalization::{centred_row, normal_by_position};
-use super::storage::Storage;
+use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::host::threads::for_each_piece;
 use crate::backend::{NormAxes, Real};
 
@@ -41,31 +40,26 @@ impl<E: Real> Normal<'_, E> {
     }
 }
 
-/// The same with storages; `X` is how x is held: by itself, or only as long as somebody else does.
-pub struct Recipe<E: Real, X = Storage<E>> {
-    /// As of [`Normal`].
-    pub axes: NormAxes,
-    /// As of [`Normal`].
-    pub eps: E,
-    /// As of [`Normal`].
-    pub shape: [usize; 3],
-    /// x.
-    pub x: X,
-    /// gamma, beta, mean, variance.
-    pub parts: [Storage<E>; 4],
+dispatch! {
+    /// out = scale (x - mean) + shift.
+    pub fn centred_row<E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) = centred_body;
 }
 
-impl<E: Real, X> Recipe<E, X> {
-    /// The same where x is held in another way.
-    pub fn holding<Y>(&self, x: Y) -> Recipe<E, Y> {
-        Recipe { axes: self.axes, eps: self.eps, shape: self.shape, x, parts: self.parts.clone() }
+#[inline(always)]
+fn centred_body<I: Isa, E: Real>(x: &[E], mean: E, scale: E, shift: E, out: &mut [E]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = I::fma(x - mean, scale, shift);
     }
 }
 
-impl<E: Real> Recipe<E> {
-    /// What it says.
-    pub fn normal(&self) -> Normal<'_, E> {
-        let Recipe { axes, eps, shape, x, parts } = self;
-        Normal { axes: *axes, eps: *eps, shape: *shape, x: x.values(), parts: parts.each_ref().map(Storage::values) }
+dispatch! {
+    /// out = gamma (x - mean) / sqrt(var + eps) + beta, with statistics of every position.
+    fn normal_by_position<E: Real>(x: &[E], statistics: (&[E], &[E]), affine: (E, E), eps: E, out: &mut [E]) = normal_by_position_body;
+}
+
+#[inline(always)]
+fn normal_by_position_body<I: Isa, E: Real>(x: &[E], (mean, var): (&[E], &[E]), (gamma, beta): (E, E), eps: E, out: &mut [E]) {
+    for (((out, &x), &mean), &var) in out.iter_mut().zip(x).zip(mean).zip(var) {
+        *out = (x - mean) / (var + eps).sqrt() * gamma + beta;
     }
 }

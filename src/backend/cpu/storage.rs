@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::buffer::{Buffer, Pool};
 use super::derived::Kept;
-use super::normalized::{Normal, Recipe};
+use super::normalized::Normal;
 use super::spike_bits::Packed;
-use crate::backend::Real;
+use crate::backend::{NormAxes, Real};
 
 /// Values of a tensor; a clone shares them.
 #[derive(Clone)]
@@ -38,6 +38,35 @@ impl<E: Real> Source<E> {
                 buffer
             }
         }
+    }
+}
+
+/// A [`Normal`] with storages; `X` is how x is held: by itself, or only as long as somebody else does.
+pub struct Recipe<E: Real, X = Storage<E>> {
+    /// As of [`Normal`].
+    pub axes: NormAxes,
+    /// As of [`Normal`].
+    pub eps: E,
+    /// As of [`Normal`].
+    pub shape: [usize; 3],
+    /// x.
+    pub x: X,
+    /// gamma, beta, mean, variance.
+    pub parts: [Storage<E>; 4],
+}
+
+impl<E: Real, X> Recipe<E, X> {
+    /// The same where x is held in another way.
+    pub fn holding<Y>(&self, x: Y) -> Recipe<E, Y> {
+        Recipe { axes: self.axes, eps: self.eps, shape: self.shape, x, parts: self.parts.clone() }
+    }
+}
+
+impl<E: Real> Recipe<E> {
+    /// What it says.
+    pub fn normal(&self) -> Normal<'_, E> {
+        let Recipe { axes, eps, shape, x, parts } = self;
+        Normal { axes: *axes, eps: *eps, shape: *shape, x: x.values(), parts: parts.each_ref().map(Storage::values) }
     }
 }
 
@@ -129,5 +158,59 @@ impl<E: Real> Storage<E> {
             Values::Lazy { source: Source::Normalized(recipe), dense, .. } if dense.get().is_none() => Some(recipe.normal()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::cpu::{Cpu, values};
+    use crate::backend::{Key, NormAxes, Normalization, Random, Tensor, Transfer};
+
+    /// Numbers, and what BatchNorm makes of them.
+    fn normalized(cpu: &Cpu<f32>) -> (Tensor<Cpu<f32>>, Tensor<Cpu<f32>>) {
+        let x = cpu.normal(Key::new(4), &[2, 3, 5]).unwrap();
+        let [gamma, beta] = [1.5, 0.25].map(|value| cpu.full(&[3], value).unwrap());
+        let made = cpu.normalize(NormAxes::Batch, &x, &gamma, &beta, 1e-5).unwrap().output;
+        (x, made)
+    }
+
+    #[test]
+    fn a_lean_tensor_has_no_numbers_until_somebody_asks() {
+        let cpu = Cpu::<f32>::new();
+        let (x, made) = normalized(&cpu);
+        let lean = cpu.lean(&made);
+        assert!(made.storage().normal().is_none() && lean.storage().normal().is_some());
+        let numbers = values(&made).to_vec();
+        drop((x, made));
+        assert_eq!(values(&lean), numbers);
+        assert!(lean.storage().normal().is_none());
+    }
+
+    #[test]
+    fn what_nobody_else_holds_is_not_made_again() {
+        let cpu = Cpu::<f32>::new();
+        let (x, made) = normalized(&cpu);
+        drop(x);
+        assert_eq!(values(&cpu.lean(&made)).as_ptr(), values(&made).as_ptr());
+    }
+
+    #[test]
+    fn numbers_that_were_written_over_are_not_those_of_the_recipe() {
+        let cpu = Cpu::<f32>::new();
+        let (_x, mut made) = normalized(&cpu);
+        made.storage_mut().own_values().unwrap().fill(7.0);
+        assert_eq!(values(&cpu.lean(&made)), [7.0; 30]);
+    }
+
+    #[test]
+    fn a_buffer_goes_only_where_it_is_nobody_elses() {
+        let cpu = Cpu::<f32>::new();
+        let (_x, made) = normalized(&cpu);
+        let lean = cpu.lean(&made);
+        let held = made.clone();
+        let shared = made.into_storage().into_buffer().unwrap_err();
+        drop(held);
+        assert_eq!(shared.into_buffer().ok().unwrap().len(), 30);
+        assert!(lean.into_storage().into_buffer().is_err());
     }
 }
