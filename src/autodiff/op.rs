@@ -15,7 +15,8 @@ pub trait Op<B: Backend>: Clone + 'static {
     type Saved: 'static;
 
     /// The output, and what backward needs. Shapes are checked here. Where `needs` wants nothing (recording is off), what is saved
-    /// is dropped at once: save clones of tensors, which are free, and compute nothing for backward's sake.
+    /// is dropped at once: save clones of tensors, which are free, or what [`lean`](crate::backend::Transfer::lean) makes of them, and compute
+    /// nothing for backward's sake.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::Value`] or [`Error::Config`] for inputs that do not suit the op; what the device answers.

@@ -13,7 +13,7 @@ use crate::backend::host::threads::{PIECE, for_each_piece};
 const SMALL: usize = 4096;
 
 /// What is held beyond the most that was in use at once, as a part of it.
-const SLACK: usize = 32;
+const SLACK: usize = 16;
 
 /// The free buffers of one device, by capacity.
 #[derive(Debug)]
