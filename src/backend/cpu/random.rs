@@ -50,7 +50,7 @@ impl<'a, E: Real> Uniform<'a, E> {
 
     /// Those of row `row`, of `length` entries, a piece at a time with the entries that it is for.
     ///
-    /// What they are compared with comes from memory, which fetches ahead while the next piece is drawn: of whole rows it came too late.
+    /// What they are compared with comes from memory, which fetches ahead while the next piece is drawn.
     pub fn each_piece(&self, row: usize, length: usize, mut each: impl FnMut(Range<usize>, &[E])) {
         const ENTRIES: usize = 512;
         match self {

@@ -3,6 +3,7 @@
 //! A compiler left alone takes words of 32 bits out of states of 64 by narrowing, two vectors to one for the bits and for the turns, in as
 //! many instructions as the rest. Here the states of even lanes leave their words in the low halves of vectors, those of odd lanes in the high ones.
 
+#[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
 
 /// The generator's factor.
@@ -30,19 +31,23 @@ pub fn output(state: u64) -> u32 {
 ///
 /// Where `out` ends between two entries, `states` then begins with the entry whose turn is next.
 pub fn fill<T, const N: usize>(states: &mut [States; N], step: (u64, u64), out: &mut [T], of: impl Fn(u32) -> T + Copy) {
+    #[cfg(target_arch = "x86_64")]
     match level() {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512(simd) => simd.vectorize(
-            #[inline(always)]
-            || fill_by(simd, states, step, out, of),
-        ),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2(simd) => simd.vectorize(
-            #[inline(always)]
-            || fill_by(simd, states, step, out, of),
-        ),
-        _ => fill_by(OneByOne, states, step, out, of),
+        Level::Avx512(simd) => {
+            return simd.vectorize(
+                #[inline(always)]
+                || fill_by(simd, states, step, out, of),
+            );
+        }
+        Level::Avx2(simd) => {
+            return simd.vectorize(
+                #[inline(always)]
+                || fill_by(simd, states, step, out, of),
+            );
+        }
+        Level::Portable => (),
     }
+    fill_by(OneByOne, states, step, out, of);
 }
 
 #[inline(always)]
