@@ -2,17 +2,13 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "common/resident.rs"]
+mod resident;
+
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Cpu, Key};
 use pspikessm::nn::ssm::SsmKernel;
 use pspikessm::nn::{Context, Module, SsmConfig};
-
-/// The largest resident set of this process so far, in bytes.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-}
 
 #[test]
 fn a_long_kernel_and_its_gradient_stay_below_300_megabytes() {
@@ -28,7 +24,7 @@ fn a_long_kernel_and_its_gradient_stay_below_300_megabytes() {
     for (name, param) in kernel.parameters().into_iter().filter(|(_, param)| param.is_trained()) {
         assert!(gradients.of_parameter(param.identity()).is_some(), "{name}");
     }
-    let peak = peak();
+    let peak = resident::peak();
     println!("{:.0} MB", peak as f64 / 1e6);
     assert!(peak < 300_000_000, "{peak} bytes");
 }

@@ -2,16 +2,12 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "common/resident.rs"]
+mod resident;
+
 use pspikessm::autodiff::Tape;
 use pspikessm::backend::{Cpu, Key, Random};
 use pspikessm::nn::{Block, BlockConfig, Context, Module, NormKind, SsmConfig};
-
-/// The largest resident set of this process so far, in bytes.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-}
 
 #[test]
 fn eight_layers_remember_eight_tensors() {
@@ -24,7 +20,7 @@ fn take_a_step() {
     let (batch, d_model, length) = (64, 64, 1024);
     let cpu = Cpu::<f32>::new();
     let tensor = 4 * (batch * d_model * length) as u64;
-    let before = peak();
+    let before = resident::peak();
     for kind in [NormKind::Batch, NormKind::Layer] {
         let config = BlockConfig::new(SsmConfig::new(d_model, 4)).norm(kind);
         let blocks: Vec<_> = (0..LAYERS).map(|layer| Block::new(&cpu, Key::new(layer), &config).unwrap()).collect();
@@ -37,7 +33,7 @@ fn take_a_step() {
         let gradients = x.sum().unwrap().backward().unwrap();
         assert_eq!(gradients.len(), 1 + blocks.iter().map(trained).sum::<usize>());
     }
-    let tensors = (peak() - before) as f64 / tensor as f64;
+    let tensors = (resident::peak() - before) as f64 / tensor as f64;
     println!("{tensors:.1} tensors");
     // The input, one a layer, the gradients of two branches and of the residual, the output; and kernels, spikes as bits, the program itself.
     assert!(tensors < LAYERS as f64 + 9.0, "{tensors:.1} tensors");
