@@ -38,19 +38,26 @@ pub trait Spiking: Normalization {
     ) -> Result<[Option<Tensor<Self>>; 3]> {
         composed::spiking::spike_grad(self, spike, x, affine, g, needs)
     }
-    /// The same for a gradient that is given away: where nobody else shares its storage, that of x may be written over it.
+    /// The same for gradients that are given away: the spikes', and one that x has already, to which its own is added where that is wanted.
+    /// Either storage may be written over where nobody else shares it.
     ///
     /// # Errors
-    /// As [`Spiking::spike_grad`].
-    fn spike_grad_over(
+    /// As [`Spiking::spike_grad`]; [`Error::Shape`] where `earlier` has not x's shape.
+    fn spike_grad_onto(
         &self,
         spike: &Spike<Tensor<Self>>,
         x: &Tensor<Self>,
         affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
-        g: Tensor<Self>,
+        (g, earlier): (Tensor<Self>, Option<Tensor<Self>>),
         needs: [bool; 3],
     ) -> Result<[Option<Tensor<Self>>; 3]> {
-        self.spike_grad(spike, x, affine, &g, needs)
+        check_earlier(x, earlier.as_ref())?;
+        let [x_grad, scale, shift] = self.spike_grad(spike, x, affine, &g, needs)?;
+        let x_grad = match (x_grad, earlier) {
+            (Some(x_grad), Some(earlier)) => Some(self.accumulate(earlier, x_grad)?),
+            (x_grad, _) => x_grad,
+        };
+        Ok([x_grad, scale, shift])
     }
     /// Spikes of a leaky integrate-and-fire neuron along the last axis.
     ///
@@ -85,6 +92,11 @@ pub trait Spiking: Normalization {
     ) -> Result<[Option<Tensor<Self>>; 3]> {
         composed::spiking::plif_grad(self, plif, [x, decay, threshold], g, needs)
     }
+}
+
+/// Whether a gradient that x has already has x's shape.
+pub(in crate::backend) fn check_earlier<B: Transfer>(x: &Tensor<B>, earlier: Option<&Tensor<B>>) -> Result<()> {
+    earlier.map_or(Ok(()), |earlier| shape::exactly("spike_grad", "the gradient so far", x.shape(), earlier.shape()))
 }
 
 /// Where the uniform numbers of a spike draw come from. `T` holds values: a tensor, a reference to one, a slice.

@@ -5,7 +5,7 @@ use proptest::sample::select;
 use pspikessm::backend::{Adaptation, Backend, Draw, Key, Lif, Noise, Plif, Spike, SpikeMode, Surrogate, Tensor};
 
 use super::dual::Dual;
-use super::harness::{Array, Dice, Lab, any_draw, cases, drawn, in_any_batch, once, seed, sequence, shape, wanted};
+use super::harness::{Array, Dice, Lab, Verdict, any_draw, cases, drawn, in_any_batch, once, seed, sequence, shape, wanted};
 
 /// Multiples of 1 / `fine` from `low` to `high`: sums and products of a few of them have no rounding in any float type.
 fn grid(dice: &mut Dice, shape: &[usize], low: f64, high: f64, fine: f64) -> Array {
@@ -193,14 +193,34 @@ pub fn surrogate_gradient<B: Backend>(lab: &Lab<B>) {
         }
         let needs = dice.flags().map(|flag| flag && has_affine);
         lab.only_the_wanted("spike", &needs, &lab.backend.spike_grad(&spike, &there.x, there.affine(), &g, needs)?, &all)?;
-        // Of a gradient that is given away, by itself or while somebody else holds it.
-        let before = lab.get(&g)?;
-        for given in [lab.put(&before)?, g.clone()] {
-            let over = lab.backend.spike_grad_over(&spike, &there.x, there.affine(), given, needs)?;
-            lab.only_the_wanted("spike, over its gradient", &needs, &over, &all)?;
-        }
-        lab.same("the gradient that was kept", &g, &before)
+        gradients_that_are_given_away(lab, &mut dice, (&spike, &there), &g, needs, &all)
     });
+}
+
+/// Of the spikes and, so far, of x; each by itself or while somebody else holds it.
+fn gradients_that_are_given_away<B: Backend>(
+    lab: &Lab<B>,
+    dice: &mut Dice,
+    (spike, there): (&Spike<Tensor<B>>, &There<B>),
+    g: &Tensor<B>,
+    needs: [bool; 3],
+    all: &[Option<Tensor<B>>; 3],
+) -> Verdict {
+    let onto = |g, earlier, needs| lab.backend.spike_grad_onto(spike, &there.x, there.affine(), (g, earlier), needs);
+    let (before, so_far) = (lab.get(g)?, lab.signed(dice, there.x.shape()));
+    for given in [lab.put(&before)?, g.clone()] {
+        lab.only_the_wanted("spike, over its gradient", &needs, &onto(given, None, needs)?, all)?;
+    }
+    let alone = lab.get(wanted(&all[0])?)?;
+    let sum = Array::of(there.x.shape(), |i| so_far.at(i) + alone.at(i));
+    let held = lab.put(&so_far)?;
+    for (g, earlier) in [(lab.put(&before)?, lab.put(&so_far)?), (g.clone(), held.clone())] {
+        let got = onto(g, Some(earlier), [true, needs[1], needs[2]])?;
+        lab.near("the sum with the gradient so far", wanted(&got[0])?, &sum, lab.tolerance.sums, 0.0)?;
+        lab.only_the_wanted("spike, beside a sum", &[false, needs[1], needs[2]], &[None, got[1].clone(), got[2].clone()], all)?;
+    }
+    lab.same("the gradient so far that was kept", &held, &so_far)?;
+    lab.same("the gradient that was kept", g, &before)
 }
 
 pub fn clamp_surrogate_includes_its_ends<B: Backend>(lab: &Lab<B>) {

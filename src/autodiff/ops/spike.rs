@@ -45,10 +45,10 @@ impl<B: Backend> Op<B> for SpikeOp<B> {
         (x, affine): Self::Saved,
         grad: Tensor<B>,
         needs: Needs,
-        _: &mut Option<Tensor<B>>,
+        earlier: &mut Option<Tensor<B>>,
     ) -> Result<Grads<B>> {
         let by = affine.as_ref().map(|(scale, shift)| (scale, shift));
-        let grads = backend.spike_grad_over(&self.spike, &x, by, grad, needs.flags())?;
+        let grads = backend.spike_grad_onto(&self.spike, &x, by, (grad, earlier.take()), needs.flags())?;
         Ok(grads.into_iter().take(if affine.is_some() { 3 } else { 1 }).collect())
     }
 

@@ -29,6 +29,7 @@ use self::convolution::long_conv::NegacyclicFfts;
 use self::products::fft::Plans;
 use self::spike_bits::Packed;
 use self::storage::Storage;
+use super::host::threads::{PIECE, for_each_piece};
 use super::{Real, Tensor, Transfer};
 
 /// The CPU, computing in `E` (f32 or f64), on the threads of the current rayon pool with feature `parallel`.
@@ -87,6 +88,16 @@ impl<E: Real> Cpu<E> {
                 (Some(Tensor::from_storage(shared, &shape)), Some(room))
             }
         }
+    }
+
+    /// The values of `x` to write in: its own where nobody else shares them.
+    fn given(&self, x: Tensor<Self>) -> Buffer<E> {
+        x.into_storage().into_buffer().unwrap_or_else(|shared| {
+            let values = shared.values();
+            let mut copy = self.pool.dirty(values.len());
+            for_each_piece(&mut copy, PIECE, |i, out| out.copy_from_slice(&values[i * PIECE..][..out.len()]));
+            copy
+        })
     }
 
     fn wrap_if(&self, buffer: Option<Buffer<E>>, shape: &[usize]) -> Option<Tensor<Self>> {

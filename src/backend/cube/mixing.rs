@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::convolution::fire::dropped;
-use super::elementwise::functions::{Activation, activated, activation_arg, activation_slope, binary};
+use super::elementwise::functions::{Activation, activated, activation_arg, activation_slope, binary, full, plus};
 use super::layout;
 use super::products::matmul::matmul;
 use super::random::draw_uniform;
@@ -38,10 +38,11 @@ fn factor<F: Float>(dropout: &ComptimeOption<Dropout<F>>, row: usize) -> F {
     }
 }
 
-/// r + drop(f(z + bias)), an element a unit.
+/// r + drop(f(z + more + bias)), an element a unit.
 #[cube(launch)]
 fn finish<F: Float>(
     z: &Array<F>,
+    more: &ComptimeOption<Array<F>>,
     bias: &Array<F>,
     residual: &ComptimeOption<Array<F>>,
     activation: &ComptimeOption<Activation>,
@@ -52,7 +53,7 @@ fn finish<F: Float>(
     let at = ABSOLUTE_POS;
     if at < out.len() {
         let row = at / sizes.length as usize;
-        let mut x = z[at] + bias[row % sizes.channels as usize];
+        let mut x = plus::<F>(z[at], more, at) + bias[row % sizes.channels as usize];
         x = activated::<F>(activation, x);
         x *= factor::<F>(dropout, row);
         #[comptime]
@@ -66,10 +67,11 @@ fn finish<F: Float>(
     }
 }
 
-/// The gradient of z: f'(z + bias) drop(g).
+/// The gradient of z: f'(z + more + bias) drop(g).
 #[cube(launch)]
 fn finish_grad<F: Float>(
     z: &ComptimeOption<Array<F>>,
+    more: &ComptimeOption<Array<F>>,
     bias: &Array<F>,
     activation: &ComptimeOption<Activation>,
     dropout: &ComptimeOption<Dropout<F>>,
@@ -84,7 +86,7 @@ fn finish_grad<F: Float>(
         #[comptime]
         match z {
             ComptimeOption::Some(z) => {
-                x *= activation_slope::<F>(activation, z[at] + bias[row % sizes.channels as usize]);
+                x *= activation_slope::<F>(activation, plus::<F>(z[at], more, at) + bias[row % sizes.channels as usize]);
             }
             ComptimeOption::None => {}
         }
@@ -134,21 +136,22 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
         self.mixing.parts.iter().map(&mut columns).collect()
     }
 
-    /// W x, (B, H, L).
-    fn product(&self) -> Result<Tensor<Cube<R, E>>> {
-        let mut sum = None;
+    /// W x, (B, H, L), as one or two terms: whoever reads the second adds it.
+    fn product(&self) -> Result<(Tensor<Cube<R, E>>, Option<Tensor<Cube<R, E>>>)> {
+        let mut sum: Option<(Tensor<Cube<R, E>>, Option<Tensor<Cube<R, E>>>)> = None;
         for (part, weight) in self.mixing.parts.iter().zip(self.weights()?) {
             let z = matmul(self.cube, &weight, false, part, false)?;
             sum = Some(match sum {
-                Some(sum) => binary(self.cube, Binary::Add, &sum, &z)?,
-                None => z,
+                Some((sum, Some(last))) => (binary(self.cube, Binary::Add, &sum, &last)?, Some(z)),
+                Some((first, None)) => (first, Some(z)),
+                None => (z, None),
             });
         }
-        sum.map_or_else(|| super::elementwise::functions::full(self.cube, &self.shape(), 0.0), Ok)
+        sum.map_or_else(|| Ok((full(self.cube, &self.shape(), 0.0)?, None)), Ok)
     }
 
     fn run(&self) -> Result<Tensor<Cube<R, E>>> {
-        let (cube, z) = (self.cube, self.product()?);
+        let (cube, (z, more)) = (self.cube, self.product()?);
         let out = cube.alloc(self.method, z.shape())?;
         let ((cubes, units), residual) = (cube.units(out.numel()), self.mixing.residual.map(arg).into());
         let (client, bias, dropout) = (cube.client(), arg(self.mixing.bias), self.dropout()?);
@@ -157,6 +160,7 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
             cubes,
             units,
             arg(&z),
+            more.as_ref().map(arg).into(),
             bias,
             residual,
             activation_arg(self.cube, self.mixing.activation),
@@ -173,7 +177,8 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
             return Ok(g.clone());
         }
         let cube = self.cube;
-        let z = self.mixing.activation.map(|_| self.product()).transpose()?;
+        let (z, more) = self.mixing.activation.map(|_| self.product()).transpose()?.unzip();
+        let more = more.flatten();
         let out = cube.alloc(self.method, g.shape())?;
         let ((cubes, units), z) = (cube.units(out.numel()), z.as_ref().map(arg).into());
         let (client, bias, dropout) = (cube.client(), arg(self.mixing.bias), self.dropout()?);
@@ -182,6 +187,7 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
             cubes,
             units,
             z,
+            more.as_ref().map(arg).into(),
             bias,
             activation_arg(self.cube, self.mixing.activation),
             dropout,

@@ -6,6 +6,7 @@
 use cubecl::prelude::*;
 
 use super::channel_sums::{Channels, Cut, sequence, totals};
+use super::elementwise::functions::plus;
 use super::elementwise::reduce::{put_sums, sum_cube, sum_strided};
 use super::storage::arg;
 use super::{Cube, Scalar};
@@ -154,9 +155,16 @@ fn merge_kernel<F: Float>(parts: &Array<F>, channels: &Channels, out: &mut Array
     }
 }
 
-/// The gradient of x for the gradients `g` of the moments, (2, H).
+/// The gradient of x for the gradients `g` of the moments, (2, H), added to what x had where there was something.
 #[cube(launch)]
-fn moments_grad_kernel<F: Float>(x: &Array<F>, moments: &Array<F>, g: &Array<F>, channels: &Channels, out: &mut Array<F>) {
+fn moments_grad_kernel<F: Float>(
+    x: &Array<F>,
+    moments: &Array<F>,
+    g: &Array<F>,
+    earlier: &ComptimeOption<Array<F>>,
+    channels: &Channels,
+    out: &mut Array<F>,
+) {
     let h = channels.channel();
     if h < channels.channels {
         let count = F::cast_from(channels.count);
@@ -167,7 +175,7 @@ fn moments_grad_kernel<F: Float>(x: &Array<F>, moments: &Array<F>, g: &Array<F>,
         let mut k = channels.first();
         while k < end {
             let at = channels.position(h, k) as usize;
-            out[at] = (x[at] - mean) * slope + of_mean;
+            out[at] = plus::<F>((x[at] - mean) * slope + of_mean, earlier, at);
             k += CUBE_DIM;
         }
     }
@@ -444,6 +452,20 @@ fn moments_of_pieces<R: Runtime, E: Scalar>(
     Ok(parts)
 }
 
+/// The gradient of x, with what it had before.
+fn moments_grad<R: Runtime, E: Scalar>(
+    cube: &Cube<R, E>,
+    method: &'static str,
+    [x, moments, g]: [&Tensor<Cube<R, E>>; 3],
+    earlier: Option<&Tensor<Cube<R, E>>>,
+) -> Result<Tensor<Cube<R, E>>> {
+    let cut = cube.cut(shape::moments_grad(method, x.shape(), moments.shape(), g.shape())?);
+    let (out, (cubes, units)) = (cube.alloc(method, x.shape())?, grid(cube, &cut));
+    let (client, earlier) = (cube.client(), earlier.map(arg).into());
+    moments_grad_kernel::launch::<E, R>(client, cubes, units, arg(x), arg(moments), arg(g), earlier, cut.launch(), arg(&out));
+    Ok(out)
+}
+
 impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
     fn affine(&self, x: &Tensor<Self>, scale: &Tensor<Self>, shift: &Tensor<Self>) -> Result<Tensor<Self>> {
         shape::affine("affine", x.shape(), scale.shape(), shift.shape())?;
@@ -489,10 +511,12 @@ impl<R: Runtime, E: Scalar> Normalization for Cube<R, E> {
     }
 
     fn moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
-        let cut = self.cut(shape::moments_grad("moments_grad", x.shape(), moments.shape(), g.shape())?);
-        let (out, (cubes, units)) = (self.alloc("moments_grad", x.shape())?, grid(self, &cut));
-        moments_grad_kernel::launch::<E, R>(self.client(), cubes, units, arg(x), arg(moments), arg(g), cut.launch(), arg(&out));
-        Ok(out)
+        moments_grad(self, "moments_grad", [x, moments, g], None)
+    }
+
+    fn add_moments_grad(&self, x: &Tensor<Self>, moments: &Tensor<Self>, g: &Tensor<Self>, earlier: Tensor<Self>) -> Result<Tensor<Self>> {
+        shape::exactly("add_moments_grad", "the gradient so far", x.shape(), earlier.shape())?;
+        moments_grad(self, "add_moments_grad", [x, moments, g], Some(&earlier))
     }
 
     fn normalize(&self, axes: NormAxes, x: &Tensor<Self>, gamma: &Tensor<Self>, beta: &Tensor<Self>, eps: f64) -> Result<Normalized<Self>> {

@@ -6,6 +6,7 @@ pub mod spike;
 use super::spike_bits::Packed;
 use super::storage::Storage;
 use super::{Cpu, values};
+use crate::backend::spiking::check_earlier;
 use crate::backend::{Lif, Plif, Real, Spike, SpikeMode, Spiking, Tensor, shape};
 use crate::error::{Error, Result};
 
@@ -56,24 +57,30 @@ impl<E: Real> Spiking for Cpu<E> {
         g: &Tensor<Self>,
         needs: [bool; 3],
     ) -> Result<[Option<Tensor<Self>>; 3]> {
-        self.spike_grad_over(spike, x, affine, g.clone(), needs)
+        self.spike_grad_onto(spike, x, affine, (g.clone(), None), needs)
     }
 
-    fn spike_grad_over(
+    fn spike_grad_onto(
         &self,
         spike: &Spike<Tensor<Self>>,
         x: &Tensor<Self>,
         affine: Option<(&Tensor<Self>, &Tensor<Self>)>,
-        g: Tensor<Self>,
+        (g, earlier): (Tensor<Self>, Option<Tensor<Self>>),
         needs: [bool; 3],
     ) -> Result<[Option<Tensor<Self>>; 3]> {
         spike.as_ref().check_affine("spike_grad", x, affine)?;
         shape::gradient("spike_grad", x.shape(), g.shape())?;
+        check_earlier(x, earlier.as_ref())?;
         let channels = affine.map_or(0, |(scale, _)| scale.numel());
         let sums = needs.map(|need| need && affine.is_some());
-        let (g, mut x_grad) = self.over(g, needs[0]);
+        let earlier = earlier.filter(|_| needs[0]).map(|earlier| self.given(earlier));
+        let add = earlier.is_some();
+        let (g, mut x_grad) = match earlier {
+            Some(earlier) => (Some(g), Some(earlier)),
+            None => self.over(g, needs[0]),
+        };
         let (mut scale, mut shift) = (self.buffer_if(sums[1], channels), self.buffer_if(sums[2], channels));
-        let wanted = spike::SpikeGrads { x: x_grad.as_deref_mut(), scale: scale.as_deref_mut(), shift: shift.as_deref_mut() };
+        let wanted = spike::SpikeGrads { x: x_grad.as_deref_mut(), add, scale: scale.as_deref_mut(), shift: shift.as_deref_mut() };
         spike::spike_grad(potentials(&spike.as_ref().map(values), x, affine), g.as_ref().map(values), wanted);
         Ok([self.wrap_if(x_grad, x.shape()), self.wrap_if(scale, &[channels]), self.wrap_if(shift, &[channels])])
     }

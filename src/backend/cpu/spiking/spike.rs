@@ -131,6 +131,8 @@ fn expected_body<I: Isa, E: Real>(x: &[E], scale: E, shift: E, out: &mut [E]) {
 pub struct SpikeGrads<'a, E> {
     /// Of x's shape.
     pub x: Option<&'a mut [E]>,
+    /// Whether x's is added to what is there.
+    pub add: bool,
     /// (H).
     pub scale: Option<&'a mut [E]>,
     /// (H).
@@ -163,7 +165,8 @@ pub fn spike_grad<E: Real>(potentials: Potentials<'_, E>, g: Option<&[E]>, mut w
                 *sums = (dot(gy, x), sum(gy));
             }
             if let Some(gx) = &mut gx {
-                scaled_row(gy, scale, &mut gx[j * length..][..length]);
+                let gx = &mut gx[j * length..][..length];
+                if wanted.add { add_scaled_row(gy, scale, gx) } else { scaled_row(gy, scale, gx) }
             }
         }
     });
@@ -182,6 +185,14 @@ dispatch! { fn scaled_row<E: Real>(x: &[E], scale: E, out: &mut [E]) = scaled_bo
 #[inline(always)]
 fn scaled_body<I: Isa, E: Real>(x: &[E], scale: E, out: &mut [E]) {
     out.iter_mut().zip(x).for_each(|(out, &x)| *out = x * scale);
+}
+
+dispatch! { fn add_scaled_row<E: Real>(x: &[E], scale: E, out: &mut [E]) = add_scaled_body; }
+
+/// In two roundings, like a sum of two gradients that were made one after the other.
+#[inline(always)]
+fn add_scaled_body<I: Isa, E: Real>(x: &[E], scale: E, out: &mut [E]) {
+    out.iter_mut().zip(x).for_each(|(out, &x)| *out += x * scale);
 }
 
 /// The gradient of y, row by row.

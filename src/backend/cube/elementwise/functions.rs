@@ -142,6 +142,16 @@ pub(crate) fn activation_arg<R: Runtime, E: Scalar>(cube: &Cube<R, E>, f: Option
     activation.into()
 }
 
+/// x, and what there is beside it in an array, where there is one.
+#[cube]
+pub(crate) fn plus<F: Float>(x: F, more: &ComptimeOption<Array<F>>, at: usize) -> F {
+    #[comptime]
+    match more {
+        ComptimeOption::Some(more) => more[at] + x,
+        ComptimeOption::None => x,
+    }
+}
+
 /// f(x), or x.
 #[cube]
 pub(crate) fn activated<F: Float>(activation: &ComptimeOption<Activation>, x: F) -> F {

@@ -5,7 +5,7 @@ use std::f64::consts::FRAC_PI_2;
 use cubecl::prelude::*;
 
 use crate::backend::cube::channel_sums::{Channels, Cut, sequence, totals};
-use crate::backend::cube::elementwise::functions::full;
+use crate::backend::cube::elementwise::functions::{full, plus};
 use crate::backend::cube::elementwise::reduce::put_sums;
 use crate::backend::cube::launch::constant;
 use crate::backend::cube::random::{Place, Rows, unit};
@@ -200,13 +200,14 @@ fn spike_kernel<F: Float>(
     }
 }
 
-/// The surrogate gradient of x, and every cube's share of those of scale and shift, (2, H, pieces).
+/// The surrogate gradient of x, added to what it had where there was something, and every cube's share of those of scale and shift, (2, H, pieces).
 #[cube(launch)]
 fn spike_grad_kernel<F: Float>(
     x: &Array<F>,
     affine: &ComptimeOption<Affine<F>>,
     uniform: &Uniform<F>,
     g: &Array<F>,
+    earlier: &ComptimeOption<Array<F>>,
     channels: &Channels,
     gx: &mut ComptimeOption<Array<F>>,
     parts: &mut ComptimeOption<Array<F>>,
@@ -230,7 +231,7 @@ fn spike_grad_kernel<F: Float>(
             let gy = g[at as usize] * surrogate_slope::<F>(y, uniform.number(&place, at), alpha, kind);
             #[comptime]
             match gx {
-                ComptimeOption::Some(gx) => gx[at as usize] = gy * map.scale,
+                ComptimeOption::Some(gx) => gx[at as usize] = plus::<F>(gy * map.scale, earlier, at as usize),
                 ComptimeOption::None => {}
             }
             with_x += gy * x;
@@ -299,7 +300,7 @@ pub(crate) fn spike_grad<R: Runtime, E: Scalar>(
     spike: &Spike<Tensor<Cube<R, E>>>,
     x: &Tensor<Cube<R, E>>,
     affine: Option<Pair<'_, R, E>>,
-    g: &Tensor<Cube<R, E>>,
+    (g, earlier): (&Tensor<Cube<R, E>>, Option<&Tensor<Cube<R, E>>>),
     needs: [bool; 3],
 ) -> Result<Grads<Cube<R, E>, 3>> {
     let sums = [needs[1], needs[2]].map(|need| need && affine.is_some());
@@ -319,6 +320,7 @@ pub(crate) fn spike_grad<R: Runtime, E: Scalar>(
         affine_arg(affine),
         uniform_arg(cube, spike.noise.as_ref(), spike.has_noisy_grad(), x.shape(), cut.units)?,
         arg(g),
+        earlier.filter(|_| needs[0]).map(arg).into(),
         cut.launch(),
         gx.as_ref().map(arg).into(),
         parts.as_ref().map(arg).into(),
