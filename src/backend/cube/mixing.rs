@@ -94,6 +94,9 @@ fn finish_grad<F: Float>(
     }
 }
 
+/// One or two terms of a sum: whoever reads the second adds it.
+type Terms<R, E> = (Tensor<Cube<R, E>>, Option<Tensor<Cube<R, E>>>);
+
 /// A mix, and the method that is to be named in errors.
 struct Mixer<'a, R: Runtime, E: Scalar> {
     cube: &'a Cube<R, E>,
@@ -136,9 +139,9 @@ impl<R: Runtime, E: Scalar> Mixer<'_, R, E> {
         self.mixing.parts.iter().map(&mut columns).collect()
     }
 
-    /// W x, (B, H, L), as one or two terms: whoever reads the second adds it.
-    fn product(&self) -> Result<(Tensor<Cube<R, E>>, Option<Tensor<Cube<R, E>>>)> {
-        let mut sum: Option<(Tensor<Cube<R, E>>, Option<Tensor<Cube<R, E>>>)> = None;
+    /// W x, (B, H, L).
+    fn product(&self) -> Result<Terms<R, E>> {
+        let mut sum: Option<Terms<R, E>> = None;
         for (part, weight) in self.mixing.parts.iter().zip(self.weights()?) {
             let z = matmul(self.cube, &weight, false, part, false)?;
             sum = Some(match sum {

@@ -19,7 +19,7 @@ impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
     fn sample_grad(&self, spike: &Spike<Tensor<Self>>, y: &Tensor<Self>, g: &Tensor<Self>) -> Result<Tensor<Self>> {
         spike.as_ref().check("sample_grad", y.shape())?;
         shape::gradient("sample_grad", y.shape(), g.shape())?;
-        let [y_grad, ..] = spike::spike_grad(self, spike, y, None, (g, None), [true, false, false])?;
+        let [y_grad, ..] = spike::spike_grad(self, spike, y, None, g, None, [true, false, false])?;
         y_grad.ok_or_else(|| Error::value("sample_grad", "the gradient that was asked for did not come"))
     }
 
@@ -38,7 +38,7 @@ impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
     ) -> Result<[Option<Tensor<Self>>; 3]> {
         spike.as_ref().check_affine("spike_grad", x, affine)?;
         shape::gradient("spike_grad", x.shape(), g.shape())?;
-        spike::spike_grad(self, spike, x, affine, (g, None), needs)
+        spike::spike_grad(self, spike, x, affine, g, None, needs)
     }
 
     fn spike_grad_onto(
@@ -52,7 +52,7 @@ impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
         spike.as_ref().check_affine("spike_grad", x, affine)?;
         shape::gradient("spike_grad", x.shape(), g.shape())?;
         check_earlier(x, earlier.as_ref())?;
-        spike::spike_grad(self, spike, x, affine, (&g, earlier.as_ref()), needs)
+        spike::spike_grad(self, spike, x, affine, &g, earlier.as_ref(), needs)
     }
 
     fn lif(&self, lif: &Lif, x: &Tensor<Self>) -> Result<Tensor<Self>> {

@@ -300,7 +300,8 @@ pub(crate) fn spike_grad<R: Runtime, E: Scalar>(
     spike: &Spike<Tensor<Cube<R, E>>>,
     x: &Tensor<Cube<R, E>>,
     affine: Option<Pair<'_, R, E>>,
-    (g, earlier): (&Tensor<Cube<R, E>>, Option<&Tensor<Cube<R, E>>>),
+    g: &Tensor<Cube<R, E>>,
+    earlier: Option<&Tensor<Cube<R, E>>>,
     needs: [bool; 3],
 ) -> Result<Grads<Cube<R, E>, 3>> {
     let sums = [needs[1], needs[2]].map(|need| need && affine.is_some());
