@@ -297,6 +297,10 @@ pub fn of_spiking<B: Backend>(lab: &Lab<B>) {
     refused(b.sample_grad(&good, &x, &h), Shape, &["sample_grad", "the gradient"]);
     refused(b.spike_grad(&good, &x, None, &h, [true; 3]), Shape, &["spike_grad", "the gradient"]);
     refused(b.spike_grad(&good, &x, Some((&h, &h)), &h, [true; 3]), Shape, &["spike_grad", "the gradient"]);
+    let onto = |earlier: &Tensor<B>, wanted| b.spike_grad_onto(&good, &x, None, (x.clone(), Some(earlier.clone())), [wanted; 3]);
+    for wanted in [true, false] {
+        refused(onto(&h, wanted), Shape, &["spike_grad", "the gradient so far"]);
+    }
 }
 
 pub fn of_lif<B: Backend>(lab: &Lab<B>) {

@@ -36,9 +36,7 @@ impl<R: Runtime, E: Scalar> Spiking for Cube<R, E> {
         g: &Tensor<Self>,
         needs: [bool; 3],
     ) -> Result<[Option<Tensor<Self>>; 3]> {
-        spike.as_ref().check_affine("spike_grad", x, affine)?;
-        shape::gradient("spike_grad", x.shape(), g.shape())?;
-        spike::spike_grad(self, spike, x, affine, g, None, needs)
+        self.spike_grad_onto(spike, x, affine, (g.clone(), None), needs)
     }
 
     fn spike_grad_onto(
