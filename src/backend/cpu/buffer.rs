@@ -7,18 +7,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::Real;
-use crate::backend::host::threads::{PIECE, for_each_piece};
+use crate::backend::host::threads::{fill, filled};
 
 /// Buffers below this many elements are left to the allocator.
 const SMALL: usize = 4096;
 
-/// What is held beyond the most that was in use at once, as a part of it.
-const SLACK: usize = 16;
+/// Bytes from which on allocators take memory from the system, cleared, and pages that are never written cost nothing.
+const MAPPED: usize = 32 << 20;
 
 /// The free buffers of one device, by capacity.
 #[derive(Debug)]
 pub struct Pool<E> {
     state: Mutex<State<E>>,
+    /// What may be held beyond the most that was in use at once, as a part of it: one over this.
+    slack: usize,
 }
 
 #[derive(Debug)]
@@ -30,9 +32,19 @@ struct State<E> {
     peak: usize,
 }
 
-impl<E> Default for Pool<E> {
-    fn default() -> Self {
-        Pool { state: Mutex::new(State { free: BTreeMap::new(), pooled: 0, live: 0, peak: 0 }) }
+impl<E> Pool<E> {
+    /// For tensors, large and of ever other sizes where sequences are: hardly more is held than was ever in use at once.
+    pub fn for_tensors() -> Self {
+        Self::new(16)
+    }
+
+    /// For what operations need while they run, small beside tensors and asked for all the time: as much again may wait.
+    pub fn for_scratch() -> Self {
+        Self::new(1)
+    }
+
+    fn new(slack: usize) -> Self {
+        Pool { state: Mutex::new(State { free: BTreeMap::new(), pooled: 0, live: 0, peak: 0 }), slack }
     }
 }
 
@@ -43,26 +55,29 @@ impl<E: Real> Pool<E> {
     /// A buffer of `len` elements with any finite or stale content: the caller overwrites all of it.
     pub fn dirty(self: &Arc<Self>, len: usize) -> Buffer<E> {
         if len < SMALL {
-            return Buffer::aligned(vec![E::zero(); len + LINE / size_of::<E>()], len, None);
+            return Buffer::zeros(len);
         }
-        let class = size_class(len);
-        let mut state = self.lock();
-        state.live += class;
-        state.peak = state.peak.max(state.live);
-        let reused = state.take(class);
-        if reused.is_none() {
-            state.make_room();
-        }
-        drop(state);
-        let values = reused.unwrap_or_else(|| vec![E::zero(); class + LINE / size_of::<E>()]);
+        let values = self.reused(size_class(len)).unwrap_or_else(|| new_zeros(size_class(len)));
         Buffer::aligned(values, len, Some(self.clone()))
     }
 
     /// A buffer of `len` zeros.
     pub fn zeros(self: &Arc<Self>, len: usize) -> Buffer<E> {
         let mut buffer = self.dirty(len);
-        for_each_piece(&mut buffer, PIECE, |_, piece| piece.fill(E::zero()));
+        fill(&mut buffer, E::zero());
         buffer
+    }
+
+    /// A buffer of this class that waits, if one does; in either case it is in use from now on.
+    fn reused(&self, class: usize) -> Option<Vec<E>> {
+        let mut state = self.lock();
+        state.live += class;
+        state.peak = state.peak.max(state.live);
+        let reused = state.take(class);
+        if reused.is_none() {
+            state.make_room(self.slack);
+        }
+        reused
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State<E>> {
@@ -83,12 +98,18 @@ impl<E> State<E> {
 
     /// Gives the largest waiting buffers back to the system until hardly more is held than was ever in use at once. The little more keeps a
     /// large buffer from going for the sake of a small one, to be needed a moment later.
-    fn make_room(&mut self) {
-        while self.pooled > 0 && self.pooled + self.live > self.peak + self.peak / SLACK {
+    fn make_room(&mut self, slack: usize) {
+        while self.pooled > 0 && self.pooled + self.live > self.peak + self.peak / slack {
             let Some(&largest) = self.free.keys().next_back() else { return };
             drop(self.take(largest));
         }
     }
+}
+
+/// Room for so many elements from a cache line on, all zero.
+fn new_zeros<E: Real>(len: usize) -> Vec<E> {
+    let len = len + LINE / size_of::<E>();
+    if len * size_of::<E>() < MAPPED { filled(E::zero(), len) } else { vec![E::zero(); len] }
 }
 
 /// `len` rounded up to one of eight sizes per octave.
@@ -110,6 +131,11 @@ impl<E: Real> Buffer<E> {
     /// A buffer around values that came from elsewhere.
     pub fn owned(values: Vec<E>) -> Self {
         Buffer { start: 0, len: values.len(), values, pool: None }
+    }
+
+    /// `len` zeros that belong to no pool.
+    pub fn zeros(len: usize) -> Self {
+        Buffer::aligned(vec![E::zero(); len + LINE / size_of::<E>()], len, None)
     }
 
     /// `len` of the values, from the first cache line on.
@@ -140,7 +166,7 @@ impl<E: Real> Drop for Buffer<E> {
         state.live -= class;
         state.pooled += class;
         state.free.entry(class).or_default().push(values);
-        state.make_room();
+        state.make_room(pool.slack);
     }
 }
 
@@ -150,17 +176,27 @@ mod tests {
 
     #[test]
     fn buffers_come_back_and_the_pool_hardly_exceeds_the_peak() {
-        let pool = Arc::new(Pool::<f32>::default());
-        let first = pool.dirty(10_000);
-        let address = first.as_ptr();
-        drop(first);
-        assert_eq!(pool.dirty(10_100).as_ptr(), address, "about the same size: the same buffer");
-        for len in [20_000usize, 5_000, 40_000, 4_096, 12_345] {
-            assert!(pool.zeros(len).iter().all(|&v| v == 0.0));
-            assert!(pool.dirty(len).as_ptr().addr().is_multiple_of(LINE) && pool.dirty(7).as_ptr().addr().is_multiple_of(LINE));
-            let state = pool.lock();
-            assert!(state.pooled + state.live <= state.peak + state.peak / SLACK, "{state:?}");
+        for pool in [Pool::<f32>::for_tensors(), Pool::for_scratch()].map(Arc::new) {
+            let first = pool.dirty(10_000);
+            let address = first.as_ptr();
+            drop(first);
+            assert_eq!(pool.dirty(10_100).as_ptr(), address, "about the same size: the same buffer");
+            for len in [20_000usize, 5_000, 40_000, 4_096, 12_345] {
+                assert!(pool.zeros(len).iter().all(|&v| v == 0.0));
+                assert!(pool.dirty(len).as_ptr().addr().is_multiple_of(LINE) && pool.dirty(7).as_ptr().addr().is_multiple_of(LINE));
+                let state = pool.lock();
+                assert!(state.pooled + state.live <= state.peak + state.peak / pool.slack, "{state:?}");
+            }
         }
+    }
+
+    #[test]
+    fn scratch_of_two_sizes_in_turn_is_kept() {
+        let pool = Arc::new(Pool::<f32>::for_scratch());
+        let mut addresses = [40_000, 10_000, 40_000, 10_000].map(|len| pool.dirty(len).as_ptr());
+        assert_eq!(addresses[..2], addresses[2..]);
+        addresses.sort();
+        assert_ne!(addresses[1], addresses[2]);
     }
 
     #[test]

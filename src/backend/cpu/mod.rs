@@ -50,8 +50,8 @@ pub struct Cpu<E: Real> {
 impl<E: Real> Cpu<E> {
     /// A CPU device.
     pub fn new() -> Self {
-        let scratch = Arc::default();
-        Cpu { rings: Arc::new(NegacyclicFfts::new(&scratch)), scratch, pool: Arc::default(), plans: Arc::default() }
+        let scratch = Arc::new(Pool::for_scratch());
+        Cpu { rings: Arc::new(NegacyclicFfts::new(&scratch)), scratch, pool: Arc::new(Pool::for_tensors()), plans: Arc::default() }
     }
 
     /// A tensor of `shape` that `fill` writes; it must write every element.

@@ -6,6 +6,9 @@
 /// Elements of a piece of elementwise work: large enough to hide the cost of a task, small enough to share evenly.
 pub const PIECE: usize = 1 << 14;
 
+/// Elements that a thread fills at a time, which reads and computes nothing: help takes as long as many of them.
+const FILLED: usize = 1 << 17;
+
 /// How many threads share the caller's work.
 pub fn threads() -> usize {
     #[cfg(feature = "parallel")]
@@ -94,6 +97,21 @@ pub fn for_each_piece_with<E: Send, S>(
 /// `[f(scratch, 0), f(scratch, 1), ..]` with scratch made by `init`, in order.
 pub fn map_with<T: Send, S>(count: usize, init: impl Fn() -> S + Sync + Send, f: impl Fn(&mut S, usize) -> T + Sync + Send) -> Vec<T> {
     map(count, &init, &f)
+}
+
+/// Writes the same value everywhere.
+pub fn fill<E: Copy + Send + Sync>(out: &mut [E], value: E) {
+    for_each_piece(out, FILLED, |_, piece| piece.fill(value));
+}
+
+/// `count` times the same value.
+pub fn filled<E: Copy + Send + Sync>(value: E, count: usize) -> Vec<E> {
+    #[cfg(feature = "parallel")]
+    if count > FILLED && shared() {
+        use rayon::iter::{IndexedParallelIterator, ParallelIterator, repeat_n};
+        return repeat_n(value, count).with_min_len(FILLED).collect();
+    }
+    vec![value; count]
 }
 
 // Below what is done is behind a pointer, so that what shares it out is compiled once for a type and not for every operation.
@@ -218,6 +236,18 @@ mod tests {
                     assert_eq!(met, (1..=count).collect::<Vec<_>>(), "pieces of {size}");
                 }
                 assert_eq!(map_with(count, || 3, |three, i| i * *three), (0..count).map(|i| 3 * i).collect::<Vec<_>>());
+            }
+        });
+    }
+
+    #[test]
+    fn memory_is_filled_to_its_end() {
+        in_pools(|| {
+            for count in [FILLED, FILLED + 1, 3 * FILLED - 1] {
+                let mut values = filled(1u8, count);
+                assert_eq!((values.len(), values.iter().all(|&v| v == 1)), (count, true));
+                fill(&mut values, 2);
+                assert!(values.iter().all(|&v| v == 2));
             }
         });
     }

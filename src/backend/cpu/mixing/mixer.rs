@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::spike_sums::{AddRows, STEPS, WIDTH, table};
+use super::spike_sums::{AddRows, STEPS, WIDTH, quads, table};
 use crate::backend::cpu::buffer::{Buffer, Pool};
 use crate::backend::cpu::derived::{Form, Kept, derived};
 use crate::backend::cpu::elementwise::{add, mask, sum, unary_grad_in_place, unary_in_place};
@@ -264,8 +264,8 @@ impl<'a, E: Real> Mixer<'a, E> {
         let form = Form::Strips { shape: [self.shape.d_out, self.shape.d_in], places: spikes.places().collect() };
         let by_neuron = derived(self.kept, form, || vec![transposed(self.weight, self.shape, spikes, self.pool)]);
         let most = self.shape.d_out.next_multiple_of(ROWS).min(WIDTH) * length.min(STEPS);
-        let init = || (self.pool.dirty(most), self.pool.dirty(table::<E>()));
-        for_each_with(blocks, init, |(sums, table), _, (mut block, out)| {
+        let init = || (self.pool.dirty(most), self.pool.dirty(table::<E>()), Vec::new());
+        for_each_with(blocks, init, |(sums, table, by_fours), _, (mut block, out)| {
             let width = block.rows.next_multiple_of(ROWS);
             let mut start = [E::zero(); WIDTH];
             start[..block.rows].copy_from_slice(&self.bias[block.first..][..block.rows]);
@@ -274,7 +274,8 @@ impl<'a, E: Real> Mixer<'a, E> {
             for Range { start: from, end } in stretches(length) {
                 let steps = end - from;
                 let sums = &mut sums[..steps * width];
-                at_level(AddRows { weights, start, words: &stretch(&words, from, end), sums, table });
+                quads(&words, from, end, by_fours);
+                at_level(AddRows { weights, start, words: by_fours, sizes: [words.len(), steps], sums, table });
                 for (sums, out) in panel(sums).chunks_exact(steps).zip(out.chunks_mut(ROWS * length)) {
                     scatter(sums, length, from, out);
                 }
@@ -375,7 +376,7 @@ mod tests {
                 let (weight, bias) = (values(7, d_out * d_in), values(8, d_out));
                 let g = values(9, batch * d_out * length);
                 let mut out = vec![f64::NAN; g.len()];
-                let pool = Arc::default();
+                let pool = Arc::new(Pool::for_scratch());
                 let mixer = mixer(&pool, parts, (&weight, &bias), shape);
                 mixer.forward(&mut out);
                 let (mut gradient, mut sums) = (vec![f64::NAN; weight.len()], WeightGrad::new(&mixer));
@@ -410,7 +411,7 @@ mod tests {
         let product = |packed: &Packed| {
             let [batch, d_in, length] = packed.shape();
             let mut out = vec![f64::NAN; batch * d_out * length];
-            mixer(&Arc::default(), vec![packed], (&weight, &bias), Shape { batch, d_out, d_in, length }).forward(&mut out);
+            mixer(&Arc::new(Pool::for_scratch()), vec![packed], (&weight, &bias), Shape { batch, d_out, d_in, length }).forward(&mut out);
             out
         };
         let (together, alone) = (product(&together), product(&alone));

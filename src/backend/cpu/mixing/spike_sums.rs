@@ -39,6 +39,20 @@ const SUMS: usize = 1 << BITS;
 /// Tables of a word.
 const TABLES: usize = ROWS / BITS;
 
+/// Steps whose words lie in one of 64 bits.
+const QUAD: usize = 4;
+
+/// The words of tiles at steps `from..to`, four steps in one, the first of them lowest: (steps / 4, tiles), zero behind the last step.
+pub fn quads(words: &[&[u16]], from: usize, to: usize, out: &mut Vec<u64>) {
+    let tiles = words.len();
+    out.clear();
+    out.resize((to - from).div_ceil(QUAD) * tiles, 0);
+    for (tile, words) in words.iter().enumerate() {
+        let quads = words[from..to].chunks(QUAD).map(|four| four.iter().rev().fold(0, |quad, &word| quad << 16 | u64::from(word)));
+        out[tile..].iter_mut().step_by(tiles).zip(quads).for_each(|(out, quad)| *out = quad);
+    }
+}
+
 /// `G` times sixteen numbers, of `P` vectors each.
 type Strip<S, E, const P: usize, const G: usize> = [[<E as Vectors>::Vector<S>; P]; G];
 
@@ -68,8 +82,10 @@ pub struct AddRows<'a, E> {
     pub weights: &'a [E],
     /// What the sums start from, (width), sixteens of at most [`WIDTH`] channels.
     pub start: &'a [E],
-    /// The words of every tile.
-    pub words: &'a [&'a [u16]],
+    /// The words of every tile, as [`quads`] puts them.
+    pub words: &'a [u64],
+    /// How many tiles and steps there are.
+    pub sizes: [usize; 2],
     /// (width / 16, steps, 16).
     pub sums: &'a mut [E],
     /// Room for [`table`] numbers.
@@ -89,29 +105,31 @@ impl<E: Real> AddRows<'_, E> {
     /// The sums of `G` sixteens from `first` on, `T` steps at a time.
     #[inline(always)]
     fn strip<S: Simd, const P: usize, const G: usize, const T: usize>(&mut self, s: S, first: usize) {
-        let (steps, padded) = (self.words[0].len(), self.words.len() * ROWS);
+        let [tiles, steps] = self.sizes;
+        let padded = tiles * ROWS;
         let rows = &E::vectors::<S>(self.weights).as_chunks::<P>().0[first * padded..];
         let table = E::vectors_mut::<S>(self.table).as_chunks_mut::<P>().0.as_chunks_mut::<G>().0;
         let sums = &mut E::vectors_mut::<S>(self.sums).as_chunks_mut::<P>().0[first * steps..][..G * steps];
         for (g, &start) in E::vectors::<S>(self.start).as_chunks::<P>().0[first..][..G].iter().enumerate() {
             sums[g * steps..][..steps].fill(start);
         }
-        let tiles = table.len() / (TABLES * SUMS);
-        for (chunk, words) in self.words.chunks(tiles).enumerate() {
-            let rows = &rows[chunk * tiles * ROWS..];
+        let at_once = table.len() / (TABLES * SUMS);
+        for first in (0..tiles).step_by(at_once) {
+            let (rows, count) = (&rows[first * ROWS..], at_once.min(tiles - first));
+            let words = |t: usize| &self.words[t / QUAD * tiles + first..][..count];
             if steps < FEW {
-                (0..steps).for_each(|t| add_one_by_one::<S, E, P, G>(s, rows, padded, words, sums, t));
+                (0..steps).for_each(|t| add_one_by_one::<S, E, P, G>(s, rows, padded, words(t), sums, t));
                 continue;
             }
-            for (i, table) in table.as_chunks_mut::<SUMS>().0.iter_mut().take(words.len() * TABLES).enumerate() {
+            for (i, table) in table.as_chunks_mut::<SUMS>().0.iter_mut().take(count * TABLES).enumerate() {
                 fill::<S, E, P, G>(s, &rows[i * BITS..], padded, table);
             }
             let (table, whole) = (table.as_chunks().0, steps / T * T);
             for t in (0..whole).step_by(T) {
-                add_looked_up::<S, E, P, G, T>(s, table, words, sums, t);
+                add_looked_up::<S, E, P, G, T>(s, table, words(t), sums, t);
             }
             for t in whole..steps {
-                add_looked_up::<S, E, P, G, 1>(s, table, words, sums, t);
+                add_looked_up::<S, E, P, G, 1>(s, table, words(t), sums, t);
             }
         }
     }
@@ -178,21 +196,21 @@ fn add<S: Simd, E: Real, const P: usize, const G: usize>(s: S, row: &Strip<S, E,
     }
 }
 
-/// Adds to the sums, (G, steps), of `T` steps from `t` on what the tables have for their words.
+/// Adds to the sums, (G, rows), of `T` rows from `t` on, all of one quad, what the tables have for their words.
 #[inline(always)]
 fn add_looked_up<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
     s: S,
     tables: &[[Strip<S, E, P, G>; TABLES * SUMS]],
-    words: &[&[u16]],
+    words: &[u64],
     sums: &mut [[E::Vector<S>; P]],
     t: usize,
 ) {
     let mut own: [Strip<S, E, P, G>; T] = take::<S, E, P, G, T>(s, sums, t);
     for (table, words) in tables.iter().zip(words) {
-        let words = &words[t..][..T];
+        let words = words >> (t % QUAD * 16);
         for group in 0..TABLES {
             for j in 0..T {
-                let row = &table[group * SUMS + (usize::from(words[j]) >> (group * BITS)) % SUMS];
+                let row = &table[group * SUMS + (words >> (16 * j + group * BITS)) as usize % SUMS];
                 add::<S, E, P, G>(s, row, &mut own[j]);
             }
         }
@@ -206,14 +224,14 @@ fn add_one_by_one<S: Simd, E: Real, const P: usize, const G: usize>(
     s: S,
     rows: &[[E::Vector<S>; P]],
     stride: usize,
-    words: &[&[u16]],
+    words: &[u64],
     sums: &mut [[E::Vector<S>; P]],
     t: usize,
 ) {
     let steps = sums.len() / G;
     for (tile, words) in words.iter().enumerate() {
         for group in 0..TABLES {
-            let mut bits = words[t] >> (group * BITS) & (SUMS as u16 - 1);
+            let mut bits = words >> (t % QUAD * 16 + group * BITS) & (SUMS as u64 - 1);
             let mut four = [[E::splat(s, E::zero()); P]; G];
             while bits != 0 {
                 let k = tile * ROWS + group * BITS + bits.trailing_zeros() as usize;
@@ -240,16 +258,24 @@ pub fn time_major<E: Real>(rows: &[E], length: usize, start: usize, count: usize
     }
 }
 
-/// At which of at most [`NEAR`] steps a neuron spiked, a bit each. (Bytes: of whole words the compiler would shift several at once, and take
-/// them apart again.)
-pub type Mask = [u8; NEAR / 8];
+/// At which of at most [`NEAR`] steps four neurons spiked: for every sixteen steps a word of each neuron, as in [`quads`].
+pub type Mask = [u64; NEAR / 16];
+
+/// How many masks there are for so many channels.
+pub const fn mask_count(padded: usize) -> usize {
+    padded / QUAD
+}
 
 /// The masks of all neurons of the tiles.
 pub fn masks<'a>(words: &'a [&[u16]]) -> impl Iterator<Item = Mask> + 'a {
     words.iter().flat_map(|words| {
         let mut all = [0; NEAR];
         all[..words.len()].copy_from_slice(words);
-        by_channel(&all).map(u64::to_le_bytes)
+        let steps = by_channel(&all);
+        std::array::from_fn::<Mask, { ROWS / QUAD }, _>(|i| {
+            let four = &steps[i * QUAD..][..QUAD];
+            std::array::from_fn(|q| four.iter().rev().fold(0, |quad, &steps| quad << 16 | u64::from((steps >> (16 * q)) as u16)))
+        })
     })
 }
 
@@ -261,7 +287,7 @@ pub struct AddSteps<'a, E> {
     pub width: usize,
     /// How many of the NEAR steps there are.
     pub count: usize,
-    /// Of every padded channel.
+    /// Of all padded channels.
     pub masks: &'a [Mask],
     /// (width / 16, padded channels, 16).
     pub sums: &'a mut [E],
@@ -282,41 +308,19 @@ impl<E: Real> AddSteps<'_, E> {
     /// The sums of `G` sixteens from `first` on, of `T` neurons at a time.
     #[inline(always)]
     fn strip<S: Simd, const P: usize, const G: usize, const T: usize>(&mut self, s: S, first: usize) {
-        let padded = self.masks.len();
+        let padded = self.masks.len() * QUAD;
         let near = &E::vectors::<S>(self.near).as_chunks::<P>().0[first * NEAR..];
         let sums = &mut E::vectors_mut::<S>(self.sums).as_chunks_mut::<P>().0[first * padded..][..G * padded];
         let table = E::vectors_mut::<S>(self.table).as_chunks_mut::<P>().0.as_chunks_mut::<G>().0;
-        let bytes = self.count.div_ceil(8);
-        for (i, table) in table.as_chunks_mut::<SUMS>().0.iter_mut().take(2 * bytes).enumerate() {
+        let words = self.count.div_ceil(ROWS);
+        for (i, table) in table.as_chunks_mut::<SUMS>().0.iter_mut().take(words * TABLES).enumerate() {
             fill::<S, E, P, G>(s, &near[i * BITS..], NEAR, table);
         }
-        let tables = &table.as_chunks().0[..bytes];
-        // T divides the sixteen channels of a tile.
-        for (k, masks) in self.masks.as_chunks::<T>().0.iter().enumerate() {
-            if *masks != [[0; NEAR / 8]; T] {
-                add_steps::<S, E, P, G, T>(s, tables, masks, sums, k * T);
+        let tables = &table.as_chunks().0[..words];
+        for (i, mask) in self.masks.iter().enumerate().filter(|(_, mask)| **mask != Mask::default()) {
+            for k in (i * QUAD..(i + 1) * QUAD).step_by(T) {
+                add_looked_up::<S, E, P, G, T>(s, tables, &mask[..words], sums, k);
             }
         }
     }
-}
-
-/// Adds to the sums, (G, padded channels), of `T` neurons from `k` on what the tables have for their masks.
-#[inline(always)]
-fn add_steps<S: Simd, E: Real, const P: usize, const G: usize, const T: usize>(
-    s: S,
-    tables: &[[Strip<S, E, P, G>; 2 * SUMS]],
-    masks: &[Mask; T],
-    sums: &mut [[E::Vector<S>; P]],
-    k: usize,
-) {
-    let mut own: [Strip<S, E, P, G>; T] = take::<S, E, P, G, T>(s, sums, k);
-    for (byte, tables) in tables.iter().enumerate() {
-        for (shift, table) in [(0, 0), (BITS, SUMS)] {
-            for j in 0..T {
-                let row = &tables[table + (usize::from(masks[j][byte]) >> shift) % SUMS];
-                add::<S, E, P, G>(s, row, &mut own[j]);
-            }
-        }
-    }
-    put::<S, E, P, G, T>(&own, sums, k);
 }

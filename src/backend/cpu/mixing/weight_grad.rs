@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::mixer::{Mixer, Parts, Shape, Spikes, stretch};
-use super::spike_sums::{AddSteps, Mask, NEAR, WIDTH, masks, table, time_major};
+use super::spike_sums::{AddSteps, Mask, NEAR, WIDTH, mask_count, masks, table, time_major};
 use crate::backend::Real;
 use crate::backend::cpu::buffer::Buffer;
 use crate::backend::cpu::elementwise::add;
@@ -82,7 +82,7 @@ impl<E: Real> WeightGrad<E> {
             let (width, rows) = (sums.len() / padded, WIDTH.min(d_out - first));
             for b in own.into_iter().map(|b| b - sequences.start) {
                 let g = &g[(b * d_out + first) * length..][..rows * length];
-                let spiked = masks[b * of_sequence..][..of_sequence].chunks_exact(padded);
+                let spiked = masks[b * of_sequence..][..of_sequence].chunks_exact(mask_count(padded));
                 for (from, masks) in (0..length).step_by(NEAR).zip(spiked) {
                     let count = NEAR.min(length - from);
                     time_major(g, length, from, count, near);
@@ -92,15 +92,15 @@ impl<E: Real> WeightGrad<E> {
         });
     }
 
-    /// Notes for each of the sequences and every [`NEAR`] steps of it at which of them the neurons spiked, (B, L / NEAR, padded channels);
+    /// Notes for each of the sequences and every [`NEAR`] steps of it at which of them the neurons spiked, (B, L / NEAR, masks);
     /// how many masks that are for a sequence.
     fn see(&mut self, spikes: &Spikes<'_>, sequences: Range<usize>, length: usize) -> usize {
-        let padded = spikes.padded();
-        let of_sequence = length.div_ceil(NEAR) * padded;
+        let count = mask_count(spikes.padded());
+        let of_sequence = length.div_ceil(NEAR) * count;
         self.masks.resize(sequences.len() * of_sequence, Mask::default());
         for_each(self.masks.chunks_exact_mut(of_sequence.max(1)).collect(), |i, out| {
             let words = spikes.words(sequences.start + i);
-            for (from, out) in (0..length).step_by(NEAR).zip(out.chunks_exact_mut(padded)) {
+            for (from, out) in (0..length).step_by(NEAR).zip(out.chunks_exact_mut(count)) {
                 let near = stretch(&words, from, length.min(from + NEAR));
                 out.iter_mut().zip(masks(&near)).for_each(|(out, mask)| *out = mask);
             }
