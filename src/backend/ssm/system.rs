@@ -14,7 +14,7 @@ use crate::backend::{Real, shape::Ssm};
 pub type C64 = Complex<f64>;
 
 /// One channel's continuous system: half of its conjugate pairs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct System {
     /// The step size.
     pub dt: f64,
@@ -78,15 +78,20 @@ impl<'a, E: Real> Reader<'a, E> {
 
     /// The system of channel `h`.
     pub fn system(&self, h: usize) -> System {
+        let mut system = System::default();
+        self.read(h, &mut system);
+        system
+    }
+
+    /// The system of channel `h`, in the place of another one.
+    pub fn read(&self, h: usize, system: &mut System) {
         let Ssm { d_model, n_ssm, half_state, rank, channels } = self.sizes;
         let s = h % n_ssm;
-        System {
-            dt: step_size(self.params.dt, self.params.inv_dt[h].f64()).0,
-            a: self.a[s * half_state..][..half_state].to_vec(),
-            b: planar_rows(self.params.b, 1, n_ssm, s, half_state),
-            c: planar_rows(self.params.c, channels, d_model, h, half_state),
-            p: planar_rows(self.params.p.unwrap_or(&[]), rank, n_ssm, s, half_state),
-        }
+        system.dt = step_size(self.params.dt, self.params.inv_dt[h].f64()).0;
+        refill(&mut system.a, self.a[s * half_state..][..half_state].iter().copied());
+        refill(&mut system.b, planar_rows(self.params.b, 1, n_ssm, s, half_state));
+        refill(&mut system.c, planar_rows(self.params.c, channels, d_model, h, half_state));
+        refill(&mut system.p, planar_rows(self.params.p.unwrap_or(&[]), rank, n_ssm, s, half_state));
     }
 
     /// The gradients of the stored numbers from those of the channels: tied copies are summed in the order of the channels.
@@ -125,12 +130,17 @@ fn step_size(transform: DtTransform, x: f64) -> (f64, f64) {
 }
 
 /// Row `row` of every group of planar (2, groups, rows, M), one after another.
-fn planar_rows<E: Real>(values: &[E], groups: usize, rows: usize, row: usize, half_state: usize) -> Vec<C64> {
+fn planar_rows<E: Real>(values: &[E], groups: usize, rows: usize, row: usize, half_state: usize) -> impl Iterator<Item = C64> {
     let (re, im) = values.split_at(values.len() / 2);
     (0..groups)
-        .flat_map(|g| (g * rows + row) * half_state..(g * rows + row + 1) * half_state)
+        .flat_map(move |g| (g * rows + row) * half_state..(g * rows + row + 1) * half_state)
         .map(|i| C64::new(re[i].f64(), im[i].f64()))
-        .collect()
+}
+
+/// Other values in the place of a list's: its memory is used again.
+pub fn refill<T>(list: &mut Vec<T>, values: impl IntoIterator<Item = T>) {
+    list.clear();
+    list.extend(values);
 }
 
 /// Adds `values` (groups, M) to row `row` of every group of `sum` (groups, rows, M).

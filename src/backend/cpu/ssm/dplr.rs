@@ -11,11 +11,12 @@
 use realfft::num_complex::Complex;
 
 use super::dplr_spectra::{Grid, Modes, fill_spectra, spectra_grad};
+use crate::backend::cpu::buffer::Buffer;
 use crate::backend::cpu::products::fft::{Plan, Plans};
 use crate::backend::cpu::rows_by_channel;
 use crate::backend::host::threads;
 use crate::backend::ssm::recurrence::inverse_small;
-use crate::backend::ssm::system::{C64, Reader, System, SystemGrad};
+use crate::backend::ssm::system::{C64, Reader, System, SystemGrad, refill};
 use crate::backend::{Real, SsmParams, shape::Ssm};
 
 /// Which kernel is asked for.
@@ -50,8 +51,8 @@ pub(super) fn kernel<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: SsmPara
     let plan = plans.get(dims.len);
     let rows = rows_by_channel(out, dims.sizes.d_model, dims.take);
     let init = || Buffers::new(dims, &plan);
-    threads::for_each_with(rows, init, |Buffers { spectra, wide, time, fft: scratch }, h, rows| {
-        grids.fill(h, &reader.system(h), spectra, wide);
+    threads::for_each_with(rows, init, |Buffers { spectra, time, fft: scratch, channel }, h, rows| {
+        channel.fill(&grids, &reader, h, spectra);
         for (spectrum, row) in spectra.chunks_exact_mut(dims.bins()).zip(rows) {
             plan.inverse(spectrum, time, scratch);
             row.copy_from_slice(&time[..dims.take]);
@@ -66,7 +67,7 @@ pub(super) fn kernel_grad<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: Ss
     let grids = Grids::new(dims.sizes, dims.len, &reader);
     let plan = plans.get(dims.len);
     let init = || Buffers::new(dims, &plan);
-    let channels = threads::map_with(dims.sizes.d_model, init, |Buffers { spectra, wide, time, fft: scratch }, h| {
+    let channels = threads::map_with(dims.sizes.d_model, init, |Buffers { spectra, time, fft: scratch, channel }, h| {
         for (c, spectrum) in spectra.chunks_exact_mut(dims.bins()).enumerate() {
             let row = &grad[(c * dims.sizes.d_model + h) * dims.take..][..dims.take];
             time[..dims.take].copy_from_slice(row);
@@ -75,7 +76,7 @@ pub(super) fn kernel_grad<E: Real>(plans: &Plans<E>, dims: &DplrDims, params: Ss
             // Every other frequency stands for itself and its conjugate; that factor of two is in `dplr_spectra`.
             dims.real_ends(spectrum).for_each(|end| *end = Complex::new(end.re * E::of(0.5), E::zero()));
         }
-        grids.grad(h, &reader.system(h), spectra, wide)
+        channel.grad(&grids, &reader, h, spectra)
     });
     reader.gather(&channels)
 }
@@ -113,60 +114,100 @@ impl<E: Real> Grids<E> {
         self.wide.as_ref().filter(|_| !system.a.iter().all(well_damped))
     }
 
-    fn factors(&self, h: usize, system: &System) -> Factors<'_> {
-        Factors::new(system, &self.shares[h % self.sizes.n_ssm], self.native.len)
-    }
-
-    /// The spectra (c, bins) of channel `h`'s kernels; `wide` is scratch.
-    fn fill(&self, h: usize, system: &System, spectra: &mut [Complex<E>], wide: &mut Vec<Complex<f64>>) {
-        let (sizes, factors) = (self.sizes, self.factors(h, system));
-        let Some(grid) = self.wide_for(system) else {
-            return fill_spectra(sizes, &self.native, &factors.modes(), spectra);
-        };
-        wide.resize(spectra.len(), Complex::default());
-        fill_spectra(sizes, grid, &factors.modes(), wide);
-        spectra.iter_mut().zip(wide).for_each(|(z, wide)| *z = Complex::new(E::of(wide.re), E::of(wide.im)));
-    }
-
-    /// Channel `h`'s gradient from the spectra (c, bins) of the gradients of its kernels.
-    fn grad(&self, h: usize, system: &System, spectra: &[Complex<E>], wide: &mut Vec<Complex<f64>>) -> SystemGrad {
-        let (sizes, factors) = (self.sizes, self.factors(h, system));
-        let mut sums = vec![0.0; factors.a.len() * (2 * factors.products() + 2)];
-        if let Some(grid) = self.wide_for(system) {
-            wide.clear();
-            wide.extend(spectra.iter().map(|z| Complex::new(z.re.f64(), z.im.f64())));
-            spectra_grad(sizes, grid, &factors.modes(), wide, &mut sums);
-        } else {
-            spectra_grad(sizes, &self.native, &factors.modes(), spectra, &mut sums);
-        }
-        factors.coefficients_grad(system, self.native.len, &sums)
+    /// The shares of channel `h`.
+    fn share(&self, h: usize) -> &[f64] {
+        &self.shares[h % self.sizes.n_ssm]
     }
 }
 
 /// A thread's buffers.
-struct Buffers<E> {
+struct Buffers<E: Real> {
     /// (c, bins).
     spectra: Vec<Complex<E>>,
-    /// The same in f64, where needed.
-    wide: Vec<Complex<f64>>,
     /// One kernel or gradient, (Lk).
     time: Vec<E>,
     /// The FFT's own.
     fft: Vec<Complex<E>>,
+    channel: Channel<E>,
 }
 
 impl<E: Real> Buffers<E> {
     fn new(dims: &DplrDims, plan: &Plan<E>) -> Self {
         let spectra = vec![Complex::default(); dims.sizes.channels * dims.bins()];
-        Buffers { spectra, wide: Vec::new(), time: vec![E::zero(); dims.len], fft: plan.scratch() }
+        Buffers { spectra, time: vec![E::zero(); dims.len], fft: plan.scratch(), channel: Channel::default() }
+    }
+}
+
+/// What is worked out for one channel after another, in the same memory: there are hundreds of them, and many small lists for each.
+#[derive(Default)]
+struct Channel<E: Real> {
+    system: System,
+    factors: Factors,
+    native: InPrecision<E>,
+    wide: InPrecision<f64>,
+    /// The spectra in f64, where the channel needs that.
+    spectra: Vec<Complex<f64>>,
+    /// The gradients of the modes' coefficients.
+    sums: Vec<f64>,
+    /// Those of the factors' rows and columns.
+    slopes: [Vec<C64>; 2],
+}
+
+/// The part that is in the kernel's type, or in f64.
+struct InPrecision<E: Real> {
+    modes: Modes<E>,
+    /// Scratch of the gradient.
+    room: Buffer<E>,
+}
+
+impl<E: Real> Default for InPrecision<E> {
+    fn default() -> Self {
+        InPrecision { modes: Modes::default(), room: Buffer::zeros(0) }
+    }
+}
+
+impl<E: Real> Channel<E> {
+    /// Takes up channel `h`; the f64 tables, if it needs them.
+    fn read<'g>(&mut self, grids: &'g Grids<E>, reader: &Reader<'_, E>, h: usize) -> Option<&'g Grid<f64>> {
+        reader.read(h, &mut self.system);
+        self.factors.set(&self.system, grids.share(h), grids.native.len);
+        let wide = grids.wide_for(&self.system);
+        match wide {
+            Some(_) => self.factors.modes(grids.share(h), &mut self.wide.modes),
+            None => self.factors.modes(grids.share(h), &mut self.native.modes),
+        }
+        wide
+    }
+
+    /// The spectra (c, bins) of channel `h`'s kernels.
+    fn fill(&mut self, grids: &Grids<E>, reader: &Reader<'_, E>, h: usize, spectra: &mut [Complex<E>]) {
+        let Some(grid) = self.read(grids, reader, h) else {
+            return fill_spectra(grids.sizes, &grids.native, &self.native.modes, spectra);
+        };
+        self.spectra.resize(spectra.len(), Complex::default());
+        fill_spectra(grids.sizes, grid, &self.wide.modes, &mut self.spectra);
+        spectra.iter_mut().zip(&self.spectra).for_each(|(z, wide)| *z = Complex::new(E::of(wide.re), E::of(wide.im)));
+    }
+
+    /// Channel `h`'s gradient from the spectra (c, bins) of the gradients of its kernels.
+    fn grad(&mut self, grids: &Grids<E>, reader: &Reader<'_, E>, h: usize, spectra: &[Complex<E>]) -> SystemGrad {
+        let wide = self.read(grids, reader, h);
+        let Channel { system, factors, native, wide: in_f64, sums, .. } = self;
+        sums.resize(factors.a.len() * (2 * factors.products() + 2), 0.0);
+        if let Some(grid) = wide {
+            refill(&mut self.spectra, spectra.iter().map(|z| Complex::new(z.re.f64(), z.im.f64())));
+            spectra_grad(grids.sizes, grid, &in_f64.modes, &self.spectra, &mut in_f64.room, sums);
+        } else {
+            spectra_grad(grids.sizes, &grids.native, &native.modes, spectra, &mut native.room, sums);
+        }
+        factors.coefficients_grad(system, grids.share(h), sums, grids.native.len, &mut self.slopes)
     }
 }
 
 /// What the products of a channel are made of, in f64.
-struct Factors<'s> {
+#[derive(Default)]
+struct Factors {
     a: Vec<C64>,
-    /// How much of each P_k is in B, (R).
-    share: &'s [f64],
     /// B' = B - sum_k share_k P_k, and P_k: (1 + R, M).
     unscaled: Vec<C64>,
     /// dt B', dt P_k: (1 + R, M).
@@ -175,21 +216,18 @@ struct Factors<'s> {
     cols: Vec<C64>,
 }
 
-impl<'s> Factors<'s> {
-    fn new(system: &System, share: &'s [f64], len: usize) -> Self {
+impl Factors {
+    /// Those of a system, of whose B so much of each P_k is taken away, (R).
+    fn set(&mut self, system: &System, share: &[f64], len: usize) {
         let m = system.a.len();
-        let mut unscaled = [&system.b[..], &system.p].concat();
-        let (b, p) = unscaled.split_at_mut(m);
+        refill(&mut self.unscaled, system.b.iter().chain(&system.p).copied());
+        let (b, p) = self.unscaled.split_at_mut(m);
         for (p, share) in p.chunks_exact(m).zip(share) {
             b.iter_mut().zip(p).for_each(|(b, p)| *b -= p * share);
         }
-        Factors {
-            a: system.a.iter().map(|a| a * system.dt).collect(),
-            rows: unscaled.iter().map(|x| x * system.dt).collect(),
-            share,
-            unscaled,
-            cols: system.c.iter().map(|c| c / len as f64).chain(system.p.iter().map(|p| p.conj())).collect(),
-        }
+        refill(&mut self.a, system.a.iter().map(|a| a * system.dt));
+        refill(&mut self.rows, self.unscaled.iter().map(|x| x * system.dt));
+        refill(&mut self.cols, system.c.iter().map(|c| c / len as f64).chain(system.p.iter().map(|p| p.conj())));
     }
 
     fn products(&self) -> usize {
@@ -197,37 +235,36 @@ impl<'s> Factors<'s> {
     }
 
     /// The positions in `rows` and `cols` of the factors of mode `n`'s products, in order.
-    fn pairs(&self, n: usize) -> impl Iterator<Item = (usize, usize)> {
+    fn pairs(&self, n: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let m = self.a.len();
         let (rows, cols) = (self.rows.len() / m, self.cols.len() / m);
         (0..rows).flat_map(move |r| (0..cols).map(move |c| (r * m + n, c * m + n)))
     }
 
-    fn modes<E: Real>(&self) -> Modes<E> {
-        let products = self.products() * self.a.len();
-        let mut modes = Modes {
-            share: self.share.iter().map(|x| E::of(*x)).collect(),
-            pole: Vec::with_capacity(self.a.len()),
-            alpha: Vec::with_capacity(products),
-            beta: Vec::with_capacity(products),
-        };
-        for (n, a) in self.a.iter().enumerate() {
-            modes.pole.push([E::of(a.norm_sqr().sqrt()), E::of(-2.0 * a.re)]);
-            for (r, c) in self.pairs(n) {
-                let v = self.rows[r] * self.cols[c];
-                modes.alpha.push(E::of(2.0 * v.re));
-                modes.beta.push(E::of(-2.0 * (v.re * a.re + v.im * a.im)));
+    /// The coefficients of the modes.
+    fn modes<E: Real>(&self, share: &[f64], modes: &mut Modes<E>) {
+        refill(&mut modes.share, share.iter().map(|x| E::of(*x)));
+        refill(&mut modes.pole, self.a.iter().map(|a| [E::of(a.norm_sqr().sqrt()), E::of(-2.0 * a.re)]));
+        let products = self.products();
+        modes.alpha.resize(products * self.a.len(), E::zero());
+        modes.beta.resize(products * self.a.len(), E::zero());
+        let rows = modes.alpha.chunks_exact_mut(products).zip(modes.beta.chunks_exact_mut(products));
+        for (n, (a, (alpha, beta))) in self.a.iter().zip(rows).enumerate() {
+            for (v, (r, c)) in self.pairs(n).enumerate() {
+                let product = self.rows[r] * self.cols[c];
+                alpha[v] = E::of(2.0 * product.re);
+                beta[v] = E::of(-2.0 * (product.re * a.re + product.im * a.im));
             }
         }
-        modes
     }
 
-    /// From the gradients of the coefficients, a row [dalpha (V), dbeta (V), d|a|^2, dRe a] for each mode, to the system's.
-    fn coefficients_grad(&self, system: &System, len: usize, sums: &[f64]) -> SystemGrad {
+    /// From the gradients of the coefficients, a row [dalpha (V), dbeta (V), d|a|^2, dRe a] for each mode, to the system's; `slopes` is scratch.
+    fn coefficients_grad(&self, system: &System, share: &[f64], sums: &[f64], len: usize, slopes: &mut [Vec<C64>; 2]) -> SystemGrad {
         let products = self.products();
-        let mut grad = SystemGrad::zeros(system);
-        let mut rows = vec![C64::ZERO; self.rows.len()];
-        let mut cols = vec![C64::ZERO; self.cols.len()];
+        let [rows, cols] = slopes;
+        refill(rows, self.rows.iter().map(|_| C64::ZERO));
+        refill(cols, self.cols.iter().map(|_| C64::ZERO));
+        let (mut dt, mut a_grad) = (0.0, Vec::with_capacity(self.a.len()));
         for (n, (a, sums)) in self.a.iter().zip(sums.chunks_exact(2 * products + 2)).enumerate() {
             let mut da = a * (2.0 * sums[2 * products]) + sums[2 * products + 1];
             for (v, (r, c)) in self.pairs(n).enumerate() {
@@ -237,20 +274,19 @@ impl<'s> Factors<'s> {
                 rows[r] += dv * self.cols[c].conj();
                 cols[c] += dv * self.rows[r].conj();
             }
-            grad.a[n] = da * system.dt;
-            grad.dt += dot(da, system.a[n]);
+            a_grad.push(da * system.dt);
+            dt += dot(da, system.a[n]);
         }
-        grad.dt += rows.iter().zip(&self.unscaled).map(|(g, x)| dot(*g, *x)).sum::<f64>();
-        let (b, p) = rows.split_at(grad.b.len());
-        let (c, q) = cols.split_at(grad.c.len());
-        grad.b = b.iter().map(|g| g * system.dt).collect();
-        grad.c = c.iter().map(|g| g / len as f64).collect();
-        grad.p = p.iter().zip(q).map(|(p, q)| p * system.dt + q.conj()).collect();
+        dt += rows.iter().zip(&self.unscaled).map(|(g, x)| dot(*g, *x)).sum::<f64>();
+        let (b, p) = rows.split_at(system.b.len());
+        let (c, q) = cols.split_at(system.c.len());
+        let b: Vec<C64> = b.iter().map(|g| g * system.dt).collect();
+        let mut p: Vec<C64> = p.iter().zip(q).map(|(p, q)| p * system.dt + q.conj()).collect();
         // P is in B' as well. The shares may stand for constants: whatever they are, the kernels are the same.
-        for (p, share) in grad.p.chunks_exact_mut(grad.b.len()).zip(self.share) {
-            p.iter_mut().zip(&grad.b).for_each(|(p, b)| *p -= b * share);
+        for (p, share) in p.chunks_exact_mut(b.len()).zip(share) {
+            p.iter_mut().zip(&b).for_each(|(p, b)| *p -= b * share);
         }
-        grad
+        SystemGrad { dt, a: a_grad, b, c: c.iter().map(|g| g / len as f64).collect(), p }
     }
 }
 

@@ -32,6 +32,7 @@
 use realfft::num_complex::Complex;
 
 use super::sum_lanes;
+use crate::backend::cpu::buffer::Buffer;
 use crate::backend::host::simd::{Isa, dispatch};
 use crate::backend::{Real, shape::Ssm};
 
@@ -65,15 +66,17 @@ impl<E: Real> Grid<E> {
         }
     }
 
-    /// (first bin, chord, cosine) of every tile.
+    /// (first bin, chord, cosine) of the tiles from `first` on, `most` at most.
     #[inline(always)]
-    fn tiles<const T: usize>(&self) -> impl Iterator<Item = (usize, &[E; T], &[E; T])> {
-        let tiles = self.chord.as_chunks::<T>().0.iter().zip(self.cosine.as_chunks::<T>().0);
-        tiles.enumerate().map(|(i, (chord, cosine))| (i * T, chord, cosine)).take(self.bins.div_ceil(T))
+    fn tiles<const T: usize>(&self, first: usize, most: usize) -> impl Iterator<Item = (usize, &[E; T], &[E; T])> {
+        let own = first..self.bins.div_ceil(T).min(first.saturating_add(most));
+        let tiles = self.chord.as_chunks::<T>().0[own.clone()].iter().zip(&self.cosine.as_chunks::<T>().0[own]);
+        tiles.enumerate().map(move |(i, (chord, cosine))| ((first + i) * T, chord, cosine))
     }
 }
 
 /// A channel's coefficients, rounded to the type of the kernel; products are in the order (row, column).
+#[derive(Default)]
 pub struct Modes<E> {
     /// s, (R).
     pub share: Vec<E>,
@@ -95,7 +98,8 @@ dispatch! {
 
 dispatch! {
     /// From the spectra of the kernels' gradients to those of the coefficients: a row [dalpha (V), dbeta (V), d|a|^2, dRe a] for each mode.
-    pub fn spectra_grad<E: Real>(sizes: Ssm, grid: &Grid<E>, modes: &Modes<E>, spectra: &[Complex<E>], sums: &mut [f64])
+    /// `room` is scratch of whatever size.
+    pub fn spectra_grad<E: Real>(sizes: Ssm, grid: &Grid<E>, modes: &Modes<E>, spectra: &[Complex<E>], room: &mut Buffer<E>, sums: &mut [f64])
         = spectra_grad_body;
 }
 
@@ -126,8 +130,15 @@ fn fill_spectra_body<I: Isa, E: Real>(sizes: Ssm, grid: &Grid<E>, modes: &Modes<
 }
 
 #[inline(always)]
-fn spectra_grad_body<I: Isa, E: Real>(sizes: Ssm, grid: &Grid<E>, modes: &Modes<E>, spectra: &[Complex<E>], sums: &mut [f64]) {
-    with_sizes!(sizes, blocks_grad(grid, modes, spectra, sums));
+fn spectra_grad_body<I: Isa, E: Real>(
+    sizes: Ssm,
+    grid: &Grid<E>,
+    modes: &Modes<E>,
+    spectra: &[Complex<E>],
+    room: &mut Buffer<E>,
+    sums: &mut [f64],
+) {
+    with_sizes!(sizes, blocks_grad(grid, modes, spectra, room, sums));
 }
 
 #[inline(always)]
@@ -137,7 +148,7 @@ fn fill_tiles<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize, 
     out: &mut [Complex<E>],
 ) {
     let share = std::array::from_fn(|k| modes.share[k]);
-    for (start, chord, cosine) in grid.tiles::<T>() {
+    for (start, chord, cosine) in grid.tiles::<T>(0, usize::MAX) {
         let count = T.min(grid.bins - start);
         let products = sum_products::<I, E, V, T>(chord, cosine, modes, |_, _| {});
         for (c, [re, im]) in combine::<E, R, CH, V, T>(chord, cosine, &products, &share).iter().enumerate() {
@@ -297,7 +308,6 @@ fn combine_grad<E: Real, const R: usize, const CH: usize, const V: usize, const 
 }
 
 /// The gradients of one mode's coefficients, a sum for each lane.
-#[derive(Clone, Copy)]
 struct ModeSums<E, const V: usize, const T: usize> {
     alpha: [[E; T]; V],
     beta: [[E; T]; V],
@@ -305,43 +315,61 @@ struct ModeSums<E, const V: usize, const T: usize> {
     real: [E; T],
 }
 
+impl<E: Real, const V: usize, const T: usize> ModeSums<E, V, T> {
+    /// Rows of T numbers.
+    const ROWS: usize = 2 * V + 2;
+
+    /// Out of its rows, in the order of the fields.
+    #[inline(always)]
+    fn load(rows: &[[E; T]]) -> Self {
+        let from = |first: usize| std::array::from_fn(|v| rows[first + v]);
+        ModeSums { alpha: from(0), beta: from(V), square: rows[2 * V], real: rows[2 * V + 1] }
+    }
+
+    /// Back to where [`ModeSums::load`] had it from.
+    #[inline(always)]
+    fn store(&self, rows: &mut [[E; T]]) {
+        rows[..V].copy_from_slice(&self.alpha);
+        rows[V..2 * V].copy_from_slice(&self.beta);
+        (rows[2 * V], rows[2 * V + 1]) = (self.square, self.real);
+    }
+}
+
 #[inline(always)]
 fn blocks_grad<I: Isa, E: Real, const R: usize, const CH: usize, const V: usize, const T: usize>(
     grid: &Grid<E>,
     modes: &Modes<E>,
     spectra: &[Complex<E>],
+    room: &mut Buffer<E>,
     sums: &mut [f64],
 ) {
-    let m = modes.pole.len();
+    let (m, of_mode) = (modes.pole.len(), ModeSums::<E, V, T>::ROWS);
     let share = std::array::from_fn(|k| modes.share[k]);
     let zero = [E::zero(); T];
-    let mut mode_sums = vec![ModeSums { alpha: [zero; V], beta: [zero; V], square: zero, real: zero }; m];
-    let mut inv = vec![[zero; 2]; BLOCK * m];
+    let wanted = (2 * BLOCK + of_mode) * m * T;
+    if room.len() != wanted {
+        *room = Buffer::zeros(wanted);
+    }
+    let (inv, mode_sums) = room.as_chunks_mut::<T>().0.split_at_mut(2 * BLOCK * m);
+    let inv = inv.as_chunks_mut::<2>().0;
+    mode_sums.fill(zero);
     let mut rows = [[[zero; 2]; V]; BLOCK];
-    let tiles: Vec<_> = grid.tiles::<T>().collect();
-    for block in tiles.chunks(BLOCK) {
-        for (tile, &(start, chord, cosine)) in block.iter().enumerate() {
+    let (alpha, beta) = (modes.alpha.as_chunks::<V>().0, modes.beta.as_chunks::<V>().0);
+    for first in (0..grid.bins.div_ceil(T)).step_by(BLOCK) {
+        for (tile, (start, chord, cosine)) in grid.tiles::<T>(first, BLOCK).enumerate() {
             let spectra = std::array::from_fn(|c| load(&spectra[c * grid.bins + start..(c + 1) * grid.bins]));
-            let products = sum_products::<I, E, V, T>(chord, cosine, modes, |n, tile_inv| inv[tile * m + n] = tile_inv);
+            let products = sum_products::<I, E, V, T>(chord, cosine, modes, |n, tile_inv| inv[n * BLOCK + tile] = tile_inv);
             rows[tile] = combine_grad::<E, R, CH, V, T>(chord, cosine, &products, &spectra, &share);
         }
-        let (alpha, beta) = (modes.alpha.as_chunks::<V>().0, modes.beta.as_chunks::<V>().0);
-        for (n, ((sums, alpha), beta)) in mode_sums.iter_mut().zip(alpha).zip(beta).enumerate() {
-            let mut local = *sums;
-            for (tile, &(_, chord, cosine)) in block.iter().enumerate() {
-                mode_grad::<I, E, V, T>(chord, cosine, &inv[tile * m + n], (alpha, beta), &rows[tile], &mut local);
+        for (n, ((sums, alpha), beta)) in mode_sums.chunks_exact_mut(of_mode).zip(alpha).zip(beta).enumerate() {
+            let mut local = ModeSums::<E, V, T>::load(sums);
+            for (tile, (_, chord, cosine)) in grid.tiles::<T>(first, BLOCK).enumerate() {
+                mode_grad::<I, E, V, T>(chord, cosine, &inv[n * BLOCK + tile], (alpha, beta), &rows[tile], &mut local);
             }
-            *sums = local;
+            local.store(sums);
         }
     }
-    for (sums, lanes) in sums.chunks_exact_mut(2 * V + 2).zip(&mode_sums) {
-        for v in 0..V {
-            sums[v] = sum_lanes(lanes.alpha[v]);
-            sums[V + v] = sum_lanes(lanes.beta[v]);
-        }
-        sums[2 * V] = sum_lanes(lanes.square);
-        sums[2 * V + 1] = sum_lanes(lanes.real);
-    }
+    sums.iter_mut().zip(mode_sums).for_each(|(sum, lanes)| *sum = sum_lanes(*lanes));
 }
 
 /// The first T values, or zeros where there are fewer.
