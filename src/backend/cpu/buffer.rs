@@ -192,11 +192,12 @@ mod tests {
 
     #[test]
     fn scratch_of_two_sizes_in_turn_is_kept() {
-        let pool = Arc::new(Pool::<f32>::for_scratch());
-        let mut addresses = [40_000, 10_000, 40_000, 10_000].map(|len| pool.dirty(len).as_ptr());
-        assert_eq!(addresses[..2], addresses[2..]);
-        addresses.sort();
-        assert_ne!(addresses[1], addresses[2]);
+        let (tensors, scratch) = (Arc::new(Pool::<f32>::for_tensors()), Arc::new(Pool::<f32>::for_scratch()));
+        for pool in [&tensors, &scratch] {
+            [40_000, 10_000].into_iter().for_each(|len| drop(pool.dirty(len)));
+        }
+        assert_eq!(tensors.lock().pooled, size_class(10_000), "the larger one went for it");
+        assert_eq!(scratch.lock().pooled, size_class(40_000) + size_class(10_000));
     }
 
     #[test]
